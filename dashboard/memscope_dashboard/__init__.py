@@ -1,0 +1,1 @@
+"""The interactive dashboard: a Dash app over memscope's analyses."""

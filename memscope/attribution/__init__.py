@@ -1,0 +1,1 @@
+"""Whose bytes they are: categories, the rules that decide them, and the ledger that closes."""

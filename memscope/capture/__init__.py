@@ -1,0 +1,1 @@
+"""Recording. torch, transformers and pynvml are imported here, inside functions, and nowhere below."""

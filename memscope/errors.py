@@ -1,0 +1,86 @@
+"""Everything memscope raises on purpose.
+
+The tree::
+
+    MemscopeError                     exit 1
+    ├── UsageError                    exit 1  an option, argument or combination that cannot be used
+    ├── InputFileError                exit 1  a file that cannot be read as what it should be (names it)
+    │   └── UnsafePickleError         exit 1  a pickle that asks for code, or for more than its size warrants
+    ├── MissingDependencyError        exit 1  an optional extra is not installed (gives the install line)
+    ├── CaptureError                  exit 1  recording cannot work here (says why and what to do)
+    ├── BudgetExceededError           exit 2  a limit the user set was passed
+    └── TrustError                    exit 3  the answer would be wrong
+        ├── ContradictionError        exit 3  the trace contradicts itself (says what and where)
+        └── DivergenceError           exit 3  a replay did not do what was recorded
+    InvariantError (AssertionError)   a defect of memscope itself, never the user's
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MemscopeError(Exception):
+    """Base of every error that memscope raises on purpose; its text is shown to the user as it is."""
+
+    exit_code = 1
+
+
+class UsageError(MemscopeError):
+    """An option, an argument or a combination of them cannot be used."""
+
+
+class InputFileError(MemscopeError):
+    """A file cannot be read as what it should be.
+
+    Parameters
+    ----------
+    path
+        The file; it is named first in the message.
+    reason
+        One line saying why.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class UnsafePickleError(InputFileError):
+    """A pickle asks for a global, or for memory that its size does not warrant; nothing of it was executed."""
+
+
+class MissingDependencyError(MemscopeError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'torch-memscope[{extra}]'")
+
+
+class CaptureError(MemscopeError):
+    """Recording cannot work here."""
+
+
+class BudgetExceededError(MemscopeError):
+    """A limit that the user set was passed."""
+
+    exit_code = 2
+
+
+class TrustError(MemscopeError):
+    """The trace cannot be trusted for what was asked."""
+
+    exit_code = 3
+
+
+class ContradictionError(TrustError):
+    """The trace contradicts itself."""
+
+
+class DivergenceError(TrustError):
+    """A replay did not do what the recording says."""
+
+
+class InvariantError(AssertionError):
+    """An invariant of memscope's own data is broken: a defect in memscope, not in the input."""

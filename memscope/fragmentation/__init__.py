@@ -1,0 +1,1 @@
+"""What is held without being used, measured on one state."""

@@ -1,0 +1,1 @@
+"""The allocator simulators, verification against a recording, and replay under other strategies."""

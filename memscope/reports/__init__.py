@@ -1,0 +1,1 @@
+"""Formatting of computed results: text, JSON, HTML."""

@@ -1,0 +1,207 @@
+"""Building a trace event by event, while something is being recorded."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from memscope.trace import schema
+from memscope.trace.categories import Category
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind
+from memscope.trace.stacks import StackInterner, StringTable
+from memscope.trace.tables import BlockTable, MarkTable, OwnerTable, SampleTable, SegmentTable
+from memscope.trace.trace import Trace
+
+_ARRAY_CODE = {1: "b", 2: "h", 4: "i", 8: "q"}
+
+
+class _Rows:
+    """Columns that grow by appending; about as compact as the finished arrays."""
+
+    def __init__(self, columns: schema.Columns) -> None:
+        self._dtypes = columns
+        self._columns = {name: array(_ARRAY_CODE[dtype.itemsize]) for name, dtype in columns.items()}
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def append(self, **values: int) -> int:
+        """Add a row with every column given; its position is returned."""
+        position = len(self)
+        for name, column in self._columns.items():
+            column.append(int(values[name]))
+        return position
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the columns as arrays."""
+        return {
+            name: np.frombuffer(column, dtype=f"i{column.itemsize}").astype(self._dtypes[name])
+            if len(column)
+            else np.empty(0, self._dtypes[name])
+            for name, column in self._columns.items()
+        }
+
+
+class TraceBuilder:
+    """Collects events, marks and owners of a recording under way, and makes the trace at its end.
+
+    Events must be added device after device, or from one device only. Final segments and blocks are given with
+    :meth:`add_segment` and :meth:`add_block`, in order of address.
+    """
+
+    def __init__(self) -> None:
+        self.strings = StringTable()
+        self.stacks = StackInterner(self.strings)
+        self._events = _Rows(schema.EVENT_COLUMNS)
+        self._segments = _Rows(schema.SEGMENT_COLUMNS)
+        self._blocks = _Rows(schema.BLOCK_COLUMNS)
+        self._marks = _Rows(schema.MARK_COLUMNS)
+        self._samples = _Rows(schema.SAMPLE_COLUMNS)
+        self._owners: dict[int, tuple[int, int, bool]] = {}
+        self._streams: dict[int, int] = {}
+        self._pools: dict[tuple[int, int], int] = {(0, 0): 0}
+
+    @property
+    def n_events(self) -> int:
+        """Events added so far; the next one gets this position."""
+        return len(self._events)
+
+    def stream(self, handle: int) -> int:
+        """Dense id of a raw stream handle."""
+        return self._streams.setdefault(handle, len(self._streams))
+
+    def pool(self, pool: tuple[int, int]) -> int:
+        """Dense id of a pool; (0, 0) is 0."""
+        return self._pools.setdefault(pool, len(self._pools))
+
+    def add_event(
+        self,
+        action: Action | int,
+        *,
+        address: int,
+        size_bytes: int,
+        time_ns: int = NONE_ID,
+        device: int = 0,
+        stream: int = 0,
+        pool: tuple[int, int] = (0, 0),
+        stack_id: int = NONE_ID,
+        label: str | None = None,
+    ) -> int:
+        """Add an event and return its position. ``stream`` is a raw handle, ``stack_id`` comes from ``stacks``."""
+        return self._events.append(
+            time_ns=time_ns,
+            action=int(action),
+            device=device,
+            address=address,
+            size_bytes=size_bytes,
+            stream_id=self.stream(stream),
+            pool_id=self.pool(pool),
+            stack_id=stack_id,
+            label_id=self.strings.intern_optional(label),
+        )
+
+    def add_mark(self, kind: MarkKind, label: str, time_ns: int = NONE_ID) -> None:
+        """Add a mark before the next event."""
+        self._marks.append(event=self.n_events, time_ns=time_ns, kind=int(kind), label_id=self.strings.intern(label))
+
+    def add_sample(
+        self,
+        *,
+        device: int = 0,
+        time_ns: int = NONE_ID,
+        device_free_bytes: int = NONE_ID,
+        device_used_bytes: int = NONE_ID,
+        process_used_bytes: int = NONE_ID,
+    ) -> None:
+        """Add a sample of the device's own count before the next event; what was not measured stays −1."""
+        self._samples.append(
+            event=self.n_events,
+            time_ns=time_ns,
+            device=device,
+            device_free_bytes=device_free_bytes,
+            device_used_bytes=device_used_bytes,
+            process_used_bytes=process_used_bytes,
+        )
+
+    def set_owner(self, alloc_event: int, category: Category, label: str, *, tagged: bool = False) -> None:
+        """Say who owns the allocation made by an event. A user's tag is never replaced by anything but a tag."""
+        if not tagged and self._owners.get(alloc_event, (0, 0, False))[2]:
+            return
+        self._owners[alloc_event] = (int(category), self.strings.intern(label), tagged)
+
+    def add_segment(
+        self,
+        *,
+        address: int,
+        size_bytes: int,
+        is_large: bool,
+        is_expandable: bool = False,
+        device: int = 0,
+        stream: int = 0,
+        pool: tuple[int, int] = (0, 0),
+        stack_id: int = NONE_ID,
+    ) -> int:
+        """Add a segment of the final state and return its position."""
+        return self._segments.append(
+            device=device,
+            address=address,
+            size_bytes=size_bytes,
+            stream_id=self.stream(stream),
+            pool_id=self.pool(pool),
+            is_large=is_large,
+            is_expandable=is_expandable,
+            stack_id=stack_id,
+        )
+
+    def add_block(
+        self,
+        segment_id: int,
+        *,
+        address: int,
+        size_bytes: int,
+        requested_bytes: int,
+        state: BlockState | int,
+        stack_id: int = NONE_ID,
+    ) -> None:
+        """Add a block of the final state."""
+        self._blocks.append(
+            segment_id=segment_id,
+            address=address,
+            size_bytes=size_bytes,
+            requested_bytes=requested_bytes if state != BlockState.INACTIVE else 0,
+            state=int(state),
+            stack_id=stack_id,
+        )
+
+    def build(self, metadata: TraceMetadata) -> Trace:
+        """Make the trace of what was added; the builder can go on and build again."""
+        owners = sorted(self._owners.items())
+        return Trace(
+            **self._events.arrays(),
+            segments=SegmentTable.from_columns(self._segments.arrays()),
+            blocks=BlockTable.from_columns(self._blocks.arrays()),
+            stacks=self.stacks.table(),
+            strings=self.strings.strings(),
+            stream_handles=_int64(list(self._streams)),
+            pools=_int64([list(pool) for pool in self._pools]),
+            metadata=metadata,
+            samples=SampleTable.from_columns(self._samples.arrays()),
+            marks=MarkTable.from_columns(self._marks.arrays()),
+            owners=OwnerTable.from_columns(_owner_columns(owners)),
+        )
+
+
+def _int64(values: Sequence[object]) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def _owner_columns(owners: Sequence[tuple[int, tuple[int, int, bool]]]) -> Mapping[str, list[int]]:
+    return {
+        "alloc_event": [event for event, _ in owners],
+        "category": [category for _, (category, _, _) in owners],
+        "label_id": [label_id for _, (_, label_id, _) in owners],
+        "tagged": [tagged for _, (_, _, tagged) in owners],
+    }

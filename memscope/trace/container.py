@@ -1,0 +1,171 @@
+"""The ``.memscope`` file: a stored zip of ``meta.json`` and one Parquet table (zstd) for each part of the trace."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memscope.errors import InputFileError, InvariantError, UsageError
+from memscope.trace import schema
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.tables import BlockTable, MarkTable, OwnerTable, SampleTable, SegmentTable, StackTable, Table
+from memscope.trace.trace import Trace
+
+SUFFIX = ".memscope"
+ZIP_MAGIC = b"PK\x03\x04"
+_META = "meta.json"
+_MAX_META_BYTES = 16 << 20
+_MAX_TABLE_BYTES = 16 << 30
+_TABLES: dict[str, type[Table]] = {
+    "segments": SegmentTable,
+    "blocks": BlockTable,
+    "samples": SampleTable,
+    "marks": MarkTable,
+    "owners": OwnerTable,
+}
+_PLAIN_PARTS = ("events", "stacks", "frames", "ids", "strings", "streams", "pools")
+_DELTA_COLUMNS = ("time_ns", "address", "event", "alloc_event")
+
+
+def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a trace to a ``.memscope`` file; the file appears whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the file exists and ``overwrite`` is false.
+    InputFileError
+        If it cannot be written there.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already: choose another name, or overwrite it with -f")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(_META, json.dumps(trace.metadata.to_json(), indent=1))
+            for name, columns in _parts(trace).items():
+                archive.writestr(f"{name}.parquet", _encode(columns))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputFileError(path, f"cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def read_container(path: str | Path) -> Trace:
+    """Read a ``.memscope`` file.
+
+    Raises
+    ------
+    InputFileError
+        If it is not one, is damaged, or was written by a newer memscope.
+    """
+    import pyarrow as pa
+
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = _read_metadata(archive, path)
+            parts = {name: _decode(archive, name) for name in _PLAIN_PARTS + tuple(_TABLES)}
+            return _trace(parts, metadata)
+    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError, TypeError, EOFError, InvariantError) as error:
+        raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
+    except OSError as error:
+        raise InputFileError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:
+    if archive.getinfo(_META).file_size > _MAX_META_BYTES:
+        raise InputFileError(path, "not a readable .memscope file: its meta.json is larger than any real one")
+    record = json.loads(archive.read(_META))
+    version = record["schema_version"]
+    if version > schema.SCHEMA_VERSION:
+        raise InputFileError(
+            path,
+            f"written by a newer memscope (schema {version}, this one reads up to {schema.SCHEMA_VERSION}): "
+            "upgrade with pip install -U torch-memscope",
+        )
+    return TraceMetadata.from_json(record)
+
+
+def _parts(trace: Trace) -> dict[str, dict[str, Any]]:
+    stacks = trace.stacks
+    parts: dict[str, dict[str, Any]] = {
+        "events": {name: getattr(trace, name) for name in schema.EVENT_COLUMNS},
+        "stacks": {"n_frames": np.diff(stacks.offsets)},
+        "frames": {"name_id": stacks.name_id, "filename_id": stacks.filename_id, "line": stacks.line},
+        "ids": {"frame_id": stacks.frame_ids},
+        "strings": {"text": list(trace.strings)},
+        "streams": {"handle": trace.stream_handles},
+        "pools": {"first": trace.pools[:, 0], "second": trace.pools[:, 1]},
+    }
+    parts |= {name: getattr(trace, name).columns() for name in _TABLES}
+    return parts
+
+
+def _encode(columns: Mapping[str, Any]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {
+        name: pa.array([_utf8(text) for text in values], pa.binary()) if isinstance(values, list) else pa.array(values)
+        for name, values in columns.items()
+    }
+    delta = {name: "DELTA_BINARY_PACKED" for name in arrays if name in _DELTA_COLUMNS}
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table(arrays),
+        buffer,
+        compression="zstd",
+        compression_level=9,
+        use_dictionary=[name for name in arrays if name not in delta],
+        column_encoding=delta or None,
+        write_statistics=False,
+        store_schema=False,
+    )
+    return buffer.getvalue()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(io.BytesIO(archive.read(f"{name}.parquet")))
+    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > _MAX_TABLE_BYTES:
+        raise ValueError(f"its table {name} unpacks to more than {_MAX_TABLE_BYTES >> 30} GiB")
+    table = file.read()
+    return {
+        column: table.column(column).to_pylist() if column == "text" else table.column(column).to_numpy()
+        for column in table.column_names
+    }
+
+
+def _trace(parts: Mapping[str, dict[str, Any]], metadata: TraceMetadata) -> Trace:
+    lengths = parts["stacks"]["n_frames"]
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    tables: dict[str, Any] = {name: kind.from_columns(parts[name]) for name, kind in _TABLES.items()}
+    return Trace(
+        **{name: parts["events"][name] for name in schema.EVENT_COLUMNS},
+        stacks=StackTable(offsets=offsets, frame_ids=parts["ids"]["frame_id"], **parts["frames"]),
+        strings=tuple(text.decode("utf-8", "surrogatepass") for text in parts["strings"]["text"]),
+        stream_handles=parts["streams"]["handle"],
+        pools=np.column_stack([parts["pools"]["first"], parts["pools"]["second"]]),
+        metadata=metadata,
+        **tables,
+    )

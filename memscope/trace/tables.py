@@ -1,0 +1,180 @@
+"""Frozen tables of equal-length, read-only columns: the parts a :class:`~memscope.trace.trace.Trace` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from memscope.errors import InvariantError
+from memscope.trace import schema
+from memscope.trace.schema import NONE_ID
+
+Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+Int16Array = npt.NDArray[np.int16]
+Int8Array = npt.NDArray[np.int8]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def frozen_array(values: Any, dtype: Any) -> npt.NDArray[Any]:
+    """Return the values as a contiguous read-only array of the dtype, copying only where that is needed."""
+    array = np.ascontiguousarray(values, dtype=dtype)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Equal-length columns, one frozen array for each field; ``len()`` is the number of rows."""
+
+    COLUMNS: ClassVar[schema.Columns]
+
+    def __post_init__(self) -> None:
+        length = -1
+        for name, dtype in self.COLUMNS.items():
+            column = frozen_array(getattr(self, name), dtype)
+            object.__setattr__(self, name, column)
+            if column.ndim != 1 or (length >= 0 and len(column) != length):
+                raise InvariantError(f"{type(self).__name__}.{name} has shape {column.shape}, expected ({length},)")
+            length = len(column)
+
+    def __len__(self) -> int:
+        return len(getattr(self, next(iter(self.COLUMNS))))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A table of no rows."""
+        return cls(**{name: np.empty(0, dtype) for name, dtype in cls.COLUMNS.items()})
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any]) -> Self:
+        """Build from a mapping that has every column; others in it are ignored."""
+        return cls(**{name: columns[name] for name in cls.COLUMNS})
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns by name."""
+        return {name: getattr(self, name) for name in self.COLUMNS}
+
+    def take(self, rows: npt.NDArray[Any]) -> Self:
+        """A table of the rows chosen, by positions or by a boolean mask."""
+        return type(self)(**{name: column[rows] for name, column in self.columns().items()})
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTable(Table):
+    """Segments: memory that came from the driver in one piece, or one contiguous mapped run if expandable."""
+
+    COLUMNS: ClassVar[schema.Columns] = schema.SEGMENT_COLUMNS
+    device: Int16Array
+    address: Int64Array
+    size_bytes: Int64Array
+    stream_id: Int32Array
+    pool_id: Int32Array
+    is_large: BoolArray
+    is_expandable: BoolArray
+    stack_id: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTable(Table):
+    """Blocks: the parts that tile the segments, ordered by segment and address.
+
+    ``requested_bytes`` of an inactive block is 0 here: what torch writes there is a stale leftover.
+    """
+
+    COLUMNS: ClassVar[schema.Columns] = schema.BLOCK_COLUMNS
+    segment_id: Int32Array
+    address: Int64Array
+    size_bytes: Int64Array
+    requested_bytes: Int64Array
+    state: Int8Array
+    stack_id: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTable(Table):
+    """The device's own count at some moments (NVML, cudaMemGetInfo, an OOM's ``device_free``)."""
+
+    COLUMNS: ClassVar[schema.Columns] = schema.SAMPLE_COLUMNS
+    event: Int64Array
+    time_ns: Int64Array
+    device: Int16Array
+    device_free_bytes: Int64Array
+    device_used_bytes: Int64Array
+    process_used_bytes: Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class MarkTable(Table):
+    """Steps and phases, in order of events; each mark stands before the event it names."""
+
+    COLUMNS: ClassVar[schema.Columns] = schema.MARK_COLUMNS
+    event: Int64Array
+    time_ns: Int64Array
+    kind: Int8Array
+    label_id: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerTable(Table):
+    """Allocations whose owner was seen at capture, ascending by ``alloc_event``.
+
+    ``category`` holds :class:`memscope.trace.categories.Category` values, ``label_id`` the owner's name
+    (``model.layers.3.mlp.up_proj.weight``), ``tagged`` is true where the user's own tag decided.
+    """
+
+    COLUMNS: ClassVar[schema.Columns] = schema.OWNER_COLUMNS
+    alloc_event: Int64Array
+    category: Int8Array
+    label_id: Int32Array
+    tagged: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class StackTable:
+    """Call stacks as runs of interned frames, innermost frame first.
+
+    Stack ``s`` is ``frame_ids[offsets[s]:offsets[s + 1]]``; a frame's name and file are indices into the trace's
+    strings.
+    """
+
+    offsets: Int64Array
+    frame_ids: Int32Array
+    name_id: Int32Array
+    filename_id: Int32Array
+    line: Int32Array
+
+    def __post_init__(self) -> None:
+        for field, dtype in zip(fields(self), (np.int64, np.int32, np.int32, np.int32, np.int32), strict=True):
+            object.__setattr__(self, field.name, frozen_array(getattr(self, field.name), dtype))
+        if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != len(self.frame_ids):
+            raise InvariantError("StackTable.offsets does not cover frame_ids")
+        if not len(self.name_id) == len(self.filename_id) == len(self.line):
+            raise InvariantError("StackTable's frame columns differ in length")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No stacks at all."""
+        none = np.empty(0, np.int32)
+        return cls(offsets=np.zeros(1, np.int64), frame_ids=none, name_id=none, filename_id=none, line=none)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of distinct frames."""
+        return len(self.line)
+
+    def frames_of(self, stack_id: int) -> Int32Array:
+        """Frame ids of a stack, innermost first; none for ``NONE_ID``."""
+        if stack_id == NONE_ID:
+            return self.frame_ids[:0]
+        return self.frame_ids[self.offsets[stack_id] : self.offsets[stack_id + 1]]
