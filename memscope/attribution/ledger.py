@@ -1,0 +1,152 @@
+"""The ledger: one moment's bytes, row by row, summing exactly to what is reserved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope.attribution.attribution import Attribution
+from memscope.errors import InvariantError
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.state import AllocatorState, releasable_bytes
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.schema import BlockState
+
+ROUNDING = "rounding"
+PENDING_FREES = "pending_frees"
+FREE_RELEASABLE = "free_releasable"
+FREE_PINNED = "free_pinned"
+FREE_PRIVATE_POOLS = "free_private_pools"
+
+ROW_MEANINGS = {
+    ROUNDING: "given beyond what was requested: rounding, and rests too small to split off",
+    PENDING_FREES: "freed by the program, but other streams may still use it",
+    FREE_RELEASABLE: "cached and unused; torch.cuda.empty_cache() would give it back",
+    FREE_PINNED: "unused, but its segment is kept by a live block",
+    FREE_PRIVATE_POOLS: "unused inside private pools (CUDA graphs, MemPool)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One line of a ledger. ``is_category`` tells requested bytes of a category from the allocator's own rows."""
+
+    name: str
+    bytes: int
+    is_category: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One device's bytes after one event.
+
+    Attributes
+    ----------
+    event
+        The event that it comes after, −1 for before the first.
+    rows
+        Every category's requested bytes in stacking order, then rounding, pending frees and free memory.
+    total_bytes
+        Their sum.
+    total_of
+        What that is: ``reserved`` (torch's reserved bytes), or ``active`` where segments were not recorded and the rows
+        of free memory are therefore missing.
+    """
+
+    event: int
+    device: int
+    rows: tuple[LedgerRow, ...]
+    total_bytes: int
+    total_of: str
+
+    def __getitem__(self, name: str) -> int:
+        """Bytes of the row of that name; KeyError if it is not in this ledger."""
+        for row in self.rows:
+            if row.name == name:
+                return row.bytes
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the requested bytes in use at a moment has a category, and what decided it."""
+
+    attributed_bytes: int
+    unknown_bytes: int
+    by_source: dict[str, int]
+
+    @property
+    def attributed_frac(self) -> float | None:
+        """Share of requested bytes with a category, None where nothing is in use."""
+        total = self.attributed_bytes + self.unknown_bytes
+        return self.attributed_bytes / total if total else None
+
+
+def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) -> Ledger:
+    """Draw up the ledger of a device after an event.
+
+    Raises
+    ------
+    InvariantError
+        If the rows do not sum to the device's own series: a ledger that does not close is never returned.
+    """
+    table = lifetimes.allocations
+    active, pending = table.active_at(event), table.pending_at(event)
+    in_use = active & ~pending
+    by_category = [
+        int(table.requested_bytes[in_use & (attribution.category == category)].sum()) for category in Category
+    ]
+    rows = [LedgerRow(category.label, size, True) for category, size in zip(Category, by_category, strict=True)]
+    rounding = int((table.block_bytes[in_use] - table.requested_bytes[in_use]).sum())
+    rows.append(LedgerRow(ROUNDING, rounding, False))
+    rows.append(LedgerRow(PENDING_FREES, int(table.block_bytes[pending].sum()), False))
+    usage = lifetimes.usage
+    index = usage.index_of(event) if event >= 0 else 0
+    if usage.reserved_bytes is None:
+        expected, total_of = int(usage.active_bytes[index]), "active"
+    else:
+        rows += _free_rows(lifetimes.state_at(event))
+        expected, total_of = int(usage.reserved_bytes[index]), "reserved"
+    total = sum(row.bytes for row in rows)
+    if total != expected:
+        raise InvariantError(f"ledger of event {event} sums to {total:,} bytes, the {total_of} series has {expected:,}")
+    return Ledger(event, lifetimes.device, tuple(rows), total, total_of)
+
+
+def _free_rows(state: AllocatorState) -> list[LedgerRow]:
+    blocks, segments = state.blocks, state.segments
+    free = blocks.state == BlockState.INACTIVE
+    private = segments.pool_id[blocks.segment_id] > 0
+    free_bytes = int(blocks.size_bytes[free & ~private].sum())
+    releasable = int(releasable_bytes(state).sum())
+    return [
+        LedgerRow(FREE_RELEASABLE, releasable, False),
+        LedgerRow(FREE_PINNED, free_bytes - releasable, False),
+        LedgerRow(FREE_PRIVATE_POOLS, int(blocks.size_bytes[free & private].sum()), False),
+    ]
+
+
+def coverage_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) -> Coverage:
+    """Say how much of what is in use after an event has a category."""
+    table = lifetimes.allocations
+    in_use = table.active_at(event) & ~table.pending_at(event)
+    by_source = {
+        source.label: int(table.requested_bytes[in_use & (attribution.source == source)].sum())
+        for source in CategorySource
+        if source is not CategorySource.NONE
+    }
+    unknown = int(table.requested_bytes[in_use & (attribution.category == Category.UNKNOWN)].sum())
+    attributed = int(table.requested_bytes[in_use].sum()) - unknown
+    return Coverage(attributed, unknown, by_source)
+
+
+def usage_by_category(lifetimes: DeviceLifetimes, attribution: Attribution) -> dict[Category, np.ndarray]:
+    """Requested bytes of each category while active, after each event: int64 (n + 1,) each, empty ones left out."""
+    series = {}
+    table = lifetimes.allocations
+    for category in Category:
+        rows = np.flatnonzero(attribution.category == category)
+        if len(rows):
+            series[category] = lifetimes.weighted_usage(rows, table.requested_bytes[rows])
+    return series

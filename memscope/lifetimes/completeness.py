@@ -1,0 +1,157 @@
+"""What a trace cannot say: events lost, frees without allocs, bytes that predate it, stacks missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.trace import Trace
+from memscope.units import format_bytes, format_count
+
+_STACK_ACTIONS = (Action.ALLOC, Action.FREE_REQUESTED, Action.FREE_COMPLETED)
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """How far a trace can be trusted.
+
+    Attributes
+    ----------
+    n_events_lost
+        Events that the recorder dropped; 0 only where that is proved, None where the trace cannot tell.
+    n_unmatched_frees
+        Frees whose alloc is not among the events.
+    preexisting_bytes
+        Block bytes in use before the first event, over all devices.
+    n_events_without_stack, n_events_with_stack
+        Allocs and frees without and with a stack.
+    n_events_after_oom
+        Events after the first ``oom``: what unwinding freed is not what the program held.
+    n_devices
+        Devices with events or segments.
+    warnings
+        What weakens the answers, a sentence each.
+    contradictions
+        Where the trace contradicts itself; empty for every sound recording.
+    """
+
+    n_events_lost: int | None
+    n_unmatched_frees: int
+    preexisting_bytes: int
+    n_events_without_stack: int
+    n_events_with_stack: int
+    n_events_after_oom: int
+    n_devices: int
+    warnings: tuple[str, ...]
+    contradictions: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing that the device did since its first allocation is missing."""
+        return self.n_events_lost == 0 and not self.n_unmatched_frees and not self.preexisting_bytes
+
+
+def measure_completeness(trace: Trace, devices: list[DeviceLifetimes]) -> Completeness:
+    """Say what a trace lacks. Linear in the events."""
+    n_unmatched = sum(device.n_unmatched_frees for device in devices)
+    preexisting = sum(device.preexisting_bytes for device in devices)
+    paired = np.isin(trace.action, _STACK_ACTIONS)
+    n_without = int(np.count_nonzero(paired & (trace.stack_id == NONE_ID)))
+    n_after_oom = sum(_events_after_oom(trace, device) for device in devices)
+    contradictions = tuple(text for device in devices for text in _contradictions(device))
+    lost = trace.metadata.n_events_lost
+    if lost is None and trace.n_events and not n_unmatched and not preexisting and not contradictions:
+        # From an empty device to a final state that follows from the events: nothing can be missing in between.
+        starts_empty = all(device.timeline.start_bytes == 0 for device in devices)
+        lost = 0 if starts_empty else None
+    completeness = Completeness(
+        n_events_lost=lost,
+        n_unmatched_frees=n_unmatched,
+        preexisting_bytes=preexisting,
+        n_events_without_stack=n_without,
+        n_events_with_stack=int(np.count_nonzero(paired)) - n_without,
+        n_events_after_oom=n_after_oom,
+        n_devices=len(trace.devices),
+        warnings=(),
+        contradictions=contradictions,
+    )
+    return _with_warnings(completeness, trace, devices)
+
+
+def _events_after_oom(trace: Trace, device: DeviceLifetimes) -> int:
+    oom = np.flatnonzero(trace.action[device.first_event : device.end_event] == Action.OOM)
+    return int(device.n_events - 1 - oom[0]) if len(oom) else 0
+
+
+def _contradictions(device: DeviceLifetimes) -> list[str]:
+    found = [str(problem) for problem in device.problems]
+    timeline = device.timeline
+    if timeline.n_misfits:
+        found.append(
+            f"device {device.device}, event {timeline.first_misfit:,}: "
+            f"{timeline.n_misfits:,} segment events contradict the final segments"
+        )
+    if device.n_misplaced:
+        event = device.first_misplaced
+        found.append(
+            f"device {device.device}, event {event:,}: address {int(device.trace.address[event]):#x} does not fit "
+            f"the recorded segments and settings ({device.n_misplaced:,} such events)"
+        )
+    difference = device.final_difference() if device.trace.metadata.block_layout_recorded and not found else None
+    return found if difference is None else [*found, f"device {device.device}: {difference}"]
+
+
+def _with_warnings(completeness: Completeness, trace: Trace, devices: list[DeviceLifetimes]) -> Completeness:
+    c = completeness
+    warnings = []
+    if not trace.n_events:
+        warnings.append("no events were recorded: only the final state can be shown, nothing over time")
+    elif c.n_events_lost is None:
+        warnings.append(
+            "the recording does not start from an empty device: whether earlier events were lost cannot be told"
+        )
+    elif c.n_events_lost:
+        warnings.append(
+            f"{format_count(c.n_events_lost)} events were lost: peaks before the first kept event are missing"
+        )
+    if c.preexisting_bytes:
+        warnings.append(
+            f"{format_bytes(c.preexisting_bytes)} were in use before the first event; "
+            "where nothing recorded their origin they are counted as unknown"
+        )
+    if c.n_unmatched_frees:
+        warnings.append(f"{format_count(c.n_unmatched_frees)} frees have no recorded alloc")
+    n_paired = c.n_events_with_stack + c.n_events_without_stack
+    if n_paired and c.n_events_without_stack:
+        share = c.n_events_without_stack / n_paired
+        warnings.append(f"{format_count(c.n_events_without_stack)} events ({100 * share:.0f} %) have no stack")
+    if c.n_events_after_oom:
+        warnings.append(
+            f"{format_count(c.n_events_after_oom)} events follow the first out-of-memory error: "
+            "the end of the trace is not the state that ran out"
+        )
+    if c.n_devices > 1:
+        warnings.append(f"{c.n_devices} devices are in this trace; each is reported on its own")
+    warnings += [text for device in devices for text in _device_warnings(device)]
+    return replace(c, warnings=tuple(warnings))
+
+
+def _device_warnings(device: DeviceLifetimes) -> list[str]:
+    warnings = []
+    n_inexact = int(np.count_nonzero(~device.allocations.is_exact))
+    if n_inexact:
+        warnings.append(
+            f"device {device.device}: the block size of {format_count(n_inexact)} allocations that predate the events "
+            "is known only from below (rounded request)"
+        )
+    if device.n_events and not device.segments_are_known:
+        warnings.append(f"device {device.device}: segment events are missing, so reserved bytes are not measured")
+    elif device.n_events and not len(device.timeline.event) and device.timeline.start_bytes:
+        warnings.append(
+            f"device {device.device}: no segment events; reserved bytes are taken as constant "
+            f"({format_bytes(device.timeline.start_bytes)})"
+        )
+    return warnings

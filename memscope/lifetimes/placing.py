@@ -1,0 +1,181 @@
+"""The block of every allocation: its size, and the segment that it lies in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope._kernels import lifetimes as kernels
+from memscope._kernels.caching_rules import (
+    LARGE_SEGMENT_BYTES,
+    N_ROUNDUP_INTERVALS,
+    SMALL_BYTES,
+    UNLIMITED,
+    CachingRules,
+    round_sizes,
+    should_split,
+)
+from memscope.lifetimes.pairing import PairedRows
+from memscope.lifetimes.segments import SegmentTimeline
+from memscope.lifetimes.tables import AllocationTable
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import NONE_ID, BlockState
+from memscope.trace.tables import BoolArray, Int64Array
+from memscope.trace.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The allocations with their blocks, and how well the events fitted the layout.
+
+    ``n_misplaced`` counts events that do not fit the layout of free ranges; it is 0 where segments and settings are
+    fully known. ``first_misplaced`` is the first of them, −1 if none.
+    """
+
+    allocations: AllocationTable
+    n_misplaced: int
+    first_misplaced: int
+
+
+def rules_of(metadata: TraceMetadata) -> CachingRules:
+    """The size rules that a trace was recorded under; what it does not say is torch's default."""
+    settings = metadata.allocator_settings
+    table = settings.get("roundup_power2_divisions") or {}
+    divisions = np.zeros(N_ROUNDUP_INTERVALS, np.int64)
+    for interval in range(N_ROUNDUP_INTERVALS):
+        divisions[interval] = int(table.get(str(1 << interval), 0))
+    max_split = int(settings.get("max_split_size", -1))
+    return CachingRules(
+        roundup_divisions=divisions,
+        max_split_bytes=max_split if max_split > 0 else UNLIMITED,
+        large_segment_bytes=_large_segment_bytes(metadata.alloc_conf),
+        is_expandable=bool(settings.get("expandable_segments", False)),
+    )
+
+
+def _large_segment_bytes(alloc_conf: str | None) -> int:
+    """``large_segment_size_mb`` stands in the configuration string only."""
+    for option in (alloc_conf or "").split(","):
+        name, _, value = option.partition(":")
+        if name.strip() == "large_segment_size_mb" and value.strip().isdigit():
+            return int(value) << 20
+    return LARGE_SEGMENT_BYTES
+
+
+def pools_that_never_split(trace: Trace, rules: CachingRules) -> list[int]:
+    """Private pools made with ``no_split=True``, which nothing records but their final blocks prove.
+
+    Every segment of such a pool is one block, and at least one of them is larger than the split rule would leave it.
+    """
+    segments, blocks = trace.segments, trace.blocks
+    n_blocks = np.bincount(blocks.segment_id, minlength=len(segments))
+    found = []
+    for pool_id in np.unique(segments.pool_id[segments.pool_id > 0]):
+        if np.any(n_blocks[segments.pool_id == pool_id] != 1):
+            continue
+        inside = (segments.pool_id[blocks.segment_id] == pool_id) & (blocks.state != BlockState.INACTIVE)
+        rounded = round_sizes(blocks.requested_bytes[inside], rules.roundup_divisions)
+        sizes = zip(blocks.size_bytes[inside], rounded, strict=True)
+        if any(should_split(size, r, rules.max_split_bytes, rules.is_expandable) for size, r in sizes):
+            found.append(int(pool_id))
+    return found
+
+
+def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Placement:
+    """Give every allocation of a device its block.
+
+    Linear in the events, times the number of free blocks moved at each.
+    """
+    first, end = trace.event_range(timeline.device)
+    pairs, rules = rows.pairs, rules_of(trace.metadata)
+    block_bytes = round_sizes(pairs.requested_bytes, rules.roundup_divisions)
+    is_exact = rows.final_block >= 0
+    block_bytes[is_exact] = trace.blocks.size_bytes[rows.final_block[is_exact]]
+    before = np.flatnonzero(pairs.alloc_event < 0)
+    free, block_key = kernels.carve_blocks(
+        timeline.start_address,
+        timeline.start_end,
+        timeline.start_key,
+        pairs.address[before],
+        block_bytes[before],
+        2 * (end - first),
+    )
+    row_key = np.full(len(pairs.address), NONE_ID, np.int64)
+    row_key[before] = block_key
+    row_of_event, segment_key = _event_rows(pairs, timeline, first, end)
+    n_misplaced, misplaced = kernels.lay_out(
+        trace.action[first:end],
+        trace.address[first:end],
+        trace.size_bytes[first:end],
+        segment_key,
+        np.isin(timeline.key_pool_id, pools_that_never_split(trace, rules)),
+        free,
+        pairs,
+        block_bytes,
+        is_exact,
+        row_key,
+        row_of_event,
+        rules,
+    )
+    allocations = _allocation_table(trace, rows, timeline, block_bytes, is_exact, row_key)
+    return Placement(allocations, n_misplaced, first + misplaced if n_misplaced else NONE_ID)
+
+
+def _event_rows(pairs: kernels.Pairs, timeline: SegmentTimeline, first: int, end: int) -> tuple[Int64Array, Int64Array]:
+    """For each event: the row it allocates or frees, and the key of the segment it makes; −1 for none."""
+    row_of_event = np.full(end - first, NONE_ID, np.int64)
+    row = np.arange(len(pairs.address))
+    for event in (pairs.free_event, pairs.alloc_event):
+        row_of_event[event[event >= 0]] = row[event >= 0]
+    segment_key = np.full(end - first, NONE_ID, np.int64)
+    segment_key[timeline.event - first] = timeline.key
+    return row_of_event, segment_key
+
+
+def _allocation_table(
+    trace: Trace,
+    rows: PairedRows,
+    timeline: SegmentTimeline,
+    block_bytes: Int64Array,
+    is_exact: BoolArray,
+    row_key: Int64Array,
+) -> AllocationTable:
+    first, _ = trace.event_range(timeline.device)
+    pairs = rows.pairs
+    born = pairs.alloc_event >= 0
+    seen = np.where(born, pairs.alloc_event, np.maximum(pairs.free_requested_event, pairs.free_event))
+    has_event = seen >= 0
+    placed = row_key >= 0
+    stream_id = np.full(len(seen), NONE_ID, np.int32)
+    stream_id[has_event] = trace.stream_id[first + seen[has_event]]
+    stream_id[placed] = timeline.key_stream_id[row_key[placed]]
+    pool_id = np.full(len(seen), NONE_ID, np.int32)
+    if trace.metadata.has_pool_ids:
+        pool_id[has_event] = trace.pool_id[first + seen[has_event]]
+    pool_id[placed] = timeline.key_pool_id[row_key[placed]]
+    is_large = block_bytes > SMALL_BYTES
+    is_large[placed] = timeline.key_is_large[row_key[placed]]
+    stack_id = np.full(len(seen), NONE_ID, np.int32)
+    ends = rows.final_block >= 0
+    stack_id[ends] = trace.blocks.stack_id[rows.final_block[ends]]
+    stack_id[born] = trace.stack_id[first + pairs.alloc_event[born]]
+
+    def absolute(event: Int64Array) -> Int64Array:
+        return np.where(event >= 0, event + first, NONE_ID)
+
+    table = AllocationTable(
+        alloc_event=absolute(pairs.alloc_event),
+        free_requested_event=absolute(pairs.free_requested_event),
+        free_event=absolute(pairs.free_event),
+        address=pairs.address,
+        requested_bytes=pairs.requested_bytes,
+        block_bytes=block_bytes,
+        is_exact=is_exact,
+        is_pending_at_start=rows.is_pending_at_start,
+        stream_id=stream_id,
+        pool_id=pool_id,
+        is_large=is_large,
+        stack_id=stack_id,
+    )
+    return table.take(np.argsort(np.where(born, pairs.alloc_event, NONE_ID), kind="stable"))

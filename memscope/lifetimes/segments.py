@@ -1,0 +1,193 @@
+"""The segments of one device over its events, undone from the final ones where the recording began mid-life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from memscope._kernels import lifetimes as kernels
+from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
+from memscope._kernels.ranges import Ranges
+from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.tables import BoolArray, Int32Array, Int64Array, SegmentTable
+from memscope.trace.trace import Trace
+
+_SEGMENT_ACTIONS = (Action.SEGMENT_ALLOC, Action.SEGMENT_FREE, Action.SEGMENT_MAP, Action.SEGMENT_UNMAP)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTimeline:
+    """Segments before the first event, and every event that changes them.
+
+    A *key* names what may merge: each ``cudaMalloc`` segment has one of its own, the runs of one expandable reservation
+    share one. The attributes are looked up by key.
+
+    Attributes
+    ----------
+    start_address, start_end, start_key
+        int64 (m,): segments, and mapped runs, before the first event.
+    event
+        int64 (s,): positions of the segment events in the trace.
+    action, address, size_bytes, key
+        (s,): of these events.
+    key_stream_id, key_pool_id, key_is_large, key_is_expandable
+        (k,): attributes by key.
+    n_misfits, first_misfit
+        Segment events that contradict the final segments, and the first of them (an event, −1 if none).
+    """
+
+    device: int
+    start_address: Int64Array
+    start_end: Int64Array
+    start_key: Int64Array
+    event: Int64Array
+    action: npt.NDArray[np.int8]
+    address: Int64Array
+    size_bytes: Int64Array
+    key: Int64Array
+    key_stream_id: Int32Array
+    key_pool_id: Int32Array
+    key_is_large: BoolArray
+    key_is_expandable: BoolArray
+    n_misfits: int
+    first_misfit: int
+
+    @property
+    def start_bytes(self) -> int:
+        """Bytes reserved before the first event."""
+        return int((self.start_end - self.start_address).sum())
+
+    def segments_at(self, event: int) -> SegmentTable:
+        """Segments after an event (−1: before the first), ascending by address; their stacks are not looked up."""
+        n = int(np.searchsorted(self.event, event, side="right"))
+        ranges = kernels.ranges_after(
+            self.start_address,
+            self.start_end,
+            self.start_key,
+            self.action[:n],
+            self.address[:n],
+            self.size_bytes[:n],
+            self.key[:n],
+        )
+        start, end, key = live_ranges(ranges)
+        return SegmentTable(
+            device=np.full(len(start), self.device, np.int16),
+            address=start,
+            size_bytes=end - start,
+            stream_id=self.key_stream_id[key],
+            pool_id=self.key_pool_id[key],
+            is_large=self.key_is_large[key],
+            is_expandable=self.key_is_expandable[key],
+            stack_id=np.full(len(start), NONE_ID, np.int32),
+        )
+
+    def deltas(self, first_event: int, n_events: int) -> Int64Array:
+        """Change of reserved bytes at each of a device's events: int64 (n,)."""
+        change = np.zeros(n_events, np.int64)
+        grows = (self.action == Action.SEGMENT_ALLOC) | (self.action == Action.SEGMENT_MAP)
+        change[self.event - first_event] = np.where(grows, self.size_bytes, -self.size_bytes)
+        return change
+
+
+def live_ranges(ranges: Ranges) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """The filled part of a kernel's ranges: start, end, key."""
+    n = int(ranges.n[0])
+    return ranges.start[:n], ranges.end[:n], ranges.key[:n]
+
+
+def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
+    """Follow a device's segments through its events.
+
+    Linear in the segment events, times the number of segments moved at each.
+    """
+    event = np.flatnonzero((trace.device == device) & np.isin(trace.action, _SEGMENT_ACTIONS))
+    final = trace.segments.take(trace.segments.device == device)
+    action, address, size_bytes = trace.action[event], trace.address[event], trace.size_bytes[event]
+    groups = _ExpandableGroups(trace, event, final)
+    n_groups = len(groups.stream_id)
+    is_expandable_event = np.isin(action, (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP))
+    key = np.where(is_expandable_event, groups.event_group, n_groups + np.arange(len(event)))
+    final_key = np.where(final.is_expandable, groups.final_group, n_groups + len(event) + np.arange(len(final)))
+    ranges, n_misfits, first_misfit = kernels.ranges_before(
+        final.address, final.address + final.size_bytes, final_key, action, address, size_bytes, key
+    )
+    start, end, start_key = live_ranges(ranges)
+    n_keys = n_groups + len(event) + len(final)
+    return SegmentTimeline(
+        device=device,
+        start_address=start,
+        start_end=end,
+        start_key=start_key,
+        event=event,
+        action=action,
+        address=address,
+        size_bytes=size_bytes,
+        key=key,
+        key_stream_id=np.concatenate([groups.stream_id, trace.stream_id[event], final.stream_id]).astype(np.int32),
+        key_pool_id=np.concatenate([groups.pool_id, _event_pools(trace, event, final), final.pool_id]).astype(np.int32),
+        key_is_large=np.concatenate([groups.is_large, size_bytes != SMALL_SEGMENT_BYTES, final.is_large]),
+        key_is_expandable=np.arange(n_keys) < n_groups,
+        n_misfits=n_misfits,
+        first_misfit=int(event[first_misfit]) if n_misfits else NONE_ID,
+    )
+
+
+def _event_pools(trace: Trace, event: Int64Array, final: SegmentTable) -> Int32Array:
+    """Pool of each segment event; where events do not say, that of the final segment at the address, else unknown."""
+    if trace.metadata.has_pool_ids:
+        return trace.pool_id[event]
+    if not np.any(final.pool_id > 0):
+        return np.zeros(len(event), np.int32)
+    pools = np.full(len(event), NONE_ID, np.int32)
+    position = np.searchsorted(final.address, trace.address[event])
+    inside = position < len(final)
+    same = np.zeros(len(event), np.bool_)
+    same[inside] = final.address[position[inside]] == trace.address[event][inside]
+    pools[same] = final.pool_id[position[same]]
+    return pools
+
+
+class _ExpandableGroups:
+    """Dense ids of expandable reservations: one for each (stream, small or large, pool where recorded)."""
+
+    def __init__(self, trace: Trace, event: Int64Array, final: SegmentTable) -> None:
+        self._ids: dict[tuple[int, bool, int], int] = {}
+        with_pool = trace.metadata.has_pool_ids
+        n_events, n_final = len(event), len(final)
+        self.event_group = np.full(n_events, NONE_ID, np.int64)
+        self.final_group = np.full(n_final, NONE_ID, np.int64)
+        known: list[tuple[int, int]] = []
+        for i in np.flatnonzero(final.is_expandable):
+            pool = int(final.pool_id[i]) if with_pool else NONE_ID
+            self.final_group[i] = self._intern(int(final.stream_id[i]), bool(final.is_large[i]), pool)
+            known.append((int(final.address[i]), int(self.final_group[i])))
+        action = trace.action[event]
+        for i in np.flatnonzero(action == Action.SEGMENT_MAP):
+            is_large = int(trace.size_bytes[event[i]]) != SMALL_SEGMENT_BYTES
+            pool = int(trace.pool_id[event[i]]) if with_pool else NONE_ID
+            self.event_group[i] = self._intern(int(trace.stream_id[event[i]]), is_large, pool)
+            known.append((int(trace.address[event[i]]), int(self.event_group[i])))
+        known.sort()
+        starts = np.array([address for address, _ in known], np.int64)
+        for i in np.flatnonzero(action == Action.SEGMENT_UNMAP):
+            self.event_group[i] = self._unmapped_group(trace, int(event[i]), starts, known, with_pool)
+        self.stream_id = np.array([stream for stream, _, _ in self._ids], np.int32)
+        self.is_large = np.array([is_large for _, is_large, _ in self._ids], np.bool_)
+        self.pool_id = np.array([pool for _, _, pool in self._ids], np.int32)
+        if not with_pool and not np.any(final.pool_id > 0):
+            self.pool_id[:] = 0
+
+    def _intern(self, stream_id: int, is_large: bool, pool_id: int) -> int:
+        return self._ids.setdefault((stream_id, is_large, pool_id), len(self._ids))
+
+    def _unmapped_group(
+        self, trace: Trace, event: int, starts: Int64Array, known: list[tuple[int, int]], with_pool: bool
+    ) -> int:
+        """The size of an unmap does not tell small from large; the nearest map below it does."""
+        i = int(np.searchsorted(starts, trace.address[event], side="right")) - 1
+        if i >= 0:
+            return known[i][1]
+        is_large = int(trace.size_bytes[event]) % LARGE_SEGMENT_BYTES == 0
+        return self._intern(int(trace.stream_id[event]), is_large, int(trace.pool_id[event]) if with_pool else NONE_ID)
