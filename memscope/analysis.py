@@ -40,7 +40,7 @@ def load(path: str | Path) -> Analysis:
     InputFileError
         If it cannot be read.
     """
-    return Analysis(open_trace(path))
+    return Analysis(open_trace(path), path)
 
 
 class Analysis:
@@ -50,10 +50,13 @@ class Analysis:
     ----------
     trace
         The trace; it is not changed.
+    path
+        The file that it was opened from, for messages.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, path: str | Path | None = None) -> None:
         self.trace = trace
+        self.path = None if path is None else Path(path)
         self._attributions: dict[int, Attribution] = {}
         self._category_usage: dict[int, dict[Category, np.ndarray]] = {}
 
@@ -69,11 +72,33 @@ class Analysis:
         ContradictionError
             If the final segments and blocks contradict themselves, so that no state can be built.
         """
+        if contradictions(self.trace):
+            self.require_consistent()
+        return Lifetimes(self.trace)
+
+    @cached_property
+    def contradictions(self) -> tuple[str, ...]:
+        """Where the trace contradicts itself; empty for every sound recording."""
         found = contradictions(self.trace)
+        return tuple(map(str, found)) if found else self.lifetimes.completeness.contradictions
+
+    def require_consistent(self) -> None:
+        """Refuse to go on with a trace that contradicts itself.
+
+        Raises
+        ------
+        ContradictionError
+            Naming the first contradiction, and how many more there are.
+        """
+        found = self.contradictions
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise ContradictionError(f"the trace contradicts itself: {found[0]}{more}")
-        return Lifetimes(self.trace)
+            raise ContradictionError(f"{self.name} contradicts itself: {found[0]}{more}")
+
+    @property
+    def name(self) -> str:
+        """What to call the trace: the file that it was opened from."""
+        return self.path.name if self.path is not None else self.trace.metadata.source_file or "the trace"
 
     @property
     def completeness(self) -> Completeness:
@@ -120,6 +145,27 @@ class Analysis:
         """The first moment at which a device's allocated bytes are at their highest."""
         lifetimes = self.device(device)
         return Moment(self, lifetimes, lifetimes.usage.peak_event)
+
+    def peak_reserved(self, device: int | None = None) -> Moment:
+        """The first moment of a device's highest reserved bytes; that of allocated bytes where they are not known."""
+        lifetimes = self.device(device)
+        event = lifetimes.usage.peak_reserved_event
+        return Moment(self, lifetimes, lifetimes.usage.peak_event if event is None else event)
+
+    def fragmentation_moment(self, device: int | None = None) -> Moment:
+        """The moment that fragmentation is judged at: reserved bytes peak, or allocated where those never change."""
+        reserved = self.device(device).usage.reserved_bytes
+        never_changes = reserved is None or int(reserved.min()) == int(reserved.max())
+        return self.peak(device) if never_changes else self.peak_reserved(device)
+
+    def worst_fragmented(self, device: int) -> Moment | None:
+        """The first moment with the most reserved bytes not in use; None where segments were not recorded."""
+        lifetimes = self.device(device)
+        usage = lifetimes.usage
+        if usage.reserved_bytes is None:
+            return None
+        free = usage.reserved_bytes - usage.active_bytes
+        return Moment(self, lifetimes, usage.event_at(int(np.argmax(free))))
 
     def at(self, event: int, device: int | None = None) -> Moment:
         """The moment after an event; −1 is before the first. Without a device, that of the event.

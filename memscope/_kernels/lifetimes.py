@@ -44,8 +44,8 @@ class Pairs(NamedTuple):
 def _slot(keys, key):
     """Position of the key, or of the free place where it belongs, by linear probing; O(1) expected."""
     mask = len(keys) - 1
-    h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    i = np.int64(h >> np.uint64(20)) & mask
+    # Blocks begin at multiples of 512; shifts alone, because a product would overflow when this runs without the JIT.
+    i = ((key >> 9) ^ (key >> 20) ^ (key >> 33)) & mask
     while keys[i] != _EMPTY and keys[i] != key:
         i = (i + 1) & mask
     return i

@@ -20,11 +20,11 @@ FREE_PINNED = "free_pinned"
 FREE_PRIVATE_POOLS = "free_private_pools"
 
 ROW_MEANINGS = {
-    ROUNDING: "given beyond what was requested: rounding, and rests too small to split off",
-    PENDING_FREES: "freed by the program, but other streams may still use it",
-    FREE_RELEASABLE: "cached and unused; torch.cuda.empty_cache() would give it back",
-    FREE_PINNED: "unused, but its segment is kept by a live block",
-    FREE_PRIVATE_POOLS: "unused inside private pools (CUDA graphs, MemPool)",
+    ROUNDING: "given beyond the request",
+    PENDING_FREES: "freed, but other streams may still use it",
+    FREE_RELEASABLE: "unused; empty_cache() would give it back",
+    FREE_PINNED: "unused, but live blocks keep its segment",
+    FREE_PRIVATE_POOLS: "unused, in private pools (CUDA graphs, MemPool)",
 }
 
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from memscope.errors import ContradictionError, UsageError
+from memscope.errors import UsageError
 from memscope.lifetimes.completeness import Completeness, measure_completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.trace import Trace
 
 
 class Lifetimes:
-    """A trace's devices, each followed through its events.
-
-    Raises
-    ------
-    ContradictionError
-        If the final segments and blocks contradict themselves, so that no state can be built.
-    """
+    """A trace's devices, each followed through its events; the final blocks must tile their segments."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -46,16 +40,3 @@ class Lifetimes:
     def completeness(self) -> Completeness:
         """What the trace cannot say."""
         return measure_completeness(self.trace, self.devices)
-
-    def require_consistent(self) -> None:
-        """Refuse to go on with a trace that contradicts itself.
-
-        Raises
-        ------
-        ContradictionError
-            Naming the first contradiction, and how many there are.
-        """
-        found = self.completeness.contradictions
-        if found:
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise ContradictionError(f"the trace contradicts itself: {found[0]}{more}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from memscope._kernels import lifetimes as kernels
 from memscope.trace.schema import NONE_ID, Action, BlockState
-from memscope.trace.tables import BoolArray, Int64Array
+from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.trace.trace import Trace
 
 _PROBLEM_TEXT = {
@@ -62,7 +62,7 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     first, end = trace.event_range(device)
     action, address = trace.action[first:end], trace.address[first:end]
     requests_recorded = bool(np.any(action == Action.FREE_REQUESTED))
-    completions_recorded = bool(np.any(action == Action.FREE_COMPLETED))
+    completions_recorded = _completions_are_recorded(trace, device, action)
     pairs, n_unmatched, n_implied, problem, at = kernels.pair_events(
         action, address, trace.size_bytes[first:end], not completions_recorded, bool(np.any(action == Action.ALLOC))
     )
@@ -93,6 +93,16 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
         n_implied_frees=n_implied,
         problems=tuple(problems),
     )
+
+
+def _completions_are_recorded(trace: Trace, device: int, action: Int8Array) -> bool:
+    """Whether ``free_completed`` was recorded: it was skipped if none is there and not every free is still pending."""
+    if np.any(action == Action.FREE_COMPLETED):
+        return True
+    blocks = trace.blocks
+    on_device = trace.segments.device[blocks.segment_id] == device
+    n_pending = np.count_nonzero(on_device & (blocks.state == BlockState.ACTIVE_PENDING_FREE))
+    return bool(np.count_nonzero(action == Action.FREE_REQUESTED) <= n_pending)
 
 
 def _match_final_blocks(trace: Trace, device: int, pairs: kernels.Pairs) -> tuple[Int64Array, Int64Array, int | None]:

@@ -1,0 +1,22 @@
+"""``memscope dash``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from memscope.cli.options import announce_compilation
+
+
+@click.command()
+@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TRACE...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8050, show_default=True, help="0 takes any free port.")
+@click.option("--open/--no-open", "open_browser", default=True, help="Open a browser window. [default: open]")
+def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool) -> None:
+    """Open the dashboard on one trace or several."""
+    announce_compilation()
+    serve = import_module("memscope_dashboard.app").serve
+    serve(list(traces), host=host, port=port, open_browser=open_browser)

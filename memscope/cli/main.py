@@ -1,0 +1,93 @@
+"""The ``memscope`` program: verbs loaded when they are used, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from memscope import __version__
+from memscope.errors import MemscopeError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("memscope.cli.run:run", "Record a script, unchanged; with --dry-run on no GPU at all."),
+    "import": ("memscope.cli.import_:import_", "Convert torch snapshots to .memscope files."),
+    "report": ("memscope.cli.report:report", "Where the memory went: summary, or a self-contained HTML file."),
+    "peak": ("memscope.cli.peak:peak", "Who is live at the peak, or after any event."),
+    "frag": ("memscope.cli.frag:frag", "Fragmentation, and the blocks that pin memory."),
+    "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
+    "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),
+    "dash": ("memscope.cli.dash:dash", "Open the dashboard."),
+    "demo": ("memscope.cli.demo:demo", "The tour: record, report, verify, replay, dashboard. Needs no GPU."),
+    "doctor": ("memscope.cli.doctor:doctor", "What this machine can record, and what is in the way."),
+}
+"""Verb → where its command is, and its line in the help: known without importing it."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Verbs in the order of the work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a verb's command."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, name = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="memscope")
+def cli() -> None:
+    """Say where the GPU memory of a PyTorch program went, and what would have saved it.
+
+    TRACE is a .memscope file or a torch memory snapshot (.pickle, .pickle.gz, or memory_viz HTML).
+
+    Exit codes: 0 ok; 1 bad usage, unreadable input, a failure; 2 budget exceeded; 3 the trace cannot be trusted for
+    what was asked.
+    """
+
+
+def main() -> NoReturn:
+    """Run the program: every error memscope raises on purpose becomes one line on stderr and its exit code."""
+    try:
+        result = cli.main(standalone_mode=False, prog_name="memscope")
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except click.ClickException as error:
+        _say(error.format_message())
+        code = 1
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        code = 130
+    except MemscopeError as error:
+        _say(str(error))
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) went away: nothing is wrong, and nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if os.environ.get("MEMSCOPE_DEBUG"):
+            raise
+        _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
+        code = 1
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    print(f"memscope: {text}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,90 @@
+"""Arguments and options that several verbs share, and how they write."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from memscope.analysis import Analysis
+
+SCHEMA_VERSION = 1
+"""Version of every ``--json`` object: keys are added, never renamed, within a version."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def trace_argument(command: Command) -> Command:
+    """The TRACE argument; whether it exists is said by the reader, in its own words."""
+    return click.argument("trace", type=click.Path(path_type=Path))(command)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``: one object on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``: one device of the trace."""
+    return click.option("--device", type=int, default=None, help="Device index. [default: the first in the trace]")(
+        command
+    )
+
+
+def event_option(command: Command) -> Command:
+    """``--at``: a moment."""
+    return click.option(
+        "--at", "event", type=int, default=None, help="Moment after this event; -1 is before the first. [default: peak]"
+    )(command)
+
+
+def force_option(command: Command) -> Command:
+    """``-f``: overwrite."""
+    return click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")(command)
+
+
+def load_trace(path: Path) -> Analysis:
+    """Open a trace for a verb, saying so if the kernels must be compiled first."""
+    announce_compilation()
+    from memscope.analysis import load
+
+    return load(path)
+
+
+def announce_compilation() -> None:
+    """Say once per installation that the kernels are being compiled: the first verb waits some seconds for it."""
+    if os.environ.get("NUMBA_DISABLE_JIT"):
+        return
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    cache = Path(folder) if folder else Path(__file__).parents[1] / "_kernels" / "__pycache__"
+    if not any(cache.rglob("*.nbi")):
+        click.echo("memscope: compiling its kernels, once per installation (some seconds)…", err=True)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Write one JSON object to stdout, its schema version first."""
+    json.dump({"schema_version": SCHEMA_VERSION, **content}, sys.stdout, indent=2, default=_plain)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars as Python numbers."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def console() -> Console:
+    """A console on stdout; 120 columns where the output is not a terminal, so that files and pipes look the same."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    return Console(width=None if is_terminal else 120, highlight=False, soft_wrap=not is_terminal, emoji=False)

@@ -1,0 +1,38 @@
+"""``memscope peak``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from memscope.cli.options import (
+    console,
+    device_option,
+    event_option,
+    json_option,
+    load_trace,
+    print_json,
+    trace_argument,
+)
+
+
+@click.command()
+@trace_argument
+@event_option
+@device_option
+@click.option("--by", type=click.Choice(["category", "site", "module"]), default="category", show_default=True)
+@click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
+@json_option
+def peak(trace: Path, event: int | None, device: int | None, by: str, top: int, as_json: bool) -> None:
+    """Say who is live at the peak of allocated memory, or after any other event."""
+    from memscope.reports.json import moment_json
+    from memscope.reports.summary import print_moment
+
+    analysis = load_trace(trace)
+    analysis.require_consistent()
+    moment = analysis.peak(device) if event is None else analysis.at(event, device)
+    if as_json:
+        print_json(moment_json(moment, by, top))
+    else:
+        print_moment(moment, by, top, console())

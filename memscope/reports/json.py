@@ -1,0 +1,200 @@
+"""The JSON contract: what ``--json`` prints, verb by verb. Bytes are integers, what was not measured is null."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from memscope.analysis import Analysis, Moment
+from memscope.fragmentation.metrics import FragmentationMetrics
+from memscope.trace.categories import Category
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID
+
+
+def trace_json(analysis: Analysis) -> dict[str, Any]:
+    """Provenance and settings of a trace."""
+    trace, metadata = analysis.trace, analysis.trace.metadata
+    return {
+        "name": analysis.name,
+        "source": metadata.source,
+        "source_file": metadata.source_file,
+        "torch_version": metadata.torch_version,
+        "n_events": trace.n_events,
+        "n_segments": len(trace.segments),
+        "n_blocks": len(trace.blocks),
+        "n_stacks": len(trace.stacks),
+        "settings": metadata.allocator_settings,
+        "alloc_conf": metadata.alloc_conf,
+        "tie_rule": None if metadata.tie_rule is None else metadata.tie_rule.name.lower(),
+        "device_names": {str(device): name for device, name in metadata.device_names.items()},
+        "device_total_bytes": {str(device): size for device, size in metadata.device_total_bytes.items()},
+        "memory_fraction": {str(device): fraction for device, fraction in metadata.memory_fraction.items()},
+        "rank": metadata.rank,
+        "notes": list(metadata.notes),
+    }
+
+
+def report_json(analysis: Analysis) -> dict[str, Any]:
+    """The object of ``memscope report --json``; no devices where the trace contradicts itself."""
+    found = analysis.contradictions
+    content: dict[str, Any] = {"trace": trace_json(analysis)}
+    if found:
+        unknown = dict.fromkeys(
+            ("n_events_lost", "n_unmatched_frees", "preexisting_bytes", "n_events_without_stack", "n_events_after_oom")
+        )
+        content["completeness"] = {**unknown, "warnings": [], "contradictions": list(found)}
+        content["devices"] = []
+        return content
+    completeness = asdict(analysis.completeness)
+    completeness["is_complete"] = analysis.completeness.is_complete
+    content["completeness"] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in completeness.items()
+    }
+    content["devices"] = [device_json(analysis, device) for device in analysis.devices]
+    return content
+
+
+def device_json(analysis: Analysis, device: int) -> dict[str, Any]:
+    """One device of a report, at its peak of allocated memory."""
+    metadata = analysis.trace.metadata
+    peak, reserved, end = analysis.peak(device), analysis.peak_reserved(device), analysis.end(device)
+    total_bytes = metadata.device_total_bytes.get(device)
+    return {
+        "device": device,
+        "name": metadata.device_names.get(device),
+        "total_bytes": total_bytes,
+        "headroom_bytes": None
+        if total_bytes is None or reserved.reserved_bytes is None
+        else total_bytes - reserved.reserved_bytes,
+        "n_events": analysis.device(device).n_events,
+        "n_allocations": len(analysis.device(device).allocations),
+        "n_ooms": len(analysis.oom_events(device)),
+        "peak": _usage_json(peak),
+        "peak_reserved": _usage_json(reserved),
+        "end": _usage_json(end),
+        "ledger": ledger_json(peak),
+        "coverage": coverage_json(peak),
+        "peak_by_category": {
+            category.label: int(series.max()) for category, series in analysis.category_usage(device).items()
+        },
+        "fragmentation": _fragmentation(peak),
+    }
+
+
+def _usage_json(moment: Moment) -> dict[str, Any]:
+    return {
+        "event": moment.event,
+        "time_ns": moment.time_ns,
+        "where": describe_moment(moment.analysis.trace, moment.event) or None,
+        "allocated_bytes": moment.allocated_bytes,
+        "active_bytes": moment.active_bytes,
+        "reserved_bytes": moment.reserved_bytes,
+    }
+
+
+def ledger_json(moment: Moment) -> dict[str, Any]:
+    """A moment's ledger."""
+    ledger = moment.ledger
+    return {
+        "event": ledger.event,
+        "rows": [{"name": row.name, "bytes": row.bytes} for row in ledger.rows],
+        "total_bytes": ledger.total_bytes,
+        "total_of": ledger.total_of,
+    }
+
+
+def coverage_json(moment: Moment) -> dict[str, Any]:
+    """How much of a moment has a category."""
+    return asdict(moment.coverage)
+
+
+def _metrics_json(metrics: FragmentationMetrics) -> dict[str, Any]:
+    return {
+        "pool": None if metrics.pool is None else list(metrics.pool),
+        "stream": metrics.stream,
+        "size_class": metrics.size_class,
+        "reserved_bytes": metrics.reserved_bytes,
+        "active_bytes": metrics.active_bytes,
+        "requested_bytes": metrics.requested_bytes,
+        "rounding_bytes": metrics.rounding_bytes,
+        "free_bytes": metrics.free_bytes,
+        "releasable_bytes": metrics.releasable_bytes,
+        "free_in_split_segments_bytes": metrics.free_in_split_segments_bytes,
+        "largest_free_block_bytes": metrics.largest_free_block_bytes,
+        "utilisation_frac": metrics.utilisation_frac,
+        "scatter_frac": metrics.scatter_frac,
+        "n_segments": metrics.n_segments,
+        "n_active_blocks": metrics.n_active_blocks,
+        "n_free_blocks": metrics.n_free_blocks,
+    }
+
+
+def _fragmentation(moment: Moment) -> dict[str, Any] | None:
+    """Fragmentation of a moment; None where the layout was not recorded."""
+    if not moment.lifetimes.segments_are_known:
+        return None
+    overall = _metrics_json(moment.fragmentation.overall)
+    for name in ("pool", "stream", "size_class", "scatter_frac"):
+        del overall[name]
+    return {
+        "event": moment.event,
+        **overall,
+        "groups": [_metrics_json(group) for group in moment.fragmentation.groups],
+    }
+
+
+def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
+    """The object of ``memscope peak --json``."""
+    grouped = {"category": moment.by_category, "site": moment.by_site, "module": moment.by_module}[by]()
+    rows = grouped.head(top) if by != "category" else grouped
+    return {
+        "trace": trace_json(moment.analysis),
+        "device": moment.device,
+        **_usage_json(moment),
+        "by": by,
+        "rows": [
+            {by: str(name), **{key: int(value) for key, value in row.items()}}
+            for name, row in zip(rows.index, rows.to_dict("records"), strict=True)
+        ],
+        "n_rows": len(grouped),
+        "ledger": ledger_json(moment),
+        "coverage": coverage_json(moment),
+    }
+
+
+def fragmentation_json(moment: Moment, top: int) -> dict[str, Any]:
+    """The object of ``memscope frag --json``."""
+    worst = moment.analysis.worst_fragmented(moment.device)
+    return {
+        "trace": trace_json(moment.analysis),
+        "device": moment.device,
+        **_usage_json(moment),
+        "fragmentation": _fragmentation(moment),
+        "most_free": None if worst is None else _usage_json(worst),
+        "pins": [
+            {
+                "segment_address": pin.segment_address,
+                "segment_bytes": pin.segment_bytes,
+                "held_bytes": pin.held_bytes,
+                "pinning_bytes": pin.pinning_bytes,
+                "blocks": [_pinning_block(moment, row) for row in pin.allocation_ids[:5]],
+                "n_blocks": len(pin.allocation_ids),
+            }
+            for pin in (moment.pins(top) if moment.lifetimes.segments_are_known else ())
+        ],
+    }
+
+
+def _pinning_block(moment: Moment, row: int) -> dict[str, Any]:
+    table, trace = moment.lifetimes.allocations, moment.analysis.trace
+    attribution = moment.analysis.attribution(moment.device)
+    event = int(table.alloc_event[row])
+    return {
+        "address": int(table.address[row]),
+        "block_bytes": int(table.block_bytes[row]),
+        "category": Category(attribution.category[row]).label,
+        "owner": trace.string(int(attribution.owner_id[row])),
+        "site": moment.site_of(row),
+        "alloc_event": None if event == NONE_ID else event,
+    }

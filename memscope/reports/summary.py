@@ -1,0 +1,224 @@
+"""Reports as text for a terminal. They receive computed results and only format them."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memscope.analysis import Analysis, Moment
+from memscope.attribution.ledger import ROW_MEANINGS
+from memscope.trace.categories import Category
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_count, format_fraction
+
+_NOT_MEASURED = "not measured"
+
+
+def print_report(analysis: Analysis, console: Console) -> None:
+    """Print the report: what the trace is, what it cannot say, and each device at its peak."""
+    print_trust_header(analysis, console)
+    for device in analysis.devices:
+        console.print()
+        _print_device(analysis, device, console)
+
+
+def print_trust_header(analysis: Analysis, console: Console) -> None:
+    """Print what the trace is and what it cannot say."""
+    trace, metadata = analysis.trace, analysis.trace.metadata
+    torch = f", torch {metadata.torch_version}" if metadata.torch_version else ""
+    console.print(Text(analysis.name, style="bold"))
+    console.print(
+        Text(
+            f"  {metadata.source}{torch}, {format_count(trace.n_events)} events, "
+            f"{format_count(len(trace.segments))} segments, settings {metadata.alloc_conf or _settings_words(analysis)}"
+        )
+    )
+    completeness = analysis.completeness
+    if completeness.is_complete and not completeness.warnings:
+        console.print(Text("  ● complete: every byte since the first allocation is accounted for", style="green"))
+    for warning in completeness.warnings:
+        console.print(Text(f"  ⚠ {warning}", style="yellow"))
+    for note in metadata.notes:
+        console.print(Text(f"  · {note}", style="dim"))
+
+
+def _settings_words(analysis: Analysis) -> str:
+    return "default" if analysis.trace.metadata.alloc_conf == "" else "not recorded"
+
+
+def _print_device(analysis: Analysis, device: int, console: Console) -> None:
+    metadata = analysis.trace.metadata
+    peak, reserved = analysis.peak(device), analysis.peak_reserved(device)
+    name = metadata.device_names.get(device)
+    console.print(Text(f"Device {device}{f' ({name})' if name else ''}: {_peak_words(peak)}", style="bold"))
+    console.print(
+        f"  reserved {_size(reserved.reserved_bytes)} at most, {_size(peak.reserved_bytes)} then; "
+        f"active {format_bytes(peak.active_bytes)}"
+    )
+    total = metadata.device_total_bytes.get(device)
+    if total is not None and reserved.reserved_bytes is not None:
+        console.print(f"  headroom {format_bytes(total - reserved.reserved_bytes)} of {format_bytes(total)}")
+    n_ooms = len(analysis.oom_events(device))
+    if n_ooms:
+        first = int(analysis.oom_events(device)[0])
+        size = format_bytes(int(analysis.trace.size_bytes[first]))
+        console.print(
+            Text(f"  out of memory {n_ooms} times, first at event {first:,} asking for {size}", style="bold red")
+        )
+    print_ledger(peak, console)
+    _print_fragmentation_line(peak, console)
+
+
+def _size(size: int | None) -> str:
+    return _NOT_MEASURED if size is None else format_bytes(size)
+
+
+def _peak_words(moment: Moment) -> str:
+    return f"peak {format_bytes(moment.allocated_bytes)} allocated {_when(moment)}"
+
+
+def _when(moment: Moment) -> str:
+    where = describe_moment(moment.analysis.trace, moment.event)
+    at = "before the first event" if moment.event == NONE_ID else f"after event {moment.event:,}"
+    return f"{at} ({where})" if where else at
+
+
+def print_ledger(moment: Moment, console: Console) -> None:
+    """Print a moment's ledger and how much of it is attributed."""
+    ledger = moment.ledger
+    table = Table(box=None, padding=(0, 1, 0, 2), show_header=True, header_style="dim")
+    table.add_column("ledger")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("share", justify="right")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("", style="dim")
+    for row in ledger.rows:
+        if row.bytes or row.name == Category.UNKNOWN.label:
+            share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
+            meaning = ROW_MEANINGS.get(row.name, "")
+            table.add_row(row.name, format_bytes(row.bytes), share, format_count(row.bytes), meaning)
+    table.add_row(ledger.total_of, format_bytes(ledger.total_bytes), "", format_count(ledger.total_bytes), style="bold")
+    console.print(table)
+    if ledger.total_of == "active":
+        console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
+    coverage = moment.coverage
+    if coverage.attributed_frac is not None:
+        sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
+        console.print(
+            f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
+            f"{f' (by {sources})' if sources else ''}"
+        )
+
+
+def _print_fragmentation_line(moment: Moment, console: Console) -> None:
+    if not moment.lifetimes.segments_are_known:
+        return
+    overall = moment.fragmentation.overall
+    if overall.utilisation_frac is None:
+        return
+    console.print(
+        f"  fragmentation: {format_fraction(overall.utilisation_frac)} of reserved in use, "
+        f"{format_bytes(overall.free_in_split_segments_bytes)} free but pinned, "
+        f"{format_bytes(overall.releasable_bytes)} releasable, "
+        f"largest free block {format_bytes(overall.largest_free_block_bytes)}"
+    )
+
+
+def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
+    """Print who is live after an event."""
+    print_trust_header(moment.analysis, console)
+    console.print()
+    console.print(
+        Text(
+            f"Device {moment.device} {_when(moment)}: "
+            f"{format_bytes(moment.allocated_bytes)} allocated, {format_bytes(moment.active_bytes)} active, "
+            f"{_size(moment.reserved_bytes)} reserved",
+            style="bold",
+        )
+    )
+    if by == "category":
+        print_ledger(moment, console)
+        return
+    grouped = moment.by_site() if by == "site" else moment.by_module()
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("requested", "share", "allocations"):
+        table.add_column(heading, justify="right")
+    table.add_column(by, overflow="fold")
+    total = int(grouped["requested_bytes"].sum())
+    for name, row in zip(grouped.index[:top], grouped.to_dict("records")[:top], strict=True):
+        requested = int(row["requested_bytes"])
+        share = format_fraction(requested / total) if total else ""
+        table.add_row(format_bytes(requested), share, format_count(int(row["n_allocations"])), Text(str(name)))
+    console.print(table)
+    if len(grouped) > top:
+        rest = int(grouped["requested_bytes"].iloc[top:].sum())
+        console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")
+
+
+def print_fragmentation(moment: Moment, top: int, console: Console) -> None:
+    """Print a moment's fragmentation, by group, and what pins it."""
+    print_trust_header(moment.analysis, console)
+    console.print()
+    if not moment.lifetimes.segments_are_known:
+        console.print(Text("fragmentation is not measured: the segments were not recorded", style="yellow"))
+        return
+    usage = f"{format_bytes(moment.allocated_bytes)} allocated, {_size(moment.reserved_bytes)} reserved"
+    console.print(Text(f"Device {moment.device} {_when(moment)}: {usage}", style="bold"))
+    _print_fragmentation_line(moment, console)
+    worst = moment.analysis.worst_fragmented(moment.device)
+    if worst is not None and worst.reserved_bytes is not None:
+        console.print(
+            f"  most free at once: {format_bytes(worst.reserved_bytes - worst.active_bytes)} of "
+            f"{format_bytes(worst.reserved_bytes)} reserved, {_when(worst)}"
+        )
+    _print_groups(moment, console)
+    _print_pins(moment, top, console)
+
+
+def _print_groups(moment: Moment, console: Console) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("pool", "stream", "class"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("reserved", "active", "rounding", "releasable", "pinned", "largest", "scatter"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in moment.fragmentation.groups:
+        table.add_row(
+            "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
+            "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
+            group.size_class,
+            format_bytes(group.reserved_bytes),
+            format_bytes(group.active_bytes),
+            format_bytes(group.rounding_bytes),
+            format_bytes(group.releasable_bytes),
+            format_bytes(group.free_in_split_segments_bytes),
+            format_bytes(group.largest_free_block_bytes),
+            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+        )
+    console.print(table)
+
+
+def _print_pins(moment: Moment, top: int, console: Console) -> None:
+    pins = moment.pins(top)
+    if not pins:
+        console.print("  no live block pins free memory")
+        return
+    console.print()
+    console.print(Text("Segments that live blocks keep from going back", style="bold"))
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("free, held", "of segment", "live", "blocks"):
+        table.add_column(heading, justify="right")
+    table.add_column("largest of them", overflow="fold")
+    attribution, trace = moment.analysis.attribution(moment.device), moment.analysis.trace
+    for pin in pins:
+        row = pin.allocation_ids[0]
+        owner = trace.string(int(attribution.owner_id[row])) or moment.site_of(row) or "no stack recorded"
+        table.add_row(
+            format_bytes(pin.held_bytes),
+            format_bytes(pin.segment_bytes),
+            format_bytes(pin.pinning_bytes),
+            format_count(len(pin.allocation_ids)),
+            Text(f"{Category(attribution.category[row]).label}: {owner}"),
+        )
+    console.print(table)
