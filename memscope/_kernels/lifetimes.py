@@ -24,8 +24,6 @@ ALLOCATED_TWICE = 1
 FREED_TWICE = 2
 FREE_SIZE_DIFFERS = 3
 
-_EMPTY = np.iinfo(np.int64).min
-
 
 class Pairs(NamedTuple):
     """One row for each allocation seen: int64 arrays, events relative to the first of the device.
@@ -41,24 +39,15 @@ class Pairs(NamedTuple):
 
 
 @njit(cache=True)
-def _slot(keys, key):
-    """Position of the key, or of the free place where it belongs, by linear probing; O(1) expected."""
-    mask = len(keys) - 1
-    # Blocks begin at multiples of 512; shifts alone, because a product would overflow when this runs without the JIT.
-    i = ((key >> 9) ^ (key >> 20) ^ (key >> 33)) & mask
-    while keys[i] != _EMPTY and keys[i] != key:
-        i = (i + 1) & mask
-    return i
-
-
-@njit(cache=True)
-def pair_events(action, address, size_bytes, frees_at_request, allocs_recorded):
+def pair_events(action, address, size_bytes, slot_of_event, n_slots, frees_at_request, allocs_recorded):
     """Pair the allocs of one device with their frees, by address.
 
     Parameters
     ----------
     action, address, size_bytes
         int8 (n,), int64 (n,), int64 (n,): the device's events in order.
+    slot_of_event, n_slots
+        int64 (n,): a dense id of each event's address, below ``n_slots``.
     frees_at_request
         True where completions were not recorded at all: then a ``free_requested`` closes.
     allocs_recorded
@@ -71,10 +60,7 @@ def pair_events(action, address, size_bytes, frees_at_request, allocs_recorded):
         still open although no free was recorded; the first contradiction's code (``OK`` if none) and its event.
     """
     n = len(action)
-    n_slots = 16
-    while n_slots < 2 * n:
-        n_slots <<= 1
-    keys = np.full(n_slots, _EMPTY, np.int64)
+    was_seen = np.zeros(n_slots, np.bool_)
     open_row = np.full(n_slots, -1, np.int64)
     alloc_event = np.empty(n, np.int64)
     requested_event = np.empty(n, np.int64)
@@ -90,9 +76,8 @@ def pair_events(action, address, size_bytes, frees_at_request, allocs_recorded):
         kind = action[event]
         if kind > FREE_COMPLETED:
             continue
-        slot = _slot(keys, address[event])
-        was_seen = keys[slot] != _EMPTY
-        row = open_row[slot] if was_seen else np.int64(-1)
+        slot = slot_of_event[event]
+        row = open_row[slot]
         if kind == ALLOC:
             if row >= 0:
                 n_implied += 1
@@ -105,11 +90,11 @@ def pair_events(action, address, size_bytes, frees_at_request, allocs_recorded):
             new_row = True
         elif row < 0:
             # The second event of a free pair whose alloc is unseen finds the row that the first one made.
-            if was_seen and allocs_recorded and problem == OK:
+            if was_seen[slot] and allocs_recorded and problem == OK:
                 problem = FREED_TWICE
                 problem_event = event
             n_unmatched += 1
-            new_row = not was_seen or not allocs_recorded
+            new_row = not was_seen[slot] or not allocs_recorded
             if not new_row:
                 continue
         else:
@@ -120,7 +105,7 @@ def pair_events(action, address, size_bytes, frees_at_request, allocs_recorded):
         if new_row:
             row = np.int64(n_rows)
             n_rows += 1
-            keys[slot] = address[event]
+            was_seen[slot] = True
             open_row[slot] = row
             alloc_event[row] = event if kind == ALLOC else -1
             requested_event[row] = -1

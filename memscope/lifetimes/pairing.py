@@ -58,13 +58,20 @@ class PairedRows:
 
 
 def pair_rows(trace: Trace, device: int) -> PairedRows:
-    """Pair a device's allocs and frees, and add the final blocks that no event mentions. Linear in the events."""
+    """Pair a device's allocs and frees, and add the final blocks that no event mentions. Sorts the addresses once."""
     first, end = trace.event_range(device)
     action, address = trace.action[first:end], trace.address[first:end]
     requests_recorded = bool(np.any(action == Action.FREE_REQUESTED))
     completions_recorded = _completions_are_recorded(trace, device, action)
+    distinct, slot = np.unique(address, return_inverse=True)
     pairs, n_unmatched, n_implied, problem, at = kernels.pair_events(
-        action, address, trace.size_bytes[first:end], not completions_recorded, bool(np.any(action == Action.ALLOC))
+        action,
+        address,
+        trace.size_bytes[first:end],
+        slot.astype(np.int64),
+        len(distinct),
+        not completions_recorded,
+        bool(np.any(action == Action.ALLOC)),
     )
     problems = []
     if problem != kernels.OK:

@@ -103,9 +103,14 @@ class TraceBuilder:
             label_id=self.strings.intern_optional(label),
         )
 
-    def add_mark(self, kind: MarkKind, label: str, time_ns: int = NONE_ID) -> None:
-        """Add a mark before the next event."""
-        self._marks.append(event=self.n_events, time_ns=time_ns, kind=int(kind), label_id=self.strings.intern(label))
+    def add_mark(self, kind: MarkKind, label: str, time_ns: int = NONE_ID, *, event: int | None = None) -> None:
+        """Add a mark before the next event, or before the one given; marks are added in the order of their events."""
+        self._marks.append(
+            event=self.n_events if event is None else event,
+            time_ns=time_ns,
+            kind=int(kind),
+            label_id=self.strings.intern(label),
+        )
 
     def add_sample(
         self,

@@ -19,7 +19,7 @@ from memscope.trace.trace import Trace
 
 SUFFIX = ".memscope"
 ZIP_MAGIC = b"PK\x03\x04"
-_META = "meta.json"
+META_NAME = "meta.json"
 _MAX_META_BYTES = 16 << 20
 _MAX_TABLE_BYTES = 16 << 30
 _TABLES: dict[str, type[Table]] = {
@@ -49,7 +49,7 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
     partial = path.with_name(path.name + ".partial")
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_META, json.dumps(trace.metadata.to_json(), indent=1))
+            archive.writestr(META_NAME, json.dumps(trace.metadata.to_json(), indent=1))
             for name, columns in _parts(trace).items():
                 archive.writestr(f"{name}.parquet", _encode(columns))
         partial.replace(path)
@@ -86,9 +86,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:
-    if archive.getinfo(_META).file_size > _MAX_META_BYTES:
+    if archive.getinfo(META_NAME).file_size > _MAX_META_BYTES:
         raise InputFileError(path, "not a readable .memscope file: its meta.json is larger than any real one")
-    record = json.loads(archive.read(_META))
+    record = json.loads(archive.read(META_NAME))
     version = record["schema_version"]
     if version > schema.SCHEMA_VERSION:
         raise InputFileError(
