@@ -61,7 +61,6 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     """Pair a device's allocs and frees, and add the final blocks that no event mentions. Sorts the addresses once."""
     first, end = trace.event_range(device)
     action, address = trace.action[first:end], trace.address[first:end]
-    requests_recorded = bool(np.any(action == Action.FREE_REQUESTED))
     completions_recorded = _completions_are_recorded(trace, device, action)
     distinct, slot = np.unique(address, return_inverse=True)
     pairs, n_unmatched, n_implied, problem, at = kernels.pair_events(
@@ -76,7 +75,8 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     problems = []
     if problem != kernels.OK:
         problems.append(Problem(device, first + at, f"address {int(address[at]):#x} {_PROBLEM_TEXT[problem]}"))
-    if not requests_recorded:
+    # A block born and freed among the events without a request for it: requests were not recorded at all.
+    if not np.any(action == Action.FREE_REQUESTED) and np.any((pairs.alloc_event >= 0) & (pairs.free_event >= 0)):
         pairs = pairs._replace(free_requested_event=pairs.free_event)
     is_pending = (pairs.alloc_event < 0) & (pairs.free_requested_event < 0) & (pairs.free_event >= 0)
     final_block, silent, missing = _match_final_blocks(trace, device, pairs)
