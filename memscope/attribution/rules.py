@@ -87,11 +87,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "KV cache",
         Category.KV_CACHE,
-        "transformers' cache classes, and the cache pools of serving engines",
+        "transformers' cache classes and files named after them, and the cache pools of serving engines",
         (
             FramePattern(
-                file=r"transformers/cache_utils\.py$|vllm/.*(kv_cache|cache_engine|gpu_model_runner)|sglang/.*memory_pool",
-                function=r"update|lazy_init|__init__|early_init|(_?allocate|initialize|init)_?\w*kv|_create_buffers|_init_kv",
+                file=r"(^|/)cache_utils\w*\.py$|(^|/)kv_?cache\w*\.py$|vllm/.*(kv_cache|cache_engine|gpu_model_runner)|sglang/.*memory_pool",
+                function=r"^update|^append|lazy_init|__init__|early_init|(_?allocate|initialize|init)_?\w*kv|_create_buffers|_init_kv",
             ),
         ),
     ),

@@ -123,14 +123,16 @@ def _with_warnings(completeness: Completeness, trace: Trace, devices: list[Devic
             "where nothing recorded their origin they are counted as unknown"
         )
     if c.n_unmatched_frees:
-        warnings.append(f"{format_count(c.n_unmatched_frees)} frees have no recorded alloc")
+        warnings.append(f"frees without a recorded alloc: {format_count(c.n_unmatched_frees)}")
     n_paired = c.n_events_with_stack + c.n_events_without_stack
     if n_paired and c.n_events_without_stack:
         share = c.n_events_without_stack / n_paired
-        warnings.append(f"{format_count(c.n_events_without_stack)} events ({100 * share:.0f} %) have no stack")
+        warnings.append(
+            f"allocs and frees without a stack: {format_count(c.n_events_without_stack)} ({100 * share:.0f} %)"
+        )
     if c.n_events_after_oom:
         warnings.append(
-            f"{format_count(c.n_events_after_oom)} events follow the first out-of-memory error: "
+            f"events after the first out-of-memory error: {format_count(c.n_events_after_oom)}; "
             "the end of the trace is not the state that ran out"
         )
     if c.n_devices > 1:
@@ -144,8 +146,8 @@ def _device_warnings(device: DeviceLifetimes) -> list[str]:
     n_inexact = int(np.count_nonzero(~device.allocations.is_exact))
     if n_inexact:
         warnings.append(
-            f"device {device.device}: the block size of {format_count(n_inexact)} allocations that predate the events "
-            "is known only from below (rounded request)"
+            f"device {device.device}: allocations that predate the events and whose block size is known only from below "
+            f"(rounded request): {format_count(n_inexact)}"
         )
     if device.n_events and not device.segments_are_known:
         warnings.append(f"device {device.device}: segment events are missing, so reserved bytes are not measured")
