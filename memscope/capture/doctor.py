@@ -18,7 +18,7 @@ _CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: ``status`` is ``ok``, ``info``, ``warning`` or ``missing``; ``advice`` says what to do, if anything."""
+    """One finding: ``status`` is ok, info, warning or missing; ``advice`` says what to do, if anything."""
 
     name: str
     status: str

@@ -146,8 +146,8 @@ def _device_warnings(device: DeviceLifetimes) -> list[str]:
     n_inexact = int(np.count_nonzero(~device.allocations.is_exact))
     if n_inexact:
         warnings.append(
-            f"device {device.device}: allocations that predate the events and whose block size is known only from below "
-            f"(rounded request): {format_count(n_inexact)}"
+            f"device {device.device}: allocations from before the events, of whose block only a lower bound is known "
+            f"(the rounded request): {format_count(n_inexact)}"
         )
     if device.n_events and not device.segments_are_known:
         warnings.append(f"device {device.device}: segment events are missing, so reserved bytes are not measured")
