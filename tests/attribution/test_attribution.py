@@ -1,0 +1,153 @@
+"""Categories: identity before rules, rules in order, and unknown kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memscope.attribution.attribution import attribute
+from memscope.attribution.rules import RULES, match_stacks
+from memscope.attribution.sites import module_of_owner, site_frames
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action
+from memscope.trace.trace import Trace
+
+MiB = 1 << 20
+SITE = "/opt/venv/lib/python3.11/site-packages"
+USER = ("train", "/home/me/train.py", 10)
+STACKS: dict[str, list[tuple[str, str, int]]] = {
+    "cublas": [("getCUDABlasLtWorkspaceSize", "CUDABlas.cpp", 1), USER],
+    "all_gather": [("all_gather_into_tensor", f"{SITE}/torch/distributed/distributed_c10d.py", 1), USER],
+    "cache": [
+        ("update", f"{SITE}/transformers/cache_utils.py", 5),
+        ("_call_impl", f"{SITE}/torch/nn/modules/module.py", 2),
+        USER,
+    ],
+    "state": [("_init_group", f"{SITE}/torch/optim/adamw.py", 5), ("step", f"{SITE}/torch/optim/adamw.py", 9), USER],
+    "backward": [
+        ("_engine_run_backward", f"{SITE}/torch/autograd/graph.py", 1),
+        ("backward", f"{SITE}/torch/_tensor.py", 2),
+        USER,
+    ],
+    "to": [
+        ("convert", f"{SITE}/torch/nn/modules/module.py", 1),
+        ("_apply", f"{SITE}/torch/nn/modules/module.py", 2),
+        USER,
+    ],
+    "batch": [("send_to_device", f"{SITE}/accelerate/utils/operations.py", 2), USER],
+    "forward": [("forward", "/home/me/model.py", 3), ("_call_impl", f"{SITE}/torch/nn/modules/module.py", 2), USER],
+    "windows": [("_call_impl", "C:\\py\\Lib\\site-packages\\torch\\nn\\modules\\module.py", 2), USER],
+    "own": [USER],
+}
+EXPECTED = {
+    "cublas": Category.WORKSPACE,
+    "all_gather": Category.COMMUNICATION,
+    "cache": Category.KV_CACHE,
+    "state": Category.OPTIMIZER_STATE,
+    "backward": Category.GRADIENTS,
+    "to": Category.WEIGHTS,
+    "batch": Category.INPUTS,
+    "forward": Category.ACTIVATIONS,
+    "windows": Category.ACTIVATIONS,
+    "own": Category.UNKNOWN,
+}
+
+
+def build(script: list[tuple[str, str]], owners: dict[int, tuple[Category, str, bool]] | None = None) -> Trace:
+    """A trace of ("alloc", stack) and ("free", index of the alloc) steps, 512 bytes each, in one 2 MiB segment."""
+    builder = TraceBuilder()
+    base = 1 << 40
+    builder.add_event(Action.SEGMENT_ALLOC, address=base, size_bytes=2 * MiB)
+    addresses: list[int] = []
+    live: list[int] = []
+    for what, argument in script:
+        if what == "alloc":
+            stack = builder.stacks.stack([builder.stacks.frame(*frame) for frame in STACKS[argument]])
+            addresses.append(base + 512 * len(addresses))
+            live.append(addresses[-1])
+            event = builder.add_event(Action.ALLOC, address=addresses[-1], size_bytes=500, stack_id=stack)
+            if owners and len(addresses) - 1 in owners:
+                category, label, tagged = owners[len(addresses) - 1]
+                builder.set_owner(event, category, label, tagged=tagged)
+        else:
+            address = addresses[int(argument)]
+            live.remove(address)
+            builder.add_event(Action.FREE_REQUESTED, address=address, size_bytes=500)
+            builder.add_event(Action.FREE_COMPLETED, address=address, size_bytes=500)
+    return builder.build(TraceMetadata(source="synthetic", block_layout_recorded=False))
+
+
+@pytest.mark.parametrize("stack", list(STACKS))
+def test_a_stack_of_each_kind_gets_its_category(stack: str) -> None:
+    trace = build([("alloc", stack)])
+    attribution = attribute(DeviceLifetimes(trace, 0))
+    assert Category(attribution.category[0]) is EXPECTED[stack]
+    expected_source = CategorySource.NONE if stack == "own" else CategorySource.RULE
+    assert attribution.source[0] == expected_source
+
+
+def test_what_dies_within_its_run_is_temporary() -> None:
+    script = [("alloc", "forward"), ("alloc", "forward"), ("free", "0"), ("alloc", "backward"), ("free", "1")]
+    attribution = attribute(DeviceLifetimes(build(script), 0))
+    assert [Category(c) for c in attribution.category] == [
+        Category.TEMPORARIES,
+        Category.ACTIVATIONS,
+        Category.GRADIENTS,
+    ]
+
+
+def test_identity_overrides_rules_and_carries_the_owner() -> None:
+    trace = build([("alloc", "forward"), ("alloc", "own")], {0: (Category.WEIGHTS, "model.w", False)})
+    attribution = attribute(DeviceLifetimes(trace, 0))
+    assert attribution.category.tolist() == [Category.WEIGHTS, Category.UNKNOWN]
+    assert attribution.source.tolist() == [CategorySource.IDENTITY, CategorySource.NONE]
+    assert trace.string(int(attribution.owner_id[0])) == "model.w"
+    assert attribution.rule_id.tolist() == [-1, -1]
+
+
+def test_a_tag_counts_as_the_users_word() -> None:
+    trace = build([("alloc", "forward")], {0: (Category.KV_CACHE, "my cache", True)})
+    attribution = attribute(DeviceLifetimes(trace, 0))
+    assert attribution.category[0] == Category.KV_CACHE
+    assert attribution.source[0] == CategorySource.USER
+
+
+def test_the_first_matching_rule_wins() -> None:
+    trace = build([("alloc", "cache")])
+    assert RULES[match_stacks(trace)[0]].name == "KV cache"
+
+
+def test_every_rule_has_a_reason_and_a_pattern() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.reason and rule.frames for rule in RULES)
+
+
+def test_the_site_is_the_users_own_innermost_frame() -> None:
+    trace = build([("alloc", "forward"), ("alloc", "state"), ("alloc", "cublas")])
+    sites = [str(trace.frame(int(i))) for i in site_frames(trace)]
+    assert sites == ["/home/me/model.py:3 forward", "/home/me/train.py:10 train", "/home/me/train.py:10 train"]
+
+
+def test_a_stack_of_library_frames_only_keeps_its_innermost() -> None:
+    builder = TraceBuilder()
+    frame = builder.stacks.frame("_apply", f"{SITE}/torch/nn/modules/module.py", 2)
+    builder.stacks.stack([frame])
+    trace = builder.build(TraceMetadata(source="synthetic"))
+    assert np.array_equal(site_frames(trace), [frame])
+
+
+@pytest.mark.parametrize(
+    ("owner", "module"),
+    [
+        ("model.layers.3.self_attn.q_proj.weight", "model.layers.3.self_attn.q_proj"),
+        ("exp_avg of model.layers.3.mlp.up_proj.weight", "model.layers.3.mlp.up_proj"),
+        ("model.norm.weight.grad", "model.norm"),
+        ("model.layers.0", "model.layers.0"),
+        ("cuBLAS workspace (modelled)", "cuBLAS workspace (modelled)"),
+    ],
+)
+def test_the_module_of_an_owner(owner: str, module: str) -> None:
+    assert module_of_owner(owner) == module
