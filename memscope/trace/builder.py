@@ -70,7 +70,8 @@ class TraceBuilder:
         return len(self._events)
 
     def stream(self, handle: int) -> int:
-        """Dense id of a raw stream handle."""
+        """Dense id of a raw stream handle, of which the 64 bits are kept as an int64."""
+        handle -= (handle >> 63) << 64 if handle > 0 else 0
         return self._streams.setdefault(handle, len(self._streams))
 
     def pool(self, pool: tuple[int, int]) -> int:

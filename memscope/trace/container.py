@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ ZIP_MAGIC = b"PK\x03\x04"
 META_NAME = "meta.json"
 _MAX_META_BYTES = 16 << 20
 _MAX_TABLE_BYTES = 16 << 30
+_FREE_ROWS = 1 << 20
+_MAX_ROWS_PER_BYTE = 16
+"""Past the first million a table may not have more than 16 rows for each of its bytes. The tables of real traces have
+less than one; repeated values alone could be packed a thousand times denser, and are then made to fill memory."""
 _TABLES: dict[str, type[Table]] = {
     "segments": SegmentTable,
     "blocks": BlockTable,
@@ -31,6 +37,23 @@ _TABLES: dict[str, type[Table]] = {
 }
 _PLAIN_PARTS = ("events", "stacks", "frames", "ids", "strings", "streams", "pools")
 _DELTA_COLUMNS = ("time_ns", "address", "event", "alloc_event")
+
+
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    InvariantError,
+)
+"""What a damaged zip, JSON or table raises: wrong types, missing parts, encrypted or nested beyond all reading."""
 
 
 def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -75,7 +98,7 @@ def read_container(path: str | Path) -> Trace:
             metadata = _read_metadata(archive, path)
             parts = {name: _decode(archive, name) for name in _PLAIN_PARTS + tuple(_TABLES)}
             return _trace(parts, metadata)
-    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError, TypeError, EOFError, InvariantError) as error:
+    except (pa.ArrowException, *_UNREADABLE) as error:
         raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
     except OSError as error:
         raise InputFileError(path, f"cannot be read: {error.strerror or error}") from error
@@ -88,7 +111,7 @@ def _one_line(error: Exception) -> str:
 def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:
     if archive.getinfo(META_NAME).file_size > _MAX_META_BYTES:
         raise InputFileError(path, "not a readable .memscope file: its meta.json is larger than any real one")
-    record = json.loads(archive.read(META_NAME))
+    record = json.loads(_member(archive, META_NAME))
     version = record["schema_version"]
     if version > schema.SCHEMA_VERSION:
         raise InputFileError(
@@ -141,10 +164,20 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member's bytes; all are stored as they are, so none can unpack to more than the file has."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"its member {name} is compressed")
+    return archive.read(name)
+
+
 def _decode(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(io.BytesIO(archive.read(f"{name}.parquet")))
+    packed = _member(archive, f"{name}.parquet")
+    file = pq.ParquetFile(io.BytesIO(packed))
+    if file.metadata.num_rows > _FREE_ROWS + _MAX_ROWS_PER_BYTE * len(packed):
+        raise ValueError(f"its table {name} has {file.metadata.num_rows:,} rows in {len(packed):,} bytes")
     groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > _MAX_TABLE_BYTES:
         raise ValueError(f"its table {name} unpacks to more than {_MAX_TABLE_BYTES >> 30} GiB")

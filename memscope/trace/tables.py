@@ -156,6 +156,8 @@ class StackTable:
             object.__setattr__(self, field.name, frozen_array(getattr(self, field.name), dtype))
         if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != len(self.frame_ids):
             raise InvariantError("StackTable.offsets does not cover frame_ids")
+        if np.any(self.offsets[1:] < self.offsets[:-1]):
+            raise InvariantError("StackTable.offsets goes back")
         if not len(self.name_id) == len(self.filename_id) == len(self.line):
             raise InvariantError("StackTable's frame columns differ in length")
 

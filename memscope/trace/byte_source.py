@@ -1,0 +1,244 @@
+"""Bytes of a pickle, wherever they are: in a plain file, a gzip, or as base64 in a MemoryViz page; in bounded steps."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mmap
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from memscope.errors import InputFileError, UnsafePickleError
+
+STEP_BYTES = 1 << 20
+"""How much is read, inflated or decoded at once."""
+FREE_INFLATED_BYTES = 16 << 20
+MAX_GZIP_RATIO = 100
+"""Past the first 16 MiB a gzip may not hold more than 100 times its own size. Real snapshots hold 4 to 25 times, one
+of 300 kB 69 times; the most that gzip can do is 1,032 times, and a bomb comes close to that."""
+GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK\x03\x04"
+_LFS_MAGIC = b"version https://git-lfs"
+_OTHER_MAGIC = {
+    b"BZh": "compressed with bzip2: unpack it first",
+    b"\xfd7zXZ\x00": "compressed with xz: unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
+    b"PAR1": "a Parquet file, not a memory snapshot",
+    b"\x89HDF": "an HDF5 file, not a memory snapshot",
+}
+_PICKLE_STARTS = b"\x80(]})"
+_BASE64_RUN = re.compile(rb"[A-Za-z0-9+/]{32,}={0,2}")
+_BASE64_PICKLE_STARTS = (b"gA", b"H4sI", b"KG", b"XX", b"fX", b"fQ")
+_MIN_PEEK_BYTES = 64
+
+
+class ByteSource(Protocol):
+    """Where a pickle's bytes come from."""
+
+    def read(self) -> bytes:
+        """The next bytes, at most about ``STEP_BYTES``; none at the end."""
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[ByteSource]:
+    """Open the pickle that a file holds.
+
+    Raises
+    ------
+    InputFileError
+        If the file cannot be opened, or is plainly something else; the reason names what.
+    """
+    try:
+        if path.is_dir():
+            raise InputFileError(path, "is a directory, not a file")
+        file = path.open("rb")
+    except OSError as error:
+        raise InputFileError(path, _os_reason(error)) from error
+    except ValueError as error:  # a null byte in the path
+        raise InputFileError(ascii(str(path)), "is no file name") from error
+    with file:
+        try:
+            yield _source(path, file)
+        except OSError as error:
+            raise InputFileError(path, _os_reason(error)) from error
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _source(path: Path, file: BinaryIO) -> ByteSource:
+    plain = _PlainSource(file)
+    start = plain.peek()
+    if start.startswith(GZIP_MAGIC):
+        inflated = _GzipSource(path, plain)
+        inner = inflated.peek()
+        if inner.startswith(GZIP_MAGIC):
+            raise InputFileError(path, "is a gzip inside a gzip: unpack it once")
+        if _looks_like_html(inner):
+            raise InputFileError(path, "is a gzipped HTML page: unpack it first")
+        _check_start(path, inner, "the gzip holds ")
+        return inflated
+    if _looks_like_html(start):
+        return _embedded_source(path, file)
+    _check_start(path, start, "is ")
+    return plain
+
+
+def _check_start(path: Path, start: bytes, verb: str) -> None:
+    """Refuse what cannot be a pickle by its first bytes."""
+    if not start:
+        raise InputFileError(path, f"{verb}empty" if verb == "is " else "the gzip is empty")
+    if start.startswith(_LFS_MAGIC):
+        raise InputFileError(path, f"{verb}a Git LFS pointer, not the file itself: run git lfs pull")
+    if start.startswith(ZIP_MAGIC):
+        raise InputFileError(path, f"{verb}a zip archive, not a memory snapshot")
+    for magic, what in _OTHER_MAGIC.items():
+        if start.startswith(magic):
+            raise InputFileError(path, verb + what)
+    if start[0] not in _PICKLE_STARTS:
+        kind = "text" if _is_text(start) else "zeros" if not start.strip(b"\0") else "unknown data"
+        shown = f", starting {start[:24].decode()!a}" if kind == "text" else ""
+        raise InputFileError(path, f"{verb}{kind}{shown}: neither a memory snapshot (a pickle) nor a .memscope file")
+
+
+def _is_text(start: bytes) -> bool:
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+
+
+def _looks_like_html(start: bytes) -> bool:
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<"
+
+
+class _PlainSource:
+    """A file as it is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._first = b""
+
+    def peek(self) -> bytes:
+        self._first = self._file.read(STEP_BYTES)
+        return self._first[:_MIN_PEEK_BYTES]
+
+    def read(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._file.read(STEP_BYTES)
+
+
+class _GzipSource:
+    """A gzip of one or several members, inflated in steps, within the ratio."""
+
+    def __init__(self, path: Path, packed: ByteSource) -> None:
+        self._path = path
+        self._packed = packed
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._pending = b""
+        self._first = b""
+        self._n_packed = 0
+        self._n_inflated = 0
+        self._ended = False
+
+    def peek(self) -> bytes:
+        while len(self._first) < _MIN_PEEK_BYTES:
+            more = self._inflate()
+            if not more:
+                break
+            self._first += more
+        return self._first[:_MIN_PEEK_BYTES]
+
+    def read(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._inflate()
+
+    def _inflate(self) -> bytes:
+        while not self._ended:
+            if not self._pending and not self._inflater.eof:
+                self._pending = self._packed.read()
+                self._n_packed += len(self._pending)
+                if not self._pending:
+                    raise InputFileError(self._path, "truncated: its gzip stream ends early")
+            if self._inflater.eof and not self._next_member():
+                break
+            try:
+                data = self._inflater.decompress(self._pending, STEP_BYTES)
+            except zlib.error as error:
+                raise InputFileError(self._path, f"damaged: its gzip stream does not inflate ({error})") from error
+            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+            if data:
+                self._count(len(data))
+                return data
+        return b""
+
+    def _next_member(self) -> bool:
+        """Start the next member, if what follows is one; anything else after the end is ignored, as gzip does."""
+        if len(self._pending) < 2:
+            more = self._packed.read()
+            self._n_packed += len(more)
+            self._pending += more
+        self._ended = not self._pending.startswith(GZIP_MAGIC)
+        self._inflater = zlib.decompressobj(wbits=31)
+        return not self._ended
+
+    def _count(self, n_bytes: int) -> None:
+        self._n_inflated += n_bytes
+        if self._n_inflated > FREE_INFLATED_BYTES and self._n_inflated > MAX_GZIP_RATIO * self._n_packed:
+            raise UnsafePickleError(
+                self._path,
+                f"its gzip inflates more than {MAX_GZIP_RATIO} times, as no real snapshot does: refused as a bomb",
+            )
+
+
+def _embedded_source(path: Path, file: IO[bytes]) -> ByteSource:
+    """The first base64 text of an HTML page that decodes to the start of a pickle."""
+    try:
+        page = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise InputFileError(path, "is an HTML page that cannot be searched for a snapshot") from error
+    for match in _BASE64_RUN.finditer(page):
+        if not page[match.start() : match.start() + 4].startswith(_BASE64_PICKLE_STARTS):
+            continue
+        source = _Base64Source(path, page, match.start(), match.end())
+        start = source.peek()
+        if start.startswith(GZIP_MAGIC):
+            inflated = _GzipSource(path, source)
+            if inflated.peek()[:1] == b"\x80":
+                return inflated
+        elif start[:1] == b"\x80" and start[1:2] <= b"\x05":
+            return source
+    raise InputFileError(path, "is an HTML page that holds no memory snapshot (no base64 text in it is a pickle)")
+
+
+class _Base64Source:
+    """Base64 text between two positions of a page, decoded in steps."""
+
+    def __init__(self, path: Path, page: mmap.mmap, start: int, stop: int) -> None:
+        self._path = path
+        self._page = page
+        self._at = start
+        self._stop = stop
+
+    def peek(self) -> bytes:
+        return self._decode(self._at, min(self._stop, self._at + 4 * (_MIN_PEEK_BYTES // 4)))
+
+    def read(self) -> bytes:
+        end = min(self._stop, self._at + STEP_BYTES // 4 * 4)
+        data = self._decode(self._at, end)
+        self._at = end
+        return data
+
+    def _decode(self, start: int, end: int) -> bytes:
+        text = self._page[start:end]
+        try:
+            return base64.b64decode(text + b"=" * (-len(text) % 4))
+        except binascii.Error as error:
+            raise InputFileError(self._path, f"damaged: its embedded snapshot is not base64 ({error})") from error

@@ -1,0 +1,223 @@
+"""The ``.memscope`` file: everything comes back, and nothing damaged does."""
+
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memscope.errors import InputFileError, UsageError
+from memscope.trace import schema
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
+from memscope.trace.container import read_container, write_container
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action, BlockState, MarkKind, TieRule
+from memscope.trace.torch_snapshot import read_snapshot
+from memscope.trace.trace import Trace
+from tests.oracles import ORACLE, REAL, needs_shared
+
+METADATA = TraceMetadata(
+    source="cuda",
+    torch_version="2.13.0",
+    tie_rule=TieRule.SEGMENT_AGE,
+    alloc_conf="expandable_segments:True",
+    allocator_settings={"max_split_size": -1, "roundup_power2_divisions": {"1": 4}},
+    device_names={0: "some GPU", 1: "another"},
+    device_total_bytes={0: 80 << 30},
+    memory_fraction={0: 0.5},
+    rank=3,
+    created_ns=1,
+    has_pool_ids=True,
+    notes=("one", "two"),
+    extra={"nested": {"list": [1, 2.5, None]}},
+)
+
+
+def full() -> Trace:
+    """A trace that has a row in every table."""
+    builder = TraceBuilder()
+    frames = [builder.stacks.frame("f", "a.py", 1), builder.stacks.frame("ü\udc80\n<b>", "b.py", 2)]
+    stacks = [builder.stacks.stack(frames), builder.stacks.stack(frames[:1])]
+    for i in range(50):
+        builder.add_event(
+            Action.ALLOC,
+            address=(1 << 46) + 512 * i,
+            size_bytes=100 + i,
+            time_ns=1_000 * i,
+            device=i // 30,
+            stream=-(i % 3),
+            pool=(0, i % 2),
+            stack_id=stacks[i % 2],
+            label="labelled" if i % 7 == 0 else None,
+        )
+    builder.add_mark(MarkKind.STEP, "step 0", time_ns=5)
+    builder.add_sample(device_free_bytes=9, device_used_bytes=8)
+    builder.set_owner(2, Category.WEIGHTS, "layer.weight", tagged=True)
+    segment = builder.add_segment(address=1 << 46, size_bytes=2 << 20, is_large=False, is_expandable=True)
+    builder.add_block(
+        segment, address=1 << 46, size_bytes=2 << 20, requested_bytes=5, state=BlockState.ACTIVE_ALLOCATED
+    )
+    return builder.build(METADATA)
+
+
+def assert_equal(a: Trace, b: Trace) -> None:
+    for name, dtype in schema.EVENT_COLUMNS.items():
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        assert getattr(b, name).dtype == dtype
+    for table in ("segments", "blocks", "samples", "marks", "owners"):
+        for name, column in getattr(a, table).columns().items():
+            again = getattr(getattr(b, table), name)
+            np.testing.assert_array_equal(column, again)
+            assert column.dtype == again.dtype
+    for name in ("offsets", "frame_ids", "name_id", "filename_id", "line"):
+        np.testing.assert_array_equal(getattr(a.stacks, name), getattr(b.stacks, name))
+    np.testing.assert_array_equal(a.stream_handles, b.stream_handles)
+    np.testing.assert_array_equal(a.pools, b.pools)
+    assert a.strings == b.strings
+    assert a.metadata == b.metadata
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    trace = full()
+    assert_equal(trace, read_container(write_container(trace, tmp_path / "full.memscope")))
+
+
+def test_an_empty_trace_comes_back(tmp_path: Path) -> None:
+    trace = TraceBuilder().build(TraceMetadata(source="synthetic"))
+    assert_equal(trace, read_container(write_container(trace, tmp_path / "empty.memscope")))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted(REAL.glob("*.gz")),
+        ORACLE / "torch-2.11.0" / "small_default.pickle.gz",
+        ORACLE / "torch-2.15.0" / "oom_exp.pickle.gz",
+    ],
+    ids=lambda path: path.name.removesuffix(".pickle.gz"),
+)
+def test_real_traces_come_back_in_few_bytes(tmp_path: Path, path: Path) -> None:
+    trace = read_snapshot(path)
+    file = write_container(trace, tmp_path / "real.memscope")
+    assert_equal(trace, read_container(file))
+    if trace.n_events > 10_000:
+        assert file.stat().st_size / trace.n_events <= 24
+
+
+def test_columns_are_read_only(tmp_path: Path) -> None:
+    trace = read_container(write_container(full(), tmp_path / "full.memscope"))
+    with pytest.raises(ValueError, match="read-only"):
+        trace.address[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        trace.blocks.state[0] = 1
+
+
+def test_an_existing_file_is_kept_unless_overwriting_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "there.memscope"
+    path.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="exists already"):
+        write_container(full(), path)
+    assert path.read_bytes() == b"mine"
+    write_container(full(), path, overwrite=True)
+    assert_equal(full(), read_container(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["there.memscope"]
+
+
+def test_places_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="cannot be written"):
+        write_container(full(), tmp_path / "no" / "folder.memscope")
+    with pytest.raises(InputFileError, match="cannot be read: No such file"):
+        read_container(tmp_path / "none.memscope")
+
+
+def rewritten(tmp_path: Path, name: str, content: bytes | None, compression: int = zipfile.ZIP_STORED) -> Path:
+    """The full trace's file with one member replaced, or left out."""
+    source = write_container(full(), tmp_path / "source.memscope", overwrite=True)
+    path = tmp_path / "changed.memscope"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", compression) as new:
+        for member in old.namelist():
+            data = content if member == name else old.read(member)
+            if data is not None:
+                new.writestr(member, data)
+    return path
+
+
+def meta(**changes: object) -> bytes:
+    return json.dumps(METADATA.to_json() | changes).encode()
+
+
+def table(**columns: object) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("meta.json", None, "meta.json"),
+        ("meta.json", b"{", "not a readable"),
+        ("meta.json", b"[]", "not a readable"),
+        ("meta.json", b"[" * 200_000, "not a readable"),
+        ("meta.json", b"{}", "schema_version"),
+        ("meta.json", meta(schema_version=99), "written by a newer memscope"),
+        ("meta.json", meta(schema_version="1"), "not a readable"),
+        ("meta.json", meta(tie_rule="luck"), "LUCK"),
+        ("meta.json", meta(device_names=[1]), "not a readable"),
+        ("events.parquet", None, "events.parquet"),
+        ("events.parquet", b"not parquet", "not a readable"),
+        ("events.parquet", table(time_ns=[1]), "not a readable"),
+        ("frames.parquet", table(name_id=[0, 99], filename_id=[0, 0], line=[1, 1]), "points outside its table"),
+        ("stacks.parquet", table(n_frames=[-1, 4]), "not a readable"),
+        ("strings.parquet", table(text=[b"\xff"] * 9), "not a readable"),
+        ("strings.parquet", table(text=["a", None]), "not a readable"),
+        ("streams.parquet", table(handle=["x"]), "not a readable"),
+        ("pools.parquet", table(first=pa.array(np.zeros(40_000_000, np.int64)), second=[0] * 40_000_000), "rows in"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_damaged_parts_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    path = rewritten(tmp_path, name, content)
+    with pytest.raises(InputFileError) as caught:
+        read_container(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_compressed_members_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="is compressed"):
+        read_container(rewritten(tmp_path, "", None, zipfile.ZIP_DEFLATED))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_container(full(), tmp_path_factory.mktemp("packed") / "full.memscope").read_bytes()
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_mutated_files_are_refused_or_read_as_they_were(
+    packed: bytes, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    rng = random.Random(seed)
+    data = bytearray(packed)
+    for _ in range(rng.randint(1, 3)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    if rng.random() < 0.2:
+        del data[rng.randrange(len(data)) :]
+    path = tmp_path_factory.getbasetemp() / "mutated.memscope"
+    path.write_bytes(data)
+    try:
+        trace = read_container(path)
+    except InputFileError:
+        return
+    assert_equal(trace, full())

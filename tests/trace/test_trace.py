@@ -1,0 +1,89 @@
+"""The trace: what it answers, and what it refuses to be."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memscope.errors import InvariantError
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action, BlockState, TieRule
+from memscope.trace.trace import Frame, Trace
+
+
+def two_devices() -> Trace:
+    builder = TraceBuilder()
+    stack = builder.stacks.stack([builder.stacks.frame("f", "a.py", 1)])
+    for device, n in ((1, 2), (4, 3)):
+        for i in range(n):
+            builder.add_event(Action.ALLOC, address=i, size_bytes=1, device=device, stack_id=stack, label="t")
+    segment = builder.add_segment(address=0, size_bytes=512, is_large=False, device=7)
+    builder.add_block(segment, address=0, size_bytes=512, requested_bytes=0, state=BlockState.INACTIVE)
+    return builder.build(TraceMetadata(source="synthetic"))
+
+
+def test_devices_are_those_of_events_and_segments() -> None:
+    trace = two_devices()
+    assert trace.devices == (1, 4, 7)
+    assert [trace.event_range(device) for device in (1, 4, 7)] == [(0, 2), (2, 5), (0, 0)]
+    assert (len(trace), trace.n_events) == (5, 5)
+    assert repr(trace) == "<Trace of 5 events, 1 segments, source synthetic>"
+
+
+def test_ids_resolve_to_text() -> None:
+    trace = two_devices()
+    assert trace.stack(0) == (Frame("f", "a.py", 1),)
+    assert trace.stack(-1) == ()
+    assert trace.string(int(trace.label_id[0])) == "t"
+    assert trace.string(-1) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("action", 10, r"Trace\.action"),
+        ("stream_id", 1, r"Trace\.stream_id"),
+        ("pool_id", -2, r"Trace\.pool_id"),
+        ("stack_id", 1, r"Trace\.stack_id"),
+        ("label_id", 99, r"Trace\.label_id"),
+    ],
+)
+def test_ids_that_point_nowhere_are_refused(column: str, value: int, text: str) -> None:
+    trace = two_devices()
+    changed = getattr(trace, column).copy()
+    changed[1] = value
+    with pytest.raises(InvariantError, match=text):
+        dataclasses.replace(trace, **{column: changed})
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [("blocks", "segment_id", 1), ("segments", "pool_id", 5), ("segments", "stack_id", 5), ("blocks", "stack_id", 5)],
+)
+def test_ids_of_the_tables_are_checked_too(table: str, column: str, value: int) -> None:
+    trace = two_devices()
+    changed: Any = dataclasses.replace(getattr(trace, table), **{column: np.array([value])})
+    with pytest.raises(InvariantError, match=column):
+        dataclasses.replace(trace, **{table: changed})
+
+
+def test_frames_that_point_nowhere_are_refused() -> None:
+    trace = two_devices()
+    stacks = dataclasses.replace(trace.stacks, name_id=np.array([50]))
+    with pytest.raises(InvariantError, match="name_id"):
+        dataclasses.replace(trace, stacks=stacks)
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(InvariantError, match=r"Trace\.address has shape"):
+        dataclasses.replace(two_devices(), address=np.zeros(3))
+
+
+def test_metadata_come_back_from_json() -> None:
+    metadata = TraceMetadata(source="cuda", tie_rule=TieRule.BLOCK_AGE, device_names={3: "x"}, notes=("a",), rank=2)
+    assert TraceMetadata.from_json(metadata.to_json()) == metadata
+    assert TraceMetadata.from_json(metadata.to_json() | {"key of a later version": 1}) == metadata
+    with pytest.raises(KeyError):
+        TraceMetadata.from_json(metadata.to_json() | {"tie_rule": "luck"})
