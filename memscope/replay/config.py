@@ -1,0 +1,242 @@
+"""Every option of PyTorch's caching allocator that decides about device memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from typing_extensions import Self
+
+from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, N_ROUNDUP_INTERVALS
+from memscope.errors import UsageError
+from memscope.replay.roundup import parse_divisions
+from memscope.trace.schema import TieRule
+from memscope.trace.trace import Trace
+from memscope.units import GiB, MiB
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "graph_capture_record_stream_reuse",
+        "pinned_free_catch_all",
+        "pinned_max_cached_size_mb",
+        "pinned_max_round_threshold_mb",
+        "pinned_num_register_threads",
+        "pinned_reserve_segment_size_mb",
+        "pinned_use_background_threads",
+        "pinned_use_cuda_host_register",
+        "release_lock_on_cudamalloc",
+        "release_lock_on_hipmalloc",
+    }
+)
+_OPTION = re.compile(r"([A-Za-z_0-9]+):(\[[^\[\]]*\]|[^,\[\]]*)(?:,|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class CachingAllocatorConfig:
+    """Settings of the native caching allocator; the defaults are PyTorch's.
+
+    Attributes
+    ----------
+    max_split_bytes
+        Blocks of this size and more are never split; None for no limit.
+    max_non_split_rounding_bytes
+        How much larger than the request an unsplittable block may be.
+    roundup_divisions
+        Power-of-two divisions for each of 16 size intervals (below 2 MiB, 2 MiB, …, from 32 GiB), 0 for none.
+    gc_threshold_frac
+        Share of the memory limit above which unused segments are freed on a miss; 0.0 is off. Without a memory
+        fraction it does nothing, as in PyTorch.
+    is_expandable
+        Expandable segments.
+    large_segment_bytes
+        Segment size for requests between 1 and 10 MiB.
+    memory_fraction
+        ``per_process_memory_fraction``; 1.0 is no limit.
+    throws_on_malloc_oom
+        ``throw_on_cudamalloc_oom``: reject at once what the device cannot hold.
+    reserve
+        ``expandable_segments_reserve``: a fraction of the device (float) or bytes (int); None for 9/8 of the device.
+    backend
+        ``native``; another one cannot be simulated here.
+    unmodelled
+        Options found that change memory in ways the simulator does not know.
+    """
+
+    max_split_bytes: int | None = None
+    max_non_split_rounding_bytes: int = 20 * MiB
+    roundup_divisions: tuple[int, ...] = (0,) * N_ROUNDUP_INTERVALS
+    gc_threshold_frac: float = 0.0
+    is_expandable: bool = False
+    large_segment_bytes: int = LARGE_SEGMENT_BYTES
+    memory_fraction: float = 1.0
+    throws_on_malloc_oom: bool = False
+    reserve: float | int | None = None
+    backend: str = "native"
+    unmodelled: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, conf: str, *, tie_rule: TieRule = TieRule.SEGMENT_AGE) -> Self:
+        """Read a ``PYTORCH_ALLOC_CONF`` string; the tie rule stands for the release whose reading is meant.
+
+        Raises
+        ------
+        UsageError
+            If PyTorch would refuse the string, or a value is not one of that option's.
+        """
+        values: dict[str, object] = {}
+        unmodelled = []
+        for name, value in _options(conf):
+            if name == "roundup_power2_divisions":
+                values["roundup_divisions"] = parse_divisions(value, fills_from_last=tie_rule == TieRule.ADDRESS)
+            elif name in _READERS:
+                field, read = _READERS[name]
+                values[field] = read(name, value)
+            elif name == "expandable_segments_reserve_by_class":
+                unmodelled.append(name)
+            elif name not in _WITHOUT_EFFECT:
+                raise UsageError(f"allocator option {name!r} is not one of PyTorch's")
+        return cls(**values, unmodelled=tuple(unmodelled))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_trace(cls, trace: Trace, device: int | None = None) -> Self:
+        """Settings that a trace was recorded under, as far as it tells; the rest is PyTorch's default.
+
+        The recorded values win over the string, because the string is read differently by different releases.
+        A string that cannot be read is kept in ``unmodelled`` rather than refused.
+        """
+        metadata = trace.metadata
+        settings = metadata.allocator_settings
+        conf = metadata.alloc_conf or ""
+        tie_rule = TieRule.SEGMENT_AGE if metadata.tie_rule is None else metadata.tie_rule
+        try:
+            config = cls.parse(conf, tie_rule=tie_rule)
+        except UsageError:
+            config = cls(unmodelled=(conf,))
+        changes: dict[str, object] = {}
+        if "max_split_size" in settings:
+            recorded = int(settings["max_split_size"])
+            changes["max_split_bytes"] = recorded if 0 < recorded < (1 << 62) else None
+        if "garbage_collection_threshold" in settings:
+            changes["gc_threshold_frac"] = float(settings["garbage_collection_threshold"])
+        if "expandable_segments" in settings:
+            changes["is_expandable"] = bool(settings["expandable_segments"])
+        table = settings.get("roundup_power2_divisions")
+        if isinstance(table, dict):
+            changes["roundup_divisions"] = tuple(int(table.get(str(1 << i), 0)) for i in range(N_ROUNDUP_INTERVALS))
+        if device is not None and device in metadata.memory_fraction:
+            changes["memory_fraction"] = metadata.memory_fraction[device]
+        return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+    def to_conf(self) -> str:
+        """Print as a ``PYTORCH_ALLOC_CONF`` string with every option that is not the default."""
+        default = CachingAllocatorConfig()
+        options = [f"backend:{self.backend}"] if self.backend != default.backend else []
+        if self.is_expandable:
+            options.append("expandable_segments:True")
+        if self.max_split_bytes is not None:
+            options.append(f"max_split_size_mb:{self.max_split_bytes // MiB}")
+        if self.max_non_split_rounding_bytes != default.max_non_split_rounding_bytes:
+            options.append(f"max_non_split_rounding_mb:{self.max_non_split_rounding_bytes // MiB}")
+        if any(self.roundup_divisions):
+            options.append(f"roundup_power2_divisions:{_print_divisions(self.roundup_divisions)}")
+        if self.gc_threshold_frac:
+            options.append(f"garbage_collection_threshold:{self.gc_threshold_frac:g}")
+        if self.large_segment_bytes != default.large_segment_bytes:
+            options.append(f"large_segment_size_mb:{self.large_segment_bytes // MiB}")
+        if self.memory_fraction != 1.0:
+            options.append(f"per_process_memory_fraction:{self.memory_fraction:g}")
+        if self.throws_on_malloc_oom:
+            options.append("throw_on_cudamalloc_oom:True")
+        if self.reserve is not None:
+            text = f"{self.reserve:g}" if isinstance(self.reserve, float) else f"{self.reserve // GiB}G"
+            options.append(f"expandable_segments_reserve:{text}")
+        return ",".join(options)
+
+
+def _options(conf: str) -> Iterator[tuple[str, str]]:
+    """Names and values of a string; white space means nothing in it."""
+    text = "".join(conf.split())
+    position = 0
+    while position < len(text):
+        match = _OPTION.match(text, position)
+        if match is None:
+            raise UsageError(f"allocator settings {conf!r} cannot be read at {text[position:]!r}: write name:value,…")
+        yield match.group(1), match.group(2)
+        position = match.end()
+
+
+def _print_divisions(divisions: tuple[int, ...]) -> str:
+    if len(set(divisions)) == 1:
+        return str(divisions[0])
+    return "[" + ",".join(f"{1 << i}:{n}" for i, n in enumerate(divisions)) + "]"
+
+
+def _read_mib(minimum: int) -> Callable[[str, str], int]:
+    def read(name: str, value: str) -> int:
+        try:
+            n = int(float(value))
+        except (ValueError, OverflowError):
+            n = -1
+        if n < minimum or n > 1 << 40:
+            raise UsageError(f"allocator option {name}:{value}: write a whole number of MiB from {minimum}")
+        return n * MiB
+
+    return read
+
+
+def _read_boolean(name: str, value: str) -> bool:
+    if value not in ("True", "False"):
+        raise UsageError(f"allocator option {name}:{value}: write True or False")
+    return value == "True"
+
+
+def _read_threshold(name: str, value: str) -> float:
+    number = _read_number(name, value)
+    if not 0 < number < 1:
+        raise UsageError(f"allocator option {name}:{value}: write a number between 0 and 1")
+    return number
+
+
+def _read_fraction(name: str, value: str) -> float:
+    number = _read_number(name, value)
+    if not 0 <= number <= 1:
+        raise UsageError(f"allocator option {name}:{value}: write a number from 0 to 1")
+    return number
+
+
+def _read_number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"allocator option {name}:{value}: {value!r} is not a number") from None
+
+
+def _read_reserve(name: str, value: str) -> float | int | None:
+    """Malformed values are ignored by PyTorch with a warning; here they are refused."""
+    if value.endswith("G") and value[:-1].isdigit():
+        return int(value[:-1]) * GiB
+    number = _read_number(name, value)
+    if number <= 0:
+        raise UsageError(f"allocator option {name}:{value}: write a fraction of the device or 40G")
+    return number
+
+
+def _read_backend(name: str, value: str) -> str:
+    if value not in ("native", "cudaMallocAsync"):
+        raise UsageError(f"allocator option {name}:{value}: write native or cudaMallocAsync")
+    return value
+
+
+_READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "backend": ("backend", _read_backend),
+    "expandable_segments": ("is_expandable", _read_boolean),
+    "expandable_segments_reserve": ("reserve", _read_reserve),
+    "garbage_collection_threshold": ("gc_threshold_frac", _read_threshold),
+    "large_segment_size_mb": ("large_segment_bytes", _read_mib(11)),
+    "max_non_split_rounding_mb": ("max_non_split_rounding_bytes", _read_mib(20)),
+    "max_split_size_mb": ("max_split_bytes", _read_mib(20)),
+    "per_process_memory_fraction": ("memory_fraction", _read_fraction),
+    "throw_on_cudamalloc_oom": ("throws_on_malloc_oom", _read_boolean),
+}

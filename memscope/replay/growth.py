@@ -1,0 +1,152 @@
+"""Expandable segments growing in a recording: which addresses a request maps, by the rules and as recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memscope._kernels import caching_layout as at
+from memscope._kernels.caching import find_free_block
+from memscope._kernels.caching_expandable import add_reservation, find_candidate, handle_bytes, map_block
+from memscope._kernels.caching_expandable import reservation_bytes as new_reservation_bytes
+from memscope.replay.divergence import DivergedError
+from memscope.trace.schema import NONE_ID, Action
+from memscope.units import format_count
+
+if TYPE_CHECKING:
+    from memscope.replay.pinned import PinnedReplay
+
+EXTENTS = "ends of address reservations (the device's size is not recorded)"
+_WHILE_GROWING = (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP, Action.SEGMENT_FREE, Action.FREE_COMPLETED)
+
+
+def request_of_growth(replay: PinnedReplay, position: int) -> int:
+    """The request behind a ``segment_map``: the next alloc or oom, over what a failed attempt does in between."""
+    recording = replay.recording
+    while position < recording.n_events and recording.action[position] in _WHILE_GROWING:
+        position += 1
+    if position < recording.n_events and recording.action[position] in (Action.ALLOC, Action.OOM):
+        return position
+    return NONE_ID
+
+
+def follow_growth(replay: PinnedReplay) -> None:
+    """Do the maps of one attempt to grow, and the allocation that follows if it was enough.
+
+    Raises
+    ------
+    DivergedError
+        If the rules map something else.
+    """
+    recording, position = replay.recording, replay.position
+    request = request_of_growth(replay, position)
+    if request == NONE_ID:
+        raise DivergedError(position, "a request after it", "memory was mapped for no request")
+    lane, rounded = replay.lane_of_request(request)
+    block = int(find_free_block(replay.arrays, lane, rounded))
+    if block != at.NONE:
+        reason = "the recording asked the driver for memory, the rules find a free block that fits"
+        raise DivergedError(position, replay.describe_block(block), reason)
+    replay.count_call(lane)
+    candidate = _candidate(replay, lane, rounded)
+    blocks = replay.arrays.blocks
+    is_mapped = blocks[candidate, at.B_STATE] == at.FREE
+    while not is_mapped or blocks[candidate, at.B_SIZE] < rounded:
+        if replay.position >= recording.n_events or recording.action[replay.position] != Action.SEGMENT_MAP:
+            return  # The driver had no more: a reclaim or an oom follows.
+        target, n_bytes = _next_map(blocks, candidate, rounded)
+        _check_map(replay, target, n_bytes, lane)
+        map_block(replay.arrays, target, n_bytes)
+        candidate, is_mapped = target, True
+        replay.position += 1
+    if replay.position != request or recording.address[request] != blocks[candidate, at.B_ADDRESS]:
+        raise DivergedError(replay.position, replay.describe_block(candidate), "what was mapped is used in another way")
+    replay.finish_request(candidate, rounded)
+
+
+def _next_map(blocks: at.Int64Matrix, candidate: int, rounded: int) -> tuple[int, int]:
+    """The unmapped range that comes next, and how many bytes of it are wanted."""
+    if blocks[candidate, at.B_STATE] == at.UNMAPPED:
+        return candidate, min(int(blocks[candidate, at.B_SIZE]), rounded)
+    target = int(blocks[candidate, at.B_NEXT])
+    return target, min(rounded - int(blocks[candidate, at.B_SIZE]), int(blocks[target, at.B_SIZE]))
+
+
+def _check_map(replay: PinnedReplay, target: int, n_bytes: int, lane: int) -> None:
+    recording, position = replay.recording, replay.position
+    handle = int(handle_bytes(replay.arrays, lane))
+    address, mapped = int(replay.arrays.blocks[target, at.B_ADDRESS]), -(-n_bytes // handle) * handle
+    if (address, mapped) != (int(recording.address[position]), int(recording.size_bytes[position])):
+        got = f"segment_map of {format_count(mapped)} bytes at {address:#x}"
+        raise DivergedError(position, got, "other memory is mapped")
+
+
+def _candidate(replay: PinnedReplay, lane: int, rounded: int) -> int:
+    """Where the request grows; a reservation that the recording shows for the first time is added where it maps."""
+    arrays = replay.arrays
+    address = int(replay.recording.address[replay.position])
+    candidate = int(find_candidate(arrays, lane, rounded))
+    while candidate != at.NONE:
+        target, _ = _next_map(arrays.blocks, candidate, rounded)
+        if arrays.blocks[target, at.B_ADDRESS] == address or not _cut_reservation(replay, candidate, rounded):
+            return candidate
+        candidate = int(find_candidate(arrays, lane, rounded))
+    for segment in (arrays.segments[:, at.S_IS_LIVE] == 1).nonzero()[0].tolist():
+        base, size = arrays.segments[segment, [at.S_ADDRESS, at.S_SIZE]].tolist()
+        if base < address < base + size:
+            _cut_at(replay, segment, address)
+    n_bytes = int(new_reservation_bytes(arrays, lane))
+    return int(add_reservation(arrays, lane, address, n_bytes))
+
+
+def _cut_reservation(replay: PinnedReplay, candidate: int, rounded: int) -> bool:
+    """The recording passed over a place that seems large enough: its reservation must end earlier than assumed."""
+    arrays = replay.arrays
+    blocks = arrays.blocks
+    if replay.recording.total_bytes is not None:
+        return False
+    handle = int(handle_bytes(arrays, int(blocks[candidate, at.B_LANE])))
+    room, block = 0, candidate
+    while blocks[block, at.B_NEXT] != at.NONE:
+        if blocks[block, at.B_STATE] not in (at.FREE, at.UNMAPPED):
+            return False
+        room += int(blocks[block, at.B_SIZE])
+        block = int(blocks[block, at.B_NEXT])
+    if blocks[block, at.B_STATE] != at.UNMAPPED or room >= rounded:
+        return False
+    left = (rounded - room - 1) // handle * handle
+    if left <= 0 or left >= blocks[block, at.B_SIZE]:
+        return False
+    _cut_at(replay, int(blocks[block, at.B_SEGMENT]), int(blocks[block, at.B_ADDRESS]) + left)
+    return True
+
+
+def _cut_at(replay: PinnedReplay, segment: int, end: int) -> None:
+    """Shorten a reservation whose end is not known; no other one can be longer then, as all cover the same size."""
+    arrays = replay.arrays
+    is_unknown = replay.recording.total_bytes is None and arrays.segments[segment, at.S_IS_EXPANDABLE]
+    if not is_unknown or not _shorten(arrays, segment, end):
+        got = "memory mapped inside another segment"
+        raise DivergedError(replay.position, got, "a reservation begins where another one is")
+    replay.inferred[EXTENTS] += 1
+    length = end - int(arrays.segments[segment, at.S_ADDRESS])
+    arrays.config[at.CFG_RESERVATION] = min(length, int(arrays.config[at.CFG_RESERVATION]))
+    is_reservation = (arrays.segments[:, at.S_IS_LIVE] == 1) & (arrays.segments[:, at.S_IS_EXPANDABLE] == 1)
+    for other in is_reservation.nonzero()[0].tolist():
+        base, size, lane = arrays.segments[other, [at.S_ADDRESS, at.S_SIZE, at.S_LANE]].tolist()
+        longest = int(new_reservation_bytes(arrays, lane))
+        if size > longest:
+            _shorten(arrays, other, base + longest)
+
+
+def _shorten(arrays: at.CachingArrays, segment: int, end: int) -> bool:
+    """Let a reservation end earlier, if nothing is mapped beyond that."""
+    blocks = arrays.blocks
+    block = int(arrays.segments[segment, at.S_HEAD])
+    while blocks[block, at.B_NEXT] != at.NONE:
+        block = int(blocks[block, at.B_NEXT])
+    address = int(blocks[block, at.B_ADDRESS])
+    if blocks[block, at.B_STATE] != at.UNMAPPED or end <= address:
+        return False
+    blocks[block, at.B_SIZE] = end - address
+    arrays.segments[segment, at.S_SIZE] = end - int(arrays.segments[segment, at.S_ADDRESS])
+    return True

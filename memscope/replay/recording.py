@@ -1,0 +1,183 @@
+"""One device's events as the kernels take them: dense pairs of pool and stream, and the allocation behind each."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from memscope._kernels import caching_layout as at
+from memscope._kernels.caching_expandable import reservation_bytes
+from memscope._kernels.caching_pinned import add_old_block, add_old_segment
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.placing import pools_that_never_split, rules_of
+from memscope.lifetimes.state import AllocatorState
+from memscope.replay.arrays import grow, with_lanes
+from memscope.replay.slack import settle_slack
+from memscope.trace.schema import NONE_ID, Action, BlockState
+from memscope.trace.tables import Int64Array
+from memscope.units import format_count
+
+_STATES = {
+    BlockState.INACTIVE: at.FREE,
+    BlockState.ACTIVE_ALLOCATED: at.ALLOCATED,
+    BlockState.ACTIVE_PENDING_FREE: at.PENDING,
+}
+
+
+class Recording:
+    """Events of one device, ready to be followed or replayed.
+
+    Parameters
+    ----------
+    lifetimes
+        The device's lifetimes.
+    pool_of_event, pool_of_start_segment
+        Dense pool ids to use instead of the recorded ones, for recordings that do not have them.
+
+    Attributes
+    ----------
+    action, address, size_bytes, pair, row
+        int64 (n,): the events; ``pair`` is an index of :attr:`pairs` (−1 where the pool is not known), ``row`` one of
+        the lifetimes' allocations (−1 none).
+    pairs
+        Dense pool id and raw stream handle of each pair.
+    """
+
+    def __init__(
+        self,
+        lifetimes: DeviceLifetimes,
+        *,
+        pool_of_event: Int64Array | None = None,
+        pool_of_start_segment: Int64Array | None = None,
+    ) -> None:
+        trace = lifetimes.trace
+        self.lifetimes = lifetimes
+        self.trace = trace
+        self.first_event = lifetimes.first_event
+        events = slice(lifetimes.first_event, lifetimes.end_event)
+        self.action: Int64Array = trace.action[events].astype(np.int64)
+        self.address: Int64Array = np.array(trace.address[events])
+        self.size_bytes: Int64Array = np.array(trace.size_bytes[events])
+        self.n_events = len(self.action)
+        self.row = self._rows()
+        self.requests_recorded = bool(np.any(self.action == Action.FREE_REQUESTED)) or not np.any(
+            self.action == Action.FREE_COMPLETED
+        )
+        self.total_bytes = trace.metadata.device_total_bytes.get(lifetimes.device)
+        self.start_state: AllocatorState = settle_slack(lifetimes)
+        pool = np.array(trace.pool_id[events], np.int64) if pool_of_event is None else pool_of_event
+        start_pool = self.start_state.segments.pool_id if pool_of_start_segment is None else pool_of_start_segment
+        self.pairs: list[tuple[int, int]] = []
+        self._pair_ids: dict[tuple[int, int], int] = {}
+        self.pair: Int64Array = np.full(self.n_events, NONE_ID, np.int64)
+        is_request = np.isin(self.action, (Action.ALLOC, Action.OOM)) & (pool >= 0)
+        self.pair[is_request] = self.dense_pairs(pool[is_request], trace.stream_id[events][is_request])
+        self.start_pair = self.dense_pairs(np.asarray(start_pool, np.int64), self.start_state.segments.stream_id)
+
+    def _rows(self) -> Int64Array:
+        table = self.lifetimes.allocations
+        row = np.full(self.n_events, NONE_ID, np.int64)
+        index = np.arange(len(table))
+        for event in (table.alloc_event, table.free_requested_event, table.free_event):
+            known = event >= 0
+            row[event[known] - self.first_event] = index[known]
+        return row
+
+    def dense_pairs(self, pool: npt.NDArray[np.int64], stream_id: npt.NDArray[np.int32]) -> Int64Array:
+        """Pair ids of dense pools and stream ids, made as needed: int64 (n,)."""
+        handles = self.trace.stream_handles
+        distinct, inverse = np.unique(np.stack([pool, stream_id]), axis=1, return_inverse=True)
+        ids = np.array([self._pair_id(int(p), int(handles[s])) for p, s in distinct.T], np.int64)
+        return ids[inverse.reshape(-1)] if len(ids) else np.empty(0, np.int64)
+
+    def _pair_id(self, pool: int, stream: int) -> int:
+        pair = self._pair_ids.setdefault((pool, stream), len(self.pairs))
+        if pair == len(self.pairs):
+            self.pairs.append((pool, stream))
+        return pair
+
+    @property
+    def n_deferred_frees(self) -> int:
+        """Frees that did not complete at once."""
+        requested = np.flatnonzero(self.action == Action.FREE_REQUESTED)
+        if not np.any(self.action == Action.FREE_COMPLETED):
+            return 0
+        action, row = np.append(self.action, NONE_ID), np.append(self.row, NONE_ID)
+        at_once = (action[requested + 1] == Action.FREE_COMPLETED) & (row[requested + 1] == row[requested])
+        return int(np.count_nonzero(~at_once))
+
+    def describe(self, position: int) -> str:
+        """One line about an event, for messages."""
+        action = Action(int(self.action[position]))
+        size = f"{action.name.lower()} of {format_count(int(self.size_bytes[position]))} bytes"
+        return size if action in (Action.OOM, Action.SNAPSHOT) else f"{size} at {int(self.address[position]):#x}"
+
+    def start(self, arrays: at.CachingArrays) -> tuple[at.CachingArrays, Int64Array]:
+        """Put what stood before the first event into an allocator's empty arrays.
+
+        Returns
+        -------
+        arrays, block_of_row
+            The arrays, with a lane for every pair; int64 (rows,): the block of each allocation, −1 for none yet.
+        """
+        arrays = with_lanes(arrays, self.pairs, is_private_releasable=True)
+        never_split = pools_that_never_split(self.trace, rules_of(self.trace.metadata))
+        arrays.lanes[np.isin(arrays.lanes[:, at.L_POOL], never_split), at.L_CAN_SPLIT] = 0
+        block_of_row = np.full(len(self.lifetimes.allocations), NONE_ID, np.int64)
+        state = self.start_state
+        blocks = state.blocks
+        ends = np.searchsorted(blocks.segment_id, np.arange(len(state.segments) + 1))
+        rows = {int(address): i for i, address in enumerate(state.segments.address)}
+        for first, reservation_end, members in self._start_reservations():
+            i = rows[members[0]]
+            lane = 2 * int(self.start_pair[i]) + int(state.segments.is_large[i])
+            n_blocks = sum(int(ends[rows[address] + 1] - ends[rows[address]]) + 1 for address in members)
+            arrays = grow(arrays, n_blocks)
+            is_expandable = int(state.segments.is_expandable[i])
+            size = reservation_end - first
+            if is_expandable and reservation_end < 0:
+                size = int(reservation_bytes(arrays, lane))
+            tail = add_old_segment(arrays, lane, first, size, is_expandable)
+            position = first
+            for address in members:
+                i = rows[address]
+                if address > position:
+                    _, tail = add_old_block(arrays, tail, address - position, at.UNMAPPED, 0)
+                for k in range(int(ends[i]), int(ends[i + 1])):
+                    code = _STATES[BlockState(int(blocks.state[k]))]
+                    block, tail = add_old_block(
+                        arrays, tail, int(blocks.size_bytes[k]), code, int(blocks.requested_bytes[k])
+                    )
+                    if state.allocation_ids[k] >= 0:
+                        block_of_row[state.allocation_ids[k]] = block
+                position = address + int(state.segments.size_bytes[i])
+            if tail != at.NONE:
+                add_old_block(arrays, tail, first + size - position, at.UNMAPPED, 0)
+        return arrays, block_of_row
+
+
+    def _start_reservations(self) -> list[tuple[int, int, list[int]]]:
+        """What stood before the first event: start, end and the segments inside, by address.
+
+        A ``cudaMalloc`` segment is its own; mapped runs of one reservation go together, unless something else lies
+        between them. A reservation begins at the lowest address that it is seen to map, before or after; where it ends
+        is not known (−1) unless something follows it.
+        """
+        segments, timeline = self.start_state.segments, self.lifetimes.timeline
+        key_at = dict(zip(timeline.start_address.tolist(), timeline.start_key.tolist(), strict=True))
+        maps = timeline.action == Action.SEGMENT_MAP
+        mapped = sorted(zip(timeline.address[maps].tolist(), timeline.key[maps].tolist(), strict=True))
+        groups: list[tuple[int, int, list[int]]] = []
+        last_key = NONE_ID
+        for i, address in enumerate(segments.address.tolist()):
+            key = key_at[address]
+            if not segments.is_expandable[i]:
+                groups.append((address, address + int(segments.size_bytes[i]), [address]))
+            elif key == last_key:
+                groups[-1][2].append(address)
+            else:
+                below = groups[-1][2][-1] if groups else NONE_ID
+                lowest = [a for a, k in mapped if k == key and below < a < address]
+                groups.append((min([address, *lowest]), NONE_ID, [address]))
+            last_key = key
+        return groups
