@@ -31,6 +31,9 @@ from memscope.trace.validate import contradictions
 if TYPE_CHECKING:
     import pandas as pd
 
+NOT_RECORDED = "not recorded"
+"""Name of the group of allocations whose owner or stack is not known."""
+
 
 def load(path: str | Path) -> Analysis:
     """Open a ``.memscope`` file or a torch snapshot.
@@ -321,9 +324,9 @@ class Moment:
     def _grouped(self, key: str) -> pd.DataFrame:
         live = self.allocations()
         live = live[~live["is_pending"]]
+        live = live.assign(owner=live["owner"].fillna(NOT_RECORDED), site=live["site"].fillna(NOT_RECORDED))
         if key == "module":
-            live["module"] = [None if owner is None else module_of_owner(owner) for owner in live["owner"]]
-        live[key] = live[key].fillna("not recorded")
+            live["module"] = [module_of_owner(owner) for owner in live["owner"]]
         grouped = live.groupby(key).agg(
             requested_bytes=("requested_bytes", "sum"),
             block_bytes=("block_bytes", "sum"),

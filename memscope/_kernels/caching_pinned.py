@@ -68,7 +68,9 @@ def follow(arrays, action, address, size, pair, row, block_of_row, requests_reco
     while position < n_events:
         what = action[position]
         if what == at.ACTION_ALLOC:
-            status = _follow_alloc(arrays, address[position], size[position], pair[position], row[position], block_of_row)
+            status = _follow_alloc(
+                arrays, address[position], size[position], pair[position], row[position], block_of_row
+            )
             step = 1
         elif what == at.ACTION_FREE_REQUESTED:
             block = block_of_row[row[position]] if row[position] >= 0 else at.NONE
@@ -94,7 +96,9 @@ def follow(arrays, action, address, size, pair, row, block_of_row, requests_reco
             status = FOLLOWED
             step = 1
         elif what == at.ACTION_SEGMENT_ALLOC and position + 1 < n_events and action[position + 1] == at.ACTION_ALLOC:
-            status = _follow_segment(arrays, address, size, pair[position + 1], row[position + 1], block_of_row, position)
+            status = _follow_segment(
+                arrays, address, size, pair[position + 1], row[position + 1], block_of_row, position
+            )
             step = 2
         elif what == _ACTION_SNAPSHOT:
             status = FOLLOWED if size[position] == arrays.counters[at.C_ACTIVE] else ACTIVE_BYTES_DIFFER

@@ -11,7 +11,7 @@ from memscope._kernels.caching_blocks import complete_free, request_free
 OP_NONE = 0
 OP_MALLOC = 1
 OP_FREE = 2
-"""A free that completes at once."""
+"""A free whose request, or whose completion, is not among the events: it completes at once."""
 OP_FREE_LATER = 3
 OP_COMPLETE = 4
 OP_EMPTY_CACHE = 5
@@ -27,9 +27,7 @@ FINISHED = 0
 
 
 @njit(cache=True)
-def replay_requests(
-    arrays, op, row, dropped_pool, requested_bytes, pair, block_of_row, sync_of_row, usage, position
-):
+def replay_requests(arrays, op, row, dropped_pool, requested_bytes, pair, block_of_row, sync_of_row, usage, position):
     """Serve requests from a position on.
 
     Parameters

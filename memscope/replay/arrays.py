@@ -13,7 +13,7 @@ from memscope._kernels.caching_rules import SMALL_SEGMENT_BYTES, UNLIMITED
 from memscope.errors import UsageError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import TieRule
-from memscope.units import GiB, MiB, TiB
+from memscope.units import MiB, TiB
 
 _UNKNOWN_RESERVATION_BYTES = 16 * TiB
 _N_START_ROWS = 1024
@@ -89,7 +89,9 @@ def _refuse_uncovered(config: CachingAllocatorConfig, total_bytes: int | None) -
     if config.unmodelled:
         raise UsageError(f"allocator settings {', '.join(config.unmodelled)} are not covered by the simulator")
     if total_bytes is None and (config.memory_fraction < 1 or config.throws_on_malloc_oom):
-        raise UsageError("a memory fraction, or throw_on_cudamalloc_oom, needs the device's total bytes: give a capacity")
+        raise UsageError(
+            "a memory fraction, or throw_on_cudamalloc_oom, needs the device's total bytes: give a capacity"
+        )
 
 
 def _reservation_bytes(config: CachingAllocatorConfig, total_bytes: int | None) -> int:

@@ -132,9 +132,7 @@ def replay_caching(
     )
 
 
-def _run(
-    arrays: at.CachingArrays, requests: Requests
-) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
+def _run(arrays: at.CachingArrays, requests: Requests) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
     """The arrays at the end, usage (4, n + 1), the number of events it covers, and the failed request if any."""
     n_events, n_rows = len(requests.op), len(requests.requested_bytes)
     usage = np.zeros((kernel.N_USAGE, n_events + 1), np.int64)

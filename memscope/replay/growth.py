@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching import find_free_block
-from memscope._kernels.caching_expandable import add_reservation, find_candidate, handle_bytes, map_block
+from memscope._kernels.caching_blocks import handle_bytes
+from memscope._kernels.caching_expandable import add_reservation, find_candidate, map_block
 from memscope._kernels.caching_expandable import reservation_bytes as new_reservation_bytes
 from memscope.replay.divergence import DivergedError
+from memscope.replay.recording import next_request
 from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_count
 
@@ -16,17 +18,6 @@ if TYPE_CHECKING:
     from memscope.replay.pinned import PinnedReplay
 
 EXTENTS = "ends of address reservations (the device's size is not recorded)"
-_WHILE_GROWING = (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP, Action.SEGMENT_FREE, Action.FREE_COMPLETED)
-
-
-def request_of_growth(replay: PinnedReplay, position: int) -> int:
-    """The request behind a ``segment_map``: the next alloc or oom, over what a failed attempt does in between."""
-    recording = replay.recording
-    while position < recording.n_events and recording.action[position] in _WHILE_GROWING:
-        position += 1
-    if position < recording.n_events and recording.action[position] in (Action.ALLOC, Action.OOM):
-        return position
-    return NONE_ID
 
 
 def follow_growth(replay: PinnedReplay) -> None:
@@ -38,7 +29,7 @@ def follow_growth(replay: PinnedReplay) -> None:
         If the rules map something else.
     """
     recording, position = replay.recording, replay.position
-    request = request_of_growth(replay, position)
+    request = next_request(recording, position)
     if request == NONE_ID:
         raise DivergedError(position, "a request after it", "memory was mapped for no request")
     lane, rounded = replay.lane_of_request(request)
@@ -75,8 +66,10 @@ def _check_map(replay: PinnedReplay, target: int, n_bytes: int, lane: int) -> No
     recording, position = replay.recording, replay.position
     handle = int(handle_bytes(replay.arrays, lane))
     address, mapped = int(replay.arrays.blocks[target, at.B_ADDRESS]), -(-n_bytes // handle) * handle
-    if (address, mapped) != (int(recording.address[position]), int(recording.size_bytes[position])):
-        got = f"segment_map of {format_count(mapped)} bytes at {address:#x}"
+    stream = recording.pairs[lane // 2][1]
+    recorded = tuple(int(column[position]) for column in (recording.address, recording.size_bytes, recording.stream))
+    if (address, mapped, stream) != recorded:
+        got = f"segment_map of {format_count(mapped)} bytes at {address:#x} on stream {stream:#x}"
         raise DivergedError(position, got, "other memory is mapped")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from memscope._kernels import caching_layout as at
@@ -52,7 +54,7 @@ def _check_segments(arrays: at.CachingArrays) -> list[int]:
         if address != extents[-1][1]:
             _fail("blocks do not cover their segment")
     extents.sort()
-    if any(end > start for (_, end), (start, _) in zip(extents, extents[1:], strict=False)):
+    if any(end > start for (_, end), (start, _) in pairwise(extents)):
         _fail("two segments overlap")
     return live
 
@@ -77,7 +79,9 @@ def _check_sets(arrays: at.CachingArrays, live: list[int]) -> None:
 
 
 def _in_order(blocks: at.Int64Matrix, root: int) -> list[int]:
-    ordered, path, node = [], [], root
+    ordered: list[int] = []
+    path: list[int] = []
+    node = root
     while path or node != at.NONE:
         while node != at.NONE:
             path.append(node)

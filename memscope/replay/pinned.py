@@ -22,9 +22,9 @@ from memscope._kernels.caching_rules import round_size, segment_size
 from memscope.replay.arrays import grow, new_arrays
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.divergence import DivergedError, Divergence
-from memscope.replay.growth import follow_growth, request_of_growth
+from memscope.replay.growth import follow_growth
 from memscope.replay.reclaim import ReclaimMatcher, Release
-from memscope.replay.recording import Recording
+from memscope.replay.recording import Recording, next_request
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.units import format_count
 
@@ -82,6 +82,16 @@ class PinnedReplay:
 
     def run(self) -> Divergence | None:
         """Follow the events; the first divergence, None if there is none."""
+        divergence = self._follow()
+        foreign = self.recording.first_foreign_stream()
+        if foreign == NONE_ID or self.position < foreign:
+            return divergence
+        self.position = foreign
+        event, stream = self.recording.first_event + foreign, int(self.recording.stream[foreign])
+        reason = "the stream is not the one that the memory was allocated on"
+        return Divergence(event, f"{self.recording.describe(foreign)} on stream {stream:#x}", "its own stream", reason)
+
+    def _follow(self) -> Divergence | None:
         recording = self.recording
         while self.position < recording.n_events:
             position, status = kernel.follow(
@@ -225,9 +235,7 @@ class PinnedReplay:
     def _add_segment(self, position: int, lane: int, rounded: int) -> None:
         """The segment recorded at a position, and the allocation that follows it."""
         recording, request = self.recording, self.position + 1
-        block = add_segment(
-            self.arrays, lane, int(recording.address[position]), int(recording.size_bytes[position])
-        )
+        block = add_segment(self.arrays, lane, int(recording.address[position]), int(recording.size_bytes[position]))
         given = hand_out(self.arrays, block, int(recording.size_bytes[request]), rounded)
         self.block_of_row[recording.row[request]] = given
         self.position = request + 1
@@ -238,7 +246,7 @@ class PinnedReplay:
 
     def _out_of_memory(self) -> None:
         """The request must not fit, and nothing that a reclaim would have freed may be left."""
-        recording, position = self.recording, self.position
+        position = self.position
         lane, rounded = self.lane_of_request(position)
         block = int(find_free_block(self.arrays, lane, rounded))
         if block >= 0:
@@ -284,7 +292,7 @@ class PinnedReplay:
         if recording.action[position] == Action.OOM:
             return position
         if recording.action[position] == Action.SEGMENT_MAP:
-            return request_of_growth(self, position)
+            return next_request(recording, position)
         if recording.action[position] == Action.SEGMENT_ALLOC and position + 1 < recording.n_events:
             return position + 1
         return NONE_ID

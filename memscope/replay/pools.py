@@ -16,11 +16,13 @@ from memscope._kernels.caching_blocks import release_segment
 from memscope._kernels.free_sets import first_of_size, following
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.expandable_pools import ReservationPools
 from memscope.replay.pinned import PinnedReplay
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.tables import Int64Array
 
+RESERVATION_POOLS = "address reservations whose pool the recording does not name"
 POOLS = "segments of private pools that the recording does not name"
 
 
@@ -51,6 +53,9 @@ def infer_pools(
     if not np.any(lifetimes.trace.segments.pool_id > 0):
         yield InferredPools(everything_default, np.zeros(len(start), np.int64), Counter())
         return
+    if np.any(recording.action == Action.SEGMENT_MAP):
+        yield from _pools_of_reservations(recording)
+        return
     instances = SegmentInstances(recording)
     evidence = PoolEvidence(recording, config, tie_rule)
     evidence.run()
@@ -58,6 +63,15 @@ def infer_pools(
         of_event = np.where(instances.of_event >= 0, pools[instances.of_event], 0)
         n_named = int(np.count_nonzero((instances.final_pool < 0) & (pools != 0)))
         yield InferredPools(of_event, pools[: len(start)], Counter({POOLS: n_named}))
+
+
+def _pools_of_reservations(recording: Recording) -> Iterator[InferredPools]:
+    found = ReservationPools(recording)
+    for prefers_default in (True, False):
+        pools = found.pools(prefers_default=prefers_default)
+        of_event = np.where(found.of_event >= 0, pools[found.of_event], 0)
+        of_start = pools[found.of_start_segment] if len(found.of_start_segment) else found.of_start_segment
+        yield InferredPools(of_event, of_start, Counter({RESERVATION_POOLS: found.n_unnamed}))
 
 
 class GivenBack(NamedTuple):
@@ -156,7 +170,7 @@ class PoolEvidence(PinnedReplay):
 
     def _note_new_segment(self) -> None:
         """A request got a new segment although a block was free: that block was in another pool."""
-        recording, position = self.recording, self.position
+        position = self.position
         lane, rounded = self.lane_of_request(position + 1)
         self._note(int(self.arrays.counters[at.C_SEGMENT_SERIAL]), self._better_blocks(lane, rounded, NONE_ID))
         self._add_segment(position, lane, rounded)

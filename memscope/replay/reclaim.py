@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_expandable import handle_bytes
+from memscope._kernels.caching_blocks import handle_bytes
 from memscope._kernels.caching_rules import UNLIMITED
 from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_count
@@ -29,6 +29,12 @@ class Release:
     size_bytes: int
     block: int
     lane: int
+    stream: int
+
+    @property
+    def key(self) -> tuple[int, int, int, int]:
+        """What must be as recorded."""
+        return int(self.action), self.address, self.size_bytes, self.stream
 
     def describe(self) -> str:
         """One line for a divergence."""
@@ -139,7 +145,7 @@ class ReclaimMatcher:
 
     def _segment_free(self, block: int) -> Release:
         address, size, lane = self._arrays.blocks[block, [at.B_ADDRESS, at.B_SIZE, at.B_LANE]].tolist()
-        return Release(Action.SEGMENT_FREE, address, size, block, lane)
+        return Release(Action.SEGMENT_FREE, address, size, block, lane, self._stream(lane))
 
     def _handles(self, lane: int) -> list[Release]:
         """Handles that lie wholly inside free blocks of expandable segments."""
@@ -155,27 +161,34 @@ class ReclaimMatcher:
             first = base + -(-(start - base) // handle) * handle
             last = base + (end - base) // handle * handle
             if last > first:
-                releases.append(Release(Action.SEGMENT_UNMAP, first, last - first, block, lane))
+                releases.append(Release(Action.SEGMENT_UNMAP, first, last - first, block, lane, self._stream(lane)))
         return releases
 
     def _matching(self, offset: int, releases: list[Release]) -> list[Release] | None:
         """The releases in recorded order if the run goes on with exactly them; open ties may be in any order."""
-        recording = self._replay.recording
         releases = list(releases)
         for i in range(len(releases)):
             position = self._start + offset + i
-            recorded = (
-                (int(recording.action[position]), int(recording.address[position]), int(recording.size_bytes[position]))
-                if position < self._end
-                else None
-            )
-            k = next((k for k in range(i, len(releases)) if _key(releases[k]) == recorded), NONE_ID)
+            recorded = self._recorded(position) if position < self._end else None
+            k = next((k for k in range(i, len(releases)) if releases[k].key == recorded), NONE_ID)
             if k < 0 or (k > i and not self._replay.is_open_tie(releases[i].block, releases[k].block)):
                 if offset + i >= self.n_matched:
                     self.n_matched, self._expected = min(offset + i, self._end - self._start - 1), releases[i]
                 return None
             releases[i], releases[k] = releases[k], releases[i]
         return releases or None
+
+    def _recorded(self, position: int) -> tuple[int, int, int, int]:
+        recording = self._replay.recording
+        return (
+            int(recording.action[position]),
+            int(recording.address[position]),
+            int(recording.size_bytes[position]),
+            int(recording.stream[position]),
+        )
+
+    def _stream(self, lane: int) -> int:
+        return self._replay.recording.pairs[lane // 2][1]
 
     def _oversize(self, lane: int, rounded_bytes: int) -> list[Release]:
         """``release_available_cached_blocks``: one block that is enough, or the largest ones above the split limit."""
@@ -209,13 +222,11 @@ class ReclaimMatcher:
 
     def _collection_of_old(self, offset: int, candidates: list[Release]) -> list[Release] | None:
         """Ages from before the recording are not known: whichever candidates were taken, in their order."""
-        recording = self._replay.recording
-        by_key = {_key(release): (i, release) for i, release in enumerate(candidates)}
+        by_key = {release.key: (i, release) for i, release in enumerate(candidates)}
         taken: list[Release] = []
         last = -1
         for position in range(self._start + offset, self._end):
-            key = (int(recording.action[position]), int(recording.address[position]), int(recording.size_bytes[position]))
-            i, release = by_key.get(key, (-1, None))
+            i, release = by_key.get(self._recorded(position), (-1, None))
             if release is None or i <= last:
                 break
             taken.append(release)
@@ -223,7 +234,3 @@ class ReclaimMatcher:
         if taken:
             self.inferred[UNKNOWN_AGES] += 1
         return taken or None
-
-
-def _key(release: Release) -> tuple[int, int, int]:
-    return int(release.action), release.address, release.size_bytes

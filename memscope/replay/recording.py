@@ -24,6 +24,9 @@ _STATES = {
 }
 
 
+_WHILE_GROWING = (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP, Action.SEGMENT_FREE, Action.FREE_COMPLETED)
+
+
 class Recording:
     """Events of one device, ready to be followed or replayed.
 
@@ -39,6 +42,8 @@ class Recording:
     action, address, size_bytes, pair, row
         int64 (n,): the events; ``pair`` is an index of :attr:`pairs` (−1 where the pool is not known), ``row`` one of
         the lifetimes' allocations (−1 none).
+    stream
+        int64 (n,): raw stream handle of each event.
     pairs
         Dense pool id and raw stream handle of each pair.
     """
@@ -58,6 +63,7 @@ class Recording:
         self.action: Int64Array = trace.action[events].astype(np.int64)
         self.address: Int64Array = np.array(trace.address[events])
         self.size_bytes: Int64Array = np.array(trace.size_bytes[events])
+        self.stream: Int64Array = trace.stream_handles[trace.stream_id[events]]
         self.n_events = len(self.action)
         self.row = self._rows()
         self.requests_recorded = bool(np.any(self.action == Action.FREE_REQUESTED)) or not np.any(
@@ -105,6 +111,21 @@ class Recording:
         action, row = np.append(self.action, NONE_ID), np.append(self.row, NONE_ID)
         at_once = (action[requested + 1] == Action.FREE_COMPLETED) & (row[requested + 1] == row[requested])
         return int(np.count_nonzero(~at_once))
+
+    def first_foreign_stream(self) -> int:
+        """First free, or new segment, that names another stream than its allocation does; −1 for none."""
+        allocs = np.flatnonzero((self.action == Action.ALLOC) & (self.row >= 0))
+        of_row = np.zeros(len(self.lifetimes.allocations), np.int64)
+        is_known = np.zeros(len(of_row), np.bool_)
+        of_row[self.row[allocs]] = self.stream[allocs]
+        is_known[self.row[allocs]] = True
+        wrong = np.zeros(self.n_events, np.bool_)
+        named = self.row >= 0
+        wrong[named] = is_known[self.row[named]] & (of_row[self.row[named]] != self.stream[named])
+        made = np.flatnonzero((self.action[:-1] == Action.SEGMENT_ALLOC) & (self.action[1:] == Action.ALLOC))
+        wrong[made] |= self.stream[made] != self.stream[made + 1]
+        found = np.flatnonzero(wrong)
+        return int(found[0]) if len(found) else NONE_ID
 
     def describe(self, position: int) -> str:
         """One line about an event, for messages."""
@@ -155,7 +176,6 @@ class Recording:
                 add_old_block(arrays, tail, first + size - position, at.UNMAPPED, 0)
         return arrays, block_of_row
 
-
     def _start_reservations(self) -> list[tuple[int, int, list[int]]]:
         """What stood before the first event: start, end and the segments inside, by address.
 
@@ -181,3 +201,12 @@ class Recording:
                 groups.append((min([address, *lowest]), NONE_ID, [address]))
             last_key = key
         return groups
+
+
+def next_request(recording: Recording, position: int) -> int:
+    """The request behind a ``segment_map``: the next alloc or oom, over what a failed attempt does in between."""
+    while position < recording.n_events and recording.action[position] in _WHILE_GROWING:
+        position += 1
+    if position < recording.n_events and recording.action[position] in (Action.ALLOC, Action.OOM):
+        return position
+    return NONE_ID

@@ -104,9 +104,6 @@ def _ops(recording: Recording) -> Int64Array:
         return op
     op[is_freed] = kernel.OP_FREE_LATER
     op[is_complete] = kernel.OP_COMPLETE
-    at_once = np.flatnonzero(is_freed[:-1] & is_complete[1:] & (row[:-1] == row[1:]))
-    op[at_once] = kernel.OP_FREE
-    op[at_once + 1] = kernel.OP_NONE
     return op
 
 
@@ -132,7 +129,9 @@ def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array
     if n_emptied:
         notes.append(f"{n_emptied:,} calls of empty_cache are repeated; those that gave nothing back left no trace")
     if n_left_out:
-        notes.append(f"{n_left_out:,} reclaims just before a new segment are taken as the allocator's, not the program's")
+        notes.append(
+            f"{n_left_out:,} reclaims just before a new segment are taken as the allocator's, not the program's"
+        )
 
 
 def _may_be_retry(recording: Recording, start: int, end: int) -> bool:

@@ -12,13 +12,14 @@ from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.divergence import Divergence
 from memscope.replay.growth import EXTENTS
 from memscope.replay.layout import state_of
-from memscope.replay.divergence import Divergence
 from memscope.replay.pinned import PinnedReplay
 from memscope.replay.pools import infer_pools
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action, TieRule
+from memscope.trace.tables import BlockTable, SegmentTable
 from memscope.trace.trace import Trace
 from memscope.units import format_count
 
@@ -130,9 +131,7 @@ def _why_not(lifetimes: DeviceLifetimes) -> str | None:
     return None
 
 
-def _verify(
-    lifetimes: DeviceLifetimes, config: CachingAllocatorConfig, tie_rule: TieRule
-) -> DeviceVerification:
+def _verify(lifetimes: DeviceLifetimes, config: CachingAllocatorConfig, tie_rule: TieRule) -> DeviceVerification:
     """The outcome under the recorded pools, or under the first inferred ones that explain the recording."""
     if lifetimes.trace.metadata.has_pool_ids:
         return _follow(Recording(lifetimes), config, tie_rule, Counter())
@@ -205,21 +204,24 @@ def _final_divergence(replay: PinnedReplay, recorded: AllocatorState) -> Diverge
     stream_ids = np.array([handles.index(stream) for _, stream in recording.pairs], np.int32)
     pool_ids = np.array([pool for pool, _ in recording.pairs], np.int32)
     got = state_of(replay.arrays, stream_ids, pool_ids, device=recorded.device)
-    columns = {
-        "segment": (got.segments, recorded.segments, ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")),
-        "block": (got.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes")),
-    }
-    for what, (mine, theirs, names) in columns.items():
-        if not np.array_equal(mine.address, theirs.address):
-            only = np.setxor1d(mine.address, theirs.address)
-            found = f"{format_count(len(mine))} {what}s"
-            reason = f"the final {what}s differ first at {int(only[0]):#x}"
-            return Divergence(NONE_ID, f"{format_count(len(theirs))} {what}s", found, reason)
-        for name in names:
-            left, right = getattr(mine, name), getattr(theirs, name)
-            differs = np.flatnonzero(left != right)
-            if len(differs):
-                first = differs[0]
-                reason = f"the final {what} at {int(theirs.address[first]):#x} differs in {name}"
-                return Divergence(NONE_ID, str(right[first]), str(left[first]), reason)
+    names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")
+    found = _difference("segment", got.segments, recorded.segments, names)
+    return found or _difference("block", got.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes"))
+
+
+def _difference(
+    what: str, got: SegmentTable | BlockTable, recorded: SegmentTable | BlockTable, names: tuple[str, ...]
+) -> Divergence | None:
+    if not np.array_equal(got.address, recorded.address):
+        only = np.setxor1d(got.address, recorded.address)
+        reason = f"the final {what}s differ first at {int(only[0]):#x}"
+        counts = [f"{format_count(len(table))} {what}s" for table in (recorded, got)]
+        return Divergence(NONE_ID, counts[0], counts[1], reason)
+    for name in names:
+        mine, theirs = getattr(got, name), getattr(recorded, name)
+        differs = np.flatnonzero(mine != theirs)
+        if len(differs):
+            first = differs[0]
+            reason = f"the final {what} at {int(recorded.address[first]):#x} differs in {name}"
+            return Divergence(NONE_ID, str(theirs[first]), str(mine[first]), reason)
     return None

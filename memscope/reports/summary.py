@@ -22,6 +22,11 @@ def print_report(analysis: Analysis, console: Console) -> None:
     for device in analysis.devices:
         console.print()
         _print_device(analysis, device, console)
+    if len(analysis.trace.metadata.notes) > 1:
+        console.print()
+        console.print(Text("About this recording", style="bold"))
+        for note in analysis.trace.metadata.notes[1:]:
+            console.print(Text(f"  · {note}", style="dim"))
 
 
 def print_trust_header(analysis: Analysis, console: Console) -> None:
@@ -40,8 +45,8 @@ def print_trust_header(analysis: Analysis, console: Console) -> None:
         console.print(Text("  ● complete: every byte since the first allocation is accounted for", style="green"))
     for warning in completeness.warnings:
         console.print(Text(f"  ⚠ {warning}", style="yellow"))
-    for note in metadata.notes:
-        console.print(Text(f"  · {note}", style="dim"))
+    if metadata.notes:
+        console.print(Text(f"  · {metadata.notes[0]}", style="dim"))
 
 
 def _settings_words(analysis: Analysis) -> str:
