@@ -102,18 +102,31 @@ def compare(
     """Replay a device's requests with some strategies, each that takes settings with each of the settings.
 
     Without strategies: all of the registry. Without settings: the default ones and ``expandable_segments:True``.
+    Without ``total_bytes``: what the recorded device had for the allocator, where all of that is known (a dry run);
+    otherwise there is no limit.
 
     Raises
     ------
     UsageError
         If a strategy or a setting is not known or not covered, or nothing was recorded.
     """
+    capacity = recorded_capacity(lifetimes) if total_bytes is None else (total_bytes, 0)
     results = [
-        replay(lifetimes, name, ReplayOptions(conf=conf, total_bytes=total_bytes))
+        replay(lifetimes, name, ReplayOptions(conf=conf, total_bytes=capacity[0], reserved_by_others_bytes=capacity[1]))
         for name in strategies or tuple(STRATEGIES)
         for conf in _confs_for(name, confs)
     ]
     return Comparison(lifetimes.device, recorded_run(lifetimes), tuple(results))
+
+
+def recorded_capacity(lifetimes: DeviceLifetimes) -> tuple[int | None, int]:
+    """The recorded device's total bytes, and those that were not the allocator's; (None, 0) where that is not known."""
+    metadata = lifetimes.trace.metadata
+    total_bytes = metadata.device_total_bytes.get(lifetimes.device)
+    others_bytes = metadata.extra.get("context_bytes_modelled")
+    if total_bytes is None or not isinstance(others_bytes, int):
+        return None, 0
+    return total_bytes, others_bytes
 
 
 def _confs_for(name: str, confs: Sequence[str]) -> Sequence[str | None]:

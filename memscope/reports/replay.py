@@ -81,16 +81,25 @@ def verification_failure(result: VerifyResult) -> str:
 def print_verification(analysis: Analysis, result: VerifyResult, console: Console) -> None:
     """Print what was compared, what was inferred, and where replay and recording part."""
     console.print(Text(analysis.name, style="bold"))
+    is_dry_run = analysis.trace.metadata.source == "dry-run"
     for device in result.devices:
-        _print_device(device, console)
+        _print_device(device, "as the dry run recorded them" if is_dry_run else "as PyTorch made them", console)
+    if is_dry_run:
+        console.print(
+            Text(
+                "    a dry run's addresses come from this same simulator: this proves the file and the replay, "
+                "not the prediction",
+                style="dim",
+            )
+        )
 
 
-def _print_device(device: DeviceVerification, console: Console) -> None:
+def _print_device(device: DeviceVerification, as_recorded: str, console: Console) -> None:
     if device.exact:
         console.print(
             Text(
                 f"  ● device {device.device}: exact. {format_count(device.n_events_compared)} of "
-                f"{format_count(device.n_events)} events, every address and the final blocks are as PyTorch made them",
+                f"{format_count(device.n_events)} events, every address and the final blocks are {as_recorded}",
                 style="green",
             )
         )

@@ -1,0 +1,146 @@
+"""The dashboard's app: made by a function, so that two of them can live in one process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, dcc, html
+from dash.development.base_component import Component
+from werkzeug.serving import make_server
+
+from memscope.errors import UsageError
+from memscope_dashboard.appearance import MANTINE_THEME, style_variables
+from memscope_dashboard.components import header, inspector, navigation, scrubber
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.view import View
+from memscope_dashboard.views import VIEWS
+
+_ASSETS = Path(__file__).parent / "assets"
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{%title%}</title>
+<link rel="icon" type="image/svg+xml" href="/assets/icons/mark.svg">
+{%css%}
+<style>VARIABLES</style>
+</head>
+<body>
+{%app_entry%}
+<footer>{%config%}{%scripts%}{%renderer%}</footer>
+</body>
+</html>"""
+
+
+def create_app(store: TraceStore, views: Sequence[View] = VIEWS) -> Dash:
+    """Make an app that shows the traces of a store.
+
+    Parameters
+    ----------
+    store
+        The traces.
+    views
+        The views, in the order of the navigation; the first is where the app opens.
+    """
+    app = Dash(
+        __name__,
+        assets_folder=str(_ASSETS),
+        title="memscope",
+        update_title="",
+        serve_locally=True,
+        index_string=_PAGE.replace("VARIABLES", style_variables()),
+        add_log_handler=False,
+    )
+    app.layout = page(store, views)
+    app.validation_layout = html.Div([app.layout, *[view.layout() for view in views], html.Button(id="unpin")])
+    for part in (header, navigation, scrubber, inspector):
+        part.register(app, store)
+    for view in views:
+        view.register(app, store)
+    _register_router(app, views)
+    return app
+
+
+def page(store: TraceStore, views: Sequence[View]) -> Component:
+    """The page around the views."""
+    shell = dmc.AppShell(
+        [
+            dmc.AppShellHeader(header.layout(store)),
+            dmc.AppShellNavbar(navigation.layout(views)),
+            dmc.AppShellMain(html.Main(id="view", className="main")),
+            dmc.AppShellAside(inspector.layout()),
+            dmc.AppShellFooter(scrubber.layout()),
+        ],
+        header={"height": 52},
+        navbar={"width": {"base": 60, "lg": 168}, "breakpoint": 0},
+        aside={"width": {"base": 264, "lg": 304}, "breakpoint": 0},
+        footer={"height": 116},
+        padding=0,
+        transitionDuration=0,
+    )
+    stores = [dcc.Store(id=name) for name in ("moment", "subject", "bounds", "jump", "pin", "scheme", "scrub-heard")]
+    return dmc.MantineProvider(
+        [dcc.Location(id="url", refresh=False), *stores, dcc.Store(id="scheme-kept", storage_type="local"), shell],
+        id="mantine",
+        theme=MANTINE_THEME,
+    )
+
+
+def _register_router(app: Dash, views: Sequence[View]) -> None:
+    by_name = {view.name: view for view in views}
+
+    def route(path: str | None) -> Component:
+        name = (path or "").strip("/")
+        return by_name.get(name, views[0]).layout()
+
+    app.callback(Output("view", "children"), Input("url", "pathname"))(route)
+
+
+def serve(paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = 8050, open_browser: bool = True) -> None:
+    """Serve the dashboard until it is interrupted.
+
+    Parameters
+    ----------
+    port
+        0 takes any free port; the address is written to stderr.
+
+    Raises
+    ------
+    InputFileError
+        If there is only one trace and it cannot be read; among several the page says so.
+    UsageError
+        If the address cannot be listened on.
+    """
+    store = TraceStore(paths)
+    if len(store.trace_ids) == 1:
+        store.open(store.trace_ids[0])
+    server = _server(create_app(store), host, port)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    url = f"http://{shown}:{server.server_port}/"
+    sys.stderr.write(f"memscope: the dashboard is at {url} (Ctrl+C ends it)\n")
+    sys.stderr.flush()
+    if open_browser:
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+    finally:
+        server.server_close()
+
+
+def _server(app: Dash, host: str, port: int) -> Any:
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    try:
+        return make_server(host, port, app.server, threaded=True)
+    except (OSError, SystemExit) as error:
+        raise UsageError(f"cannot listen on {host}:{port}: choose another --port, or 0 for any free one") from error

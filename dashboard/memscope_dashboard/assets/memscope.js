@@ -1,0 +1,45 @@
+// The few things that must answer without asking the server: the colour scheme, the scrubber's drag, the address bar.
+window.dash_clientside = Object.assign({}, window.dash_clientside, {
+  memscope: {
+    // The scheme kept by the browser, else the system's; a click on the toggle turns it over.
+    scheme: function (clicks, kept) {
+      const system = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+      let scheme = kept || system;
+      if (clicks) scheme = scheme === "dark" ? "light" : "dark";
+      return [scheme, clicks ? scheme : window.dash_clientside.no_update, scheme];
+    },
+
+    // While the handle is dragged the moment follows at most ten times a second, and always ends where it stops.
+    scrub: function (index, moment, bounds) {
+      const drag = (window.memscopeDrag = window.memscopeDrag || { last: 0, timer: null });
+      const none = window.dash_clientside.no_update;
+      if (index === undefined || index === null || !moment || !bounds) return none;
+      const event = index === 0 ? -1 : bounds.first + index - 1;
+      clearTimeout(drag.timer);
+      if (event === moment.event) return none;
+      const wait = Math.max(0, 100 - (Date.now() - drag.last));
+      drag.timer = setTimeout(function () {
+        drag.last = Date.now();
+        window.dash_clientside.set_props("jump", { data: { event: event, from: "scrubber" } });
+      }, wait);
+      return none;
+    },
+
+    // The address shows view and moment, and the navigation keeps the moment; history is not filled by scrubbing.
+    address: function (moment, path, hrefs) {
+      const n = hrefs.length;
+      if (!moment) return [hrefs, Array(n).fill(false)];
+      const fields = new URLSearchParams();
+      for (const name of ["trace", "device", "event"]) {
+        if (moment[name] !== null && moment[name] !== undefined) fields.set(name, moment[name]);
+      }
+      const search = "?" + fields.toString();
+      if (window.location.search !== search) {
+        window.history.replaceState(window.history.state, "", window.location.pathname + search);
+      }
+      const first = path === "/" || !path;
+      const bare = hrefs.map((href) => href.split("?")[0]);
+      return [bare.map((href) => href + search), bare.map((href, i) => (first ? i === 0 : href === path))];
+    },
+  },
+});

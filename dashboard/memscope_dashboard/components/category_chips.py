@@ -1,0 +1,23 @@
+"""The categories of a moment with their bytes: a legend that is also a reading."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+from memscope.analysis import Moment
+from memscope.figures.ledger import ledger_lines
+from memscope_dashboard.components.text import swatch
+
+
+def category_chips(moment: Moment) -> list[Component]:
+    """One chip for each row of the moment's ledger that holds bytes, in stacking order."""
+    return [
+        html.Span(
+            [swatch(line.name), html.Span(line.label, className="chip-name"), html.Span(line.size, className="num")],
+            className="chip",
+            title=f"{line.exact}{f' — {line.meaning}' if line.meaning else ''}",
+        )
+        for line in ledger_lines(moment.ledger)
+        if line.bytes
+    ]

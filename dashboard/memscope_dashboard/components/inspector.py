@@ -1,0 +1,259 @@
+"""The inspector: everything about the pinned allocation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+import numpy as np
+from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from memscope.analysis import Analysis, Moment
+from memscope.errors import MemscopeError
+from memscope.figures.labels import pool_label, row_label, stream_label
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID, BlockState
+from memscope.trace.trace import Frame
+from memscope.units import format_bytes, format_count
+from memscope_dashboard.components.text import facts, size, swatch
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+
+_N_FRAMES = 60
+
+_SOURCE_WORDS = {
+    CategorySource.IDENTITY: "its owner, seen at capture",
+    CategorySource.USER: "your own tag",
+    CategorySource.RULE: "a rule on its stack",
+    CategorySource.LIFETIME: "when it lived",
+    CategorySource.NONE: "nothing: it is unknown",
+}
+
+
+def layout() -> Component:
+    """The inspector's place."""
+    return html.Div(id="inspector", className="inspector")
+
+
+def empty_inspector() -> Component:
+    """What stands there while nothing is pinned."""
+    return html.Div(
+        [
+            html.Div(className="icon icon-pin big"),
+            html.P("Nothing is pinned"),
+            html.P("Click a block in the address map or a row of the allocations to see who it is.", className="quiet"),
+        ],
+        className="inspector-empty",
+    )
+
+
+def inspect(moment: Moment, row: int) -> list[Component]:
+    """Everything about one allocation, as seen from a moment."""
+    analysis, table = moment.analysis, moment.lifetimes.allocations
+    if not 0 <= row < len(table):
+        return [empty_inspector()]
+    attribution = analysis.attribution(moment.device)
+    category = Category(int(attribution.category[row])).label
+    owner = analysis.trace.string(int(attribution.owner_id[row]))
+    block, requested = int(table.block_bytes[row]), int(table.requested_bytes[row])
+    pool_id, stream_id = int(table.pool_id[row]), int(table.stream_id[row])
+    pools, handles = analysis.trace.pools, analysis.trace.stream_handles
+    pool = None if pool_id < 0 else (int(pools[pool_id, 0]), int(pools[pool_id, 1]))
+    rounding = block - requested
+    exactness = "" if table.is_exact[row] else "at least "
+    return [
+        html.Div(
+            [
+                html.Div([swatch(category), row_label(category)], className="inspector-category"),
+                html.Button("✕", id="unpin", className="unpin", title="Unpin", type="button"),
+            ],
+            className="inspector-head",
+        ),
+        html.Div([exactness, size(block)], className="inspector-size"),
+        html.Div(owner, className="inspector-owner") if owner else None,
+        facts(
+            [
+                ("requested", size(requested)),
+                ("rounding", size(rounding) if rounding else None),
+                ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),
+                ("address", html.Code(f"{int(table.address[row]):#x}")),
+                ("stream", stream_label(None if stream_id < 0 else int(handles[stream_id]))),
+                ("pool", pool_label(pool)),
+            ]
+        ),
+        *_lifetime(moment, row),
+        *_neighbours(moment, row),
+        *_stack(analysis, int(table.stack_id[row])),
+    ]
+
+
+def _lifetime(moment: Moment, row: int) -> list[Component]:
+    table, lifetimes = moment.lifetimes.allocations, moment.lifetimes
+    born, died = int(table.alloc_event[row]), int(table.free_event[row])
+    n, first = max(lifetimes.n_events, 1), lifetimes.first_event
+    left = 0.0 if born == NONE_ID else (born - first + 1) / n
+    right = 1.0 if died == NONE_ID else (died - first + 1) / n
+    now = 0.0 if moment.event == NONE_ID else (moment.event - first + 1) / n
+    is_live, is_pending = bool(table.active_at(moment.event)[row]), bool(table.pending_at(moment.event)[row])
+    state = (
+        "pending free at this moment" if is_pending else "live at this moment" if is_live else "not live at this moment"
+    )
+    bar = html.Div(
+        [
+            html.Span(className="life", style={"left": f"{100 * left:.3f}%", "width": f"{100 * (right - left):.3f}%"}),
+            html.Span(className="life-now", style={"left": f"{100 * now:.3f}%"}),
+        ],
+        className="life-bar",
+    )
+    return [
+        html.H3(["Lifetime", html.Span(state, className="quiet")]),
+        bar,
+        facts(
+            [
+                ("allocated", _event_link(moment, born, "before the first event")),
+                ("freed", _event_link(moment, died, "never, in this recording")),
+                ("lived", _duration(moment.analysis, born, died)),
+            ]
+        ),
+    ]
+
+
+def _event_link(moment: Moment, event: int, otherwise: str) -> Any:
+    if event == NONE_ID:
+        return otherwise
+    where = describe_moment(moment.analysis.trace, event)
+    link = html.Button(
+        f"event {format_count(event)}", id={"type": "go-event", "event": event}, className="link num", type="button"
+    )
+    return html.Span([link, html.Span(where, className="quiet block") if where else None])
+
+
+def _duration(analysis: Analysis, born: int, died: int) -> str | None:
+    if born == NONE_ID or died == NONE_ID:
+        return None
+    times = analysis.trace.time_ns
+    text = f"{format_count(died - born)} events"
+    if times[born] != NONE_ID and times[died] >= times[born]:
+        microseconds = (int(times[died]) - int(times[born])) / 1e3
+        text += f", {microseconds / 1e3:,.1f} ms" if microseconds >= 1e3 else f", {microseconds:,.0f} µs"
+    return text
+
+
+def _neighbours(moment: Moment, row: int) -> list[Component]:
+    """The blocks before and after it in its segment, at the moment."""
+    state = moment.state
+    found = np.flatnonzero(state.allocation_ids == row)
+    if not len(found):
+        return []
+    position = int(found[0])
+    blocks, segment = state.blocks, int(state.blocks.segment_id[position])
+    near = [i for i in range(position - 2, position + 3) if 0 <= i < len(blocks) and blocks.segment_id[i] == segment]
+    segment_bytes = format_bytes(int(state.segments.size_bytes[segment]))
+    rows = [_neighbour(moment, i, is_self=i == position) for i in near]
+    return [
+        html.H3(["Neighbours", html.Span(f"in a segment of {segment_bytes}", className="quiet")]),
+        html.Div(rows, className="neighbours"),
+    ]
+
+
+def _neighbour(moment: Moment, position: int, *, is_self: bool) -> Component:
+    state = moment.state
+    row, n_bytes = int(state.allocation_ids[position]), size(int(state.blocks.size_bytes[position]))
+    if row == NONE_ID:
+        return html.Div([swatch("free_pinned"), html.Span("free"), n_bytes], className="neighbour")
+    if int(state.blocks.state[position]) == BlockState.ACTIVE_PENDING_FREE:
+        name = "pending_frees"
+    else:
+        name = Category(int(moment.analysis.attribution(moment.device).category[row])).label
+    parts = [swatch(name), html.Span(row_label(name)), n_bytes]
+    if is_self:
+        return html.Div(parts, className="neighbour self")
+    return html.Button(parts, id={"type": "pin-row", "row": row}, className="neighbour link", type="button")
+
+
+def _file_words(frame: Frame) -> str:
+    """File and line; of an installed package's file, what follows the folder of packages."""
+    _, found, inside = frame.filename.replace("\\", "/").rpartition("site-packages/")
+    return f"{inside if found else frame.filename}:{frame.line}"
+
+
+def _stack(analysis: Analysis, stack_id: int) -> list[Component]:
+    if stack_id == NONE_ID:
+        return [html.H3("Stack"), html.P("No stack was recorded for this allocation.", className="quiet")]
+    frames = analysis.trace.stack(stack_id)
+    site = int(analysis.site_frame_of_stack[stack_id])
+    ids = analysis.trace.stacks.frames_of(stack_id)
+    lines = [
+        html.Div(
+            [
+                html.Span(frame.name, className="frame-name"),
+                html.Span(_file_words(frame), className="frame-file", title=f"{frame.filename}:{frame.line}"),
+            ],
+            className="frame own" if int(frame_id) == site else "frame",
+        )
+        for frame, frame_id in zip(frames[:_N_FRAMES], ids, strict=False)
+    ]
+    more = (
+        [html.P(f"{len(frames) - _N_FRAMES:,} more frames in the copy", className="quiet")]
+        if len(frames) > _N_FRAMES
+        else []
+    )
+    copy = dmc.CopyButton(
+        value="\n".join(map(str, frames)),
+        children="copy",
+        copiedChildren="copied",
+        size="compact-xs",
+        variant="default",
+    )
+    head = html.H3(["Stack", html.Span(f"{len(frames)} frames, innermost first", className="quiet"), copy])
+    return [head, html.Div([*lines, *more], className="stack")]
+
+
+def register(app: Dash, store: TraceStore) -> None:
+    """Wire the pin, and the links that move it or the moment."""
+
+    def show(pin: dict[str, Any] | None, data: dict[str, Any] | None) -> Any:
+        if data is None:
+            raise PreventUpdate
+        query = Query.from_data(data)
+        if pin is None or pin["trace"] != query.trace_id or pin["device"] != query.device:
+            return empty_inspector()
+        try:
+            return inspect(query.moment(store), int(pin["row"]))
+        except MemscopeError:
+            return empty_inspector()
+
+    def move_pin(_clicks: list[int | None], data: dict[str, Any]) -> Any:
+        return pin_data(data, ctx.triggered_id["row"]) if ctx.triggered[0]["value"] else no_update
+
+    def unpin(clicks: int | None) -> Any:
+        return None if clicks else no_update
+
+    def go(_clicks: list[int | None]) -> Any:
+        return {"event": ctx.triggered_id["event"]} if ctx.triggered[0]["value"] else no_update
+
+    app.callback(Output("inspector", "children"), Input("pin", "data"), Input("moment", "data"))(show)
+    app.callback(
+        Output("pin", "data", allow_duplicate=True),
+        Input({"type": "pin-row", "row": ALL}, "n_clicks"),
+        State("moment", "data"),
+        prevent_initial_call=True,
+    )(move_pin)
+    app.callback(
+        Output("pin", "data", allow_duplicate=True),
+        Input("unpin", "n_clicks", allow_optional=True),
+        prevent_initial_call=True,
+    )(unpin)
+    app.callback(
+        Output("jump", "data", allow_duplicate=True),
+        Input({"type": "go-event", "event": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )(go)
+
+
+def pin_data(moment_data: dict[str, Any], row: int) -> dict[str, Any]:
+    """What the browser keeps of a pinned allocation."""
+    return {"trace": moment_data["trace"], "device": moment_data["device"], "row": int(row)}

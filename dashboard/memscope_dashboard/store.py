@@ -1,0 +1,104 @@
+"""The traces that a dashboard shows: loaded when first asked for, and only the last few kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, TypeVar
+
+from memscope.analysis import Analysis, load
+from memscope.errors import UsageError
+
+Result = TypeVar("Result")
+
+
+class TraceStore:
+    """Trace ids and the analyses behind them. The browser holds ids; arrays stay here.
+
+    An id is the file's name, numbered where two files share one, so that addresses can be read and shared; a path never
+    comes from the browser.
+
+    Parameters
+    ----------
+    paths
+        The trace files, in the order of the switcher.
+    n_kept
+        Traces kept in memory; the one used longest ago goes first.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], n_kept: int = 4) -> None:
+        if not paths:
+            raise UsageError("the dashboard needs at least one trace")
+        self._paths: dict[str, Path] = {}
+        for path in map(Path, paths):
+            self._paths[self._free_id(path.name)] = path
+        self._n_kept = n_kept
+        self._analyses: OrderedDict[str, Analysis] = OrderedDict()
+        self._results: dict[str, dict[Any, Any]] = {}
+        self._locks = {trace_id: RLock() for trace_id in self._paths}
+        self._result_locks = {trace_id: RLock() for trace_id in self._paths}
+        self._guard = Lock()
+
+    def _free_id(self, name: str) -> str:
+        number, trace_id = 1, name
+        while trace_id in self._paths:
+            number += 1
+            trace_id = f"{name} ({number})"
+        return trace_id
+
+    @property
+    def trace_ids(self) -> tuple[str, ...]:
+        """Ids of all traces, in order."""
+        return tuple(self._paths)
+
+    @property
+    def loaded_ids(self) -> tuple[str, ...]:
+        """Ids of the traces in memory, the one used longest ago first."""
+        return tuple(self._analyses)
+
+    def analysis(self, trace_id: str) -> Analysis:
+        """The analysis of a trace, loaded if need be.
+
+        Raises
+        ------
+        UsageError
+            If no trace has this id.
+        InputFileError, ContradictionError
+            If the file cannot be read, or contradicts itself.
+        """
+        found = self.open(trace_id)
+        found.require_consistent()
+        return found
+
+    def open(self, trace_id: str) -> Analysis:
+        """Like :meth:`analysis`, but a trace that contradicts itself is given out too."""
+        if trace_id not in self._paths:
+            raise UsageError(f"no trace is called {trace_id!r}; choose one in the switcher at the top")
+        with self._locks[trace_id]:
+            with self._guard:
+                found = self._analyses.get(trace_id)
+                if found is not None:
+                    self._analyses.move_to_end(trace_id)
+            if found is None:
+                found = load(self._paths[trace_id])
+                self._keep(trace_id, found)
+        return found
+
+    def _keep(self, trace_id: str, analysis: Analysis) -> None:
+        with self._guard:
+            self._analyses[trace_id] = analysis
+            while len(self._analyses) > self._n_kept:
+                forgotten, _ = self._analyses.popitem(last=False)
+                self._results.pop(forgotten, None)
+
+    def remembered(self, trace_id: str, key: Any, compute: Callable[[Analysis], Result]) -> Result:
+        """A result that belongs to a trace, computed once while that trace is kept."""
+        analysis = self.analysis(trace_id)
+        with self._result_locks[trace_id]:
+            results = self._results.setdefault(trace_id, {})
+            if key not in results:
+                results[key] = compute(analysis)
+            result: Result = results[key]
+        return result

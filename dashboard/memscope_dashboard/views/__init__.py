@@ -1,0 +1,7 @@
+"""The views, in the order of the navigation."""
+
+from memscope_dashboard.view import View
+from memscope_dashboard.views import address_map, allocations, overview, replay, timeline
+
+VIEWS: tuple[View, ...] = (overview.VIEW, timeline.VIEW, address_map.VIEW, allocations.VIEW, replay.VIEW)
+"""Every view that the app has."""

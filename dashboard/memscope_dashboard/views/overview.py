@@ -1,0 +1,261 @@
+"""Overview: where the memory is at the moment, and how far the answer can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from memscope.analysis import Moment
+from memscope.figures.findings import ledger_finding
+from memscope.figures.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
+from memscope.figures.ledger import ledger_figure
+from memscope.figures.theme import theme_named
+from memscope.units import format_count, format_fraction
+from memscope_dashboard.boundary import register_update, view_frame
+from memscope_dashboard.components.ledger_table import ledger_table
+from memscope_dashboard.components.text import facts, finding, picture, section, size, view_heading
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.view import View
+
+_N_SITES = 6
+_N_GROUPS = 4
+
+_SOURCE_LABELS = {
+    "identity": "by its owner",
+    "user": "by your tags",
+    "rule": "by stack rules",
+    "lifetime": "by lifetime",
+}
+
+
+def layout() -> Component:
+    """Components and ids only."""
+    return view_frame(
+        "overview",
+        view_heading("overview-title", "overview-note"),
+        html.Div(id="overview-tiles", className="tiles"),
+        html.Div(
+            [
+                html.Div(
+                    [
+                        section(
+                            "Ledger",
+                            picture("overview-bar", "ledger-bar"),
+                            html.Div(id="overview-ledger"),
+                        ),
+                        section("Lines of code that hold most", html.Div(id="overview-sites")),
+                    ],
+                    className="column wide",
+                ),
+                html.Div(
+                    [
+                        section("Can it be trusted?", html.Div(id="overview-trust")),
+                        section("Attributed", html.Div(id="overview-coverage")),
+                        section("Fragmentation", html.Div(id="overview-fragmentation")),
+                    ],
+                    className="column narrow",
+                ),
+            ],
+            className="columns",
+        ),
+    )
+
+
+def provenance(moment: Moment) -> str:
+    """Where the trace comes from, in a line."""
+    trace, metadata = moment.analysis.trace, moment.analysis.trace.metadata
+    conf = metadata.alloc_conf
+    parts = [
+        metadata.device_names.get(moment.device),
+        f"torch {metadata.torch_version}" if metadata.torch_version else None,
+        metadata.source,
+        f"{format_count(trace.n_events)} events",
+        f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def tiles(moment: Moment) -> list[Component]:
+    """The four numbers of a moment."""
+    analysis, device = moment.analysis, moment.device
+    peak, highest = analysis.peak(device), analysis.peak_reserved(device).reserved_bytes
+    share = moment.allocated_bytes / peak.allocated_bytes if peak.allocated_bytes else None
+    total = analysis.trace.metadata.device_total_bytes.get(device)
+    free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
+    headroom = None if total is None or highest is None else total - highest
+    if headroom is not None:
+        room: Any = html.Span(["of ", size(total), ", at worst"])
+    elif total is None:
+        room = "device size not recorded"
+    else:
+        room = "segments not recorded"
+    free_share = format_fraction(free / moment.reserved_bytes) if free is not None and moment.reserved_bytes else None
+    return [
+        _tile(
+            "Allocated", moment.allocated_bytes, f"{format_fraction(share)} of the peak" if share is not None else ""
+        ),
+        _tile("Reserved", moment.reserved_bytes, html.Span(["highest ", size(highest)]) if highest is not None else ""),
+        _tile("Reserved, not in use", free, f"{free_share} of reserved" if free_share else ""),
+        _tile("Headroom", headroom, room),
+    ]
+
+
+def _tile(label: str, n_bytes: int | None, note: Any) -> Component:
+    return html.Div(
+        [
+            html.Div(label, className="tile-label"),
+            html.Div(size(n_bytes), className="tile-value"),
+            html.Div(note, className="quiet"),
+        ],
+        className="tile",
+    )
+
+
+def trust(moment: Moment) -> list[Component]:
+    """The notes that weaken these numbers, or that there are none."""
+    completeness = moment.analysis.completeness
+    warnings = [html.Li(text, className="warn-item") for text in completeness.warnings]
+    notes = [html.Li(text) for text in moment.analysis.trace.metadata.notes]
+    head: list[Component] = []
+    if completeness.is_complete:
+        head = [html.P([html.Span("●", className="dot"), " Every byte since the first allocation is accounted for."])]
+    if warnings:
+        head.append(html.Ul(warnings, className="notes"))
+    if notes:
+        how_many = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this way of recording"
+        head.append(html.Details([html.Summary(how_many), html.Ul(notes, className="notes")]))
+    return head
+
+
+def coverage(moment: Moment) -> list[Component]:
+    """How much of what is in use has a category, and what decided it."""
+    found = moment.coverage
+    frac = found.attributed_frac
+    if frac is None:
+        return [html.P("Nothing is in use at this moment.", className="quiet")]
+    pairs = [(_SOURCE_LABELS[name], size(n_bytes)) for name, n_bytes in found.by_source.items() if n_bytes]
+    return [
+        html.Div(
+            [html.Span(format_fraction(frac), className="big-number num"), " of requested bytes"], className="lead"
+        ),
+        html.Div(html.Span(style={"width": f"{100 * frac:.2f}%"}), className="meter"),
+        facts([*pairs, ("unknown", size(found.unknown_bytes))]),
+    ]
+
+
+def fragmentation(moment: Moment) -> list[Component]:
+    """Free memory by what can be done about it, and the groups that hold it."""
+    if not moment.lifetimes.segments_are_known:
+        return [html.P([html.Span(NOT_MEASURED, className="not-measured"), ": the segments were not recorded."])]
+    overall = moment.fragmentation.overall
+    if not overall.reserved_bytes:
+        return [html.P("Nothing is reserved at this moment.", className="quiet")]
+    groups = [
+        html.Tr(
+            [
+                html.Td(
+                    [
+                        html.Div(group.size_class),
+                        html.Div(f"{pool_label(group.pool)}, {stream_label(group.stream)}", className="quiet"),
+                    ]
+                ),
+                html.Td(size(group.free_bytes), className="num"),
+                html.Td(
+                    "" if group.scatter_frac is None else format_fraction(group.scatter_frac), className="num quiet"
+                ),
+            ]
+        )
+        for group in moment.fragmentation.groups[:_N_GROUPS]
+        if group.free_bytes
+    ]
+    head = html.Thead(
+        html.Tr([html.Th("group"), html.Th("free", className="num"), html.Th("scattered", className="num")])
+    )
+    return [
+        facts(
+            [
+                ("free, pinned by live blocks", size(overall.free_in_split_segments_bytes)),
+                ("free, releasable", size(overall.releasable_bytes)),
+                ("largest free block", size(overall.largest_free_block_bytes)),
+                ("rounding", size(overall.rounding_bytes)),
+            ]
+        ),
+        html.Table([head, html.Tbody(groups)], className="small-table") if groups else None,
+    ]
+
+
+def sites(moment: Moment) -> list[Component]:
+    """The lines of code whose allocations hold most."""
+    grouped = moment.by_site()
+    if not len(grouped):
+        return [html.P("Nothing is in use at this moment.", className="quiet")]
+    rows = []
+    for name, n_bytes, n in zip(
+        grouped.index[:_N_SITES], grouped["requested_bytes"], grouped["n_allocations"], strict=False
+    ):
+        function, place = split_site(str(name))
+        where = html.Div(
+            [html.Span(function, className="site-name"), html.Span(short_place(place), className="site-file")]
+        )
+        rows.append(
+            html.Tr(
+                [
+                    html.Td(where, title=str(name)),
+                    html.Td(format_count(int(n)), className="num quiet"),
+                    html.Td(size(int(n_bytes)), className="num"),
+                ]
+            )
+        )
+    rest = int(grouped["requested_bytes"].iloc[_N_SITES:].sum())
+    n_more = len(grouped) - _N_SITES
+    more = (
+        html.P([f"{format_count(n_more)} more lines hold ", size(rest)], className="quiet small")
+        if n_more > 0
+        else None
+    )
+    return [html.Table(html.Tbody(rows), className="small-table sites"), more]
+
+
+def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None) -> list[Any]:
+    """The view's outputs for a moment."""
+    if data is None or scheme is None:
+        raise PreventUpdate
+    moment = Query.from_data(data).moment(store)
+    return [
+        finding(ledger_finding(moment)),
+        provenance(moment),
+        tiles(moment),
+        ledger_figure(moment.ledger, theme_named(scheme)),
+        ledger_table(moment.ledger),
+        sites(moment),
+        trust(moment),
+        coverage(moment),
+        fragmentation(moment),
+    ]
+
+
+def register(app: Dash, store: TraceStore) -> None:
+    """Wiring only."""
+
+    def answer(data: dict[str, Any] | None, scheme: str | None) -> list[Any]:
+        return update(store, data, scheme)
+
+    outputs = [
+        Output("overview-title", "children"),
+        Output("overview-note", "children"),
+        Output("overview-tiles", "children"),
+    ]
+    outputs += [
+        Output("overview-bar", "figure"),
+        Output("overview-ledger", "children"),
+        Output("overview-sites", "children"),
+    ]
+    outputs += [Output(f"overview-{name}", "children") for name in ("trust", "coverage", "fragmentation")]
+    register_update(app, "overview", answer, outputs, [Input("moment", "data"), Input("scheme", "data")])
+
+
+VIEW = View("overview", "Overview", layout, register)

@@ -1,0 +1,134 @@
+"""A device's usage over events, reduced to what a picture can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope.analysis import Analysis
+from memscope.attribution.ledger import ROUNDING
+from memscope.figures.reduction import extreme_indices
+from memscope.trace.categories import Category
+from memscope.trace.marks import Span, phase_spans, step_spans
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array
+
+AXES = ("event", "time")
+"""What the horizontal axis can count."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineData:
+    """Series drawn at the same indices.
+
+    Attributes
+    ----------
+    event
+        int64 (m,): the event after which each point stands; one less than the device's first for its start.
+    x
+        float64 (m,): the same as drawn, events or seconds since the device's first event.
+    layers
+        Ledger row name → int64 (m,) bytes, in stacking order; they sum to ``active_bytes``.
+    reserved_bytes
+        int64 (m,), or None where the segments were not recorded.
+    n_events
+        Events in the window that the points stand for.
+    """
+
+    device: int
+    axis: str
+    event: Int64Array
+    x: np.ndarray
+    layers: dict[str, Int64Array]
+    active_bytes: Int64Array
+    allocated_bytes: Int64Array
+    reserved_bytes: Int64Array | None
+    peak_event: int
+    oom_events: Int64Array
+    phases: tuple[Span, ...]
+    steps: tuple[Span, ...]
+    n_events: int
+
+
+def has_times(analysis: Analysis, device: int) -> bool:
+    """Whether the events of a device carry times, so that the axis can be switched."""
+    lifetimes = analysis.device(device)
+    times = analysis.trace.time_ns[lifetimes.first_event : lifetimes.end_event]
+    return len(times) > 1 and bool(np.all(times != NONE_ID)) and int(times.max()) > int(times.min())
+
+
+def x_of_events(analysis: Analysis, device: int, axis: str) -> np.ndarray:
+    """Horizontal position of the moment after each event, from the device's start: float64 (n + 1,).
+
+    Times are seconds since the first event; where a recorded clock went back, the latest time so far is taken, because
+    the order of events is their position.
+    """
+    lifetimes = analysis.device(device)
+    if axis == "event" or not has_times(analysis, device):
+        return np.arange(lifetimes.first_event - 1, lifetimes.end_event, dtype=np.float64)
+    times = analysis.trace.time_ns[lifetimes.first_event : lifetimes.end_event]
+    seconds = (np.maximum.accumulate(times) - times[0]) / 1e9
+    return np.concatenate([[0.0], seconds])
+
+
+def index_window(x: np.ndarray, window: tuple[float, float] | None) -> tuple[int, int]:
+    """Half-open range of the indices to draw for a visible range of x, one more on either side."""
+    if window is None:
+        return 0, len(x)
+    low, high = sorted(window)
+    begin = max(int(np.searchsorted(x, low, side="left")) - 1, 0)
+    end = min(int(np.searchsorted(x, high, side="right")) + 1, len(x))
+    return (begin, end) if end - begin > 1 else (0, len(x))
+
+
+def timeline_data(
+    analysis: Analysis,
+    device: int,
+    *,
+    axis: str = "event",
+    window: tuple[float, float] | None = None,
+    n_buckets: int = 240,
+) -> TimelineData:
+    """Reduce a device's usage to about ``5 · n_buckets`` points, or fewer.
+
+    Parameters
+    ----------
+    window
+        Visible range of the axis, in its own unit; None is everything.
+    """
+    lifetimes = analysis.device(device)
+    usage, trace = lifetimes.usage, analysis.trace
+    x = x_of_events(analysis, device, axis)
+    begin, end = index_window(x, window)
+    guides = [usage.active_bytes] if usage.reserved_bytes is None else [usage.active_bytes, usage.reserved_bytes]
+    oom = analysis.oom_events(device)
+    peak_index = int(np.argmax(usage.allocated_bytes))
+    keep = [peak_index, *(usage.index_of(int(event)) for event in oom[:50])]
+    chosen = extreme_indices(guides, begin, end, n_buckets, keep)
+    layers = {
+        category.label: series[chosen]
+        for category, series in sorted(analysis.category_usage(device).items())
+        if isinstance(category, Category)
+    }
+    active = usage.active_bytes[chosen]
+    requested = np.sum(list(layers.values()), axis=0, dtype=np.int64) if layers else np.zeros(len(chosen), np.int64)
+    return TimelineData(
+        device=device,
+        axis=axis,
+        event=lifetimes.first_event + chosen - 1,
+        x=x[chosen],
+        layers=layers | {ROUNDING: active - requested},
+        active_bytes=active,
+        allocated_bytes=usage.allocated_bytes[chosen],
+        reserved_bytes=None if usage.reserved_bytes is None else usage.reserved_bytes[chosen],
+        peak_event=usage.event_at(peak_index),
+        oom_events=oom,
+        phases=_within(phase_spans(trace), lifetimes.first_event, lifetimes.end_event),
+        steps=_within(step_spans(trace), lifetimes.first_event, lifetimes.end_event),
+        n_events=end - begin,
+    )
+
+
+def _within(spans: list[Span], first: int, end: int) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.begin < end and span.end >= first and span.end > span.begin)

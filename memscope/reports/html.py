@@ -1,0 +1,135 @@
+"""The report as one HTML file that needs nothing else: no network, no fonts, no scripts from elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from memscope import __version__
+from memscope.analysis import Analysis, Moment
+from memscope.errors import UsageError
+from memscope.figures.address_map import map_figure
+from memscope.figures.findings import allocations_finding, ledger_finding, map_finding, timeline_finding
+from memscope.figures.ledger import ledger_figure
+from memscope.figures.replay import calibration_words, replay_figure, replay_finding
+from memscope.figures.replay_lines import replay_lines
+from memscope.figures.theme import THEMES, Theme
+from memscope.figures.timeline import timeline_figure
+from memscope.reports import html_parts as parts
+from memscope.reports.html_page import page, picture
+from memscope.units import format_count
+
+_N_ROWS = 12
+
+
+def write_html_report(analysis: Analysis, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the report of a trace.
+
+    Parameters
+    ----------
+    overwrite
+        Whether a file that is there already may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If the file exists and may not be replaced, or its folder cannot be written to.
+    ContradictionError
+        If the trace contradicts itself.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already: choose another name, or overwrite it with -f")
+    content = html_report(analysis)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            file.write(content)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def html_report(analysis: Analysis) -> str:
+    """The report of a trace as one page.
+
+    Raises
+    ------
+    ContradictionError
+        If the trace contradicts itself.
+    """
+    analysis.require_consistent()
+    body = _head(analysis) + parts.trust(analysis)
+    body += "".join(_device(analysis, device) for device in analysis.devices)
+    if not analysis.devices:
+        body += "<section><p>This trace is empty: it has no segments and no events.</p></section>"
+    body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
+    return page(f"memscope: {analysis.name}", body)
+
+
+def _head(analysis: Analysis) -> str:
+    trace, metadata = analysis.trace, analysis.trace.metadata
+    conf = metadata.alloc_conf
+    facts = [
+        metadata.source,
+        f"torch {metadata.torch_version}" if metadata.torch_version else None,
+        f"{format_count(trace.n_events)} events",
+        f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
+    ]
+    words = " · ".join(escape(str(fact)) for fact in facts if fact)
+    return (
+        f'<header><div><h1>{escape(analysis.name)}</h1><p class="quiet">{words}</p></div>'
+        '<span class="spring"></span><button id="scheme" type="button">light / dark</button></header>'
+    )
+
+
+def _in_themes(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
+    return {name: draw(theme) for name, theme in THEMES.items()}
+
+
+def _section(title: str, *content: str) -> str:
+    return f"<section><h3>{escape(title)}</h3>{''.join(content)}</section>"
+
+
+def _device(analysis: Analysis, device: int) -> str:
+    peak = analysis.peak(device)
+    name = analysis.trace.metadata.device_names.get(device)
+    label = f"GPU {device}{f' · {name}' if name else ''}"
+    body = f'<h2>{escape(ledger_finding(peak))}</h2><p class="quiet">{escape(label)}</p>{parts.tiles(peak)}'
+    bar = picture(
+        f"ledger-{device}", _in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar"
+    )
+    body += _section(
+        "Ledger", bar, parts.ledger_table(peak.ledger), f'<p class="quiet">{parts.coverage_words(peak)}</p>'
+    )
+    if analysis.device(device).n_events:
+        figures = _in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
+        body += _section(
+            timeline_finding(analysis, device), picture(f"timeline-{device}", figures, "memory over events")
+        )
+    body += _fragmentation(analysis.fragmentation_moment(device))
+    if len(analysis.device(device).allocations):
+        lines = replay_lines(analysis, device)
+        bars = picture(f"replay-{device}", _in_themes(lambda theme: replay_figure(lines, theme)), "replays compared")
+        check = f'<p class="quiet">{escape(calibration_words(lines))}</p>'
+        body += _section(replay_finding(lines), bars, parts.replay_table(lines), check)
+    body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
+    return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
+
+
+def _fragmentation(moment: Moment) -> str:
+    if not moment.lifetimes.segments_are_known and not len(moment.state.segments):
+        return _section("Fragmentation", '<p class="missing">Not measured: the segments were not recorded.</p>')
+    figures = _in_themes(lambda theme: map_figure(moment, theme))
+    drawn = picture(f"map-{moment.device}", figures, "segments and blocks at the moment of most reserved memory")
+    if not moment.lifetimes.segments_are_known:
+        return _section(map_finding(moment), drawn)
+    body = _section(map_finding(moment), drawn, parts.groups_table(moment))
+    return body + _section("Segments that live blocks keep from going back", parts.pins_table(moment, _N_ROWS))

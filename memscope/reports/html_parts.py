@@ -1,0 +1,219 @@
+"""Parts of the HTML report: computed results as markup. Every text from a trace is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from memscope.analysis import Analysis, Moment
+from memscope.attribution.ledger import Ledger
+from memscope.figures.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.figures.ledger import empty_rows, ledger_lines
+from memscope.figures.replay import ReplayLine, change_words
+from memscope.trace.categories import Category
+from memscope.units import format_bytes, format_count, format_fraction
+
+
+def size(n_bytes: int | None) -> str:
+    """A size with its exact bytes on hover, or "not measured"."""
+    if n_bytes is None:
+        return f'<span class="missing">{NOT_MEASURED}</span>'
+    return f'<span title="{format_count(n_bytes)} bytes">{format_bytes(n_bytes)}</span>'
+
+
+def swatch(row: str) -> str:
+    """The colour of a ledger row."""
+    return f'<span class="swatch row-{escape(row)}"></span>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """A table of cells that are already markup; the columns in ``numeric`` are set right."""
+    classes = ["num" if i in numeric else "" for i in range(len(headings))]
+    head = "".join(f'<th class="{c}">{escape(h)}</th>' for h, c in zip(headings, classes, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, classes, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def tiles(moment: Moment) -> str:
+    """The four numbers of a device's peak."""
+    analysis, device = moment.analysis, moment.device
+    highest = analysis.peak_reserved(device).reserved_bytes
+    total = analysis.trace.metadata.device_total_bytes.get(device)
+    free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
+    headroom = None if total is None or highest is None else total - highest
+    known = f"of {format_bytes(total)}, at the highest reserved" if total is not None else "device size not recorded"
+    share = f"{format_fraction(free / moment.reserved_bytes)} of reserved" if free and moment.reserved_bytes else ""
+    cells = [
+        ("Peak allocated", size(moment.allocated_bytes), f"active {format_bytes(moment.active_bytes)}"),
+        (
+            "Reserved then",
+            size(moment.reserved_bytes),
+            f"highest {format_bytes(highest)}" if highest is not None else "",
+        ),
+        ("Reserved, not in use", size(free), share),
+        ("Headroom", size(headroom), known),
+    ]
+    parts = (f'<div class="tile"><span>{a}</span><b>{b}</b><span>{c}</span></div>' for a, b, c in cells)
+    return f'<section class="tiles">{"".join(parts)}</section>'
+
+
+def ledger_table(ledger: Ledger) -> str:
+    """The ledger's rows, their sum, and the names of the empty ones."""
+    rows = [
+        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
+        for line in ledger_lines(ledger)
+    ]
+    total = (
+        f"<b>{ledger.total_of}</b>",
+        f"<b>{format_bytes(ledger.total_bytes)}</b>",
+        "",
+        f"<b>{format_count(ledger.total_bytes)}</b>",
+        "the sum, to the byte",
+    )
+    nothing = ", ".join(empty_rows(ledger))
+    more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
+    return table(("", "size", "share", "bytes", ""), [*rows, total], (1, 2, 3)) + more
+
+
+def coverage_words(moment: Moment) -> str:
+    """How much of what is in use has a category, and what decided it."""
+    coverage = moment.coverage
+    if coverage.attributed_frac is None:
+        return "Nothing is in use."
+    sources = ", ".join(f"{name} {format_bytes(n)}" for name, n in coverage.by_source.items() if n)
+    return f"{format_fraction(coverage.attributed_frac)} of requested bytes have a category" + (
+        f" (by {sources})" if sources else ""
+    )
+
+
+def groups_table(moment: Moment) -> str:
+    """Fragmentation by pool, stream and size class."""
+    rows = [
+        (
+            f"{group.size_class}, {escape(pool_label(group.pool))}, {escape(stream_label(group.stream))}",
+            size(group.reserved_bytes),
+            size(group.active_bytes),
+            size(group.rounding_bytes),
+            size(group.releasable_bytes),
+            size(group.free_in_split_segments_bytes),
+            size(group.largest_free_block_bytes),
+            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+        )
+        for group in moment.fragmentation.groups
+    ]
+    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scattered")
+    return table(headings, rows, range(1, 8))
+
+
+def pins_table(moment: Moment, limit: int) -> str:
+    """Segments that live blocks keep from going back, and the largest of those blocks."""
+    rows = [
+        (
+            size(pin.held_bytes),
+            size(pin.segment_bytes),
+            size(pin.pinning_bytes),
+            format_count(len(pin.allocation_ids)),
+            holder(moment, pin.allocation_ids[0]),
+        )
+        for pin in moment.pins(limit)
+    ]
+    if not rows:
+        return '<p class="quiet">No live block keeps free memory from going back.</p>'
+    return table(("free, held", "of segment", "live", "blocks", "the largest of them"), rows, range(4))
+
+
+def holder(moment: Moment, row: int) -> str:
+    """Category and owner, or line of code, of an allocation."""
+    attribution, trace = moment.analysis.attribution(moment.device), moment.analysis.trace
+    category = Category(int(attribution.category[row])).label
+    owner, site = trace.string(int(attribution.owner_id[row])), moment.site_of(row)
+    words = escape(owner) if owner else ""
+    if site:
+        function, place = split_site(site)
+        words += f' <code title="{escape(site)}">{escape(function)} {escape(short_place(place))}</code>'
+    return f"{swatch(category)}{escape(row_label(category))} {words or '<span class=missing>no stack recorded</span>'}"
+
+
+def sites_table(moment: Moment, limit: int) -> str:
+    """The lines of code that hold most."""
+    grouped = moment.by_site()
+    rows = []
+    for name, n_bytes, n in zip(
+        grouped.index[:limit], grouped["requested_bytes"], grouped["n_allocations"], strict=False
+    ):
+        function, place = split_site(str(name))
+        rows.append(
+            (
+                f"{escape(function)}<br><code class=quiet>{escape(place)}</code>",
+                format_count(int(n)),
+                size(int(n_bytes)),
+            )
+        )
+    rest = int(grouped["requested_bytes"].iloc[limit:].sum())
+    n_more = len(grouped) - limit
+    more = f'<p class="quiet">{format_count(n_more)} more hold {format_bytes(rest)}</p>' if n_more > 0 else ""
+    return table(("line of code", "allocations", "requested"), rows, (1, 2)) + more
+
+
+def allocations_table(moment: Moment, limit: int) -> str:
+    """The largest live allocations."""
+    lifetimes = moment.lifetimes.allocations
+    rows = [
+        (
+            size(int(lifetimes.block_bytes[row])),
+            holder(moment, row),
+            "the start" if lifetimes.alloc_event[row] < 0 else format_count(int(lifetimes.alloc_event[row])),
+        )
+        for row in moment.rows[:limit].tolist()
+    ]
+    return table(("block", "what, and who", "since event"), rows, (0, 2))
+
+
+def replay_table(lines: Sequence[ReplayLine]) -> str:
+    """Every number of a comparison of replays."""
+    recorded = lines[0].peak_reserved_bytes
+    rows = []
+    for line in lines:
+        counts = (line.n_device_allocs, line.n_device_frees, line.n_retries)
+        kind = f' <span class="quiet">{escape(line.exactness)}</span>' if line.exactness else ""
+        oom = None if line.result is None else line.result.oom
+        outcome = f'<br><span class="warn">{escape(line.problem)}</span>' if line.problem else ""
+        if oom is not None:
+            size_asked = format_bytes(oom.requested_bytes)
+            outcome = f'<br><span class="bad">out of memory at event {oom.event:,}, asking for {size_asked}</span>'
+        rows.append(
+            (
+                f"<code>{escape(line.label)}</code>{kind}{outcome}",
+                "" if line.problem else size(line.peak_reserved_bytes),
+                escape(change_words(line, recorded)),
+                "" if line.problem else size(line.peak_active_bytes),
+                "" if line.efficiency_frac is None else format_fraction(line.efficiency_frac),
+                *("—" if count is None else format_count(count) for count in counts),
+            )
+        )
+    headings = (
+        "setting",
+        "peak reserved",
+        "vs recorded",
+        "peak active",
+        "efficiency",
+        "driver allocs",
+        "frees",
+        "retries",
+    )
+    return table(headings, rows, range(1, 8))
+
+
+def trust(analysis: Analysis) -> str:
+    """How far the report can be trusted."""
+    completeness, metadata = analysis.completeness, analysis.trace.metadata
+    head = ""
+    if completeness.is_complete:
+        head = '<p><span class="dot">●</span> Every byte since the first allocation is accounted for.</p>'
+    notes = "".join(f'<li><span class="warn">⚠</span> {escape(text)}</li>' for text in completeness.warnings)
+    notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.notes)
+    listed = f"<ul>{notes}</ul>" if notes else ""
+    return f"<section><h3>Can it be trusted?</h3>{head}{listed}</section>" if head or notes else ""

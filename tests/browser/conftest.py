@@ -1,0 +1,111 @@
+"""A real Chromium, and the dashboard served to it on a free port."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from memscope_dashboard.app import create_app
+from memscope_dashboard.store import TraceStore
+from werkzeug.serving import make_server
+
+from memscope.analysis import Analysis, load
+from memscope.trace.container import write_container
+from tests.naive_layout import random_layout
+from tests.oracles import BAD, REAL
+from tests.training_trace import training_trace
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+TRACES = Path(__file__).resolve().parents[2] / "traces"
+
+
+class Site:
+    """The served dashboard and the files it shows."""
+
+    def __init__(self, address: str, files: dict[str, Path]) -> None:
+        self.address = address
+        self.files = files
+
+    def url(self, view: str, trace: str) -> str:
+        return f"{self.address}/{view}?trace={self.files[trace].name}"
+
+    def analysis(self, trace: str) -> Analysis:
+        return load(self.files[trace])
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    files = {
+        "train": write_container(training_trace(4, 6), folder / "train.memscope"),
+        "other": write_container(random_layout(5, 60).trace(), folder / "other.memscope"),
+    }
+    real = [*sorted(TRACES.glob("*train*.memscope")), *sorted(REAL.glob("lm-fwd-bwd-seq150.pickle.gz"))]
+    files["real"] = real[0] if real else files["train"]
+    broken = folder / "broken.memscope"
+    broken.write_bytes(b"nothing of the kind")
+    files["broken"] = BAD / "double-free.pickle" if BAD.is_dir() else broken
+    return files
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    files = _files(tmp_path_factory.mktemp("site"))
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    app = create_app(TraceStore(list(dict.fromkeys(files.values()))))
+    server = make_server("127.0.0.1", 0, app.server, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Site(f"http://127.0.0.1:{server.server_port}", files)
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[sync_api.Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page whose complaints are kept: what it logs, what fails, whom it asks."""
+
+    def __init__(self, page: sync_api.Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("request", self._check)
+
+    def _check(self, request: sync_api.Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1", "file:", "data:", "blob:")):
+            self.complaints.append(f"asked {request.url}")
+
+    def open(self, url: str) -> sync_api.Page:
+        self.page.goto(url)
+        if "127.0.0.1" in url:
+            self.page.wait_for_selector(".view-panel:not(.waiting)", state="attached")
+        return self.page
+
+
+@pytest.fixture
+def watched(chromium: sync_api.Browser) -> Iterator[Watched]:
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    context.set_default_timeout(15_000)
+    watched = Watched(context.new_page())
+    yield watched
+    context.close()
+    assert watched.complaints == []

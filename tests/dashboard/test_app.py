@@ -1,0 +1,50 @@
+"""Serving: a free port, a port in use, a file that cannot be read, and the verb that does it all."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from dash import Dash
+from memscope_dashboard.app import _server, serve
+
+from memscope.errors import InputFileError, UsageError
+
+
+def test_a_port_in_use_is_said_in_words(app: Dash) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="cannot listen on"):
+            _server(app, "127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_single_file_that_cannot_be_read_ends_before_serving(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="gone"):
+        serve([tmp_path / "gone.memscope"], port=0, open_browser=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ends the server by SIGINT")
+def test_the_verb_serves_until_interrupted(trace_files: list[Path]) -> None:
+    command = [sys.executable, "-m", "memscope", "dash", str(trace_files[0]), "--port", "0", "--no-open"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = None
+        for line in process.stderr:
+            found = re.search(r"http://\S+", line)
+            if found:
+                address = found.group()
+                break
+        assert address is not None
+        with urllib.request.urlopen(address, timeout=20) as response:
+            assert "memscope" in response.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        process.stderr.close()

@@ -1,0 +1,125 @@
+"""The HTML report: one file, offline, with the library's numbers and no markup from the trace."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from memscope.analysis import Analysis, load
+from memscope.errors import ContradictionError, UsageError
+from memscope.reports.html import html_report, write_html_report
+from memscope.units import format_bytes, format_count
+from tests.oracles import BAD, REAL, needs_shared
+from tests.training_trace import training_trace
+
+
+class Reader(HTMLParser):
+    """Collects tags, addresses that would be loaded, and the JSON of pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.texts: list[str] = []
+        self.handlers: list[str] = []
+        self._in_script = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._in_script = tag == "script"
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_script = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._in_script:
+            self.texts.append(data)
+
+
+def read(content: str) -> Reader:
+    reader = Reader()
+    reader.feed(content)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return Analysis(training_trace())
+
+
+@pytest.fixture(scope="module")
+def content(analysis: Analysis) -> str:
+    return html_report(analysis)
+
+
+def test_the_ledger_is_printed_to_the_byte(analysis: Analysis, content: str) -> None:
+    text = " ".join(read(content).texts)
+    for row in analysis.peak(0).ledger.rows:
+        if row.bytes:
+            assert format_count(row.bytes) in text
+    assert f"Peak {format_bytes(analysis.peak(0).allocated_bytes)}" in text
+
+
+def test_plotly_is_embedded_once_and_nothing_is_loaded(content: str) -> None:
+    assert len(re.findall(r"plotly\.js v\d", content)) == 1
+    assert read(content).loads == []
+    assert "default-src 'none'" in content
+
+
+def test_names_from_the_trace_stay_text(content: str) -> None:
+    reader = read(content)
+    assert reader.tags.count("script") == 2 + 2 * 4  # plotly, our own, and two themes of four pictures
+    assert reader.handlers == []
+    assert "<script>alert(1)</script>" in " ".join(reader.texts)
+
+
+def test_pictures_are_valid_json(content: str) -> None:
+    found = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', content, re.DOTALL)
+    assert {name for name, _ in found} == {
+        f"{picture}-0-{theme}" for picture in ("ledger", "timeline", "map", "replay") for theme in ("light", "dark")
+    }
+    for _, text in found:
+        assert {"data", "layout"} <= set(json.loads(text))
+
+
+def test_a_file_is_not_overwritten_unless_asked(analysis: Analysis, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        write_html_report(analysis, path)
+    assert path.read_text() == "mine"
+    assert write_html_report(analysis, path, overwrite=True).stat().st_size > 1_000_000
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_folder_that_is_not_there_is_said(analysis: Analysis, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_html_report(analysis, tmp_path / "nowhere" / "report.html")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["opt-offload-torch2.0-layout", "rlhf-three-pools-no-trace", "lm-windows-midlife"])
+def test_what_was_not_recorded_does_not_break_the_report(name: str) -> None:
+    text = " ".join(read(html_report(load(REAL / f"{name}.pickle.gz"))).texts)
+    assert "not measured" in text
+    assert "Can it be trusted?" in text
+
+
+@needs_shared
+def test_a_contradictory_trace_gives_no_report() -> None:
+    with pytest.raises(ContradictionError, match="contradicts itself"):
+        html_report(load(BAD / "double-free.pickle"))
+
+
+@needs_shared
+def test_hostile_names_stay_text() -> None:
+    reader = read(html_report(load(BAD / "hostile-names-but-valid.pickle")))
+    assert reader.tags.count("script") == 2 + 2 * 4
+    assert reader.handlers == []
+    assert "img" not in reader.tags
