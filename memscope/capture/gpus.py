@@ -1,0 +1,122 @@
+"""The GPU catalogue behind ``--gpu``: how much memory a device has, and what of it PyTorch never gets.
+
+Totals are what the driver reports as the device's total (``cudaMemGetInfo``, which is what the caching allocator
+lives with), as ``torch.cuda.get_device_properties`` and PyTorch's out-of-memory messages print it in published logs of
+real runs, to the MiB; otherwise the nominal size, marked ``is_nominal``. Drivers differ by some MiB in what they
+reserve (an H100 80GB HBM3 is reported with 81,082 to 81,090 MiB): give a size such as ``79.1GiB`` to be exact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from memscope.errors import UsageError
+from memscope.units import GiB, MiB, parse_bytes
+
+DEFAULT_GPU = "H100-80GB"
+_SIZE_TEXT = re.compile(r"\s*\d")
+_HOPPER = (9, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuModel:
+    """One kind of GPU.
+
+    Attributes
+    ----------
+    name
+        The catalogue's name, ``H100-80GB``.
+    device_name
+        What ``torch.cuda.get_device_name()`` says.
+    total_bytes
+        Memory that the driver reports.
+    capability
+        Compute capability, (major, minor).
+    n_multiprocessors
+        Streaming multiprocessors.
+    context_bytes
+        Modelled: memory that the CUDA context and loaded kernels take, so that PyTorch never gets it.
+    is_nominal
+        Whether ``total_bytes`` is the advertised size rather than a reported one.
+    """
+
+    name: str
+    device_name: str
+    total_bytes: int
+    capability: tuple[int, int]
+    n_multiprocessors: int
+    context_bytes: int = 512 * MiB
+    is_nominal: bool = False
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory that PyTorch can get: the total less the modelled context."""
+        return self.total_bytes - self.context_bytes
+
+    @property
+    def cublas_workspace_bytes(self) -> int:
+        """Default cuBLAS workspace: 32 MiB on Hopper, ``:4096:2:16:8`` (8,519,680 bytes) elsewhere.
+
+        Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp``, ``parseChosenWorkspaceSize``, read at 2.11.
+        """
+        return 32 * MiB if self.capability == _HOPPER else (2 * 4096 + 8 * 16) * 1024
+
+    @property
+    def cublaslt_workspace_bytes(self) -> int:
+        """Default cuBLASLt workspace, kept from the first product with a bias on: 32 MiB on Hopper, else 1 MiB.
+
+        Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp``, and histories recorded with 2.11.
+        """
+        return 32 * MiB if self.capability == _HOPPER else MiB
+
+
+def _mib(n: int) -> int:
+    return n * MiB
+
+
+_CATALOGUE = (
+    GpuModel("A10G-24GB", "NVIDIA A10G", _mib(22_723), (8, 6), 80),
+    GpuModel("A100-40GB", "NVIDIA A100-SXM4-40GB", _mib(40_326), (8, 0), 108),
+    GpuModel("A100-80GB", "NVIDIA A100-SXM4-80GB", _mib(81_051), (8, 0), 108),
+    GpuModel("A6000-48GB", "NVIDIA RTX A6000", _mib(48_685), (8, 6), 84),
+    GpuModel("B200-180GB", "NVIDIA B200", _mib(182_642), (10, 0), 148),
+    GpuModel("H100-80GB", "NVIDIA H100 80GB HBM3", _mib(81_089), (9, 0), 132),
+    GpuModel("H200-141GB", "NVIDIA H200", _mib(143_156), (9, 0), 132),
+    GpuModel("L4-24GB", "NVIDIA L4", _mib(22_700), (8, 9), 58),
+    GpuModel("L40S-48GB", "NVIDIA L40S", _mib(45_589), (8, 9), 142),
+    GpuModel("RTX3090-24GB", "NVIDIA GeForce RTX 3090", _mib(24_259), (8, 6), 82),
+    GpuModel("RTX4090-24GB", "NVIDIA GeForce RTX 4090", _mib(24_563), (8, 9), 128),
+    GpuModel("RTX5090-32GB", "NVIDIA GeForce RTX 5090", 32 * GiB, (12, 0), 170, is_nominal=True),
+    GpuModel("T4-16GB", "Tesla T4", _mib(15_095), (7, 5), 40),
+    GpuModel("V100-16GB", "Tesla V100-SXM2-16GB", _mib(16_160), (7, 0), 80),
+    GpuModel("V100-32GB", "Tesla V100-SXM2-32GB", _mib(32_510), (7, 0), 80),
+)
+_BY_KEY = {gpu.name.lower(): gpu for gpu in _CATALOGUE}
+
+
+def gpu_names() -> list[str]:
+    """Names in the catalogue, sorted."""
+    return sorted(gpu.name for gpu in _CATALOGUE)
+
+
+def find_gpu(name: str) -> GpuModel:
+    """Find a GPU by its name (``H100-80GB``; ``h100`` if only one fits) or make one of a size (``24GiB``).
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or fits several; the message lists the names.
+    """
+    key = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if key in _BY_KEY:
+        return _BY_KEY[key]
+    if _SIZE_TEXT.match(name):
+        return GpuModel(name.strip(), f"a device of {name.strip()}", parse_bytes(name), (8, 0), 108)
+    found = [gpu for known, gpu in _BY_KEY.items() if known.split("-")[0] == key]
+    if len(found) == 1:
+        return found[0]
+    raise UsageError(
+        f"{name!r} {'fits several GPUs' if found else 'is not a known GPU'}: choose one of {', '.join(gpu_names())}, "
+        "or give a size such as 24GiB"
+    )

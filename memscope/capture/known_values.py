@@ -1,0 +1,155 @@
+"""Values that a dry run knows: small tensors made of known numbers only are computed for real beside the fake ones.
+
+Masks of ones, position ids, stop tokens: programs branch on them, and the branch decides what is allocated (a mask that
+is all ones is dropped, and the attention kernel that needs none is taken). What depends on weights or on random numbers
+is unknown, and a program that reads it gets a fixed answer, which is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_NUMBERS = 1 << 14
+_ATTRIBUTE = "_memscope_value"
+_UNKNOWABLE = frozenset({"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "_pin_memory"})
+_HARMLESS = frozenset({"_amp_foreach_non_finite_check_and_unscale_"})
+"""Writes into its inputs only what a healthy run never sees (a gradient that is not finite)."""
+_ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
+
+
+class _Cell:
+    """Shared by all tensors of one storage: false once something unknown was written into it."""
+
+    __slots__ = ("is_valid",)
+
+    def __init__(self) -> None:
+        self.is_valid = True
+
+
+def is_worth_knowing(tensor: torch.Tensor) -> bool:
+    """Whether a real tensor's values may decide what a program does: whole numbers, truth values, single numbers."""
+    return tensor.numel() <= MAX_NUMBERS and (not tensor.is_floating_point() or tensor.numel() == 1)
+
+
+def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The real values of a fake tensor, None if they are not known."""
+    known = getattr(tensor, _ATTRIBUTE, None)
+    if known is None or not known[1].is_valid:
+        return None
+    value: torch.Tensor = known[0]
+    return value
+
+
+def remember(tensor: torch.Tensor, value: torch.Tensor, cell: _Cell | None = None) -> None:
+    """Attach real values to a fake tensor."""
+    setattr(tensor, _ATTRIBUTE, (value, cell or _Cell()))
+
+
+def forget(tensor: torch.Tensor) -> None:
+    """Something unknown was written into the tensor's storage."""
+    known = getattr(tensor, _ATTRIBUTE, None)
+    if known is not None:
+        known[1].is_valid = False
+
+
+def known_inputs(tensors: Sequence[torch.Tensor], fake_type: type) -> bool:
+    """Whether the values of all tensors are known; real ones always are."""
+    return all(not isinstance(tensor, fake_type) or value_of(tensor) is not None for tensor in tensors)
+
+
+def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any], result: Any) -> None:
+    """Carry the known values of an operation's inputs over to what it made.
+
+    Parameters
+    ----------
+    func
+        The ATen operation that was just traced.
+    args, kwargs
+        What it was given.
+    tensors
+        All tensors among them.
+    result
+        The fake tensor or tensors that came out.
+    """
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    schema = func._schema
+    name = schema.name.removeprefix("aten::")
+    outputs = [
+        out for out in (result if isinstance(result, tuple | list) else (result,)) if isinstance(out, FakeTensor)
+    ]
+    if not outputs and not schema.is_mutable:
+        return
+    knows_all = name not in _UNKNOWABLE and "rand" not in name and known_inputs(tensors, FakeTensor)
+    if not knows_all and name in _ABSORBING and len(outputs) == 1:
+        _absorb(_ABSORBING[name], tensors, outputs[0])
+    if not knows_all or any(out.numel() > MAX_NUMBERS for out in outputs):
+        if schema.is_mutable and name not in _HARMLESS:
+            _forget_written(schema, args, kwargs)
+        return
+    if not tensors and name not in ("ones", "zeros", "full", "arange", "scalar_tensor", "eye"):
+        return
+    cell = _shared_cell(tensors, outputs)
+    real = compute(func, args, kwargs)
+    for out, value in zip(outputs, real if isinstance(real, tuple | list) else (real,), strict=False):
+        remember(out, value, cell)
+
+
+def _absorb(absorbing: bool, tensors: Sequence[Any], output: Any) -> None:
+    """True or unknown is true, false and unknown is false: that is how a length limit ends a loop."""
+    import torch
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    for tensor in tensors:
+        value = value_of(tensor)
+        if value is None or value.dtype != torch.bool or value.shape != output.shape:
+            continue
+        with unset_fake_temporarily():
+            if bool((value == absorbing).all()):
+                remember(output, torch.full(tuple(value.shape), absorbing))
+
+
+def _forget_written(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    from torch import Tensor
+
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is None or not argument.alias_info.is_write:
+            continue
+        given = args[position] if position < len(args) else kwargs.get(argument.name)
+        for tensor in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(tensor, Tensor):
+                forget(tensor)
+
+
+def _shared_cell(tensors: Sequence[Any], outputs: Sequence[Any]) -> _Cell | None:
+    """The cell of the input whose storage an output shares, if one does."""
+    keys = {out.untyped_storage()._cdata for out in outputs}
+    for tensor in tensors:
+        known = getattr(tensor, _ATTRIBUTE, None)
+        if known is not None and tensor.untyped_storage()._cdata in keys:
+            cell: _Cell = known[1]
+            return cell
+    return None
+
+
+def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the operation on the real values, on the host."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+
+    def real(given: Any) -> Any:
+        if isinstance(given, FakeTensor):
+            return value_of(given)
+        if isinstance(given, tuple | list):
+            return type(given)(real(part) for part in given)
+        return given
+
+    on_host = {name: real(given) for name, given in kwargs.items()}
+    if on_host.get("device") is not None:
+        on_host["device"] = torch.device("cpu")
+    with unset_fake_temporarily(), torch.no_grad():
+        return func(*(real(given) for given in args), **on_host)
