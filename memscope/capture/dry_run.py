@@ -105,7 +105,9 @@ class DryRun:
         try:
             patch_cuda(self._patches, self.device)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
-            self._patches.set(fake_tensor.FakeTensor, "__torch_dispatch__", _hostly(fake_tensor.FakeTensor))
+            self._patches.set(
+                fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
+            )
             redirector.install(self._patches)
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self.program.install()
@@ -208,15 +210,15 @@ class DryRun:
         )
 
 
-def _hostly(fake_type: Any) -> Any:
-    """How a fake tensor answers inside an operation: to C++ it is on the host there as well, or on ``meta``."""
+def _hiding(fake_type: Any, router: OperationRouter) -> Any:
+    """How a fake tensor answers inside an operation: where its device must be hidden, it is on the host to C++."""
     import torch
 
     plain = fake_type.__torch_dispatch__
     ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
 
-    def dispatch(cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is ask_device and not args[0].fake_mode.in_kernel_invocation:
+    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is ask_device and router.hides_device and not args[0].fake_mode.in_kernel_invocation:
             return host
         return plain(func, types, args, kwargs or {})
 
@@ -242,20 +244,33 @@ def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], Non
 
 def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
     """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
+    import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
+
+    ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
+    context = CallContext(router, autocast)
 
     class FakeDeviceMode(FakeTensorMode):
         """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
 
         avoid_device_init = True
 
-    context = CallContext(router, autocast)
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is ask_device and router.hides_device and not self.in_kernel_invocation:
+                return host
+            return super().__torch_dispatch__(func, types, args, kwargs or {})
 
     class OperationMode(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return router.dispatch(func, args, dict(kwargs) if kwargs else {})
+            given = dict(kwargs) if kwargs else {}
+            if torch.is_inference_mode_enabled() and func is not ask_device:
+                with self:  # composite operations come here whole then: what they are made of allocates
+                    result = func.decompose(*args, **given)
+                if result is not NotImplemented:
+                    return result
+            return router.dispatch(func, args, given)
 
     class CallMode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

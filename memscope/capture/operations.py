@@ -23,6 +23,7 @@ MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
 WORKSPACE_LABEL = "cuBLAS workspace (modelled)"
 LT_WORKSPACE_LABEL = "cuBLASLt workspace (modelled)"
+_NO_DRIVER = "not linked with support for cuda"
 _FACTORIES = frozenset(
     [
         *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
@@ -78,6 +79,8 @@ class OperationRouter:
         self._has_lt_workspace = False
         self.is_tracing = False
         """True inside an operation, where torch's own Python code must find torch as it is."""
+        self.hides_device = False
+        """True while fake tensors are on the host to C++ inside an operation as well."""
         self.is_leaving_device = False
         """True while the program itself asks for a copy on the host."""
         self.call_has_device = False
@@ -221,7 +224,7 @@ class OperationRouter:
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None
         try:
-            return func(*args, **kwargs)
+            return self._run(func, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             shaped = self._largest(kind, args)
             if shaped is None:
@@ -230,6 +233,19 @@ class OperationRouter:
                     "record on a GPU, or keep this part out of the dry run"
                 ) from error
             return shaped
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run on fake tensors; some of torch's shape rules write in C++, which then must not see the device."""
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if _NO_DRIVER not in str(error):
+                raise
+        self.hides_device = True
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.hides_device = False
 
     def _answer(self, func: Any, kind: str, args: tuple[Any, ...], tensors: Sequence[Any]) -> Any:
         """The value itself where it is known, else 1.0, 1 or False by type."""

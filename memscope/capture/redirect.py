@@ -55,6 +55,7 @@ class Redirector:
         patches.set(
             tensor, "is_cpu", property(lambda t: plain_is_cpu.__get__(t) and (router.is_tracing or not is_device(t)))
         )
+        patches.set(torch, "load", self._loading(torch.load))
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
 
@@ -69,6 +70,21 @@ class Redirector:
         patches.set(torch, "dropout", drop)
         patches.set(torch._VF, "dropout", drop)
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, attention.rms_norm))
+
+    def _loading(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """``torch.load``: files are read on the host for real, and moved where the program wants them."""
+
+        def load(file: Any, map_location: Any = None, **options: Any) -> Any:
+            from torch.utils._python_dispatch import _disable_current_modes
+            from torch.utils._pytree import tree_map
+
+            with _disable_current_modes():
+                loaded = plain(file, map_location="cpu", **options)
+            if map_location is None or not str(map_location).startswith("cuda"):
+                return loaded
+            return tree_map(lambda part: part.cuda() if hasattr(part, "untyped_storage") else part, loaded)
+
+        return load
 
     def _choice(self, plain: Callable[..., Any], on_device: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs the second where the tensor is on the device and the second has an answer."""

@@ -7,44 +7,27 @@ from dataclasses import replace
 from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
 from memscope.figures.replay import RECORDED, REPLAYED, ReplayLine, setting_label
-from memscope.replay.compare import recorded_run
+from memscope.replay.compare import DEFAULT_CONFS, recorded_capacity, recorded_run
 from memscope.replay.strategies import ReplayOptions, replay
-
-CONFS = (
-    "",
-    "expandable_segments:True",
-    "max_split_size_mb:128",
-    "max_split_size_mb:512",
-    "roundup_power2_divisions:4",
-    "garbage_collection_threshold:0.8",
-)
-"""Settings compared with the recorded ones; ``""`` is the default configuration."""
 
 
 def replay_lines(analysis: Analysis, device: int, extra: str | None = None) -> list[ReplayLine]:
-    """The recording, its replay, every setting of :data:`CONFS`, one more if given, and the lower bound."""
+    """The recording, its replay, the settings compared by default, one more if given, and the lower bound."""
     run = recorded_run(analysis.device(device))
     counts = (run.n_device_allocs, run.n_device_frees)
     lines = [ReplayLine(RECORDED, "", None, run.peak_reserved_bytes, run.peak_active_bytes, *counts)]
-    limits = device_limits(analysis, device)
+    total_bytes, others_bytes = recorded_capacity(analysis.device(device))
+    limits = ReplayOptions(total_bytes=total_bytes, reserved_by_others_bytes=others_bytes)
     again = _line(analysis, device, "caching", limits, REPLAYED)
     lines.append(again)
     seen = {again.result.conf or ""} if again.result is not None else set()
-    for conf in [*([extra] if extra else []), *CONFS]:
+    for conf in [*([extra] if extra else []), *DEFAULT_CONFS]:
         line = _line(analysis, device, "caching", replace(limits, conf=conf), setting_label("caching", conf))
         printed = conf if line.result is None else line.result.conf or ""
         if printed not in seen or conf == extra:
             lines.append(line)
         seen.add(printed)
     return [*lines, _line(analysis, device, "lower-bound", ReplayOptions(), setting_label("lower-bound", None))]
-
-
-def device_limits(analysis: Analysis, device: int) -> ReplayOptions:
-    """The recorded device: its size and what of it PyTorch could not have, as far as that was recorded."""
-    metadata = analysis.trace.metadata
-    total = metadata.device_total_bytes.get(device)
-    others = int(metadata.extra.get("context_bytes_modelled", 0)) if total is not None else 0
-    return ReplayOptions(total_bytes=total, reserved_by_others_bytes=others)
 
 
 def _line(analysis: Analysis, device: int, strategy: str, options: ReplayOptions, label: str) -> ReplayLine:

@@ -68,6 +68,7 @@ def requests_of(lifetimes: DeviceLifetimes) -> Requests:
     start_rows = start_rows[np.argsort(table.address[start_rows], kind="stable")]
     if len(start_rows):
         notes.append(f"{len(start_rows):,} allocations from before the recording are made first, in order of address")
+        is_modelled = True
     n_failed = int(np.count_nonzero(recording.action == Action.OOM))
     if n_failed:
         notes.append(f"{n_failed:,} requests that failed in the recording are not repeated")

@@ -17,7 +17,7 @@ from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 
 _LEGEND = (
-    "efficiency = peak active ÷ peak reserved, each at its own moment",
+    "reserved, active: peaks, each at its own moment; efficiency: their ratio; allocs, frees: the driver's",
     "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
 )
 
@@ -168,8 +168,8 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     console.print(Text(f"{analysis.name}, device {comparison.device}: {comparison.verdict()}", style="bold"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     table.add_column("strategy", no_wrap=True)
-    table.add_column("settings", overflow="fold")
-    for heading in ("peak reserved", "peak active", "efficiency", "allocs", "frees", "retries"):
+    table.add_column("settings", overflow="fold", min_width=34)
+    for heading in ("reserved", "active", "efficiency", "allocs", "frees", "retries"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     recorded = comparison.recorded

@@ -10,7 +10,7 @@ import pytest
 
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching import CachingAllocator
-from memscope.replay.compare import compare
+from memscope.replay.compare import DEFAULT_CONFS, compare
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
@@ -86,7 +86,7 @@ def test_verify_of_another_allocators_recording_exits_3_and_says_where(memscope:
 def test_replay_compares_the_recording_with_every_strategy(memscope: Run, trace_file: Path) -> None:
     content = json.loads(memscope("replay", trace_file, "--json").out)
     results = {(r["strategy"], r["conf"]): r for r in content["results"]}
-    assert set(results) == {("caching", ""), ("caching", "expandable_segments:True"), ("lower-bound", None)}
+    assert set(results) == {*(("caching", conf) for conf in DEFAULT_CONFS), ("lower-bound", None)}
     default = results["caching", ""]
     assert default["peak_reserved_bytes"] == content["recorded"]["peak_reserved_bytes"]
     assert default["exactness"] == "exact"

@@ -16,8 +16,9 @@ from memscope.figures.replay import (
     replay_figure,
     replay_finding,
 )
-from memscope.figures.replay_lines import device_limits, replay_lines
+from memscope.figures.replay_lines import replay_lines
 from memscope.figures.theme import LIGHT
+from memscope.replay.compare import recorded_capacity
 from memscope.units import GiB
 from tests.training_trace import training_trace
 
@@ -91,10 +92,9 @@ def test_every_measured_line_is_drawn(real_lines: list[ReplayLine]) -> None:
 def test_the_device_of_the_recording_limits_its_replays() -> None:
     trace = training_trace(total_bytes=5 * GiB)
     metadata = dataclasses.replace(trace.metadata, extra={"context_bytes_modelled": 512 << 20})
-    limits = device_limits(Analysis(dataclasses.replace(trace, metadata=metadata)), 0)
-    assert (limits.total_bytes, limits.reserved_by_others_bytes) == (5 * GiB, 512 << 20)
-    unknown = device_limits(Analysis(training_trace(total_bytes=None)), 0)
-    assert (unknown.total_bytes, unknown.reserved_by_others_bytes) == (None, 0)
+    known = Analysis(dataclasses.replace(trace, metadata=metadata))
+    assert recorded_capacity(known.device(0)) == (5 * GiB, 512 << 20)
+    assert recorded_capacity(Analysis(training_trace(total_bytes=None)).device(0)) == (None, 0)
 
 
 def test_a_device_too_small_for_a_setting_is_shown_as_out_of_memory() -> None:

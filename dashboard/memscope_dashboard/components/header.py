@@ -47,11 +47,13 @@ def layout(store: TraceStore) -> Component:
 
 
 def trust_badge(analysis: Analysis) -> list[Any]:
-    """What the badge says: exact or not, and how many notes there are."""
+    """What the badge says: exact, a dry run or neither, and how many notes there are."""
     completeness = analysis.completeness
     n_notes = len(completeness.warnings)
     parts: list[Any] = []
-    if completeness.is_complete:
+    if analysis.trace.metadata.source == "dry-run":
+        parts.append(html.Span("○ dry run", className="quiet"))
+    elif completeness.is_complete:
         parts.append(html.Span([html.Span("●", className="dot"), " exact"], className="exact"))
     if n_notes:
         parts.append(html.Span(f"⚠ {n_notes} note{'s' if n_notes > 1 else ''}", className="warn"))
