@@ -41,7 +41,7 @@ def print_trust_header(analysis: Analysis, console: Console) -> None:
         )
     )
     completeness = analysis.completeness
-    if completeness.is_complete and not completeness.warnings:
+    if completeness.is_complete and not completeness.warnings and metadata.source != "dry-run":
         console.print(Text("  ● complete: every byte since the first allocation is accounted for", style="green"))
     for warning in completeness.warnings:
         console.print(Text(f"  ⚠ {warning}", style="yellow"))
@@ -98,13 +98,26 @@ def print_ledger(moment: Moment, console: Console) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("share", justify="right")
     table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("highest", justify="right", no_wrap=True, style="dim")
     table.add_column("", style="dim")
+    highest = {
+        category.label: int(series.max()) for category, series in moment.analysis.category_usage(moment.device).items()
+    }
     for row in ledger.rows:
-        if row.bytes or row.name == Category.UNKNOWN.label:
+        if row.bytes or row.name == Category.UNKNOWN.label or highest.get(row.name):
             share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
             meaning = ROW_MEANINGS.get(row.name, "")
-            table.add_row(row.name, format_bytes(row.bytes), share, format_count(row.bytes), meaning)
-    table.add_row(ledger.total_of, format_bytes(ledger.total_bytes), "", format_count(ledger.total_bytes), style="bold")
+            own_peak = format_bytes(highest[row.name]) if row.name in highest else ""
+            table.add_row(row.name, format_bytes(row.bytes), share, format_count(row.bytes), own_peak, meaning)
+    table.add_row(
+        ledger.total_of,
+        format_bytes(ledger.total_bytes),
+        "",
+        format_count(ledger.total_bytes),
+        "",
+        "the sum, to the byte",
+        style="bold",
+    )
     console.print(table)
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import memscope
+from memscope.errors import CaptureError, UsageError
+from memscope.trace.categories import Category
+from memscope.trace.container import read_container
+from memscope.trace.schema import MarkKind
+from tests.capture.programs import dry_run, owners, requested, small_model, train
+
+torch = pytest.importorskip("torch")
+
+
+def test_a_recording_writes_its_file_and_keeps_its_trace(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+    with memscope.record(path, backend="dry-run", gpu="24GiB", conf="expandable_segments:True") as rec:
+        train(small_model(), steps=1)
+        rec.step()
+    trace = read_container(path)
+    assert trace.metadata == rec.trace.metadata
+    assert trace.action.tolist() == rec.trace.action.tolist()
+    assert trace.metadata.source == "dry-run"
+    assert trace.metadata.alloc_conf == "expandable_segments:True"
+    assert trace.metadata.device_total_bytes == {0: 24 << 30}
+
+
+def test_an_existing_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+    path.write_text("kept")
+    with pytest.raises(UsageError, match="exists already"):
+        memscope.record(path, backend="dry-run")
+    assert path.read_text() == "kept"
+
+
+def test_a_failing_program_leaves_its_trace(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+    with pytest.raises(torch.OutOfMemoryError), memscope.record(path, backend="dry-run", gpu="1GiB"):
+        torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    assert read_container(path).n_events == 1
+
+
+def test_as_a_decorator_it_records_every_call(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+
+    @memscope.record(path, backend="dry-run")
+    def work(n: int) -> int:
+        return int(torch.zeros(n, device="cuda").numel())
+
+    assert (work(10), work(300)) == (10, 300)
+    assert read_container(path).size_bytes.max() == 2 << 20
+    assert 1200 in read_container(path).size_bytes
+
+
+def test_start_and_stop_do_without_a_block() -> None:
+    rec = dry_run()
+    with pytest.raises(UsageError, match="has not begun"):
+        rec.step()
+    rec.start()
+    with pytest.raises(UsageError, match="when the recording has ended"):
+        _ = rec.trace
+    assert rec.stop() is rec.trace
+    assert rec.stop() is rec.trace
+
+
+def test_one_recording_at_a_time() -> None:
+    with dry_run(), pytest.raises(CaptureError, match="under way"):
+        dry_run().start()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("backend", ["auto", "cuda"])
+def test_without_a_gpu_it_says_what_to_do(backend: str) -> None:
+    with pytest.raises(CaptureError, match="backend='dry-run'"):
+        dry_run(backend=backend, conf=None).start()
+
+
+def test_arguments_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(UsageError, match="backend 'gpu'"):
+        dry_run(backend="gpu")
+    with pytest.raises(UsageError, match="stacks 'all'"):
+        dry_run(stacks="all")
+    with pytest.raises(UsageError, match="conf is for a dry run"):
+        dry_run(backend="cuda").start()
+
+
+def test_steps_and_phases_are_marked_where_they_happened() -> None:
+    with dry_run() as rec:
+        with rec.phase("load"):
+            kept = torch.zeros(3, device="cuda")
+        rec.step("first")
+        rec.step()
+    marks = rec.trace.marks
+    assert [rec.trace.strings[label] for label in marks.label_id] == ["load", "load", "first", "1"]
+    assert marks.kind.tolist() == [MarkKind.PHASE_BEGIN, MarkKind.PHASE_END, MarkKind.STEP, MarkKind.STEP]
+    assert marks.event.tolist() == [0, 2, 2, 2]
+    assert len(kept) == 3
+
+
+def test_tags_name_memory() -> None:
+    @memscope.tag("kv_cache")
+    def cache() -> object:
+        return torch.zeros(10, device="cuda")
+
+    with dry_run() as rec:
+        kept = [cache()]
+        with memscope.tag("scratch"), memscope.tag("replay buffer"):
+            kept.append(torch.zeros(20, device="cuda"))
+        later = torch.zeros(30, device="cuda")
+        assert memscope.tag(later, "inputs") is later
+        memscope.tag(torch.zeros(1), "host tensors have none")
+        kept.append(torch.zeros(40, device="cuda"))
+    found = {int(rec.trace.size_bytes[event]): owner for event, owner in owners(rec.trace).items()}
+    assert found == {
+        40: (Category.KV_CACHE, "kv_cache"),
+        80: (Category.UNKNOWN, "replay buffer"),
+        120: (Category.INPUTS, "inputs"),
+    }
+    assert rec.trace.owners.tagged.all()
+
+
+def test_a_tag_wins_over_what_memscope_finds() -> None:
+    with dry_run() as rec:
+        with memscope.tag("my weights"):
+            model = small_model()
+        train(model, steps=1)
+    assert requested(rec.trace, Category.WEIGHTS) == {}
+
+
+def test_tags_do_nothing_where_nothing_is_recorded() -> None:
+    with memscope.tag("kv_cache"):
+        tensor = memscope.tag(torch.zeros(2), "anything")
+    assert tensor.tolist() == [0.0, 0.0]
+    with pytest.raises(UsageError, match="tag takes a name"):
+        memscope.tag(3, "three")  # type: ignore[type-var]
+
+
+def test_a_model_given_is_named_though_it_is_never_called() -> None:
+    with dry_run() as rec:
+        model = small_model()
+        rec.backend.know(model, None)
+    assert "0.weight" in requested(rec.trace, Category.WEIGHTS)

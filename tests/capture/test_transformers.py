@@ -1,0 +1,68 @@
+"""Hugging Face models in a dry run, and the example scripts."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memscope.trace.categories import Category
+from memscope.trace.container import read_container
+from memscope.trace.schema import MarkKind
+from memscope.trace.trace import Trace
+from tests.capture.programs import owners, requested
+from tests.conftest import Outcome
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+Run = Callable[..., Outcome]
+
+
+def _run(memscope: Run, tmp_path: Path, *arguments: str) -> tuple[Outcome, Trace]:
+    script, *options = arguments
+    path = tmp_path / "out.memscope"
+    outcome = memscope("run", "--dry-run", "-o", path, EXAMPLES / script, *options)
+    assert outcome.code == 0, outcome.err
+    return outcome, read_container(path)
+
+
+def test_a_llama_training_run_is_accounted_to_the_byte(memscope: Run, tmp_path: Path) -> None:
+    shape = "--hidden 128 --heads 8 --kv-heads 2 --intermediate 256 --layers 2 --vocab 512 --seq 64"
+    outcome, trace = _run(memscope, tmp_path, "train_llama.py", *shape.split())
+    assert outcome.out.startswith("step 0: loss 1.000, peak ")
+    block = 128 * 128 * 2 + 2 * 128 * 32 + 3 * 128 * 256 + 2 * 128
+    parameter_bytes = 2 * (2 * 512 * 128 + 2 * block + 128)
+    weights = requested(trace, Category.WEIGHTS)
+    assert sum(size for name, size in weights.items() if not name.endswith("inv_freq")) == parameter_bytes
+    assert weights["model.layers.1.mlp.up_proj.weight"] == 2 * 128 * 256
+    assert sum(requested(trace, Category.GRADIENTS).values()) == 2 * parameter_bytes  # made anew in each of two steps
+    assert sum(requested(trace, Category.OPTIMIZER_STATE).values()) == 2 * parameter_bytes
+    n_steps = int((trace.marks.kind == MarkKind.STEP).sum())
+    assert n_steps == 2
+
+
+def test_a_growing_cache_is_the_models_memory(memscope: Run, tmp_path: Path) -> None:
+    shape = "--layers 2 --hidden 64 --heads 4 --vocab 512 --batch 2 --prompt 16 --new-tokens 5"
+    outcome, trace = _run(memscope, tmp_path, "generate_gpt2.py", *shape.split())
+    assert outcome.out == "2 sequences of 21 tokens\n"
+    keys = [
+        int(trace.size_bytes[event])
+        for event, (category, label) in owners(trace).items()
+        if category == Category.KV_CACHE and label == "layer 1 keys"
+    ]
+    token_bytes = 2 * 64 * 2  # batch, width, bytes of a half
+    assert [size // token_bytes for size in keys if size >= 16 * token_bytes] == [16, 17, 18, 19, 20]
+    labels = {trace.strings[label] for label in trace.marks.label_id}
+    assert labels == {"generate"}
+
+
+def test_a_program_can_record_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(EXAMPLES / "record_context.py"))["main"]
+    main(tmp_path / "own.memscope")
+    trace = read_container(tmp_path / "own.memscope")
+    assert int((trace.marks.kind == MarkKind.STEP).sum()) == 3
+    assert requested(trace, Category.UNKNOWN) == {"replay buffer": 1024 * 512 * 4}
+    assert "allocations with a known owner" in capsys.readouterr().out

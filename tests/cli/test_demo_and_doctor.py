@@ -1,0 +1,60 @@
+"""``memscope doctor`` and the parts of ``memscope demo``; the whole demo is run by continuous integration."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memscope.cli import demo
+from memscope.errors import InputFileError, MemscopeError
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+
+def test_doctor_says_what_works_here(memscope: Run) -> None:
+    diagnosis = json.loads(memscope("doctor", "--json").out)
+    assert diagnosis["can_read_traces"] is True
+    names = [check["name"] for check in diagnosis["checks"]]
+    assert names[:2] == ["memscope", "torch"]
+    assert all(check["status"] in ("ok", "info", "warning", "missing") for check in diagnosis["checks"])
+    text = memscope("doctor").out
+    assert "read traces and snapshots" in text
+
+
+def test_doctor_warns_of_two_configurations(memscope: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    checks = {check["name"]: check for check in json.loads(memscope("doctor", "--json").out)["checks"]}
+    assert checks["allocator settings"]["status"] == "warning"
+    assert "both are set" in checks["allocator settings"]["advice"]
+
+
+def test_the_demo_finds_its_scripts() -> None:
+    folder = demo.examples_folder()
+    assert (folder / "train_llama.py").is_file()
+    assert (folder / "generate_gpt2.py").is_file()
+
+
+def test_the_demo_says_if_its_scripts_are_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo, "__file__", str(tmp_path / "a" / "b" / "demo.py"))
+    with pytest.raises(InputFileError, match="not part of this installation"):
+        demo.examples_folder()
+
+
+def test_the_demo_stops_at_the_first_failure(memscope: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(program))
+    outcome = memscope("demo", "--no-serve", "-o", tmp_path / "out")
+    assert outcome.code == MemscopeError.exit_code
+    assert outcome.err == "memscope: memscope run ended with exit code 7\n"
+    assert "$ memscope run --dry-run --gpu H100-80GB" in outcome.out
+    assert os.listdir(tmp_path / "out") == []  # noqa: PTH208
