@@ -42,6 +42,8 @@ def main():
     with torch.device("cuda"):
         model = LlamaForCausalLM(config)
     torch.set_default_dtype(torch.float32)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{n_parameters:,} parameters in bfloat16: {2 * n_parameters:,} bytes of weights")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     for step in range(args.steps):
         tokens = torch.randint(0, args.vocab, (args.batch, args.seq)).cuda()

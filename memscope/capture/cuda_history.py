@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from memscope.capture.ownership import tag_meaning
+from memscope.capture.ownership import named_buffers, tag_meaning
 from memscope.capture.versions import tie_rule_of
 from memscope.errors import CaptureError
 from memscope.trace.categories import Category
@@ -131,8 +131,8 @@ class CudaHistory:
             for name, parameter in model.named_parameters():
                 own(parameter.grad, Category.GRADIENTS, f"{name}.grad")
                 own(parameter, Category.WEIGHTS, name)
-            for name, buffer in model.named_buffers():
-                own(buffer, Category.WEIGHTS, name)
+            for name, buffer, category in named_buffers(model):
+                own(buffer, category, name)
         return owned
 
     def _read(self, snapshot: dict[str, Any]) -> Trace:

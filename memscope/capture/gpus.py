@@ -1,9 +1,10 @@
 """The GPU catalogue behind ``--gpu``: how much memory a device has, and what of it PyTorch never gets.
 
-Totals are what the driver reports as the device's total (``cudaMemGetInfo``, which is what the caching allocator
-lives with), as ``torch.cuda.get_device_properties`` and PyTorch's out-of-memory messages print it in published logs of
-real runs, to the MiB; otherwise the nominal size, marked ``is_nominal``. Drivers differ by some MiB in what they
-reserve (an H100 80GB HBM3 is reported with 81,082 to 81,090 MiB): give a size such as ``79.1GiB`` to be exact.
+Totals are what drivers report as the device's total (``cudaMemGetInfo``, which is what the caching allocator lives
+with), to the MiB; those of A100-40GB, B200, H100, H200, L40S, RTX4090 and T4 were found in published logs of real runs,
+the others are typical values, and where only the advertised size is known it stands there, marked ``is_nominal``.
+Drivers differ by some MiB in what they reserve (an H100 80GB HBM3 is reported with 81,082 to 81,090 MiB): give a size
+such as ``79.1GiB`` to be exact.
 """
 
 from __future__ import annotations

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import CATEGORY_BY_LABEL, Category
+
+if TYPE_CHECKING:
+    import torch
 
 _PRECEDENCE = (
     Category.WEIGHTS,
@@ -52,6 +57,19 @@ class Allocation:
     rank: int = _UNOWNED
     is_tagged: bool = False
     label: str = field(default="")
+
+
+def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, Category]]:
+    """A model's buffers with what each is."""
+    for path, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                yield f"{path}.{name}" if path else name, buffer, buffer_category(module, name)
+
+
+def buffer_category(module: torch.nn.Module, name: str) -> Category:
+    """What a buffer is: a weight if checkpoints hold it, else workspace (rotary tables, masks)."""
+    return Category.WORKSPACE if name in module._non_persistent_buffers_set else Category.WEIGHTS
 
 
 def tag_meaning(name: str) -> tuple[Category, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from memscope.capture.operations import OperationRouter
-from memscope.capture.ownership import OwnerBook
+from memscope.capture.ownership import OwnerBook, buffer_category, named_buffers
 from memscope.capture.patches import Patches
 from memscope.capture.phases import PhaseTracker
 from memscope.capture.storages import StorageTable
@@ -77,7 +77,6 @@ class ProgramWatcher:
         patches.set(torch.UntypedStorage, "resize_", self._watched_resize(torch.UntypedStorage.resize_))
         for handle in (
             modules.register_module_parameter_registration_hook(self._registered),
-            modules.register_module_buffer_registration_hook(self._registered),
             optimizers.register_optimizer_step_pre_hook(self._optimizer_begins),
             optimizers.register_optimizer_step_post_hook(self._optimizer_ends),
         ):
@@ -101,8 +100,8 @@ class ProgramWatcher:
         for name, parameter in model.named_parameters():
             self._names[id(parameter)] = weakref.ref(parameter), name
             self._claim(parameter, Category.WEIGHTS, name)
-        for name, buffer in model.named_buffers():
-            self._claim(buffer, Category.WEIGHTS, name)
+        for name, buffer, category in named_buffers(model):
+            self._claim(buffer, category, name)
 
     def know_optimizer(self, optimizer: Any) -> None:
         """Learn which parameters an optimizer steps."""
@@ -152,7 +151,8 @@ class ProgramWatcher:
 
     def _converted(self, module: Any, name: str, tensor: Any) -> None:
         path = self._paths.get(module)
-        self._claim(tensor, Category.WEIGHTS, f"{path or type(module).__name__}.{name}")
+        category = buffer_category(module, name) if name in module._buffers else Category.WEIGHTS
+        self._claim(tensor, category, f"{path or type(module).__name__}.{name}")
 
     def _moving(self, change: int) -> None:
         self._n_moving += change

@@ -8,6 +8,9 @@ from enum import IntEnum
 class Category(IntEnum):
     """What an allocation is for. ``UNKNOWN`` is always shown; nothing is guessed into another class.
 
+    ``WEIGHTS`` are parameters, and buffers that checkpoints hold; ``WORKSPACE`` is scratch memory of libraries, and
+    tables that modules make anew and no checkpoint holds (rotary frequencies, masks).
+
     The numbers are stored in ``.memscope`` files; the order is the stacking order, weights at the bottom.
     """
 

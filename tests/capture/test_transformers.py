@@ -32,11 +32,14 @@ def _run(memscope: Run, tmp_path: Path, *arguments: str) -> tuple[Outcome, Trace
 def test_a_llama_training_run_is_accounted_to_the_byte(memscope: Run, tmp_path: Path) -> None:
     shape = "--hidden 128 --heads 8 --kv-heads 2 --intermediate 256 --layers 2 --vocab 512 --seq 64"
     outcome, trace = _run(memscope, tmp_path, "train_llama.py", *shape.split())
-    assert outcome.out.startswith("step 0: loss 1.000, peak ")
     block = 128 * 128 * 2 + 2 * 128 * 32 + 3 * 128 * 256 + 2 * 128
     parameter_bytes = 2 * (2 * 512 * 128 + 2 * block + 128)
     weights = requested(trace, Category.WEIGHTS)
-    assert sum(size for name, size in weights.items() if not name.endswith("inv_freq")) == parameter_bytes
+    assert sum(weights.values()) == parameter_bytes
+    first, second, *_ = outcome.out.splitlines()
+    assert first == f"{parameter_bytes // 2:,} parameters in bfloat16: {parameter_bytes:,} bytes of weights"
+    assert second.startswith("step 0: loss 1.000, peak ")
+    assert "model.rotary_emb.inv_freq" in requested(trace, Category.WORKSPACE)
     assert weights["model.layers.1.mlp.up_proj.weight"] == 2 * 128 * 256
     assert sum(requested(trace, Category.GRADIENTS).values()) == 2 * parameter_bytes  # made anew in each of two steps
     assert sum(requested(trace, Category.OPTIMIZER_STATE).values()) == 2 * parameter_bytes
