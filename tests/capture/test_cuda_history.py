@@ -100,7 +100,9 @@ class FakeTensor:
 
 def test_a_history_becomes_a_trace_with_marks_tags_and_owners(history: FakeHistory) -> None:
     weight = FakeTensor(history.alloc(100))
-    model = SimpleNamespace(named_parameters=lambda: [("layer.weight", weight)], named_buffers=list)
+    table = FakeTensor(history.alloc(50))
+    buffers = SimpleNamespace(_buffers={"freqs": table, "none": None}, _non_persistent_buffers_set={"freqs"})
+    model = SimpleNamespace(named_parameters=lambda: [("layer.weight", weight)], named_modules=lambda: [("", buffers)])
     with memscope.record(model=model) as rec:  # type: ignore[arg-type]
         with rec.phase("load"):
             history.alloc(200)
@@ -115,15 +117,16 @@ def test_a_history_becomes_a_trace_with_marks_tags_and_owners(history: FakeHisto
     assert trace.metadata.device_total_bytes == {0: 1 << 30}
     assert trace.metadata.memory_fraction == {0: 0.5}
     assert trace.metadata.device_names == {0: "Fake GPU"}
-    assert trace.size_bytes[trace.action == Action.ALLOC].tolist() == [100, 200, 300, 400]
-    assert trace.marks.event.tolist() == [2, 3, 4]
+    assert trace.size_bytes[trace.action == Action.ALLOC].tolist() == [100, 50, 200, 300, 400]
+    assert trace.marks.event.tolist() == [3, 4, 5]
     assert trace.marks.kind.tolist() == [MarkKind.PHASE_BEGIN, MarkKind.PHASE_END, MarkKind.STEP]
     assert owners(trace) == {
         1: (Category.WEIGHTS, "layer.weight"),
-        3: (Category.UNKNOWN, "scratch"),
-        4: (Category.KV_CACHE, "kv_cache"),
+        2: (Category.WORKSPACE, "freqs"),
+        4: (Category.UNKNOWN, "scratch"),
+        5: (Category.KV_CACHE, "kv_cache"),
     }
-    assert trace.owners.tagged.tolist() == [False, True, True]
+    assert trace.owners.tagged.tolist() == [False, False, True, True]
 
 
 def test_a_failing_program_leaves_its_history_and_switches_it_off(history: FakeHistory) -> None:
