@@ -294,12 +294,19 @@ class Moment:
                 "category": [Category(c).label for c in attribution.category[rows]],
                 "source": [CategorySource(s).label for s in attribution.source[rows]],
                 "owner": [trace.string(int(i)) for i in attribution.owner_id[rows]],
-                "site": [self.site_of(int(row)) for row in rows],
+                "site": self._sites(rows),
                 "stream": [None if s < 0 else int(trace.stream_handles[s]) for s in table.stream_id[rows]],
                 "alloc_event": table.alloc_event[rows],
                 "is_pending": table.pending_at(self.event)[rows],
             }
         )
+
+    def _sites(self, rows: Int64Array) -> list[str | None]:
+        """The line of code of each row; each distinct stack is looked up once."""
+        stack_ids = self.lifetimes.allocations.stack_id[rows]
+        distinct, first, position = np.unique(stack_ids, return_index=True, return_inverse=True)
+        texts = [self.site_of(int(rows[i])) for i in first[: len(distinct)]]
+        return [texts[i] for i in position]
 
     def site_of(self, row: int) -> str | None:
         """The user's line of code that made an allocation, None where no stack was recorded."""

@@ -179,6 +179,9 @@ def lay_out(
     """
     n_misplaced = 0
     first_misplaced = -1
+    before_rows = np.flatnonzero(pairs.alloc_event < 0)
+    before_rows = before_rows[np.argsort(pairs.address[before_rows])]
+    before_address = pairs.address[before_rows]
     for event in range(len(action)):
         kind = action[event]
         fits = True
@@ -187,7 +190,9 @@ def lay_out(
             rounded = round_size(size_bytes[event], rules.roundup_divisions)
             i = find_range(start_ranges, address[event])
             if i >= 0 and start_ranges.start[i] < address[event]:
-                fits = _extend_block_before(start_ranges, i, address[event], event, pairs, block_bytes, is_exact)
+                fits = _extend_block_before(
+                    start_ranges, i, address[event], event, before_rows, before_address, pairs, block_bytes, is_exact
+                )
                 i = find_range(start_ranges, address[event])
             if i < 0 or start_ranges.end[i] - address[event] < rounded:
                 fits = False
@@ -219,24 +224,20 @@ def lay_out(
 
 
 @njit(cache=True)
-def _extend_block_before(free, i, address, event, pairs, block_bytes, is_exact):
-    """Give the space before an alloc to the block that ends there, if that block predates the events.
-
-    Linear in the rows, but each block is extended at most once.
-    """
+def _extend_block_before(free, i, address, event, before_rows, before_address, pairs, block_bytes, is_exact):
+    """Give the space before an alloc to the block that ends there, if that block predates the events. O(log n)."""
     start = free.start[i]
-    for row in range(len(block_bytes)):
-        if (
-            pairs.alloc_event[row] < 0
-            and not is_exact[row]
-            and pairs.address[row] + block_bytes[row] == start
-            and (pairs.free_event[row] < 0 or pairs.free_event[row] > event)
-        ):
-            block_bytes[row] = address - pairs.address[row]
-            is_exact[row] = True
-            remove_range(free, start, address)
-            return True
-    return False
+    position = np.searchsorted(before_address, start) - 1
+    if position < 0:
+        return False
+    row = before_rows[position]
+    is_live = pairs.free_event[row] < 0 or pairs.free_event[row] > event
+    if is_exact[row] or not is_live or pairs.address[row] + block_bytes[row] != start:
+        return False
+    block_bytes[row] = address - pairs.address[row]
+    is_exact[row] = True
+    remove_range(free, start, address)
+    return True
 
 
 @njit(cache=True)

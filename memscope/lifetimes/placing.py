@@ -58,7 +58,7 @@ def _large_segment_bytes(alloc_conf: str | None) -> int:
     """``large_segment_size_mb`` stands in the configuration string only."""
     for option in (alloc_conf or "").split(","):
         name, _, value = option.partition(":")
-        if name.strip() == "large_segment_size_mb" and value.strip().isdigit():
+        if name.strip() == "large_segment_size_mb" and value.strip().isdecimal() and len(value.strip()) <= 6:
             return int(value) << 20
     return LARGE_SEGMENT_BYTES
 

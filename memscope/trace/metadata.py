@@ -10,6 +10,31 @@ from typing_extensions import Self
 
 from memscope.trace.schema import SCHEMA_VERSION, TieRule
 
+_SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
+    "PYTORCH_CUDA_ALLOC_CONF": str,
+    "max_split_size": int,
+    "garbage_collection_threshold": (int, float),
+    "expandable_segments": bool,
+    "roundup_power2_divisions": dict,
+}
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Check that the allocator settings which decide anything have the types that torch gives them.
+
+    Raises
+    ------
+    ValueError
+        Naming the setting that has not.
+    """
+    for name, types in _SETTING_TYPES.items():
+        if name in settings and not isinstance(settings[name], types):
+            raise ValueError(f"allocator_settings: {name!r} is {str(settings[name])[:40]!r}, which is no such setting")
+    table = settings.get("roundup_power2_divisions", {})
+    wrong = next((key for key, value in table.items() if not isinstance(value, int) or not 0 <= value < 1 << 32), None)
+    if wrong is not None:
+        raise ValueError(f"allocator_settings: 'roundup_power2_divisions' has no valid number for {wrong!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class TraceMetadata:
@@ -64,6 +89,7 @@ class TraceMetadata:
         KeyError, TypeError, ValueError
             If the record is not one.
         """
+        check_settings(record.get("allocator_settings", {}))
         known = {f.name for f in dataclasses.fields(cls)}
         values = {name: value for name, value in record.items() if name in known}
         if values.get("tie_rule") is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError
+from memscope.trace.metadata import check_settings
 from memscope.trace.pickle_reader import Tape
 from memscope.trace.schema import TieRule
 
@@ -27,6 +28,10 @@ def read_settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
             settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item).items()}
         elif item & vm.TAG_MASK != vm.BOX:
             settings[key] = _plain(tape, item)
+    try:
+        check_settings(settings)
+    except ValueError as error:
+        raise InputFileError(tape.path, str(error)) from error
     return settings
 
 

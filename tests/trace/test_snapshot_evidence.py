@@ -2,6 +2,7 @@
 
 import pytest
 
+from memscope.trace.metadata import TraceMetadata, check_settings
 from memscope.trace.schema import TieRule
 from memscope.trace.snapshot_evidence import tie_rule, torch_version
 
@@ -52,3 +53,28 @@ def test_keys_tell_the_version_and_the_tie_rule(
 ) -> None:
     assert torch_version(top, events, settings, segments) == version
     assert tie_rule(top, events, settings, segments) == rule
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_split_size": "a"},
+        {"expandable_segments": "no"},
+        {"PYTORCH_CUDA_ALLOC_CONF": 3},
+        {"roundup_power2_divisions": 4},
+        {"roundup_power2_divisions": {"1": -7}},
+        {"roundup_power2_divisions": {"1": 1 << 70}},
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_by_name(settings: dict[str, object]) -> None:
+    name = next(iter(settings))
+    with pytest.raises(ValueError, match=name):
+        check_settings(settings)
+    with pytest.raises(ValueError, match=name):
+        TraceMetadata.from_json({"source": "synthetic", "allocator_settings": settings})
+
+
+def test_settings_as_torch_writes_them_are_accepted() -> None:
+    table = {str(1 << i): 0 for i in range(16)}
+    check_settings({"max_split_size": -1, "expandable_segments": True, "roundup_power2_divisions": table})
+    check_settings({})
