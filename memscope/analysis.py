@@ -109,6 +109,26 @@ class Analysis:
         return self.lifetimes.completeness
 
     @property
+    def is_dry_run(self) -> bool:
+        """Whether the trace is a prediction rather than a recording of a device."""
+        return self.trace.metadata.source == "dry-run"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether this is a recording of a device from which nothing is missing."""
+        return self.completeness.is_complete and not self.is_dry_run
+
+    def trust_sentence(self) -> str:
+        """How far the trace can be trusted, in one sentence; its warnings and notes say the rest."""
+        if self.is_dry_run:
+            return "A dry run: every tensor's memory is predicted, nothing was measured on a device."
+        if self.completeness.is_complete:
+            return "Every byte since the first allocation is accounted for."
+        if self.completeness.n_events_lost is None:
+            return "Whether anything is missing at the start of this recording cannot be told."
+        return "Parts of what the device did are missing from this recording."
+
+    @property
     def devices(self) -> tuple[int, ...]:
         """Devices of the trace."""
         return self.trace.devices

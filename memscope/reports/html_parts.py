@@ -210,10 +210,9 @@ def replay_table(lines: Sequence[ReplayLine]) -> str:
 def trust(analysis: Analysis) -> str:
     """How far the report can be trusted."""
     completeness, metadata = analysis.completeness, analysis.trace.metadata
-    head = ""
-    if completeness.is_complete:
-        head = '<p><span class="dot">●</span> Every byte since the first allocation is accounted for.</p>'
+    dot = '<span class="dot">●</span> ' if analysis.is_exact else ""
+    head = f"<p>{dot}{escape(analysis.trust_sentence())}</p>"
     notes = "".join(f'<li><span class="warn">⚠</span> {escape(text)}</li>' for text in completeness.warnings)
     notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.notes)
     listed = f"<ul>{notes}</ul>" if notes else ""
-    return f"<section><h3>Can it be trusted?</h3>{head}{listed}</section>" if head or notes else ""
+    return f"<section><h3>Can it be trusted?</h3>{head}{listed}</section>"

@@ -81,7 +81,7 @@ def verification_failure(result: VerifyResult) -> str:
 def print_verification(analysis: Analysis, result: VerifyResult, console: Console) -> None:
     """Print what was compared, what was inferred, and where replay and recording part."""
     console.print(Text(analysis.name, style="bold"))
-    is_dry_run = analysis.trace.metadata.source == "dry-run"
+    is_dry_run = analysis.is_dry_run
     for device in result.devices:
         _print_device(device, "as the dry run recorded them" if is_dry_run else "as PyTorch made them", console)
     if is_dry_run:

@@ -41,8 +41,8 @@ def print_trust_header(analysis: Analysis, console: Console) -> None:
         )
     )
     completeness = analysis.completeness
-    if completeness.is_complete and not completeness.warnings and metadata.source != "dry-run":
-        console.print(Text("  ● complete: every byte since the first allocation is accounted for", style="green"))
+    if analysis.is_exact and not completeness.warnings:
+        console.print(Text(f"  ● {analysis.trust_sentence()}", style="green"))
     for warning in completeness.warnings:
         console.print(Text(f"  ⚠ {warning}", style="yellow"))
     if metadata.notes:

@@ -51,9 +51,9 @@ def trust_badge(analysis: Analysis) -> list[Any]:
     completeness = analysis.completeness
     n_notes = len(completeness.warnings)
     parts: list[Any] = []
-    if analysis.trace.metadata.source == "dry-run":
+    if analysis.is_dry_run:
         parts.append(html.Span("○ dry run", className="quiet"))
-    elif completeness.is_complete:
+    elif analysis.is_exact:
         parts.append(html.Span([html.Span("●", className="dot"), " exact"], className="exact"))
     if n_notes:
         parts.append(html.Span(f"⚠ {n_notes} note{'s' if n_notes > 1 else ''}", className="warn"))
@@ -66,15 +66,9 @@ def trust_badge(analysis: Analysis) -> list[Any]:
 def trust_notes(analysis: Analysis) -> list[Component]:
     """The panel behind the badge."""
     completeness, metadata = analysis.completeness, analysis.trace.metadata
-    if completeness.is_complete:
-        head = "Nothing that the device did since its first allocation is missing: every byte is accounted for."
-    elif completeness.n_events_lost is None:
-        head = "Whether anything is missing at the start of this recording cannot be told."
-    else:
-        head = "Parts of what the device did are missing from this recording."
     items = [html.Li(text, className="warn-item") for text in completeness.warnings]
     items += [html.Li(text) for text in metadata.notes]
-    return [html.P(head), html.Ul(items) if items else html.P("No notes.", className="quiet")]
+    return [html.P(analysis.trust_sentence()), html.Ul(items) if items else html.P("No notes.", className="quiet")]
 
 
 def trust_update(store: TraceStore, subject: dict[str, Any]) -> tuple[list[Any], list[Component]]:

@@ -120,9 +120,9 @@ def trust(moment: Moment) -> list[Component]:
     completeness = moment.analysis.completeness
     warnings = [html.Li(text, className="warn-item") for text in completeness.warnings]
     notes = [html.Li(text) for text in moment.analysis.trace.metadata.notes]
-    head: list[Component] = []
-    if completeness.is_complete:
-        head = [html.P([html.Span("●", className="dot"), " Every byte since the first allocation is accounted for."])]
+    analysis = moment.analysis
+    dot = [html.Span("●", className="dot"), " "] if analysis.is_exact else []
+    head: list[Component] = [html.P([*dot, analysis.trust_sentence()])]
     if warnings:
         head.append(html.Ul(warnings, className="notes"))
     if notes:
