@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -11,7 +10,6 @@ import plotly.graph_objects as go
 
 from memscope import __version__
 from memscope.analysis import Analysis, Moment
-from memscope.errors import UsageError
 from memscope.figures.address_map import map_figure
 from memscope.figures.findings import allocations_finding, ledger_finding, map_finding, timeline_finding
 from memscope.figures.ledger import ledger_figure
@@ -22,6 +20,7 @@ from memscope.figures.timeline import timeline_figure
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import page, picture
 from memscope.units import format_count
+from memscope.whole_file import whole_file
 
 _N_ROWS = 12
 
@@ -37,24 +36,15 @@ def write_html_report(analysis: Analysis, path: str | Path, *, overwrite: bool =
     Raises
     ------
     UsageError
-        If the file exists and may not be replaced, or its folder cannot be written to.
+        If the file exists and may not be replaced.
+    InputFileError
+        If it cannot be written there.
     ContradictionError
         If the trace contradicts itself.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already: choose another name, or overwrite it with -f")
-    content = html_report(analysis)
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            file.write(content)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
-    return path
+    with whole_file(path, overwrite=overwrite) as file:
+        file.write(html_report(analysis).encode("utf-8", "backslashreplace"))
+    return Path(path)
 
 
 def html_report(analysis: Analysis) -> str:

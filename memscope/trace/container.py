@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from memscope.errors import InputFileError, InvariantError, UsageError
+from memscope.errors import InputFileError, InvariantError
 from memscope.trace import schema
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.tables import BlockTable, MarkTable, OwnerTable, SampleTable, SegmentTable, StackTable, Table
 from memscope.trace.trace import Trace
+from memscope.whole_file import whole_file
 
 SUFFIX = ".memscope"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -66,20 +67,11 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
     InputFileError
         If it cannot be written there.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already: choose another name, or overwrite it with -f")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(META_NAME, json.dumps(trace.metadata.to_json(), indent=1))
-            for name, columns in _parts(trace).items():
-                archive.writestr(f"{name}.parquet", _encode(columns))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputFileError(path, f"cannot be written: {error.strerror or error}") from error
-    return path
+    with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(META_NAME, json.dumps(trace.metadata.to_json(), indent=1))
+        for name, columns in _parts(trace).items():
+            archive.writestr(f"{name}.parquet", _encode(columns))
+    return Path(path)
 
 
 def read_container(path: str | Path) -> Trace:

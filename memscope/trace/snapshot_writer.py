@@ -6,10 +6,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from memscope.errors import InputFileError, UsageError
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind, TieRule
 from memscope.trace.snapshot_events import is_step_name
 from memscope.trace.trace import Trace
+from memscope.whole_file import whole_file
 
 _PROTOCOL = 4
 """Python's own default up to 3.13, and the newest that pytorch.org/memory_viz reads."""
@@ -31,18 +31,9 @@ def write_snapshot(trace: Trace, path: str | Path, *, overwrite: bool = False) -
     InputFileError
         If it cannot be written there.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already: choose another name, or overwrite it with -f")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            pickle.dump(snapshot_dict(trace), file, protocol=_PROTOCOL)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputFileError(path, f"cannot be written: {error.strerror or error}") from error
-    return path
+    with whole_file(path, overwrite=overwrite) as file:
+        pickle.dump(snapshot_dict(trace), file, protocol=_PROTOCOL)
+    return Path(path)
 
 
 def snapshot_dict(trace: Trace) -> dict[str, Any]:

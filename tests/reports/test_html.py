@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memscope.analysis import Analysis, load
-from memscope.errors import ContradictionError, UsageError
+from memscope.errors import ContradictionError, InputFileError, UsageError
 from memscope.reports.html import html_report, write_html_report
 from memscope.units import format_bytes, format_count
 from tests.oracles import BAD, REAL, needs_shared
@@ -99,7 +99,7 @@ def test_a_file_is_not_overwritten_unless_asked(analysis: Analysis, tmp_path: Pa
 
 
 def test_a_folder_that_is_not_there_is_said(analysis: Analysis, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(InputFileError, match="cannot be written"):
         write_html_report(analysis, tmp_path / "nowhere" / "report.html")
 
 
