@@ -93,6 +93,9 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     is_exact = rows.final_block >= 0
     block_bytes[is_exact] = trace.blocks.size_bytes[rows.final_block[is_exact]]
     before = np.flatnonzero(pairs.alloc_event < 0)
+    if not rules.is_expandable or np.all(timeline.key_is_expandable[timeline.start_key]):
+        # With expandable segments switched on, cudaMalloc segments from before are split closely from then on.
+        _settle_slack(pairs, before, timeline, block_bytes, is_exact)
     free, block_key = kernels.carve_blocks(
         timeline.start_address,
         timeline.start_end,
@@ -120,6 +123,31 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     )
     allocations = _allocation_table(trace, rows, timeline, block_bytes, is_exact, row_key)
     return Placement(allocations, n_misplaced, first + misplaced if n_misplaced else NONE_ID)
+
+
+def _settle_slack(
+    pairs: kernels.Pairs, before: Int64Array, timeline: SegmentTimeline, block_bytes: Int64Array, is_exact: BoolArray
+) -> None:
+    """Find the true size of blocks from before the events, as far as their surroundings tell; changed in place.
+
+    Small blocks, and those of expandable segments, are always split to the rounded size. In a ``cudaMalloc`` segment of
+    the large pool every free block is larger than 1 MiB, so a smaller gap after a block is what was too little to split
+    off, and no gap means that there was nothing.
+    """
+    if not len(timeline.start_address):
+        return
+    rows = before[np.argsort(pairs.address[before], kind="stable")]
+    address = pairs.address[rows]
+    segment = np.maximum(np.searchsorted(timeline.start_address, address, side="right") - 1, 0)
+    segment_end = timeline.start_end[segment]
+    is_inside = (timeline.start_address[segment] <= address) & (address + block_bytes[rows] <= segment_end)
+    key = timeline.start_key[segment]
+    is_split_closely = timeline.key_is_expandable[key] | ~timeline.key_is_large[key]
+    following = np.minimum(np.append(address[1:], np.iinfo(np.int64).max), segment_end)
+    gap = following - address - block_bytes[rows]
+    is_slack = is_inside & ~is_exact[rows] & ~is_split_closely & (gap >= 0) & (gap <= SMALL_BYTES)
+    block_bytes[rows[is_slack]] += gap[is_slack]
+    is_exact[rows[is_slack | (is_inside & is_split_closely)]] = True
 
 
 def _event_rows(pairs: kernels.Pairs, timeline: SegmentTimeline, first: int, end: int) -> tuple[Int64Array, Int64Array]:

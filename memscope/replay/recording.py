@@ -12,7 +12,6 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.placing import pools_that_never_split, rules_of
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.arrays import grow, with_lanes
-from memscope.replay.slack import settle_slack
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.tables import Int64Array
 from memscope.units import format_count
@@ -70,7 +69,7 @@ class Recording:
             self.action == Action.FREE_COMPLETED
         )
         self.total_bytes = trace.metadata.device_total_bytes.get(lifetimes.device)
-        self.start_state: AllocatorState = settle_slack(lifetimes)
+        self.start_state: AllocatorState = lifetimes.state_at(NONE_ID)
         pool = np.array(trace.pool_id[events], np.int64) if pool_of_event is None else pool_of_event
         start_pool = self.start_state.segments.pool_id if pool_of_start_segment is None else pool_of_start_segment
         self.pairs: list[tuple[int, int]] = []
