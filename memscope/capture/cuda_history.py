@@ -60,7 +60,9 @@ class CudaHistory:
         import torch
 
         if not torch.cuda.is_available():
-            raise CaptureError("there is no CUDA device here: record with backend='dry-run', which needs none")
+            raise CaptureError(
+                "there is no CUDA device here: a dry run needs none (memscope run --dry-run, or backend='dry-run')"
+            )
         torch.cuda.init()
         context = "all" if self._has_stacks else None
         torch.cuda.memory._record_memory_history("all", context=context, stacks="python", max_entries=self._max_entries)

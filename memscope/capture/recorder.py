@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
@@ -203,10 +204,8 @@ class Recorder:
         return recorded  # type: ignore[return-value]
 
     def _make_backend(self) -> RecordingBackend:
-        try:
-            import torch
-        except ImportError:
-            raise MissingDependencyError("torch", "torch", "recording") from None
+        if find_spec("torch") is None:
+            raise MissingDependencyError("torch", "torch", "recording")
         arguments = self._arguments
         has_stacks = arguments["stacks"] is not None
         if arguments["backend"] == "dry-run":
@@ -216,8 +215,6 @@ class Recorder:
             return DryRun(self._gpu, _conf_in_force() if conf is None else conf, has_stacks=has_stacks)
         if arguments["conf"] is not None:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
-        if not torch.cuda.is_available():
-            raise CaptureError("there is no CUDA device here: record with backend='dry-run', which needs none")
         from memscope.capture.cuda_history import CudaHistory
 
         return CudaHistory(has_stacks=has_stacks)

@@ -68,6 +68,13 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 1
+    except click.UsageError as error:
+        how = f" ({error.ctx.command_path} --help says how)" if error.ctx is not None else ""
+        _say(error.format_message().rstrip(".") + how)
+        code = 1
     except click.ClickException as error:
         _say(error.format_message())
         code = 1

@@ -69,9 +69,8 @@ def _print_device(analysis: Analysis, device: int, console: Console) -> None:
     if n_ooms:
         first = int(analysis.oom_events(device)[0])
         size = format_bytes(int(analysis.trace.size_bytes[first]))
-        console.print(
-            Text(f"  out of memory {n_ooms} times, first at event {first:,} asking for {size}", style="bold red")
-        )
+        again = f", and {n_ooms - 1} more after it" if n_ooms > 1 else ""
+        console.print(Text(f"  out of memory at event {first:,}, asking for {size}{again}", style="bold red"))
     print_ledger(peak, console)
     _print_fragmentation_line(peak, console)
 

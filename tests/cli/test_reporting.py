@@ -163,3 +163,15 @@ def test_every_real_snapshot_gets_a_ledger_that_closes(memscope: Run, path: Path
         ledger = device["ledger"]
         assert ledger["total_bytes"] == sum(row["bytes"] for row in ledger["rows"]) > 0
         assert ledger["total_bytes"] == device["peak"]["reserved_bytes"]
+
+
+def test_without_a_verb_the_help_is_shown(memscope: Run) -> None:
+    outcome = memscope()
+    assert outcome.code == 1
+    assert outcome.err.startswith("Usage: memscope")
+    assert "verify" in outcome.err
+
+
+def test_bad_usage_names_the_help_to_read(memscope: Run) -> None:
+    assert memscope("report").err == "memscope: Missing argument 'TRACE' (memscope report --help says how)\n"
+    assert memscope("bogus").err.startswith("memscope: No such command 'bogus'")
