@@ -68,10 +68,15 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
         If it cannot be written there.
     """
     with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(META_NAME, json.dumps(trace.metadata.to_json(), indent=1))
+        archive.writestr(_undated(META_NAME), json.dumps(trace.metadata.to_json(), indent=1))
         for name, columns in _parts(trace).items():
-            archive.writestr(f"{name}.parquet", _encode(columns))
+            archive.writestr(_undated(f"{name}.parquet"), _encode(columns))
     return Path(path)
+
+
+def _undated(name: str) -> zipfile.ZipInfo:
+    """A member without a time of its own, so that the same trace always gives the same bytes."""
+    return zipfile.ZipInfo(name)
 
 
 def read_container(path: str | Path) -> Trace:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 import zipfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState, MarkKind, TieRule
 from memscope.trace.torch_snapshot import read_snapshot
 from memscope.trace.trace import Trace
+from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
 
 METADATA = TraceMetadata(
@@ -221,3 +223,11 @@ def test_mutated_files_are_refused_or_read_as_they_were(
     except InputFileError:
         return
     assert_equal(trace, full())
+
+
+def test_the_same_trace_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = random_layout(4, 20).trace()
+    first = write_container(trace, tmp_path / "first.memscope").read_bytes()
+    later = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert write_container(trace, tmp_path / "second.memscope").read_bytes() == first
