@@ -58,6 +58,7 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = RULES) -> Attr
         if rule.if_short_lived is not None:
             short = _dies_within_run(lifetimes, rule_id, position, rows)
             category[rows[short]] = rule.if_short_lived
+            source[rows[short]] = CategorySource.LIFETIME
     owned, owner = _owned_rows(lifetimes)
     owners = trace.owners
     category[owned] = owners.category[owner]

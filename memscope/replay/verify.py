@@ -169,6 +169,8 @@ def _outcome(lifetimes: DeviceLifetimes, replay: PinnedReplay, divergence: Diver
     if replay.position < recording.n_events:
         n_left = recording.n_events - replay.position
         skipped.append(f"{format_count(n_left)} events from the first that could not be followed on")
+    if not np.any(recording.action == Action.ALLOC):
+        skipped.append("which blocks are chosen: no allocation was recorded")
     if not compares_end:
         skipped.append("the final segments and blocks, which are not part of the source")
     not_comparable = None

@@ -1,4 +1,4 @@
-"""The words and column types of a trace: actions, block states, categories' place is in attribution.
+"""The words and column types of a trace: actions, block states, marks, tie rules, and the columns of each table.
 
 Integer values are stored in ``.memscope`` files; they are never renumbered.
 """

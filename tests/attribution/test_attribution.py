@@ -97,6 +97,7 @@ def test_what_dies_within_its_run_is_temporary() -> None:
         Category.ACTIVATIONS,
         Category.GRADIENTS,
     ]
+    assert attribution.source.tolist() == [CategorySource.LIFETIME, CategorySource.RULE, CategorySource.RULE]
 
 
 def test_identity_overrides_rules_and_carries_the_owner() -> None:
