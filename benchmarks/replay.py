@@ -1,73 +1,164 @@
-"""Replay speed: events per second of the compiled allocator, against the slow Python twin of the tests, in one run.
+"""Replay speed: events per second of the compiled caching allocator, beside the slow Python twin of the tests.
 
-Run from the repository root: ``python -m benchmarks.replay [--events 1000000]``.
+    python benchmarks/replay.py [--events 1000000] [--largest 10000000]
+
+One core, kernels compiled beforehand, best of some runs; seconds are this process's own on its core, so that other
+work of the machine does not count. *again* is a replay under any further settings; *first*
+also finds the requests in the recording, which is done once. The twin serves the beginning of the same program in the
+same run. The serving program is made here; real recordings are replayed as well where the reference data lies beside
+the repository. Bytes an event are the growth of the peak resident memory over the loaded trace, lifetimes included.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
+import math
 import random
+import sys
 import time
+from array import array
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
-from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.engine import replay_caching
-from memscope.replay.verify import verify
-from memscope.trace.builder import TraceBuilder
-from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import Action, TieRule
-from memscope.trace.trace import Trace
-from tests.replay.naive_caching import NaiveCachingAllocator
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from memscope.lifetimes.device import DeviceLifetimes  # noqa: E402
+from memscope.replay.config import CachingAllocatorConfig  # noqa: E402
+from memscope.replay.engine import replay_caching  # noqa: E402
+from memscope.replay.verify import verify  # noqa: E402
+from memscope.trace.builder import TraceBuilder  # noqa: E402
+from memscope.trace.metadata import TraceMetadata  # noqa: E402
+from memscope.trace.schema import Action, TieRule  # noqa: E402
+from memscope.trace.torch_snapshot import read_snapshot  # noqa: E402
+from memscope.trace.trace import Trace  # noqa: E402
+from tests.replay.naive_caching import NaiveCachingAllocator  # noqa: E402
 
 MiB = 1 << 20
+N_RUNS = 5
+LEAST_EVENTS = 500_000
+"""Below that, memory that the process already has hides what a replay takes."""
+FREE = -1
+RECORDINGS = ("llm_llama1b_serve_exp", "llm_llama7b_generate")
 T = TypeVar("T")
 
 
-def requests(n_events: int, n_live: int = 1000) -> list[tuple[str, int]]:
-    """A program of about that many events: allocations by id, then frees of random live ones; an event pair a free."""
-    rng = random.Random(1)
-    steps: list[tuple[str, int]] = []
+class Program:
+    """Allocations and frees in order: the id of each, and its bytes or ``FREE``. A free makes two events."""
+
+    def __init__(self) -> None:
+        self.ids = array("q")
+        self.sizes = array("q")
+        self.n_made = self.n_events = 0
+
+    def malloc(self, size_bytes: int) -> int:
+        """Allocate; returns the id."""
+        self.ids.append(self.n_made)
+        self.sizes.append(size_bytes)
+        self.n_made += 1
+        self.n_events += 1
+        return self.n_made - 1
+
+    def free(self, *ids: int) -> None:
+        """Free, in that order."""
+        for i in ids:
+            self.ids.append(i)
+            self.sizes.append(FREE)
+            self.n_events += 2
+
+
+def random_program(n_events: int, n_live: int) -> Program:
+    """Allocations of all sizes, frees of random live ones."""
+    rng, program = random.Random(1), Program()
     live: list[int] = []
-    n_made = n_recorded = 0
-    while n_recorded < n_events:
+    while program.n_events < n_events:
         if len(live) < n_live and (len(live) < n_live // 2 or rng.random() < 0.5):
-            live.append(n_made)
-            n_made += 1
-            steps.append(("malloc", int(rng.choice((rng.uniform(1, 5000), rng.uniform(1, 3 * MiB), 12 * MiB)))))
-            n_recorded += 1
+            live.append(program.malloc(int(rng.choice((rng.uniform(1, 5000), rng.uniform(1, 3 * MiB), 12 * MiB)))))
         else:
-            steps.append(("free", live.pop(rng.randrange(len(live)))))
-            n_recorded += 2
-    return steps
+            k = rng.randrange(len(live))
+            live[k], live[-1] = live[-1], live[k]
+            program.free(live.pop())
+    return program
 
 
-def run_twin(steps: list[tuple[str, int]]) -> tuple[NaiveCachingAllocator, float]:
-    """The twin after the steps, and the seconds that they took."""
-    twin = NaiveCachingAllocator()
-    addresses: list[int] = []
-    start = time.perf_counter()
-    for what, value in steps:
-        if what == "malloc":
-            addresses.append(twin.malloc(value))
+def serving_program(n_events: int, n_layers: int = 16, width: int = 2048, n_steps: int = 64) -> Program:
+    """Batches of prompts, each prefilled and decoded, with a cache of keys and values that grows by concatenation."""
+    rng, program = random.Random(2), Program()
+    for _ in range(n_layers * 7):
+        program.malloc(2 * width * width)
+    while program.n_events < n_events:
+        n_sequences, n_prompt = rng.randint(1, 16), rng.randint(16, 512)
+        cache: list[tuple[int, int]] = []
+        for step in range(n_steps):
+            n_tokens = n_sequences * (n_prompt if step == 0 else 1)
+            n_cached = n_sequences * (n_prompt + step)
+            hidden = program.malloc(2 * n_tokens * width)
+            for layer in range(n_layers):
+                normed = program.malloc(2 * n_tokens * width)
+                query, key, value = (program.malloc(2 * n_tokens * w) for w in (width, width // 4, width // 4))
+                grown = program.malloc(2 * n_cached * width // 4), program.malloc(2 * n_cached * width // 4)
+                if step:
+                    program.free(*cache[layer])
+                    cache[layer] = grown
+                else:
+                    cache.append(grown)
+                program.free(key, value)
+                attended = program.malloc(2 * n_tokens * width)
+                program.free(query, normed)
+                gate, up = program.malloc(8 * n_tokens * width), program.malloc(8 * n_tokens * width)
+                program.free(gate, up, attended)
+            logits = program.malloc(4 * n_sequences * 32_000)
+            program.free(hidden, logits)
+        for pair in cache:
+            program.free(*pair)
+    return program
+
+
+def run_twin(program: Program, n_events: int) -> tuple[NaiveCachingAllocator, float]:
+    """The twin after that many events of a program, and how many it did in a second."""
+    twin, addresses, n_done = NaiveCachingAllocator(), {}, 0
+    start = time.process_time()
+    for i, size in zip(program.ids, program.sizes, strict=True):
+        if n_done >= n_events:
+            break
+        if size == FREE:
+            twin.free(addresses.pop(i))
+            n_done += 2
         else:
-            twin.free(addresses[value])
-    return twin, time.perf_counter() - start
+            addresses[i] = twin.malloc(size)
+            n_done += 1
+    return twin, n_done / (time.process_time() - start)
 
 
-def trace_of(steps: list[tuple[str, int]]) -> Trace:
-    """The steps as a trace without addresses of its own: each allocation at a place that is used once."""
-    builder = TraceBuilder()
-    sizes: list[int] = []
-    for what, value in steps:
-        if what == "malloc":
-            builder.add_event(Action.ALLOC, address=(len(sizes) + 1) << 32, size_bytes=value)
-            sizes.append(value)
-        else:
-            for action in (Action.FREE_REQUESTED, Action.FREE_COMPLETED):
-                builder.add_event(action, address=(value + 1) << 32, size_bytes=sizes[value])
+def trace_of(program: Program) -> Trace:
+    """A program as a trace without addresses of its own: each allocation at a place that is used once."""
+    ids, sizes = np.array(program.ids, np.int64), np.array(program.sizes, np.int64)
+    size_of_id = sizes[sizes != FREE]
+    n_slots = np.where(sizes == FREE, 2, 1)
+    action = np.repeat(np.where(sizes == FREE, Action.FREE_REQUESTED, Action.ALLOC), n_slots).astype(np.int8)
+    action[np.cumsum(n_slots)[sizes == FREE] - 1] = Action.FREE_COMPLETED
+    event_id = np.repeat(ids, n_slots)
+    n = len(action)
     metadata = TraceMetadata(source="synthetic", block_layout_recorded=False, has_segment_events=False)
-    return builder.build(metadata)
+    empty = TraceBuilder()
+    empty.add_event(Action.SNAPSHOT, address=0, size_bytes=0)
+    return dataclasses.replace(
+        empty.build(metadata),
+        time_ns=np.full(n, -1),
+        action=action,
+        device=np.zeros(n, np.int16),
+        address=(event_id + 1) << 32,
+        size_bytes=size_of_id[event_id],
+        stream_id=np.zeros(n, np.int32),
+        pool_id=np.zeros(n, np.int32),
+        stack_id=np.full(n, -1, np.int32),
+        label_id=np.full(n, -1, np.int32),
+    )
 
 
 def recorded_trace(twin: NaiveCachingAllocator) -> Trace:
@@ -90,39 +181,106 @@ def recorded_trace(twin: NaiveCachingAllocator) -> Trace:
 
 
 def best_of(n: int, work: Callable[[], T]) -> tuple[float, T]:
-    """Least seconds of n calls, and the last result."""
+    """Least seconds of processor time of n calls, and the last result."""
     seconds = []
     for _ in range(n):
-        start = time.perf_counter()
+        start = time.process_time()
         result = work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return min(seconds), result
 
 
+def status_bytes(name: str) -> int:
+    """A field of this process's status in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
+
+
+def peak_growth_bytes(work: Callable[[], object]) -> int | None:
+    """Growth of the peak resident memory during a call, None where the system does not tell."""
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # The peak begins anew.
+        before = status_bytes("VmRSS")
+        work()
+        return status_bytes("VmHWM") - before
+    except OSError:
+        return None
+
+
+def measure(name: str, trace: Trace, twin_rate: float | None = None, conf: str | None = None) -> None:
+    """Replay a trace, and print a line."""
+    config = None if conf is None else CachingAllocatorConfig.parse(conf)
+    growth = None
+    if len(trace) >= LEAST_EVENTS:
+        growth = peak_growth_bytes(lambda: replay_caching(DeviceLifetimes(trace, 0), config))
+    lifetimes = DeviceLifetimes(trace, 0)
+    n_events = lifetimes.n_events
+    start = time.process_time()
+    replay_caching(lifetimes, config)
+    first_s = time.process_time() - start
+    again_s, _ = best_of(N_RUNS, lambda: replay_caching(lifetimes, config))
+    times = trace.time_ns[trace.time_ns >= 0]
+    span_s = (int(times.max()) - int(times.min())) / 1e9 if len(times) else 0.0
+    each = "not measured" if growth is None else f"{growth / n_events:,.0f} B"
+    slower = "" if twin_rate is None else f"{n_events / again_s / twin_rate:,.0f} ×"
+    faster = f"{span_s / again_s:,.0f} ×" if span_s else "no times"
+    print(
+        f"{name:<34}{n_events:>11,}{n_events / first_s / 1e6:>9.2f}{n_events / again_s / 1e6:>9.2f}"
+        f"{slower:>10}{faster:>12}{each:>13}",
+        flush=True,
+    )
+
+
+def measure_growth(largest: int) -> None:
+    """Time an event as programs get longer, with as many live allocations, or with them in proportion."""
+    print("\nlonger random programs: time over n log n, as a ratio to the shortest")
+    shortest: dict[str, float] = {}
+    n_events = 100_000
+    while n_events <= largest:
+        for name, n_live in (("1,000 live", 1_000), ("n / 100 live", n_events // 100)):
+            lifetimes = DeviceLifetimes(trace_of(random_program(n_events, n_live)), 0)
+            seconds, _ = best_of(2, lambda lifetimes=lifetimes: replay_caching(lifetimes))
+            scaled = seconds / (n_events * math.log2(n_events))
+            ratio = scaled / shortest.setdefault(name, scaled)
+            print(f"{n_events:>12,} events, {name:<14}{seconds:9.3f} s {ratio:8.2f}", flush=True)
+        n_events *= 10
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--twin-events", type=int, default=20_000)
+    parser.add_argument("--largest", type=int, default=10_000_000, help="events of the longest program")
     options = parser.parse_args()
 
-    few = requests(options.twin_events)
-    twin, twin_s = run_twin(few)
+    programs = {
+        "serving": serving_program(options.events),
+        "random, 1,000 live": random_program(options.events, 1_000),
+        "random, 10,000 live": random_program(options.events, 10_000),
+    }
+    twin, _ = run_twin(programs["random, 1,000 live"], options.twin_events)
     recorded = recorded_trace(twin)
     same = replay_caching(DeviceLifetimes(recorded, 0))
     assert same.usage.reserved_bytes is not None
     assert int(same.usage.reserved_bytes[-1]) == twin.reserved, "the twin and the kernel disagree"
-    verify_s, result = best_of(3, lambda: verify(recorded))
+    verify_s, result = best_of(N_RUNS, lambda: verify(recorded))
     assert result.exact
-    twin_rate = options.twin_events / twin_s
+    print(f"verify of {len(recorded):,} events: {len(recorded) / verify_s / 1e6:.2f} million events/s\n")
 
-    lifetimes = DeviceLifetimes(trace_of(requests(options.events)), 0)
-    n_events = lifetimes.n_events
-    replay_s, _ = best_of(3, lambda: replay_caching(lifetimes))
-    rate = n_events / replay_s
-    print(f"slow Python twin   {twin_rate:12,.0f} events/s   {options.twin_events:,} events")
-    print(f"compiled replay    {rate:12,.0f} events/s   {n_events:,} events in {replay_s:.2f} s")
-    print(f"verify             {len(recorded) / verify_s:12,.0f} events/s   {len(recorded):,} events")
-    print(f"ratio replay/twin  {rate / twin_rate:12,.0f}")
+    print(f"{'million events/s:':<45}{'first':>9}{'again':>9}{'/ twin':>10}{'/ recorded':>12}{'an event':>13}")
+    for name, program in programs.items():
+        trace = trace_of(program)
+        _, twin_rate = run_twin(program, options.twin_events)
+        measure(name, trace, twin_rate)
+        if name == "serving":
+            measure("serving, expandable segments", trace, conf="expandable_segments:True")
+    for recording in RECORDINGS:
+        for path in sorted((ROOT.parent / "shared" / "data" / "oracle").glob(f"*/{recording}.pickle.gz"))[:1]:
+            measure(recording, read_snapshot(path))
+    measure_growth(options.largest)
 
 
 if __name__ == "__main__":

@@ -75,3 +75,11 @@ def format_count(n: int) -> str:
 def format_fraction(fraction: float) -> str:
     """Format a fraction between 0 and 1 as a percentage with one decimal: ``38.2 %``."""
     return f"{100 * fraction:.1f} %"
+
+
+def format_duration(duration_ns: int) -> str:
+    """Print a duration with a fitting unit and three significant digits at most: ``18.4 ms``."""
+    for unit, unit_ns in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
+        if duration_ns >= unit_ns:
+            return f"{duration_ns / unit_ns:.3g} {unit}"
+    return f"{duration_ns} ns"

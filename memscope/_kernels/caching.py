@@ -7,8 +7,6 @@ The order of steps, the rules and their names are PyTorch's (``c10/cuda/CUDACach
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_blocks import (
     add_segment,
@@ -23,10 +21,11 @@ from memscope._kernels.caching_blocks import (
 )
 from memscope._kernels.caching_expandable import grow_for, unmap_block
 from memscope._kernels.caching_rules import UNLIMITED, round_size, segment_size
+from memscope._kernels.compiled import borrowing
 from memscope._kernels.free_sets import first, first_of_size, following, last_below_size, preceding, remove
 
 
-@njit(cache=True)
+@borrowing
 def _growth_room(arrays, block):
     """Size of a block and of the unmapped range after it."""
     blocks = arrays.blocks
@@ -37,7 +36,7 @@ def _growth_room(arrays, block):
     return size
 
 
-@njit(cache=True)
+@borrowing
 def find_free_block(arrays, lane, rounded_bytes):
     """The free block that a request of that rounded size takes, −1 for none; nothing is changed."""
     blocks, config = arrays.blocks, arrays.config
@@ -65,7 +64,7 @@ def find_free_block(arrays, lane, rounded_bytes):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def _alloc_block(arrays, lane, rounded_bytes):
     config = arrays.config
     n_bytes = segment_size(rounded_bytes, config[at.CFG_LARGE_SEGMENT])
@@ -79,7 +78,7 @@ def _alloc_block(arrays, lane, rounded_bytes):
     return add_segment(arrays, lane, next_address(arrays, n_bytes), n_bytes)
 
 
-@njit(cache=True)
+@borrowing
 def malloc(arrays, pair, requested_bytes):
     """Serve a request of a (pool, stream) pair.
 
@@ -103,7 +102,7 @@ def malloc(arrays, pair, requested_bytes):
     return hand_out(arrays, block, requested_bytes, rounded)
 
 
-@njit(cache=True)
+@borrowing
 def _miss(arrays, lane, rounded_bytes):
     """No free block fits: garbage collection, the driver, and reclaims, in PyTorch's order."""
     config, counters = arrays.config, arrays.counters
@@ -128,7 +127,7 @@ def _miss(arrays, lane, rounded_bytes):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def _is_rejected(arrays, rounded_bytes):
     """``throw_on_cudamalloc_oom``: over the device's total, and not already over the memory fraction."""
     config, counters = arrays.config, arrays.counters
@@ -138,7 +137,7 @@ def _is_rejected(arrays, rounded_bytes):
     return config[at.CFG_REJECT_ABOVE] >= 0 and after > config[at.CFG_REJECT_ABOVE]
 
 
-@njit(cache=True)
+@borrowing
 def release_oversize(arrays, lane, rounded_bytes):
     """``release_available_cached_blocks``: free just enough blocks above the split limit; whether that sufficed."""
     blocks = arrays.blocks
@@ -159,7 +158,7 @@ def release_oversize(arrays, lane, rounded_bytes):
     return released >= wanted
 
 
-@njit(cache=True)
+@borrowing
 def release_lanes(arrays, first_position, last_position):
     """Give back everything unused of the lanes at those positions of the release order: one pool of one size class.
 
@@ -184,7 +183,7 @@ def release_lanes(arrays, first_position, last_position):
             block = later
 
 
-@njit(cache=True)
+@borrowing
 def release_cached(arrays):
     """``release_cached_blocks``: wait for all streams, then give back all unused memory of releasable pools.
 
@@ -208,7 +207,7 @@ def release_cached(arrays):
         position = end
 
 
-@njit(cache=True)
+@borrowing
 def empty_cache(arrays):
     """Give back all unused memory; ``STATUS_GROW`` if an array may be too short for that, else 0."""
     if not at.has_room(arrays):
@@ -217,7 +216,7 @@ def empty_cache(arrays):
     return 0
 
 
-@njit(cache=True)
+@borrowing
 def collect_garbage(arrays):
     """Free the older unsplit blocks of the default large pool until reserved memory is below the threshold.
 
@@ -250,7 +249,7 @@ def collect_garbage(arrays):
                 block = later
 
 
-@njit(cache=True)
+@borrowing
 def garbage_ages(arrays):
     """Sum of the ages and number of the blocks that garbage collection considers."""
     blocks, lanes, counters = arrays.blocks, arrays.lanes, arrays.counters

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_rules import SMALL_BYTES, SMALL_SEGMENT_BYTES, should_split
+from memscope._kernels.compiled import borrowing
 from memscope._kernels.free_sets import insert, remove
 
 
-@njit(cache=True)
+@borrowing
 def insert_free(arrays, block):
     """Put a block into its lane's free set and start its age for garbage collection."""
     blocks = arrays.blocks
@@ -18,14 +17,14 @@ def insert_free(arrays, block):
     insert(arrays, blocks[block, at.B_LANE], at.L_FREE_ROOT, block)
 
 
-@njit(cache=True)
+@borrowing
 def insert_unmapped(arrays, block):
     """Put a range without memory into its lane's set of them."""
     arrays.blocks[block, at.B_STATE] = at.UNMAPPED
     insert(arrays, arrays.blocks[block, at.B_LANE], at.L_UNMAPPED_ROOT, block)
 
 
-@njit(cache=True)
+@borrowing
 def put_before(arrays, block, later):
     """Link a new block in just before another one of its segment."""
     blocks = arrays.blocks
@@ -39,7 +38,7 @@ def put_before(arrays, block, later):
         blocks[earlier, at.B_NEXT] = block
 
 
-@njit(cache=True)
+@borrowing
 def put_after(arrays, block, earlier):
     """Link a new block in just after another one of its segment."""
     blocks = arrays.blocks
@@ -51,7 +50,7 @@ def put_after(arrays, block, earlier):
         blocks[later, at.B_PREV] = block
 
 
-@njit(cache=True)
+@borrowing
 def _absorb(arrays, block, other, is_left):
     """Merge a neighbour into a block that is in no set; only like merges with like. O(log n)."""
     blocks = arrays.blocks
@@ -79,26 +78,26 @@ def _absorb(arrays, block, other, is_left):
     at.drop_block(arrays, other)
 
 
-@njit(cache=True)
+@borrowing
 def merge_neighbours(arrays, block):
     """Merge with the block before, then with the one after; the block itself survives."""
     _absorb(arrays, block, arrays.blocks[block, at.B_PREV], True)
     _absorb(arrays, block, arrays.blocks[block, at.B_NEXT], False)
 
 
-@njit(cache=True)
+@borrowing
 def is_unsplit(blocks, block):
     """Whether a block is the whole of its segment."""
     return blocks[block, at.B_PREV] == at.NONE and blocks[block, at.B_NEXT] == at.NONE
 
 
-@njit(cache=True)
+@borrowing
 def is_expandable_block(arrays, block):
     """Whether a block lies in an expandable segment."""
     return arrays.segments[arrays.blocks[block, at.B_SEGMENT], at.S_IS_EXPANDABLE] == 1
 
 
-@njit(cache=True)
+@borrowing
 def hand_out(arrays, block, requested_bytes, rounded_bytes):
     """Split a block that is in no set if the rule says so, and give its front out. Returns what was given. O(log n)."""
     blocks, counters, config = arrays.blocks, arrays.counters, arrays.config
@@ -125,7 +124,7 @@ def hand_out(arrays, block, requested_bytes, rounded_bytes):
     return given
 
 
-@njit(cache=True)
+@borrowing
 def request_free(arrays, block, waits):
     """Take a block back from its user; it stays pending if it waits for other streams. O(log n)."""
     blocks, counters = arrays.blocks, arrays.counters
@@ -151,7 +150,7 @@ def request_free(arrays, block, waits):
     counters[at.C_PENDING_TAIL] = block
 
 
-@njit(cache=True)
+@borrowing
 def complete_free(arrays, block):
     """Return a pending block to its free set: the streams it waited for are done. O(log n)."""
     blocks, counters = arrays.blocks, arrays.counters
@@ -167,7 +166,7 @@ def complete_free(arrays, block):
     _return_block(arrays, block)
 
 
-@njit(cache=True)
+@borrowing
 def _return_block(arrays, block):
     blocks, counters = arrays.blocks, arrays.counters
     requested = blocks[block, at.B_REQUESTED]
@@ -179,7 +178,7 @@ def _return_block(arrays, block):
     insert_free(arrays, block)
 
 
-@njit(cache=True)
+@borrowing
 def complete_all_frees(arrays):
     """Wait for every stream: all pending blocks return, oldest first."""
     arrays.counters[at.C_N_SYNCS] += 1
@@ -187,19 +186,19 @@ def complete_all_frees(arrays):
         complete_free(arrays, arrays.counters[at.C_PENDING_HEAD])
 
 
-@njit(cache=True)
+@borrowing
 def driver_has(arrays, n_bytes):
     """Whether the driver can still give that much; it deals in granules of 2 MiB."""
     capacity = arrays.config[at.CFG_CAPACITY]
     return capacity < 0 or arrays.counters[at.C_DEVICE_USED] + _granules(n_bytes) <= capacity
 
 
-@njit(cache=True)
+@borrowing
 def _granules(n_bytes):
     return (n_bytes + at.DRIVER_GRANULE_BYTES - 1) // at.DRIVER_GRANULE_BYTES * at.DRIVER_GRANULE_BYTES
 
 
-@njit(cache=True)
+@borrowing
 def take_from_driver(arrays, n_bytes):
     """Count memory that came from the driver in one call."""
     counters = arrays.counters
@@ -208,7 +207,7 @@ def take_from_driver(arrays, n_bytes):
     at.grow_counter(counters, at.C_RESERVED, at.C_PEAK_RESERVED, n_bytes)
 
 
-@njit(cache=True)
+@borrowing
 def give_to_driver(arrays, n_bytes):
     """Count memory that went back to the driver in one call."""
     counters = arrays.counters
@@ -217,7 +216,7 @@ def give_to_driver(arrays, n_bytes):
     counters[at.C_RESERVED] -= n_bytes
 
 
-@njit(cache=True)
+@borrowing
 def add_segment(arrays, lane, address, n_bytes):
     """A ``cudaMalloc`` that succeeded at that address; returns its block, which is in no set yet."""
     take_from_driver(arrays, n_bytes)
@@ -226,7 +225,7 @@ def add_segment(arrays, lane, address, n_bytes):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def next_address(arrays, n_bytes):
     """Where the simulated driver places a segment: upwards, never at an address used before."""
     address = arrays.counters[at.C_NEXT_ADDRESS]
@@ -234,7 +233,7 @@ def next_address(arrays, n_bytes):
     return address
 
 
-@njit(cache=True)
+@borrowing
 def release_segment(arrays, block):
     """``cudaFree`` of the segment that a free block is the whole of. O(log n)."""
     blocks = arrays.blocks
@@ -246,13 +245,13 @@ def release_segment(arrays, block):
     at.drop_block(arrays, block)
 
 
-@njit(cache=True)
+@borrowing
 def handle_bytes(arrays, lane):
     """Bytes of one physical handle in the expandable segments of a lane."""
     return arrays.config[at.CFG_LARGE_SEGMENT] if lane & 1 else SMALL_SEGMENT_BYTES
 
 
-@njit(cache=True)
+@borrowing
 def lane_of(pair, rounded_bytes):
     """The lane of a (pool, stream) pair that serves a rounded request."""
     return 2 * pair + (1 if rounded_bytes > SMALL_BYTES else 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_blocks import (
     driver_has,
@@ -17,25 +15,27 @@ from memscope._kernels.caching_blocks import (
     put_before,
     take_from_driver,
 )
+from memscope._kernels.compiled import borrowing
 from memscope._kernels.free_sets import first, following, remove
 
 
-@njit(cache=True)
+@borrowing
 def reservation_bytes(arrays, lane):
     """Bytes of address space in a new reservation of a lane: whole handles."""
     handle = handle_bytes(arrays, lane)
     return (arrays.config[at.CFG_RESERVATION] + handle - 1) // handle * handle
 
 
-@njit(cache=True)
+@borrowing
 def add_reservation(arrays, lane, address, n_bytes):
     """Reserve addresses: one unmapped block, in its set."""
     block = at.new_segment(arrays, lane, address, n_bytes, 1, at.UNMAPPED)
+    arrays.counters[at.C_N_RESERVATIONS] += 1
     insert_unmapped(arrays, block)
     return block
 
 
-@njit(cache=True)
+@borrowing
 def _next_reservation(arrays, lane):
     config, counters = arrays.config, arrays.counters
     n_bytes = reservation_bytes(arrays, lane)
@@ -45,7 +45,7 @@ def _next_reservation(arrays, lane):
     return add_reservation(arrays, lane, address, n_bytes)
 
 
-@njit(cache=True)
+@borrowing
 def _has_address_space(blocks, block, n_bytes):
     total = 0
     while block != at.NONE and (blocks[block, at.B_STATE] == at.FREE or blocks[block, at.B_STATE] == at.UNMAPPED):
@@ -56,7 +56,7 @@ def _has_address_space(blocks, block, n_bytes):
     return False
 
 
-@njit(cache=True)
+@borrowing
 def find_candidate(arrays, lane, rounded_bytes):
     """Where a request could grow: an unmapped range, or the free block before it; −1 for none. O(ranges)."""
     blocks = arrays.blocks
@@ -72,7 +72,7 @@ def find_candidate(arrays, lane, rounded_bytes):
     return at.NONE
 
 
-@njit(cache=True)
+@borrowing
 def map_block(arrays, block, n_bytes):
     """Map whole handles at the start of an unmapped range; whether the driver had them. O(log n)."""
     blocks = arrays.blocks
@@ -93,11 +93,13 @@ def map_block(arrays, block, n_bytes):
     merge_neighbours(arrays, block)
     insert_free(arrays, block)
     take_from_driver(arrays, mapped)
+    arrays.counters[at.C_N_MAP_CALLS] += 1
+    arrays.counters[at.C_N_MAPPED_HANDLES] += mapped // handle
     at.log_event(arrays, at.ACTION_SEGMENT_MAP, address, mapped, lane)
     return True
 
 
-@njit(cache=True)
+@borrowing
 def grow_for(arrays, lane, rounded_bytes):
     """Map until a block of the rounded size is free, and take it out of its set; −1 if the driver has too little."""
     blocks = arrays.blocks
@@ -120,7 +122,7 @@ def grow_for(arrays, lane, rounded_bytes):
     return candidate
 
 
-@njit(cache=True)
+@borrowing
 def unmap_block(arrays, block):
     """Unmap the handles that lie wholly inside a free block; what is left over stays free. O(log n)."""
     blocks, segments = arrays.blocks, arrays.segments
@@ -147,9 +149,12 @@ def unmap_block(arrays, block):
     merge_neighbours(arrays, block)
     insert_unmapped(arrays, block)
     give_to_driver(arrays, to_address - from_address)
+    arrays.counters[at.C_N_UNMAP_CALLS] += 1
+    arrays.counters[at.C_N_UNMAPPED_HANDLES] += (to_address - from_address) // handle
     at.log_event(arrays, at.ACTION_SEGMENT_UNMAP, from_address, to_address - from_address, lane)
     if is_unsplit(blocks, block):
         remove(arrays, lane, at.L_UNMAPPED_ROOT, block)
         at.drop_segment(arrays, segment)
         at.drop_block(arrays, block)
+        arrays.counters[at.C_N_RESERVATIONS_DROPPED] += 1
     return True

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from memscope._kernels.compiled import borrowing
 
 NONE = -1
 
@@ -62,7 +63,9 @@ L_CAN_SPLIT = 3
 L_IS_RELEASABLE = 4
 L_RELEASE_ORDER = 5
 """Entry i names the lane whose free segments go back i-th in a reclaim, −1 after the last."""
-N_LANE_COLUMNS = 6
+L_ADDRESS_ROOT = 6
+"""Free blocks by address, for the models that choose by it: see :mod:`memscope._kernels.address_sets`."""
+N_LANE_COLUMNS = 7
 
 # Columns of ``log``.
 E_ACTION = 0
@@ -100,7 +103,16 @@ C_PENDING_TAIL = 24
 C_GC_CALLS = 25
 C_N_REJECTIONS = 26
 C_N_SYNCS = 27
-N_COUNTERS = 28
+C_N_RESERVATIONS = 28
+C_N_RESERVATIONS_DROPPED = 29
+C_N_MAPPED_HANDLES = 30
+C_N_UNMAPPED_HANDLES = 31
+C_N_MAP_CALLS = 32
+C_N_UNMAP_CALLS = 33
+C_N_ASYNC_ALLOCS = 34
+C_N_ASYNC_FREES = 35
+C_N_STREAM_SYNCS = 36
+N_COUNTERS = 37
 
 # Entries of ``config``.
 CFG_TIE_RULE = 0
@@ -144,6 +156,9 @@ ACTION_OOM = 7
 
 DRIVER_GRANULE_BYTES = 2 << 20
 
+ROWS_PER_REQUEST = 64
+"""Blocks that a request may add: two, but a buddy allocator halves a block once for each power of two."""
+
 Int64Matrix = npt.NDArray[np.int64]
 
 
@@ -158,14 +173,14 @@ class CachingArrays(NamedTuple):
     config: Int64Matrix
 
 
-@njit(cache=True)
+@borrowing
 def has_room(arrays):
     """Whether every array has room for the most that a single request can add."""
     n_blocks, n_segments, n_logged = rows_needed(arrays)
     return n_blocks <= len(arrays.blocks) and n_segments <= len(arrays.segments) and n_logged <= len(arrays.log)
 
 
-@njit(cache=True)
+@borrowing
 def rows_needed(arrays):
     """Rows of blocks, segments and log that may be in use after one more request.
 
@@ -176,10 +191,10 @@ def rows_needed(arrays):
     n_blocks = counters[C_N_BLOCKS]
     factor = 4 if arrays.config[CFG_IS_EXPANDABLE] else 1
     n_logged = counters[C_LOG] + 3 * n_blocks + 8 if arrays.config[CFG_IS_LOGGED] else 0
-    return factor * n_blocks + 8, counters[C_N_SEGMENTS] + 2, n_logged
+    return factor * n_blocks + ROWS_PER_REQUEST, counters[C_N_SEGMENTS] + 2, n_logged
 
 
-@njit(cache=True)
+@borrowing
 def log_event(arrays, action, address, size, lane):
     """Append to the log, if it is kept."""
     if arrays.config[CFG_IS_LOGGED]:
@@ -191,7 +206,7 @@ def log_event(arrays, action, address, size, lane):
         arrays.counters[C_LOG] = position + 1
 
 
-@njit(cache=True)
+@borrowing
 def _priority(slot):
     """A fixed, well-spread number for a slot: the shape of the free sets depends on nothing else."""
     mixed = ((slot + 1) * 1640531527) & 0x7FFFFFFF
@@ -199,7 +214,7 @@ def _priority(slot):
     return (mixed * 1103515245) & 0x7FFFFFFF
 
 
-@njit(cache=True)
+@borrowing
 def new_block(arrays, segment, address, size, state):
     """Take a row for a block of a segment; its neighbours are the caller's to set. O(1)."""
     counters, blocks = arrays.counters, arrays.blocks
@@ -236,7 +251,7 @@ def new_block(arrays, segment, address, size, state):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def drop_block(arrays, block):
     """Give a block's row back."""
     arrays.blocks[block, B_STATE] = SLOT_EMPTY
@@ -245,7 +260,7 @@ def drop_block(arrays, block):
     arrays.counters[C_N_BLOCKS] -= 1
 
 
-@njit(cache=True)
+@borrowing
 def new_segment(arrays, lane, address, size, is_expandable, state):
     """Take a row for a segment and one for the single block that covers it; returns the block. O(1)."""
     counters, segments = arrays.counters, arrays.segments
@@ -269,7 +284,7 @@ def new_segment(arrays, lane, address, size, is_expandable, state):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def drop_segment(arrays, segment):
     """Give a segment's row back."""
     arrays.segments[segment, S_IS_LIVE] = 0
@@ -278,7 +293,7 @@ def drop_segment(arrays, segment):
     arrays.counters[C_N_SEGMENTS] -= 1
 
 
-@njit(cache=True)
+@borrowing
 def grow_counter(counters, current, peak, n_bytes):
     """Add to a counter of bytes and keep its peak."""
     counters[current] += n_bytes

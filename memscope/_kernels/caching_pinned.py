@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching import find_free_block
 from memscope._kernels.caching_blocks import (
@@ -18,6 +16,7 @@ from memscope._kernels.caching_blocks import (
     request_free,
 )
 from memscope._kernels.caching_rules import round_size, segment_size
+from memscope._kernels.compiled import borrowing
 from memscope._kernels.free_sets import first, following, remove
 
 # Why following stopped.
@@ -41,7 +40,7 @@ _ACTION_SNAPSHOT = 8
 _ACTION_ANNOTATE = 9
 
 
-@njit(cache=True)
+@borrowing
 def follow(arrays, action, address, size, pair, row, block_of_row, requests_recorded, position):
     """Do events from a position on, until one differs from what the allocator does, or needs a decision.
 
@@ -114,14 +113,14 @@ def follow(arrays, action, address, size, pair, row, block_of_row, requests_reco
     return position, FOLLOWED
 
 
-@njit(cache=True)
+@borrowing
 def count_call(arrays, lane):
     """Count a request for garbage collection's ages: only those of the default pool's large lanes matter."""
     if lane & 1 and arrays.lanes[lane, at.L_POOL] == 0:
         arrays.counters[at.C_GC_CALLS] += 1
 
 
-@njit(cache=True)
+@borrowing
 def _follow_alloc(arrays, address, size, pair, row, block_of_row):
     if not at.has_room(arrays):
         return NEEDS_ROOM
@@ -139,7 +138,7 @@ def _follow_alloc(arrays, address, size, pair, row, block_of_row):
     return FOLLOWED
 
 
-@njit(cache=True)
+@borrowing
 def _follow_segment(arrays, address, size, pair, row, block_of_row, position):
     if not at.has_room(arrays):
         return NEEDS_ROOM
@@ -158,14 +157,14 @@ def _follow_segment(arrays, address, size, pair, row, block_of_row, position):
     return FOLLOWED
 
 
-@njit(cache=True)
+@borrowing
 def take(arrays, block, requested_bytes, rounded_bytes):
     """Take a free block out of its set and hand it out."""
     remove(arrays, arrays.blocks[block, at.B_LANE], at.L_FREE_ROOT, block)
     return hand_out(arrays, block, requested_bytes, rounded_bytes)
 
 
-@njit(cache=True)
+@borrowing
 def add_old_segment(arrays, lane, address, size, is_expandable):
     """A segment that stood before the first event; returns its block, which is in no set and covers all of it."""
     block = at.new_segment(arrays, lane, address, size, is_expandable, at.FREE)
@@ -174,7 +173,7 @@ def add_old_segment(arrays, lane, address, size, is_expandable):
     return block
 
 
-@njit(cache=True)
+@borrowing
 def add_old_block(arrays, tail, size, state, requested_bytes):
     """Cut a block off the front of a segment's last one (or take all of it); returns the block and what is left.
 
@@ -207,7 +206,7 @@ def add_old_block(arrays, tail, size, state, requested_bytes):
     return tail, rest
 
 
-@njit(cache=True)
+@borrowing
 def free_block_at(arrays, address):
     """The free block that begins at an address, −1 for none: O(blocks), for the rare cases."""
     blocks = arrays.blocks
@@ -217,7 +216,7 @@ def free_block_at(arrays, address):
     return at.NONE
 
 
-@njit(cache=True)
+@borrowing
 def free_blocks(arrays, lane, out):
     """Write a lane's free blocks in their order; returns how many. ``out`` must be long enough for all blocks."""
     n = 0
@@ -229,7 +228,7 @@ def free_blocks(arrays, lane, out):
     return n
 
 
-@njit(cache=True)
+@borrowing
 def unsplit_blocks(arrays, lane, out):
     """Write the free blocks that are the whole of a ``cudaMalloc`` segment, in their lane's order."""
     n = 0

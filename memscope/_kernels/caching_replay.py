@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching import malloc, release_cached, release_lanes
 from memscope._kernels.caching_blocks import complete_free, request_free
+from memscope._kernels.compiled import borrowing
 
 OP_NONE = 0
 OP_MALLOC = 1
@@ -26,7 +25,7 @@ N_USAGE = 4
 FINISHED = 0
 
 
-@njit(cache=True)
+@borrowing
 def replay_requests(arrays, op, row, dropped_pool, requested_bytes, pair, block_of_row, sync_of_row, usage, position):
     """Serve requests from a position on.
 
@@ -82,7 +81,7 @@ def replay_requests(arrays, op, row, dropped_pool, requested_bytes, pair, block_
     return position, FINISHED
 
 
-@njit(cache=True)
+@borrowing
 def _write_usage(counters, usage, position):
     usage[U_ALLOCATED, position + 1] = counters[at.C_ALLOCATED]
     usage[U_ACTIVE, position + 1] = counters[at.C_ACTIVE]
@@ -90,7 +89,7 @@ def _write_usage(counters, usage, position):
     usage[U_RESERVED, position + 1] = counters[at.C_RESERVED]
 
 
-@njit(cache=True)
+@borrowing
 def _release_pool(arrays, pool):
     lanes = arrays.lanes
     for position in range(len(lanes)):

@@ -9,8 +9,6 @@ Free blocks are ordered by (size, tie, address), unmapped ranges by address.
 
 from __future__ import annotations
 
-from numba import njit
-
 from memscope._kernels.caching_layout import (
     B_ADDRESS,
     B_LEFT,
@@ -21,9 +19,10 @@ from memscope._kernels.caching_layout import (
     L_FREE_ROOT,
     NONE,
 )
+from memscope._kernels.compiled import borrowing
 
 
-@njit(cache=True)
+@borrowing
 def is_before(blocks, a, b, root_column):
     """Whether block ``a`` stands before block ``b`` in the set of that kind."""
     if root_column == L_FREE_ROOT:
@@ -34,7 +33,7 @@ def is_before(blocks, a, b, root_column):
     return blocks[a, B_ADDRESS] < blocks[b, B_ADDRESS]
 
 
-@njit(cache=True)
+@borrowing
 def _link(blocks, lanes, lane, root_column, parent, side, child):
     if parent == NONE:
         lanes[lane, root_column] = child
@@ -42,7 +41,7 @@ def _link(blocks, lanes, lane, root_column, parent, side, child):
         blocks[parent, side] = child
 
 
-@njit(cache=True)
+@borrowing
 def insert(arrays, lane, root_column, block):
     """Put a block into its set: O(log n)."""
     blocks, lanes = arrays.blocks, arrays.lanes
@@ -68,7 +67,7 @@ def insert(arrays, lane, root_column, block):
     _link(blocks, lanes, lane, root_column, parent, side, block)
 
 
-@njit(cache=True)
+@borrowing
 def remove(arrays, lane, root_column, block):
     """Take a block out of its set: O(log n). Its key must be what it was when it was put in."""
     blocks, lanes = arrays.blocks, arrays.lanes
@@ -94,7 +93,7 @@ def remove(arrays, lane, root_column, block):
     return True
 
 
-@njit(cache=True)
+@borrowing
 def first_of_size(arrays, lane, size):
     """First free block of at least that size, −1 for none: O(log n)."""
     blocks = arrays.blocks
@@ -109,7 +108,7 @@ def first_of_size(arrays, lane, size):
     return found
 
 
-@njit(cache=True)
+@borrowing
 def last_below_size(arrays, lane, size):
     """Last free block smaller than that size, −1 for none: O(log n)."""
     blocks = arrays.blocks
@@ -124,7 +123,7 @@ def last_below_size(arrays, lane, size):
     return found
 
 
-@njit(cache=True)
+@borrowing
 def first(arrays, lane, root_column):
     """First member of the set, −1 if it is empty: O(log n)."""
     found = NONE
@@ -135,7 +134,7 @@ def first(arrays, lane, root_column):
     return found
 
 
-@njit(cache=True)
+@borrowing
 def following(arrays, lane, root_column, block):
     """The member after a block (which need not be a member itself), −1 for none: O(log n)."""
     blocks = arrays.blocks
@@ -150,7 +149,7 @@ def following(arrays, lane, root_column, block):
     return found
 
 
-@njit(cache=True)
+@borrowing
 def preceding(arrays, lane, root_column, block):
     """The member before a block, −1 for none: O(log n)."""
     blocks = arrays.blocks

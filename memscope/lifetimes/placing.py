@@ -8,19 +8,19 @@ import numpy as np
 
 from memscope._kernels import lifetimes as kernels
 from memscope._kernels.caching_rules import (
-    LARGE_SEGMENT_BYTES,
     N_ROUNDUP_INTERVALS,
     SMALL_BYTES,
+    SMALL_SEGMENT_BYTES,
     UNLIMITED,
     CachingRules,
     round_sizes,
-    should_split,
 )
+from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.pairing import PairedRows
-from memscope.lifetimes.segments import SegmentTimeline
+from memscope.lifetimes.segments import SegmentTimeline, large_segment_bytes
 from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import NONE_ID, BlockState
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.trace.trace import Trace
 
@@ -49,43 +49,15 @@ def rules_of(metadata: TraceMetadata) -> CachingRules:
     return CachingRules(
         roundup_divisions=divisions,
         max_split_bytes=max_split if max_split > 0 else UNLIMITED,
-        large_segment_bytes=_large_segment_bytes(metadata.alloc_conf),
+        large_segment_bytes=large_segment_bytes(metadata.alloc_conf),
         is_expandable=bool(settings.get("expandable_segments", False)),
     )
-
-
-def _large_segment_bytes(alloc_conf: str | None) -> int:
-    """``large_segment_size_mb`` stands in the configuration string only."""
-    for option in (alloc_conf or "").split(","):
-        name, _, value = option.partition(":")
-        if name.strip() == "large_segment_size_mb" and value.strip().isdecimal() and len(value.strip()) <= 6:
-            return int(value) << 20
-    return LARGE_SEGMENT_BYTES
-
-
-def pools_that_never_split(trace: Trace, rules: CachingRules) -> list[int]:
-    """Private pools made with ``no_split=True``, which nothing records but their final blocks prove.
-
-    Every segment of such a pool is one block, and at least one of them is larger than the split rule would leave it.
-    """
-    segments, blocks = trace.segments, trace.blocks
-    n_blocks = np.bincount(blocks.segment_id, minlength=len(segments))
-    found = []
-    for pool_id in np.unique(segments.pool_id[segments.pool_id > 0]):
-        if np.any(n_blocks[segments.pool_id == pool_id] != 1):
-            continue
-        inside = (segments.pool_id[blocks.segment_id] == pool_id) & (blocks.state != BlockState.INACTIVE)
-        rounded = round_sizes(blocks.requested_bytes[inside], rules.roundup_divisions)
-        sizes = zip(blocks.size_bytes[inside], rounded, strict=True)
-        if any(should_split(size, r, rules.max_split_bytes, rules.is_expandable) for size, r in sizes):
-            found.append(int(pool_id))
-    return found
 
 
 def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Placement:
     """Give every allocation of a device its block.
 
-    Linear in the events, times the number of free blocks moved at each.
+    O(n log n) in the events.
     """
     first, end = trace.event_range(timeline.device)
     pairs, rules = rows.pairs, rules_of(trace.metadata)
@@ -93,9 +65,10 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     is_exact = rows.final_block >= 0
     block_bytes[is_exact] = trace.blocks.size_bytes[rows.final_block[is_exact]]
     before = np.flatnonzero(pairs.alloc_event < 0)
+    never_split = np.isin(timeline.key_pool_id, pools_that_never_split(trace, rules))
     if not rules.is_expandable or np.all(timeline.key_is_expandable[timeline.start_key]):
         # With expandable segments switched on, cudaMalloc segments from before are split closely from then on.
-        _settle_slack(pairs, before, timeline, block_bytes, is_exact)
+        _settle_slack(pairs, before, timeline, never_split, rules, block_bytes, is_exact)
     free, block_key = kernels.carve_blocks(
         timeline.start_address,
         timeline.start_end,
@@ -112,7 +85,7 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
         trace.address[first:end],
         trace.size_bytes[first:end],
         segment_key,
-        np.isin(timeline.key_pool_id, pools_that_never_split(trace, rules)),
+        never_split,
         free,
         pairs,
         block_bytes,
@@ -126,13 +99,20 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
 
 
 def _settle_slack(
-    pairs: kernels.Pairs, before: Int64Array, timeline: SegmentTimeline, block_bytes: Int64Array, is_exact: BoolArray
+    pairs: kernels.Pairs,
+    before: Int64Array,
+    timeline: SegmentTimeline,
+    never_split: BoolArray,
+    rules: CachingRules,
+    block_bytes: Int64Array,
+    is_exact: BoolArray,
 ) -> None:
     """Find the true size of blocks from before the events, as far as their surroundings tell; changed in place.
 
     Small blocks, and those of expandable segments, are always split to the rounded size. In a ``cudaMalloc`` segment of
     the large pool every free block is larger than 1 MiB, so a smaller gap after a block is what was too little to split
-    off, and no gap means that there was nothing.
+    off, and no gap means that there was nothing. A block that is not split at all, because of its size or of its pool
+    (``never_split`` by key), reaches as far as the next one.
     """
     if not len(timeline.start_address):
         return
@@ -142,10 +122,15 @@ def _settle_slack(
     segment_end = timeline.start_end[segment]
     is_inside = (timeline.start_address[segment] <= address) & (address + block_bytes[rows] <= segment_end)
     key = timeline.start_key[segment]
-    is_split_closely = timeline.key_is_expandable[key] | ~timeline.key_is_large[key]
+    is_mapped = timeline.key_is_expandable[key]
+    whole_handles = is_inside & is_mapped & never_split[key] & ~is_exact[rows]
+    handle = np.where(timeline.key_is_large[key], rules.large_segment_bytes, SMALL_SEGMENT_BYTES)
+    block_bytes[rows[whole_handles]] = (-(-block_bytes[rows] // handle) * handle)[whole_handles]
+    is_split_closely = is_mapped | ~(timeline.key_is_large[key] | never_split[key])
     following = np.minimum(np.append(address[1:], np.iinfo(np.int64).max), segment_end)
     gap = following - address - block_bytes[rows]
-    is_slack = is_inside & ~is_exact[rows] & ~is_split_closely & (gap >= 0) & (gap <= SMALL_BYTES)
+    is_whole = (block_bytes[rows] >= rules.max_split_bytes) | never_split[key]
+    is_slack = is_inside & ~is_exact[rows] & ~is_split_closely & (gap >= 0) & ((gap <= SMALL_BYTES) | is_whole)
     block_bytes[rows[is_slack]] += gap[is_slack]
     is_exact[rows[is_slack | (is_inside & is_split_closely)]] = True
 

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from memscope._kernels import lifetimes as kernels
-from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
-from memscope._kernels.ranges import Ranges
+from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_BYTES, SMALL_SEGMENT_BYTES
+from memscope._kernels.ranges import Ranges, in_order
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, SegmentTable
 from memscope.trace.trace import Trace
 
+_NEAR_HANDLES = 10
 _SEGMENT_ACTIONS = (Action.SEGMENT_ALLOC, Action.SEGMENT_FREE, Action.SEGMENT_MAP, Action.SEGMENT_UNMAP)
 
 
@@ -92,15 +93,15 @@ class SegmentTimeline:
 
 
 def live_ranges(ranges: Ranges) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """The filled part of a kernel's ranges: start, end, key."""
-    n = int(ranges.n[0])
-    return ranges.start[:n], ranges.end[:n], ranges.key[:n]
+    """A kernel's ranges, ascending: start, end, key."""
+    start, end, key = in_order(ranges)
+    return start, end, key
 
 
 def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
     """Follow a device's segments through its events.
 
-    Linear in the segment events, times the number of segments moved at each.
+    O(n log n) in the segment events.
     """
     event = np.flatnonzero((trace.device == device) & np.isin(trace.action, _SEGMENT_ACTIONS))
     final = trace.segments.take(trace.segments.device == device)
@@ -154,40 +155,82 @@ class _ExpandableGroups:
 
     def __init__(self, trace: Trace, event: Int64Array, final: SegmentTable) -> None:
         self._ids: dict[tuple[int, bool, int], int] = {}
-        with_pool = trace.metadata.has_pool_ids
+        self._with_pool = trace.metadata.has_pool_ids
+        self._handle_bytes = large_segment_bytes(trace.metadata.alloc_conf)
         n_events, n_final = len(event), len(final)
         self.event_group = np.full(n_events, NONE_ID, np.int64)
         self.final_group = np.full(n_final, NONE_ID, np.int64)
-        known: list[tuple[int, int]] = []
         for i in np.flatnonzero(final.is_expandable):
-            pool = int(final.pool_id[i]) if with_pool else NONE_ID
+            pool = int(final.pool_id[i]) if self._with_pool else NONE_ID
             self.final_group[i] = self._intern(int(final.stream_id[i]), bool(final.is_large[i]), pool)
-            known.append((int(final.address[i]), int(self.final_group[i])))
         action = trace.action[event]
         for i in np.flatnonzero(action == Action.SEGMENT_MAP):
             is_large = int(trace.size_bytes[event[i]]) != SMALL_SEGMENT_BYTES
-            pool = int(trace.pool_id[event[i]]) if with_pool else NONE_ID
-            self.event_group[i] = self._intern(int(trace.stream_id[event[i]]), is_large, pool)
-            known.append((int(trace.address[event[i]]), int(self.event_group[i])))
-        known.sort()
-        starts = np.array([address for address, _ in known], np.int64)
-        for i in np.flatnonzero(action == Action.SEGMENT_UNMAP):
-            self.event_group[i] = self._unmapped_group(trace, int(event[i]), starts, known, with_pool)
+            self.event_group[i] = self._intern(*self._owner(trace, int(event[i]), is_large))
+        self._group_unmaps(trace, event, final)
         self.stream_id = np.array([stream for stream, _, _ in self._ids], np.int32)
         self.is_large = np.array([is_large for _, is_large, _ in self._ids], np.bool_)
         self.pool_id = np.array([pool for _, _, pool in self._ids], np.int32)
-        if not with_pool and not np.any(final.pool_id > 0):
+        if not self._with_pool and not np.any(final.pool_id > 0):
             self.pool_id[:] = 0
 
     def _intern(self, stream_id: int, is_large: bool, pool_id: int) -> int:
         return self._ids.setdefault((stream_id, is_large, pool_id), len(self._ids))
 
-    def _unmapped_group(
-        self, trace: Trace, event: int, starts: Int64Array, known: list[tuple[int, int]], with_pool: bool
-    ) -> int:
-        """The size of an unmap does not tell small from large; the nearest map below it does."""
-        i = int(np.searchsorted(starts, trace.address[event], side="right")) - 1
-        if i >= 0:
-            return known[i][1]
-        is_large = int(trace.size_bytes[event]) % LARGE_SEGMENT_BYTES == 0
-        return self._intern(int(trace.stream_id[event]), is_large, int(trace.pool_id[event]) if with_pool else NONE_ID)
+    def _owner(self, trace: Trace, event: int, is_large: bool) -> tuple[int, bool, int]:
+        return int(trace.stream_id[event]), is_large, int(trace.pool_id[event]) if self._with_pool else NONE_ID
+
+    def _group_unmaps(self, trace: Trace, event: Int64Array, final: SegmentTable) -> None:
+        """Neither event nor size of an unmap tell small from large: what the same stream and pool mapped there does.
+
+        Linear in the events, times the unmaps that lie in what an event maps.
+        """
+        action, address = trace.action[event], trace.address[event]
+        is_unmap = action == Action.SEGMENT_UNMAP
+        places = np.unique(address[is_unmap])
+        first, last = np.searchsorted(places, address), np.searchsorted(places, address + trace.size_bytes[event])
+        mapped: dict[tuple[int, int], Int64Array] = {}
+        for i in np.flatnonzero(is_unmap | (action == Action.SEGMENT_MAP)).tolist():
+            stream_id, _, pool_id = self._owner(trace, int(event[i]), True)
+            held = mapped.setdefault((stream_id, pool_id), np.full(len(places), NONE_ID, np.int64))
+            if is_unmap[i]:
+                self.event_group[i] = held[first[i]]
+            else:
+                held[first[i] : last[i]] = self.event_group[i]
+        self._group_rest(trace, event, final)
+
+    def _group_rest(self, trace: Trace, event: Int64Array, final: SegmentTable) -> None:
+        """Unmaps of what was mapped before the first event: small or large as what lay in there.
+
+        Where nothing did, only whole large handles can be large. They are, unless small memory of their stream and pool
+        is near: reservations are larger than the device, so what is near is one reservation.
+        """
+        rest = np.flatnonzero((trace.action[event] == Action.SEGMENT_UNMAP) & (self.event_group == NONE_ID))
+        if not len(rest):
+            return
+        used = np.flatnonzero((trace.device == trace.device[event[0]]) & (trace.action <= Action.FREE_COMPLETED))
+        used = used[np.argsort(trace.address[used], kind="stable")]
+        for i in rest.tolist():
+            position, address, size = event[i], trace.address[event[i]], trace.size_bytes[event[i]]
+            first, last = np.searchsorted(trace.address[used], [address, address + size])
+            inside = used[first:last][used[first:last] < position]
+            if len(inside) or size % self._handle_bytes:
+                is_large = bool(np.any(trace.size_bytes[inside] > SMALL_BYTES))
+                self.event_group[i] = self._intern(*self._owner(trace, int(position), is_large))
+        starts = np.concatenate([final.address, trace.address[event]])
+        groups = np.concatenate([self.final_group, self.event_group])
+        for i in rest[self.event_group[rest] == NONE_ID].tolist():
+            stream_id, is_large, pool_id = self._owner(trace, int(event[i]), True)
+            small = self._ids.get((stream_id, False, pool_id), NONE_ID - 1)
+            distance = np.abs(starts[groups == small] - trace.address[event[i]])
+            is_large = not np.any(distance < _NEAR_HANDLES * self._handle_bytes)
+            self.event_group[i] = self._intern(stream_id, is_large, pool_id)
+
+
+def large_segment_bytes(alloc_conf: str | None) -> int:
+    """``large_segment_size_mb``, also the handle of large expandable segments; only the configuration string has it."""
+    for option in (alloc_conf or "").split(","):
+        name, _, value = option.partition(":")
+        if name.strip() == "large_segment_size_mb" and value.strip().isdecimal() and len(value.strip()) <= 6:
+            return int(value) << 20
+    return LARGE_SEGMENT_BYTES

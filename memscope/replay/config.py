@@ -42,7 +42,8 @@ class CachingAllocatorConfig:
     max_split_bytes
         Blocks of this size and more are never split; None for no limit.
     max_non_split_rounding_bytes
-        How much larger than the request an unsplittable block may be.
+        How much larger than the request an unsplittable block may be; in a string it is ``large_segment_size_mb``
+        unless it is named.
     roundup_divisions
         Power-of-two divisions for each of 16 size intervals (below 2 MiB, 2 MiB, …, from 32 GiB), 0 for none.
     gc_threshold_frac
@@ -97,6 +98,8 @@ class CachingAllocatorConfig:
                 unmodelled.append(name)
             elif name not in _WITHOUT_EFFECT:
                 raise UsageError(f"allocator option {name!r} is not one of PyTorch's")
+        if "large_segment_bytes" in values:
+            values.setdefault("max_non_split_rounding_bytes", values["large_segment_bytes"])
         return cls(**values, unmodelled=tuple(unmodelled))  # type: ignore[arg-type]
 
     @classmethod
@@ -137,7 +140,7 @@ class CachingAllocatorConfig:
             options.append("expandable_segments:True")
         if self.max_split_bytes is not None:
             options.append(f"max_split_size_mb:{self.max_split_bytes // MiB}")
-        if self.max_non_split_rounding_bytes != default.max_non_split_rounding_bytes:
+        if self.max_non_split_rounding_bytes != self.large_segment_bytes:
             options.append(f"max_non_split_rounding_mb:{self.max_non_split_rounding_bytes // MiB}")
         if any(self.roundup_divisions):
             options.append(f"roundup_power2_divisions:{_print_divisions(self.roundup_divisions)}")

@@ -3,74 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
-from memscope._kernels.caching import malloc
-from memscope._kernels.caching_blocks import request_free
 from memscope.errors import UsageError
+from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.arrays import AddressRule, grow, new_arrays, with_lanes
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.driver_calls import DriverCalls
+from memscope.replay.layout import state_of
 from memscope.replay.requests import Requests, requests_of
+from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID, TieRule
-from memscope.trace.tables import Int64Array
-
-Exactness = Literal["exact", "modelled", "bound"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOom:
-    """The request that could not be served: the replay ends there. ``event`` is −1 before the first event."""
-
-    event: int
-    requested_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """What an allocator made of a recording's requests.
-
-    Attributes
-    ----------
-    strategy, conf
-        Name in the registry; the settings as a ``PYTORCH_ALLOC_CONF`` string, where the strategy has any.
-    exactness
-        ``exact``: PyTorch's own decisions for these requests; ``modelled``: under assumptions that ``notes`` name;
-        ``bound``: no allocator can need less.
-    usage
-        Bytes after each event, up to the one that ran out of memory if one did.
-    peak_reserved_bytes, peak_active_bytes
-        Each at its own highest.
-    n_device_allocs, n_device_frees, n_retries
-        Calls of the driver, and requests served only after a reclaim; None where the strategy has no such thing.
-    oom
-        The request that could not be served, None if all were.
-    """
-
-    strategy: str
-    device: int
-    conf: str | None
-    exactness: Exactness
-    usage: UsageSeries
-    peak_reserved_bytes: int
-    peak_active_bytes: int
-    n_device_allocs: int | None
-    n_device_frees: int | None
-    n_retries: int | None
-    oom: ReplayOom | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def efficiency_frac(self) -> float:
-        """Peak active bytes over peak reserved bytes, each at its own moment; 1.0 where nothing was reserved."""
-        return self.peak_active_bytes / self.peak_reserved_bytes if self.peak_reserved_bytes else 1.0
+from memscope.trace.tables import Int64Array, frozen_array
 
 
 def replay_caching(
@@ -81,6 +31,7 @@ def replay_caching(
     reserved_by_others_bytes: int = 0,
     tie_rule: TieRule | None = None,
     address_rule: AddressRule | None = None,
+    measures_fragmentation: bool = False,
 ) -> ReplayResult:
     """Serve a device's recorded requests with PyTorch's caching allocator.
 
@@ -92,6 +43,8 @@ def replay_caching(
         Memory of the device, None for no limit.
     tie_rule
         The release's rule for equally good blocks; the recorded one if not given.
+    measures_fragmentation
+        Whether to serve them once more up to the peak, and measure the state there.
 
     Raises
     ------
@@ -105,23 +58,32 @@ def replay_caching(
         settings = dataclasses.replace(settings, memory_fraction=1.0, throws_on_malloc_oom=False)
     rule = tie_rule if tie_rule is not None else trace.metadata.tie_rule
     requests = requests_of(lifetimes)
-    arrays = new_arrays(
-        settings,
-        tie_rule=TieRule.SEGMENT_AGE if rule is None else rule,
-        total_bytes=total_bytes,
-        reserved_by_others_bytes=reserved_by_others_bytes,
-        address_rule=address_rule,
-        is_logged=False,
-    )
-    arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
-    arrays, usage, n_done, oom = _run(arrays, requests)
+
+    def run(n_events: int | None = None) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
+        arrays = new_arrays(
+            settings,
+            tie_rule=TieRule.SEGMENT_AGE if rule is None else rule,
+            total_bytes=total_bytes,
+            reserved_by_others_bytes=reserved_by_others_bytes,
+            address_rule=address_rule,
+            is_logged=False,
+        )
+        arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
+        return _run(arrays, requests, n_events)
+
+    arrays, usage, n_done, oom = run()
+    series = _usage_series(usage[:, : n_done + 1], requests.first_event)
+    fragmentation = None
+    if measures_fragmentation:
+        n_events = int(np.argmax(usage[kernel.U_RESERVED, : n_done + 1]))
+        fragmentation = measure_fragmentation(trace, _state_after(lifetimes, requests, run(n_events)[0], n_events))
     counters = arrays.counters.tolist()
     return ReplayResult(
         strategy="caching",
         device=lifetimes.device,
         conf=settings.to_conf(),
         exactness="modelled" if requests.is_modelled else "exact",
-        usage=_usage_series(usage[:, : n_done + 1], requests.first_event),
+        usage=series,
         peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
         peak_active_bytes=counters[at.C_PEAK_ACTIVE],
         n_device_allocs=counters[at.C_N_DEVICE_ALLOCS],
@@ -129,52 +91,98 @@ def replay_caching(
         n_retries=counters[at.C_N_RETRIES],
         oom=oom,
         notes=requests.notes,
+        driver_calls=_driver_calls(counters),
+        fragmentation=fragmentation,
     )
 
 
-def _run(arrays: at.CachingArrays, requests: Requests) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
+def _driver_calls(counters: list[int]) -> DriverCalls:
+    """Each map call creates and maps handle by handle and sets access once; each unmap call waits for its stream."""
+    n_maps, n_unmaps = counters[at.C_N_MAP_CALLS], counters[at.C_N_UNMAP_CALLS]
+    return DriverCalls(
+        {
+            "cudaMalloc": counters[at.C_N_DEVICE_ALLOCS] - n_maps,
+            "cudaFree": counters[at.C_N_DEVICE_FREES] - n_unmaps,
+            "cuMemAddressReserve": counters[at.C_N_RESERVATIONS],
+            "cuMemAddressFree": counters[at.C_N_RESERVATIONS_DROPPED],
+            "cuMemCreate": counters[at.C_N_MAPPED_HANDLES],
+            "cuMemMap": counters[at.C_N_MAPPED_HANDLES],
+            "cuMemSetAccess": n_maps,
+            "cuMemUnmap": counters[at.C_N_UNMAPPED_HANDLES],
+            "cuMemRelease": counters[at.C_N_UNMAPPED_HANDLES],
+            "cudaStreamSynchronize": n_unmaps,
+        }
+    )
+
+
+def _state_after(
+    lifetimes: DeviceLifetimes, requests: Requests, arrays: at.CachingArrays, n_events: int
+) -> AllocatorState:
+    handles = lifetimes.trace.stream_handles
+    known = {handle: position for position, handle in enumerate(handles.tolist())}
+    stream_ids = np.array([known[stream] for _, stream in requests.pairs], np.int32)
+    pool_ids = np.array([pool for pool, _ in requests.pairs], np.int32)
+    event = requests.first_event + n_events - 1 if n_events else NONE_ID
+    return state_of(arrays, stream_ids, pool_ids, device=lifetimes.device, event=event)
+
+
+def _run(
+    arrays: at.CachingArrays, requests: Requests, n_events: int | None = None
+) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
     """The arrays at the end, usage (4, n + 1), the number of events it covers, and the failed request if any."""
-    n_events, n_rows = len(requests.op), len(requests.requested_bytes)
+    op = requests.op if n_events is None else requests.op[:n_events]
+    n_events, n_rows = len(op), len(requests.requested_bytes)
     usage = np.zeros((kernel.N_USAGE, n_events + 1), np.int64)
-    block_of_row = np.full(n_rows, NONE_ID, np.int64)
-    sync_of_row = np.zeros(n_rows, np.int64)
-    for row, waits in zip(requests.start_rows.tolist(), requests.start_pending.tolist(), strict=True):
-        if not at.has_room(arrays):
-            arrays = grow(arrays)
-        block = int(malloc(arrays, requests.pair[row], requests.requested_bytes[row]))
-        if block == at.STATUS_OOM:
-            return arrays, usage, 0, _oom(arrays, requests, row, NONE_ID)
-        block_of_row[row] = block
-        if waits:
-            request_free(arrays, block, True)
-            sync_of_row[row] = arrays.counters[at.C_N_SYNCS]
-    for column, counter in enumerate((at.C_ALLOCATED, at.C_ACTIVE, at.C_REQUESTED, at.C_RESERVED)):
-        usage[column, 0] = arrays.counters[counter]
-    position, status = 0, at.STATUS_GROW
-    while status == at.STATUS_GROW:
-        position, status = kernel.replay_requests(
-            arrays,
-            requests.op,
-            requests.row,
-            requests.dropped_pool,
-            requests.requested_bytes,
-            requests.pair,
-            block_of_row,
-            sync_of_row,
-            usage,
-            position,
-        )
-        if status == at.STATUS_GROW:
-            arrays = grow(arrays)
+    of_row = np.full(n_rows, NONE_ID, np.int64), np.zeros(n_rows, np.int64)
+    start_op, start_row = _start_requests(requests)
+    start_usage = np.zeros((kernel.N_USAGE, len(start_op) + 1), np.int64)
+    dropped = frozen_array(np.full(len(start_op), NONE_ID), np.int64)
+    arrays, position, status = _serve(arrays, requests, (start_op, start_row, dropped), of_row, start_usage)
     if status == at.STATUS_OOM:
-        oom = _oom(arrays, requests, int(requests.row[position]), requests.first_event + int(position))
-        return arrays, usage, int(position) + 1, oom
+        return arrays, usage, 0, _oom(arrays, requests, int(start_row[position]), NONE_ID)
+    usage[:, 0] = start_usage[:, -1]
+    arrays, position, status = _serve(arrays, requests, (op, requests.row, requests.dropped_pool), of_row, usage)
+    if status == at.STATUS_OOM:
+        oom = _oom(arrays, requests, int(requests.row[position]), requests.first_event + position)
+        return arrays, usage, position + 1, oom
     return arrays, usage, n_events, None
 
 
+def _start_requests(requests: Requests) -> tuple[Int64Array, Int64Array]:
+    """Requests that make what stood before the first event: op and row, two slots for each allocation."""
+    op = np.full((len(requests.start_rows), 2), kernel.OP_NONE)
+    op[:, 0] = kernel.OP_MALLOC
+    op[requests.start_pending, 1] = kernel.OP_FREE_LATER
+    return frozen_array(op.reshape(-1), np.int64), frozen_array(np.repeat(requests.start_rows, 2), np.int64)
+
+
+def _serve(
+    arrays: at.CachingArrays,
+    requests: Requests,
+    events: tuple[Int64Array, Int64Array, Int64Array],
+    of_row: tuple[Int64Array, Int64Array],
+    usage: Int64Array,
+) -> tuple[at.CachingArrays, int, int]:
+    """Serve events (op, row, dropped pool), growing the arrays as needed: the arrays, where it stopped, and why."""
+    position, status = 0, at.STATUS_GROW
+    while status == at.STATUS_GROW:
+        position, status = kernel.replay_requests(
+            arrays, *events, requests.requested_bytes, requests.pair, *of_row, usage, position
+        )
+        if status == at.STATUS_GROW:
+            arrays = grow(arrays)
+    return arrays, position, status
+
+
 def _oom(arrays: at.CachingArrays, requests: Requests, row: int, event: int) -> ReplayOom:
-    free_bytes = int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED])
-    return ReplayOom(event=event, requested_bytes=int(requests.requested_bytes[row]), free_bytes=free_bytes)
+    free = arrays.blocks[arrays.blocks[:, at.B_STATE] == at.FREE, at.B_SIZE]
+    return ReplayOom(
+        event=event,
+        requested_bytes=int(requests.requested_bytes[row]),
+        free_bytes=int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED]),
+        reserved_free_bytes=int(arrays.counters[at.C_RESERVED] - arrays.counters[at.C_ACTIVE]),
+        largest_free_block_bytes=int(free.max(initial=0)),
+    )
 
 
 def _usage_series(usage: Int64Array, first_event: int) -> UsageSeries:

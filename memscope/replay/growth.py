@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memscope._kernels import caching_layout as at
-from memscope._kernels.caching import find_free_block
+from memscope._kernels.caching import _growth_room as growth_room
 from memscope._kernels.caching_blocks import handle_bytes
 from memscope._kernels.caching_expandable import add_reservation, find_candidate, map_block
 from memscope._kernels.caching_expandable import reservation_bytes as new_reservation_bytes
+from memscope._kernels.caching_pinned import FITS_ALREADY
+from memscope._kernels.free_sets import remove
 from memscope.replay.divergence import DivergedError
 from memscope.replay.recording import next_request
 from memscope.trace.schema import NONE_ID, Action
@@ -33,10 +35,7 @@ def follow_growth(replay: PinnedReplay) -> None:
     if request == NONE_ID:
         raise DivergedError(position, "a request after it", "memory was mapped for no request")
     lane, rounded = replay.lane_of_request(request)
-    block = int(find_free_block(replay.arrays, lane, rounded))
-    if block != at.NONE:
-        reason = "the recording asked the driver for memory, the rules find a free block that fits"
-        raise DivergedError(position, replay.describe_block(block), reason)
+    replay.check_nothing_fits(request, lane, rounded, FITS_ALREADY)
     replay.count_call(lane)
     candidate = _candidate(replay, lane, rounded)
     blocks = replay.arrays.blocks
@@ -52,6 +51,26 @@ def follow_growth(replay: PinnedReplay) -> None:
     if replay.position != request or recording.address[request] != blocks[candidate, at.B_ADDRESS]:
         raise DivergedError(replay.position, replay.describe_block(candidate), "what was mapped is used in another way")
     replay.finish_request(candidate, rounded)
+
+
+def growth_without_map(replay: PinnedReplay, lane: int, rounded: int, address: int) -> int:
+    """The free block that a request that found none grows into without a map, −1 if it is not at that address.
+
+    With a split limit a block can be too large for the request. The request then grows an expandable segment, and the
+    free block before the unmapped range, which may be that same block, already has the bytes.
+    """
+    arrays = replay.arrays
+    if not replay.config.is_expandable:
+        return NONE_ID
+    candidate = int(find_candidate(arrays, lane, rounded))
+    while candidate != at.NONE:
+        state, size, start = arrays.blocks[candidate, [at.B_STATE, at.B_SIZE, at.B_ADDRESS]].tolist()
+        if state == at.FREE and size >= rounded and start == address:
+            return candidate
+        if not _cut_reservation(replay, candidate, rounded):
+            break
+        candidate = int(find_candidate(arrays, lane, rounded))
+    return NONE_ID
 
 
 def _next_map(blocks: at.Int64Matrix, candidate: int, rounded: int) -> tuple[int, int]:
@@ -80,7 +99,12 @@ def _candidate(replay: PinnedReplay, lane: int, rounded: int) -> int:
     candidate = int(find_candidate(arrays, lane, rounded))
     while candidate != at.NONE:
         target, _ = _next_map(arrays.blocks, candidate, rounded)
-        if arrays.blocks[target, at.B_ADDRESS] == address or not _cut_reservation(replay, candidate, rounded):
+        if arrays.blocks[target, at.B_ADDRESS] == address:
+            return candidate
+        if lane in replay.lanes_with_spare and not _is_reserved(arrays, address):
+            replay.lanes_with_spare.discard(lane)
+            break
+        if not _cut_reservation(replay, candidate, rounded):
             return candidate
         candidate = int(find_candidate(arrays, lane, rounded))
     for segment in (arrays.segments[:, at.S_IS_LIVE] == 1).nonzero()[0].tolist():
@@ -89,6 +113,17 @@ def _candidate(replay: PinnedReplay, lane: int, rounded: int) -> int:
             _cut_at(replay, segment, address)
     n_bytes = int(new_reservation_bytes(arrays, lane))
     return int(add_reservation(arrays, lane, address, n_bytes))
+
+
+def _is_reserved(arrays: at.CachingArrays, address: int) -> bool:
+    live = arrays.segments[arrays.segments[:, at.S_IS_LIVE] == 1]
+    return bool(((live[:, at.S_ADDRESS] <= address) & (address < live[:, at.S_ADDRESS] + live[:, at.S_SIZE])).any())
+
+
+def note_failed_growth(replay: PinnedReplay, lane: int, rounded: int) -> None:
+    """A request that fits into no reservation made a new one before the driver refused it; nothing records that."""
+    if replay.config.is_expandable and find_candidate(replay.arrays, lane, rounded) == at.NONE:
+        replay.lanes_with_spare.add(lane)
 
 
 def _cut_reservation(replay: PinnedReplay, candidate: int, rounded: int) -> bool:
@@ -107,9 +142,29 @@ def _cut_reservation(replay: PinnedReplay, candidate: int, rounded: int) -> bool
     if blocks[block, at.B_STATE] != at.UNMAPPED or room >= rounded:
         return False
     left = (rounded - room - 1) // handle * handle
-    if left <= 0 or left >= blocks[block, at.B_SIZE]:
+    if left < 0 or left >= blocks[block, at.B_SIZE]:
         return False
     _cut_at(replay, int(blocks[block, at.B_SEGMENT]), int(blocks[block, at.B_ADDRESS]) + left)
+    return True
+
+
+def cut_for_choice(replay: PinnedReplay, chosen: int, recorded: int) -> bool:
+    """The recording took a block that could grow, the rules a larger one that cannot grow as far: whether cuts agree.
+
+    A request takes the block that can grow least, so the addresses after the recorded one must end earlier.
+    """
+    blocks = replay.arrays.blocks
+    tail = int(blocks[recorded, at.B_NEXT])
+    if replay.recording.total_bytes is not None or tail == at.NONE or blocks[tail, at.B_STATE] != at.UNMAPPED:
+        return False
+    if blocks[tail, at.B_NEXT] != at.NONE:
+        return False
+    room = int(growth_room(replay.arrays, chosen)) - int(blocks[recorded, at.B_SIZE])
+    handle = int(handle_bytes(replay.arrays, int(blocks[recorded, at.B_LANE])))
+    left = room // handle * handle
+    if left < 0 or left >= blocks[tail, at.B_SIZE]:
+        return False
+    _cut_at(replay, int(blocks[recorded, at.B_SEGMENT]), int(blocks[tail, at.B_ADDRESS]) + left)
     return True
 
 
@@ -121,6 +176,8 @@ def _cut_at(replay: PinnedReplay, segment: int, end: int) -> None:
         got = "memory mapped inside another segment"
         raise DivergedError(replay.position, got, "a reservation begins where another one is")
     replay.inferred[EXTENTS] += 1
+    if arrays.segments[segment, at.S_IS_OLD]:
+        return  # Where it begins is not known either.
     length = end - int(arrays.segments[segment, at.S_ADDRESS])
     arrays.config[at.CFG_RESERVATION] = min(length, int(arrays.config[at.CFG_RESERVATION]))
     is_reservation = (arrays.segments[:, at.S_IS_LIVE] == 1) & (arrays.segments[:, at.S_IS_EXPANDABLE] == 1)
@@ -138,8 +195,16 @@ def _shorten(arrays: at.CachingArrays, segment: int, end: int) -> bool:
     while blocks[block, at.B_NEXT] != at.NONE:
         block = int(blocks[block, at.B_NEXT])
     address = int(blocks[block, at.B_ADDRESS])
-    if blocks[block, at.B_STATE] != at.UNMAPPED or end <= address:
+    if blocks[block, at.B_STATE] != at.UNMAPPED or end < address:
         return False
-    blocks[block, at.B_SIZE] = end - address
+    if end == address:
+        before = int(blocks[block, at.B_PREV])
+        if before == at.NONE:
+            return False
+        remove(arrays, int(blocks[block, at.B_LANE]), at.L_UNMAPPED_ROOT, block)
+        blocks[before, at.B_NEXT] = at.NONE
+        at.drop_block(arrays, block)
+    else:
+        blocks[block, at.B_SIZE] = end - address
     arrays.segments[segment, at.S_SIZE] = end - int(arrays.segments[segment, at.S_ADDRESS])
     return True

@@ -10,15 +10,18 @@ from memscope._kernels import caching_layout as at
 from memscope.errors import InvariantError
 
 
-def check_arrays(arrays: at.CachingArrays) -> None:
+def check_arrays(arrays: at.CachingArrays, *, merges_neighbours: bool = True, mixes_lanes: bool = False) -> None:
     """Check blocks, free sets, pending list and counters against each other. Slow: for tests and after replays.
+
+    ``merges_neighbours`` is false for allocators that keep adjacent free blocks apart, ``mixes_lanes`` true for those
+    whose segments hold blocks of several lanes; free neighbours of two lanes stay apart.
 
     Raises
     ------
     InvariantError
         Naming what is broken.
     """
-    live = _check_segments(arrays)
+    live = _check_segments(arrays, merges_neighbours, mixes_lanes)
     _check_sets(arrays, live)
     _check_counters(arrays, live)
     _check_pending(arrays, live)
@@ -28,7 +31,7 @@ def _fail(what: str) -> None:
     raise InvariantError(f"caching allocator: {what}")
 
 
-def _check_segments(arrays: at.CachingArrays) -> list[int]:
+def _check_segments(arrays: at.CachingArrays, merges_neighbours: bool, mixes_lanes: bool) -> list[int]:
     """Blocks tile their segments, and no two adjacent ones should have been merged."""
     blocks = arrays.blocks
     live: list[int] = []
@@ -43,10 +46,13 @@ def _check_segments(arrays: at.CachingArrays) -> list[int]:
                 _fail("a block's neighbours disagree")
             if blocks[block, at.B_ADDRESS] != address or blocks[block, at.B_SIZE] <= 0:
                 _fail("blocks do not tile their segment")
-            if blocks[block, at.B_LANE] != segment[at.S_LANE]:
+            if not mixes_lanes and blocks[block, at.B_LANE] != segment[at.S_LANE]:
                 _fail("a block is in another lane than its segment")
             state = int(blocks[block, at.B_STATE])
-            if previous != at.NONE and state in (at.FREE, at.UNMAPPED) and blocks[previous, at.B_STATE] == state:
+            is_alike = previous != at.NONE and bool(
+                np.all(blocks[previous, [at.B_STATE, at.B_LANE]] == blocks[block, [at.B_STATE, at.B_LANE]])
+            )
+            if merges_neighbours and is_alike and state in (at.FREE, at.UNMAPPED):
                 _fail("two adjacent free blocks were not merged")
             live.append(block)
             address += int(blocks[block, at.B_SIZE])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_pinned as kernel
@@ -151,9 +152,7 @@ class PoolEvidence(PinnedReplay):
 
     def _decide(self, status: int) -> None:
         self._make_room()
-        if status == kernel.FITS_ALREADY:
-            self._note_new_segment()
-        elif status == kernel.FITS_ELSEWHERE:
+        if status == kernel.FITS_ELSEWHERE:
             self._note_choice()
         else:
             super()._decide(status)
@@ -168,12 +167,19 @@ class PoolEvidence(PinnedReplay):
         self._note(self._serial(block), self._better_blocks(lane, rounded, block))
         self._take(position, block, rounded)
 
-    def _note_new_segment(self) -> None:
-        """A request got a new segment although a block was free: that block was in another pool."""
-        position = self.position
-        lane, rounded = self.lane_of_request(position + 1)
-        self._note(int(self.arrays.counters[at.C_SEGMENT_SERIAL]), self._better_blocks(lane, rounded, NONE_ID))
-        self._add_segment(position, lane, rounded)
+    @override
+    def check_nothing_fits(self, request: int, lane: int, rounded: int, status: int) -> None:
+        """A request got a new segment although a block was free: that block was in another pool, or free too late."""
+        late = self.completed_just_before()
+        blocks = self.arrays.blocks
+        block = int(first_of_size(self.arrays, lane, rounded))
+        passed = []
+        while block != NONE_ID:
+            start, end = int(blocks[block, at.B_ADDRESS]), int(blocks[block, at.B_ADDRESS] + blocks[block, at.B_SIZE])
+            if not any(start <= address < end for address in late):
+                passed.append(self._serial(block))
+            block = int(following(self.arrays, lane, at.L_FREE_ROOT, block))
+        self._note(int(self.arrays.counters[at.C_SEGMENT_SERIAL]), passed)
 
     def _out_of_memory(self) -> None:
         self.position += 1

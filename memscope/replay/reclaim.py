@@ -74,22 +74,41 @@ class ReclaimMatcher:
         """The releases if the run is what a request does that finds no block; None if it is not.
 
         The stages are garbage collection passes, blocks above the split limit, then everything; each may have sufficed.
+        Pools released just before the request stand in front of them.
         """
         self._start, self._end = start, end
         done: list[Release] = []
+        while True:
+            stages = self._stages(len(done), lane, rounded_bytes)
+            if stages is not None:
+                return done + stages
+            pool = self._pool_at(len(done))
+            stage = None if pool is None else self._matching(len(done), self.of_pool(pool))
+            if stage is None:
+                return None
+            self.inferred[POOL_RELEASES] += 1
+            done += stage
+            self._gone.update(release.block for release in stage)
+
+    def _stages(self, offset: int, lane: int, rounded_bytes: int) -> list[Release] | None:
+        """The rest of the run as the stages of one request's reclaim, None if it is not that."""
+        done: list[Release] = []
+        inferred, gone = self.inferred.copy(), set(self._gone)
         may_collect = self._replay.config.gc_threshold_frac > 0
         may_take_oversize = self._replay.config.max_split_bytes is not None
-        while len(done) < end - start:
-            rest = self._full(len(done))
+        while offset + len(done) < self._end - self._start:
+            position = offset + len(done)
+            rest = self._full(position)
             if rest is not None:
                 return done + rest
-            stage = self._collection(len(done)) if may_collect else None
+            stage = self._collection(position) if may_collect else None
             if stage is not None:
                 self.inferred[COLLECTIONS] += 1
             elif may_take_oversize:
-                stage = self._matching(len(done), self._oversize(lane, rounded_bytes))
+                stage = self._matching(position, self._oversize(lane, rounded_bytes))
                 may_take_oversize = may_collect = False
             if stage is None:
+                self.inferred, self._gone = inferred, gone
                 return None
             done += stage
             self._gone.update(release.block for release in stage)

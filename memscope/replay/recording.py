@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,8 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_expandable import reservation_bytes
 from memscope._kernels.caching_pinned import add_old_block, add_old_segment
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.placing import pools_that_never_split, rules_of
+from memscope.lifetimes.never_split import pools_that_never_split
+from memscope.lifetimes.placing import rules_of
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.arrays import grow, with_lanes
 from memscope.trace.schema import NONE_ID, Action, BlockState
@@ -75,7 +78,7 @@ class Recording:
         self.pairs: list[tuple[int, int]] = []
         self._pair_ids: dict[tuple[int, int], int] = {}
         self.pair: Int64Array = np.full(self.n_events, NONE_ID, np.int64)
-        is_request = np.isin(self.action, (Action.ALLOC, Action.OOM)) & (pool >= 0)
+        is_request = ((self.action == Action.ALLOC) | (self.action == Action.OOM)) & (pool >= 0)
         self.pair[is_request] = self.dense_pairs(pool[is_request], trace.stream_id[events][is_request])
         self.start_pair = self.dense_pairs(np.asarray(start_pool, np.int64), self.start_state.segments.stream_id)
 
@@ -90,10 +93,20 @@ class Recording:
 
     def dense_pairs(self, pool: npt.NDArray[np.int64], stream_id: npt.NDArray[np.int32]) -> Int64Array:
         """Pair ids of dense pools and stream ids, made as needed: int64 (n,)."""
+        if not len(pool):
+            return np.empty(0, np.int64)
         handles = self.trace.stream_handles
-        distinct, inverse = np.unique(np.stack([pool, stream_id]), axis=1, return_inverse=True)
-        ids = np.array([self._pair_id(int(p), int(handles[s])) for p, s in distinct.T], np.int64)
-        return ids[inverse.reshape(-1)] if len(ids) else np.empty(0, np.int64)
+        # One number for both ids, in the order of pools, then streams; either may be −1. Both are dense, so that the
+        # numbers are few, and a table of them is far cheaper than sorting the events.
+        n_streams = len(handles) + 1
+        code = (pool.astype(np.int64) + 1) * n_streams + stream_id + 1
+        is_used = np.zeros(int(code.max()) + 1, np.bool_)
+        is_used[code] = True
+        ids: Int64Array = np.full(len(is_used), NONE_ID, np.int64)
+        for used in np.flatnonzero(is_used).tolist():
+            ids[used] = self._pair_id(used // n_streams - 1, int(handles[used % n_streams - 1]))
+        pair: Int64Array = ids[code]
+        return pair
 
     def _pair_id(self, pool: int, stream: int) -> int:
         pair = self._pair_ids.setdefault((pool, stream), len(self.pairs))
@@ -184,8 +197,9 @@ class Recording:
         """
         segments, timeline = self.start_state.segments, self.lifetimes.timeline
         key_at = dict(zip(timeline.start_address.tolist(), timeline.start_key.tolist(), strict=True))
-        maps = timeline.action == Action.SEGMENT_MAP
-        mapped = sorted(zip(timeline.address[maps].tolist(), timeline.key[maps].tolist(), strict=True))
+        mapped: dict[int, list[int]] = {}
+        for address, key in sorted(self._maps_of_start_reservations()):
+            mapped.setdefault(key, []).append(address)
         groups: list[tuple[int, int, list[int]]] = []
         last_key = NONE_ID
         for i, address in enumerate(segments.address.tolist()):
@@ -196,10 +210,38 @@ class Recording:
                 groups[-1][2].append(address)
             else:
                 below = groups[-1][2][-1] if groups else NONE_ID
-                lowest = [a for a, k in mapped if k == key and below < a < address]
-                groups.append((min([address, *lowest]), NONE_ID, [address]))
+                of_key = mapped.get(key, [])
+                lowest = bisect_right(of_key, below)
+                first = min(of_key[lowest], address) if lowest < len(of_key) else address
+                groups.append((first, NONE_ID, [address]))
             last_key = key
         return groups
+
+    def _maps_of_start_reservations(self) -> list[tuple[int, int]]:
+        """Address and key of the maps while what was mapped before the first event, or some of it, still is.
+
+        A reservation is given up when nothing is mapped in it; the next one may lie elsewhere.
+        """
+        timeline = self.lifetimes.timeline
+        mapped_bytes: dict[int, int] = {}
+        for key, start, end in zip(timeline.start_key, timeline.start_address, timeline.start_end, strict=True):
+            mapped_bytes[int(key)] = mapped_bytes.get(int(key), 0) + int(end - start)
+        found = []
+        for action, address, size, key in zip(
+            timeline.action.tolist(),
+            timeline.address.tolist(),
+            timeline.size_bytes.tolist(),
+            timeline.key.tolist(),
+            strict=True,
+        ):
+            if mapped_bytes.get(key, 0) <= 0:
+                continue
+            if action == Action.SEGMENT_MAP:
+                mapped_bytes[key] += size
+                found.append((address, key))
+            elif action == Action.SEGMENT_UNMAP:
+                mapped_bytes[key] -= size
+        return found
 
 
 def next_request(recording: Recording, position: int) -> int:

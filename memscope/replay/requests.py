@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from memscope._kernels import caching_replay as kernel
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.capacity import recorded_capacity
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import BoolArray, Int64Array, frozen_array
 
-_GIVES_BACK = (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
 _TAKES = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP, Action.OOM)
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A device's requests, one slot for each of its events.
+    """A device's requests, one slot for each of its events; every array is read-only.
 
     Attributes
     ----------
@@ -44,13 +46,33 @@ class Requests:
     pair: Int64Array
     pairs: list[tuple[int, int]]
     start_rows: Int64Array
-    start_pending: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    start_pending: BoolArray
     notes: tuple[str, ...]
     is_modelled: bool
 
+    def __post_init__(self) -> None:
+        for name in ("op", "row", "dropped_pool", "requested_bytes", "pair", "start_rows"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.int64))
+        object.__setattr__(self, "start_pending", frozen_array(self.start_pending, np.bool_))
+
+
+_kept: WeakKeyDictionary[DeviceLifetimes, Requests] = WeakKeyDictionary()
+_kept_lock = Lock()
+
 
 def requests_of(lifetimes: DeviceLifetimes) -> Requests:
-    """Extract the requests of a device."""
+    """The requests of a device: found once, and kept for as long as its lifetimes are."""
+    with _kept_lock:
+        requests = _kept.get(lifetimes)
+    if requests is None:
+        # Two threads may both come here: they find the same, and the first one's is kept.
+        found = _find_requests(lifetimes)
+        with _kept_lock:
+            requests = _kept.setdefault(lifetimes, found)
+    return requests
+
+
+def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     recording = Recording(lifetimes)
     table = lifetimes.allocations
     notes: list[str] = []
@@ -62,8 +84,8 @@ def requests_of(lifetimes: DeviceLifetimes) -> Requests:
     pool = np.where(pool < 0, 0, pool)
     pair = recording.dense_pairs(pool, np.maximum(table.stream_id, 0))
     op = _ops(recording)
-    row = np.where(np.isin(op, (kernel.OP_EMPTY_CACHE, kernel.OP_NONE)), NONE_ID, recording.row)
-    _replay_cache_emptying(recording, op, row, notes)
+    row = np.where(op == kernel.OP_NONE, NONE_ID, recording.row)
+    is_modelled |= _replay_cache_emptying(recording, op, row, notes)
     start_rows = np.flatnonzero(table.alloc_event == NONE_ID)
     start_rows = start_rows[np.argsort(table.address[start_rows], kind="stable")]
     if len(start_rows):
@@ -92,74 +114,95 @@ def requests_of(lifetimes: DeviceLifetimes) -> Requests:
 
 
 def _ops(recording: Recording) -> Int64Array:
-    action, row = recording.action, recording.row
-    op = np.full(len(action), kernel.OP_NONE, np.int64)
-    op[(action == Action.ALLOC) & (row >= 0)] = kernel.OP_MALLOC
-    is_freed = (action == Action.FREE_REQUESTED) & (row >= 0)
-    is_complete = (action == Action.FREE_COMPLETED) & (row >= 0)
+    of_action = np.full(max(Action) + 1, kernel.OP_NONE, np.int64)
+    of_action[Action.ALLOC] = kernel.OP_MALLOC
     if not recording.requests_recorded:
-        op[is_complete] = kernel.OP_FREE
-        return op
-    if not np.any(is_complete):
-        op[is_freed] = kernel.OP_FREE
-        return op
-    op[is_freed] = kernel.OP_FREE_LATER
-    op[is_complete] = kernel.OP_COMPLETE
+        of_action[Action.FREE_COMPLETED] = kernel.OP_FREE
+    elif not np.any((recording.action == Action.FREE_COMPLETED) & (recording.row >= 0)):
+        of_action[Action.FREE_REQUESTED] = kernel.OP_FREE
+    else:
+        of_action[Action.FREE_REQUESTED] = kernel.OP_FREE_LATER
+        of_action[Action.FREE_COMPLETED] = kernel.OP_COMPLETE
+    op: Int64Array = of_action[recording.action]
+    op[recording.row < 0] = kernel.OP_NONE
     return op
 
 
-def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array, notes: list[str]) -> None:
-    """Runs of segments given back that no request explains are the program's own doing; others the allocator's."""
+def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array, notes: list[str]) -> bool:
+    """Runs of segments given back that no request explains are the program's own doing; others the allocator's.
+
+    Returns whether any of them could have been either.
+    """
     action = recording.action
-    gives = np.isin(action, _GIVES_BACK)
-    starts = np.flatnonzero(gives & ~np.concatenate([[False], gives[:-1]]))
-    ends = np.flatnonzero(gives & ~np.concatenate([gives[1:], [False]])) + 1
-    timeline = recording.lifetimes.timeline
-    pool_of_event = dict(zip((timeline.event - recording.first_event).tolist(), timeline.key.tolist(), strict=True))
-    n_emptied = n_left_out = 0
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if end < len(action) and action[end] in _TAKES and _may_be_retry(recording, start, end):
-            n_left_out += 1
-            continue
-        pools = {_pool_of_freed(recording, pool_of_event, position) for position in range(start, end)}
-        n_emptied += 1
-        if 0 in pools or len(pools) > 1 or min(pools) < 0:
-            op[start], row[start] = kernel.OP_EMPTY_CACHE, NONE_ID
-        else:
-            op[start], row[start] = kernel.OP_EMPTY_POOL, pools.pop()
+    gives = (action == Action.SEGMENT_FREE) | (action == Action.SEGMENT_UNMAP)
+    given = np.flatnonzero(gives)
+    if not len(given):
+        return False
+    begins = np.concatenate([[True], np.diff(given) > 1])
+    start, end = given[begins], given[np.append(begins[1:], True)] + 1
+    is_retry, is_doubtful = _may_be_retry(recording, start, end)
+    pool = _pool_of_given(recording, given)
+    first_of_run = np.flatnonzero(begins)
+    lowest, highest = np.minimum.reduceat(pool, first_of_run), np.maximum.reduceat(pool, first_of_run)
+    is_one_pool = (lowest == highest) & (lowest > 0)
+    op[start[~is_retry]] = np.where(is_one_pool, kernel.OP_EMPTY_POOL, kernel.OP_EMPTY_CACHE)[~is_retry]
+    row[start[~is_retry]] = np.where(is_one_pool, lowest, NONE_ID)[~is_retry]
+    n_left_out = int(np.count_nonzero(is_retry))
+    n_emptied = len(start) - n_left_out
     if n_emptied:
         notes.append(f"{n_emptied:,} calls of empty_cache are repeated; those that gave nothing back left no trace")
     if n_left_out:
         notes.append(
             f"{n_left_out:,} reclaims just before a new segment are taken as the allocator's, not the program's"
         )
+    return bool(np.any(is_doubtful))
 
 
-def _may_be_retry(recording: Recording, start: int, end: int) -> bool:
-    """Whether the driver may have refused a request just before a reclaim.
+def _may_be_retry(recording: Recording, start: Int64Array, end: Int64Array) -> tuple[BoolArray, BoolArray]:
+    """Whether the driver may have refused a request just before each reclaim, from ``start`` to before ``end``.
 
-    It could give out at least what was reserved at the highest; a request that stays below that was not refused, so
-    that the reclaim was the program's.
+    It could give out at least what was reserved at the highest: a request that stays below that was not refused, so
+    that the reclaim was the program's. What lies above the device's memory was refused. In between it can be either:
+    that is the second answer.
     """
+    after = np.append(recording.action, NONE_ID)[end]
+    takes: BoolArray = np.isin(after, _TAKES)
     reserved = recording.lifetimes.usage.reserved_bytes
-    if recording.action[end] == Action.OOM or reserved is None:
-        return True
-    return bool(reserved[start] + recording.size_bytes[end] > reserved.max())
+    if reserved is None or not np.any(takes):
+        return takes, takes & (after != Action.OOM)
+    wanted = reserved[start] + np.append(recording.size_bytes, 0)[end]
+    takes &= (after == Action.OOM) | (wanted > reserved.max())
+    most = recorded_capacity(recording.lifetimes).available_bytes(
+        recording.trace.metadata.memory_fraction.get(recording.lifetimes.device, 1.0)
+    )
+    is_certain = after == Action.OOM
+    if most is not None:
+        is_certain |= wanted > most
+    return takes, takes & ~is_certain
 
 
-def _pool_of_freed(recording: Recording, key_of_event: dict[int, int], position: int) -> int:
-    trace = recording.trace
+def _pool_of_given(recording: Recording, position: Int64Array) -> Int64Array:
+    """Pool of each segment given back, −1 where it is not known: int64 (m,)."""
+    trace, timeline = recording.trace, recording.lifetimes.timeline
+    event = recording.first_event + position
     if trace.metadata.has_pool_ids:
-        return int(trace.pool_id[recording.first_event + position])
-    key = key_of_event.get(position, NONE_ID)
-    return int(recording.lifetimes.timeline.key_pool_id[key]) if key >= 0 else NONE_ID
+        return trace.pool_id[event].astype(np.int64)
+    if not len(timeline.event):
+        return np.full(len(event), NONE_ID, np.int64)
+    at = np.minimum(np.searchsorted(timeline.event, event), len(timeline.event) - 1)
+    key = np.where(timeline.event[at] == event, timeline.key[at], NONE_ID)
+    return np.where(key >= 0, timeline.key_pool_id[key], NONE_ID).astype(np.int64)
 
 
 def _dropped_pools(recording: Recording, pool: Int64Array) -> Int64Array:
     """At the last allocation of each private pool: that pool. Those without any in the events stay in use."""
     dropped = np.full(recording.n_events, NONE_ID, np.int64)
-    allocs = np.flatnonzero((recording.action == Action.ALLOC) & (recording.row >= 0))
-    of_alloc = pool[recording.row[allocs]]
-    for private in np.unique(of_alloc[of_alloc > 0]):
-        dropped[allocs[of_alloc == private][-1]] = private
+    alloc = np.flatnonzero((recording.action == Action.ALLOC) & (recording.row >= 0))
+    of_alloc = pool[recording.row[alloc]]
+    private = of_alloc > 0
+    if np.any(private):
+        last = np.full(int(of_alloc.max()) + 1, NONE_ID, np.int64)
+        np.maximum.at(last, of_alloc[private], alloc[private])
+        used = np.flatnonzero(last >= 0)
+        dropped[last[used]] = used
     return dropped

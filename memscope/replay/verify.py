@@ -23,6 +23,8 @@ from memscope.trace.tables import BlockTable, SegmentTable
 from memscope.trace.trace import Trace
 from memscope.units import format_count
 
+_N_PASSES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceVerification:
@@ -70,8 +72,9 @@ class VerifyResult:
 
     @property
     def exact(self) -> bool:
-        """Whether every device was exact, and there was one."""
-        return bool(self.devices) and all(device.exact for device in self.devices)
+        """Whether every device with events was exact, and there was one."""
+        followed = [device for device in self.devices if device.n_events]
+        return bool(followed) and all(device.exact for device in followed)
 
     @property
     def n_events_compared(self) -> int:
@@ -141,22 +144,28 @@ def _verify(lifetimes: DeviceLifetimes, config: CachingAllocatorConfig, tie_rule
         outcomes.append(_follow(recording, config, tie_rule, pools.inferred))
         if outcomes[-1].exact:
             break
-    return max(outcomes, key=lambda outcome: (outcome.exact, outcome.n_events_compared))
+    return _best(outcomes)
 
 
 def _follow(
     recording: Recording, config: CachingAllocatorConfig, tie_rule: TieRule, inferred: Counter[str]
 ) -> DeviceVerification:
-    """Follow a recording; once more from the start if it told on the way how long address reservations are."""
+    """Follow a recording; again from the start while it tells on the way how long address reservations are."""
     reservation_bytes = None
-    for _ in range(2):
+    outcomes: list[DeviceVerification] = []
+    for _ in range(_N_PASSES):
         replay = PinnedReplay(recording, config, tie_rule, reservation_bytes=reservation_bytes)
         replay.inferred.update(inferred)
-        outcome = _outcome(recording.lifetimes, replay, replay.run())
-        if outcome.exact or not replay.inferred[EXTENTS]:
+        outcomes.append(_outcome(recording.lifetimes, replay, replay.run()))
+        found = int(replay.arrays.config[at.CFG_RESERVATION])
+        if outcomes[-1].exact or not replay.inferred[EXTENTS] or found == reservation_bytes:
             break
-        reservation_bytes = int(replay.arrays.config[at.CFG_RESERVATION])
-    return outcome
+        reservation_bytes = found
+    return _best(outcomes)
+
+
+def _best(outcomes: list[DeviceVerification]) -> DeviceVerification:
+    return max(outcomes, key=lambda outcome: (outcome.exact, outcome.n_events_compared))
 
 
 def _outcome(lifetimes: DeviceLifetimes, replay: PinnedReplay, divergence: Divergence | None) -> DeviceVerification:

@@ -1,0 +1,104 @@
+"""What an allocator made of a recording's requests."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from memscope.fragmentation.metrics import Fragmentation
+from memscope.lifetimes.tables import UsageSeries
+from memscope.replay.driver_calls import DriverCalls
+from memscope.trace.tables import Int64Array
+
+Exactness = Literal["exact", "modelled", "bound"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOom:
+    """The request that could not be served: the replay ends there.
+
+    Attributes
+    ----------
+    event
+        Where it was asked for; −1 before the first event.
+    requested_bytes, free_bytes
+        What was asked for, and what the device still had then, after every reclaim.
+    reserved_free_bytes, largest_free_block_bytes
+        Free inside reserved memory at that moment, and the largest of its blocks; None where not measured.
+    """
+
+    event: int
+    requested_bytes: int
+    free_bytes: int
+    reserved_free_bytes: int | None = None
+    largest_free_block_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What an allocator made of a recording's requests.
+
+    Attributes
+    ----------
+    strategy, conf
+        Name in the registry; the settings as a ``PYTORCH_ALLOC_CONF`` string, where the strategy has any.
+    exactness
+        ``exact``: PyTorch's own decisions for these requests; ``modelled``: under assumptions that ``notes`` name;
+        ``bound``: no allocator can need less.
+    usage
+        Bytes after each event, up to the one that ran out of memory if one did.
+    peak_reserved_bytes, peak_active_bytes
+        Each at its own highest.
+    n_device_allocs, n_device_frees, n_retries
+        Calls that take memory from the driver and that give it back, and requests served only after a reclaim; None
+        where the strategy has no such thing.
+    oom
+        The request that could not be served, None if all were.
+    driver_calls
+        The same calls by kind, None where the strategy has no driver.
+    fragmentation
+        Metrics of a moment with the most reserved memory: the first, or the fullest where a strategy reserves all at
+        once. None where they were not asked for.
+    """
+
+    strategy: str
+    device: int
+    conf: str | None
+    exactness: Exactness
+    usage: UsageSeries
+    peak_reserved_bytes: int
+    peak_active_bytes: int
+    n_device_allocs: int | None
+    n_device_frees: int | None
+    n_retries: int | None
+    oom: ReplayOom | None
+    notes: tuple[str, ...] = ()
+    driver_calls: DriverCalls | None = None
+    fragmentation: Fragmentation | None = None
+
+    @property
+    def efficiency_frac(self) -> float:
+        """Peak active bytes over peak reserved bytes, each at its own moment; 1.0 where nothing was reserved."""
+        return self.peak_active_bytes / self.peak_reserved_bytes if self.peak_reserved_bytes else 1.0
+
+    def at_peak(self) -> Self:
+        """The same result with its usage cut down to the first moment of its peak: small, to keep many of."""
+        reserved = self.usage.reserved_bytes
+        index = 0 if reserved is None else int(np.argmax(reserved))
+        names = ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes")
+        columns = (getattr(self.usage, name) for name in names)
+        kept = (None if column is None else np.array(column[index : index + 1]) for column in columns)
+        return dataclasses.replace(self, usage=UsageSeries(self.usage.event_at(index) + 1, *kept))  # type: ignore[arg-type]
+
+    @property
+    def unused_bytes(self) -> Int64Array:
+        """Reserved minus active bytes after each event: int64 (n + 1,)."""
+        reserved = self.usage.reserved_bytes
+        unused: Int64Array = (
+            np.zeros(len(self.usage), np.int64) if reserved is None else reserved - self.usage.active_bytes
+        )
+        return unused
