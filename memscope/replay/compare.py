@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.engine import ReplayResult
-from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay
+from memscope.replay.capacity import Capacity, capacity_for
+from memscope.replay.result import ReplayResult
+from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
+from memscope.replay.sweep import ReplayJob, Spread, run_sweep
 from memscope.trace.schema import Action
 from memscope.units import format_bytes, format_fraction
 
@@ -23,9 +26,11 @@ DEFAULT_CONFS = (
     "max_split_size_mb:128",
     "max_split_size_mb:512",
     "roundup_power2_divisions:4",
-    "garbage_collection_threshold:0.8",
 )
 """Settings to compare where none are named; ``""`` is the default configuration."""
+
+_UNDER_A_FRACTION = ("garbage_collection_threshold:0.8",)
+"""Settings that do nothing unless a memory fraction is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,29 @@ class Comparison:
 
     device: int
     recorded: RecordedRun
+    capacity: Capacity
     results: tuple[ReplayResult, ...]
 
     @property
+    def ranked(self) -> tuple[ReplayResult, ...]:
+        """The results by peak reserved bytes, lowest first; those that ran out of memory come last."""
+        return tuple(sorted(self.results, key=lambda r: (r.oom is not None, r.peak_reserved_bytes)))
+
+    @property
     def best(self) -> ReplayResult | None:
-        """The replay of a real allocator with the lowest peak that ran to its end; None if there is none."""
-        ran = [result for result in self.results if result.exactness != "bound" and result.oom is None]
+        """The settings of PyTorch's own allocator with the lowest peak that ran to the end; None if there are none.
+
+        Modelled strategies are left out: they cannot be switched on with a line.
+        """
+        ran = [result for result in self.results if result.strategy == "caching" and result.oom is None]
         return min(ran, key=lambda result: result.peak_reserved_bytes, default=None)
+
+    def saved_bytes(self, result: ReplayResult) -> int | None:
+        """Recorded peak of reserved bytes minus a replay's; None where either was not measured to the end."""
+        recorded = self.recorded.peak_reserved_bytes
+        if recorded is None or result.oom is not None:
+            return None
+        return recorded - result.peak_reserved_bytes
 
     @property
     def lower_bound(self) -> ReplayResult | None:
@@ -65,10 +86,18 @@ class Comparison:
         return next((result for result in self.results if result.exactness == "bound"), None)
 
     @property
-    def replayed(self) -> ReplayResult | None:
-        """The replay under the recorded settings, which others are measured against; None if it is not among them."""
-        same = [r for r in self.results if r.strategy == "caching" and r.conf == self.recorded.conf and r.oom is None]
+    def _as_recorded(self) -> ReplayResult | None:
+        same = [r for r in self.results if r.strategy == "caching" and r.conf == self.recorded.conf]
         return same[0] if same else None
+
+    @property
+    def replayed(self) -> ReplayResult | None:
+        """The replay under the recorded settings, which others are measured against.
+
+        None if it is not among the results, or did not run to its end.
+        """
+        found = self._as_recorded
+        return None if found is None or found.oom is not None else found
 
     def verdict(self) -> str:
         """What follows, in one sentence."""
@@ -76,7 +105,14 @@ class Comparison:
         if recorded is None:
             return "the recorded peak of reserved memory was not measured, so nothing can be compared with it"
         if best is None:
-            return "every replay ran out of memory"
+            if not any(result.strategy == "caching" for result in self.results):
+                return "no setting of PyTorch's allocator was replayed"
+            return "every replay of PyTorch's allocator ran out of memory"
+        as_recorded = self._as_recorded
+        if as_recorded is not None and as_recorded.oom is not None:
+            how = best.conf or "the default settings"
+            need = format_bytes(best.peak_reserved_bytes)
+            return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
         # A replay of the recorded settings can differ from the recording, in either direction, where the capacity or
         # the start was not recorded: only what is below both counts as saved.
         baseline = recorded if self.replayed is None else min(recorded, self.replayed.peak_reserved_bytes)
@@ -114,41 +150,66 @@ def compare(
     confs: Sequence[str] = (),
     *,
     total_bytes: int | None = None,
+    reserved_by_others_bytes: int | None = None,
+    memory_fraction: float | None = None,
+    spread: Spread | None = None,
+    on_done: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Replay a device's requests with some strategies, each that takes settings with each of the settings.
 
-    Without strategies: all of the registry. Without settings: the recorded ones and :data:`DEFAULT_CONFS`. Without
-    ``total_bytes``: the recorded device's, where it is known; otherwise there is no limit.
+    Without strategies: all of the registry, or the caching allocator alone if settings are given. Without settings: the
+    recorded ones and :data:`DEFAULT_CONFS`. Without ``total_bytes``: the recorded device's, where it is known;
+    otherwise there is no limit.
 
     Raises
     ------
     UsageError
         If a strategy or a setting is not known or not covered, or nothing was recorded.
     """
-    capacity = recorded_capacity(lifetimes) if total_bytes is None else (total_bytes, 0)
-    results = [
-        replay(lifetimes, name, ReplayOptions(conf=conf, total_bytes=capacity[0], reserved_by_others_bytes=capacity[1]))
-        for name in strategies or tuple(STRATEGIES)
-        for conf in _confs_for(name, confs or default_confs(lifetimes))
-    ]
-    return Comparison(lifetimes.device, recorded_run(lifetimes), tuple(results))
+    capacity = capacity_for(lifetimes, total_bytes, reserved_by_others_bytes)
+    jobs = comparison_jobs(lifetimes, strategies, confs, capacity=capacity, memory_fraction=memory_fraction)
+    results = run_sweep(jobs, spread, on_done=on_done)
+    return Comparison(lifetimes.device, recorded_run(lifetimes), capacity, tuple(results))
+
+
+def comparison_jobs(
+    lifetimes: DeviceLifetimes,
+    strategies: Sequence[str] = (),
+    confs: Sequence[str] = (),
+    *,
+    capacity: Capacity,
+    memory_fraction: float | None = None,
+) -> list[ReplayJob]:
+    """The replays of :func:`compare`, in order.
+
+    Raises
+    ------
+    UsageError
+        If a strategy is not known, or settings are given and none of the strategies takes any.
+    """
+    names = tuple(strategies) or (("caching",) if confs else tuple(STRATEGIES))
+    for name in names:
+        strategy_named(name)
+    if confs and not any(STRATEGIES[name].takes_conf for name in names):
+        raise UsageError(f"strategy {names[0]} has no allocator settings")
+    jobs = []
+    for name in names:
+        for conf in (confs or default_confs(lifetimes)) if STRATEGIES[name].takes_conf else (None,):
+            options = ReplayOptions(
+                conf=conf,
+                total_bytes=capacity.total_bytes,
+                reserved_by_others_bytes=capacity.reserved_by_others_bytes,
+                memory_fraction=memory_fraction if STRATEGIES[name].takes_conf else None,
+                measures_fragmentation=True,
+            )
+            jobs.append(ReplayJob(lifetimes, name, options))
+    return jobs
 
 
 def default_confs(lifetimes: DeviceLifetimes) -> tuple[str, ...]:
     """The recorded settings first, where the simulator covers them, then the others of :data:`DEFAULT_CONFS`."""
-    recorded = lifetimes.trace.metadata.alloc_conf
-    if not recorded:
-        return DEFAULT_CONFS
-    return (recorded, *(conf for conf in DEFAULT_CONFS if conf != recorded))
-
-
-def recorded_capacity(lifetimes: DeviceLifetimes) -> tuple[int | None, int]:
-    """The recorded device's total bytes (None where not known), and those known not to be the allocator's."""
     metadata = lifetimes.trace.metadata
-    total_bytes = metadata.device_total_bytes.get(lifetimes.device)
-    others_bytes = metadata.extra.get("context_bytes_modelled")
-    return total_bytes, others_bytes if total_bytes is not None and isinstance(others_bytes, int) else 0
-
-
-def _confs_for(name: str, confs: Sequence[str]) -> Sequence[str | None]:
-    return confs if name in STRATEGIES and STRATEGIES[name].takes_conf else (None,)
+    has_fraction = metadata.memory_fraction.get(lifetimes.device, 1.0) < 1
+    confs = DEFAULT_CONFS + (_UNDER_A_FRACTION if has_fraction else ())
+    recorded = metadata.alloc_conf
+    return (recorded, *(conf for conf in confs if conf != recorded)) if recorded else confs

@@ -1,0 +1,1 @@
+"""What to change: settings searched by replay, with their predicted gain."""

@@ -1,0 +1,266 @@
+"""The best settings of PyTorch's allocator for a recording, found by replaying it under many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from memscope.advise.harmful import harmful_combinations
+from memscope.advise.settings import grid, neighbours, torch_release, variable_name
+from memscope.errors import UsageError
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.capacity import Capacity, capacity_for
+from memscope.replay.compare import RecordedRun, recorded_run
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.result import ReplayResult
+from memscope.replay.strategies import ReplayOptions, replay
+from memscope.replay.sweep import ReplayJob, Spread, run_sweep
+from memscope.units import format_bytes, format_fraction
+
+NEAR_BOUND_FRAC = 0.05
+"""Reserved memory this close to the lower bound leaves nothing that a setting could save."""
+NEGLIGIBLE_FRAC = 0.02
+"""A saving below this share of the peak is not worth a change."""
+_TIE_FRAC = 0.002
+"""Peaks this close count as equal: the simpler setting wins."""
+_N_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a search found for one device.
+
+    Attributes
+    ----------
+    recorded
+        What the recording did.
+    capacity
+        The device that the replays were made for.
+    baseline
+        The replay under the recorded settings: gains are counted from it, so that an error of the replay is not taken
+        for a gain. None if the recorded settings cannot be replayed.
+    best
+        The best replay found; None if every one ran out of memory.
+    lower_bound
+        What no allocator can beat.
+    results
+        Every replay, best first; their usage is cut down to the moment of the peak.
+    variable
+        Environment variable that the recording's PyTorch reads.
+    warnings
+        What speaks against the recorded settings, and what weakens the prediction.
+    """
+
+    device: int
+    recorded: RecordedRun
+    capacity: Capacity
+    baseline: ReplayResult | None
+    best: ReplayResult | None
+    lower_bound: ReplayResult
+    results: tuple[ReplayResult, ...]
+    variable: str
+    warnings: tuple[str, ...]
+
+    @property
+    def baseline_bytes(self) -> int | None:
+        """Peak reserved bytes that gains are counted from; None where nothing is known of it."""
+        if self.baseline is not None and self.baseline.oom is None:
+            return self.baseline.peak_reserved_bytes
+        return self.recorded.peak_reserved_bytes
+
+    @property
+    def gain_bytes(self) -> int | None:
+        """What the best setting saves; None where there is nothing to compare."""
+        if self.best is None or self.baseline_bytes is None:
+            return None
+        return self.baseline_bytes - self.best.peak_reserved_bytes
+
+    @property
+    def recommended_conf(self) -> str | None:
+        """Settings to use, in the form of the environment variable; None where a change is not worth it."""
+        if self.best is None or self.best.conf is None:
+            return None
+        if self.baseline is not None and self.baseline.oom is not None:
+            return self.best.conf
+        baseline, gain = self.baseline_bytes, self.gain_bytes
+        if baseline is None or gain is None or gain < NEGLIGIBLE_FRAC * baseline:
+            return None
+        return self.best.conf
+
+    @property
+    def line(self) -> str | None:
+        """The line to set, None where a change is not worth it."""
+        conf = self.recommended_conf
+        if conf is None:
+            return None
+        return f"{self.variable}={conf}" if conf else f"unset {self.variable}"
+
+    @property
+    def above_bound_frac(self) -> float | None:
+        """How far the baseline's peak is above the lower bound, as a share of that bound."""
+        if self.baseline_bytes is None or not self.lower_bound.peak_reserved_bytes:
+            return None
+        return self.baseline_bytes / self.lower_bound.peak_reserved_bytes - 1
+
+    def verdict(self) -> str:
+        """What follows, in one sentence."""
+        baseline, gain, above = self.baseline_bytes, self.gain_bytes, self.above_bound_frac
+        if self.best is None:
+            need = format_bytes(self.lower_bound.peak_reserved_bytes)
+            return f"no setting avoids running out of memory: the requests alone need {need}"
+        if self.baseline is not None and self.baseline.oom is not None:
+            return (
+                f"the settings as recorded run out of memory; these need {format_bytes(self.best.peak_reserved_bytes)}"
+            )
+        if baseline is None or gain is None:
+            need = format_bytes(self.best.peak_reserved_bytes)
+            return f"the best setting needs {need}; what was reserved is not measured"
+        if self.recommended_conf is not None:
+            after = format_bytes(self.best.peak_reserved_bytes)
+            return (
+                f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
+            )
+        if above is not None and above <= NEAR_BOUND_FRAC:
+            within = format_fraction(above)
+            return f"fragmentation is not your problem: reserved is within {within} of the lower bound"
+        tail = "" if above is None else f"; reserved is {format_fraction(above)} above the lower bound"
+        return f"no setting of the allocator helps: the best saves {format_bytes(max(gain, 0))}{tail}"
+
+
+def tune(
+    lifetimes: DeviceLifetimes,
+    *,
+    total_bytes: int | None = None,
+    reserved_by_others_bytes: int | None = None,
+    memory_fraction: float | None = None,
+    spread: Spread | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Tuning:
+    """Search PyTorch's own options: a grid, then steps from the best until none helps.
+
+    The best has the lowest peak of reserved memory among those that run to the end with the fewest retries; among
+    peaks within 0.2 % of each other the simplest, then the one with the fewest numbers, then the cheapest in calls.
+
+    Parameters
+    ----------
+    total_bytes, reserved_by_others_bytes
+        Device memory, and the part of it that is not PyTorch's; the recorded ones if not given.
+    memory_fraction
+        Share of the device that PyTorch may use; the recorded one if not given.
+
+    Raises
+    ------
+    UsageError
+        If nothing was recorded, or an option cannot be used.
+    """
+    capacity = capacity_for(lifetimes, total_bytes, reserved_by_others_bytes)
+    limits = ReplayOptions(
+        total_bytes=capacity.total_bytes,
+        reserved_by_others_bytes=capacity.reserved_by_others_bytes,
+        memory_fraction=memory_fraction,
+    )
+    metadata = lifetimes.trace.metadata
+    release = torch_release(metadata)
+    fraction = metadata.memory_fraction.get(lifetimes.device, 1.0) if memory_fraction is None else memory_fraction
+    bound = replay(lifetimes, "lower-bound", ReplayOptions())
+    baseline = _baseline(lifetimes, limits)
+    results: dict[str, ReplayResult] = {}
+    todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and capacity.total_bytes is not None)
+    for _ in range(_N_ROUNDS):
+        n_before = len(results)
+        jobs = [ReplayJob(lifetimes, "caching", _with_conf(limits, conf)) for conf in todo]
+
+        def count(n_done: int, n_all: int, n_before: int = n_before) -> None:
+            if on_done is not None:
+                on_done(n_before + n_done, n_before + n_all)
+
+        done = run_sweep(jobs, spread, on_done=count)
+        results.update((conf, result.at_peak()) for conf, result in zip(todo, done, strict=True))
+        best_conf = min(results, key=lambda conf: _rank(conf, results[conf]))
+        if results[best_conf].oom is not None:
+            break
+        todo = [conf for conf in neighbours(best_conf, release) if conf not in results]
+        if not todo:
+            break
+    ranked = sorted(results, key=lambda conf: _rank(conf, results[conf]))
+    return Tuning(
+        device=lifetimes.device,
+        recorded=recorded_run(lifetimes),
+        capacity=capacity,
+        baseline=baseline,
+        best=_simplest(ranked, results),
+        lower_bound=bound,
+        results=tuple(results[conf] for conf in ranked),
+        variable=variable_name(release),
+        warnings=_warnings(lifetimes, baseline),
+    )
+
+
+def _baseline(lifetimes: DeviceLifetimes, limits: ReplayOptions) -> ReplayResult | None:
+    try:
+        return replay(lifetimes, "caching", limits)
+    except UsageError:
+        return None
+
+
+def _with_conf(limits: ReplayOptions, conf: str) -> ReplayOptions:
+    return ReplayOptions(
+        conf=conf,
+        total_bytes=limits.total_bytes,
+        reserved_by_others_bytes=limits.reserved_by_others_bytes,
+        memory_fraction=limits.memory_fraction,
+    )
+
+
+def _rank(conf: str, result: ReplayResult) -> tuple[bool, int, int, int, int, int]:
+    """Better is smaller: runs to the end, few retries, low peak, few options, few numbers fitted to this run, cost."""
+    cost_ns = 0 if result.driver_calls is None else result.driver_calls.modelled_cost_ns
+    n_options, n_numbers = _complexity(conf)
+    return (
+        result.oom is not None,
+        result.n_retries or 0,
+        result.peak_reserved_bytes,
+        n_options,
+        n_numbers,
+        cost_ns,
+    )
+
+
+def _complexity(conf: str) -> tuple[int, int]:
+    """Number of options, and how many of them are numbers: those fit one run, and may not fit the next."""
+    options = [option for option in conf.split(",") if option]
+    return len(options), sum(not option.endswith((":True", ":False")) for option in options)
+
+
+def _simplest(ranked: Sequence[str], results: dict[str, ReplayResult]) -> ReplayResult | None:
+    """The one with the fewest options among those as good as the best."""
+    first = results[ranked[0]]
+    if first.oom is not None:
+        return None
+    limit = first.peak_reserved_bytes * (1 + _TIE_FRAC)
+    alike = [
+        conf
+        for conf in ranked
+        if results[conf].oom is None
+        and results[conf].n_retries == first.n_retries
+        and results[conf].peak_reserved_bytes <= limit
+    ]
+    chosen = min(alike, key=lambda conf: (*_complexity(conf), *_rank(conf, results[conf])))
+    return results[chosen]
+
+
+def _warnings(lifetimes: DeviceLifetimes, baseline: ReplayResult | None) -> tuple[str, ...]:
+    found = list(harmful_combinations(CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)))
+    found = [f"as recorded: {text}" for text in found]
+    recorded = recorded_run(lifetimes).peak_reserved_bytes
+    if baseline is None:
+        found.append(
+            "the recorded settings cannot be replayed, so that the prediction could not be checked against them"
+        )
+    elif baseline.oom is None and recorded is not None and baseline.peak_reserved_bytes != recorded:
+        error = baseline.peak_reserved_bytes / recorded - 1 if recorded else 0.0
+        found.append(
+            f"replayed under the recorded settings the peak is {format_fraction(abs(error))} "
+            f"{'above' if error > 0 else 'below'} the recorded one: take predictions with that error"
+        )
+    return tuple(found)

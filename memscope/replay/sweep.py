@@ -1,0 +1,157 @@
+"""Many replays at once: one after the other, in local processes, or on a dask or ray cluster, through joblib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from memscope.errors import UsageError
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.result import ReplayResult
+from memscope.replay.strategies import ReplayOptions, replay
+
+Engine = Literal["local", "dask", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayJob:
+    """One replay of a sweep: whose requests, by which strategy, under which options."""
+
+    lifetimes: DeviceLifetimes
+    strategy: str
+    options: ReplayOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where a sweep runs.
+
+    Attributes
+    ----------
+    n_jobs
+        Replays at a time; 1 runs them in this process, −1 on every core (or on all of the cluster).
+    engine
+        ``local`` processes, or a ``dask`` or ``ray`` cluster.
+    address
+        Address of the cluster's scheduler; None for one that this machine starts for itself.
+
+    Raises
+    ------
+    UsageError
+        If the engine is not known, or an address is given to local processes.
+    """
+
+    n_jobs: int = 1
+    engine: Engine = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"there is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+        if self.engine == "local" and self.address is not None:
+            raise UsageError("an address needs a cluster: choose the dask or the ray engine")
+        if self.n_jobs == 0:
+            raise UsageError("a sweep needs at least one job at a time")
+
+
+def run_sweep(
+    jobs: Sequence[ReplayJob],
+    spread: Spread | None = None,
+    *,
+    on_done: Callable[[int, int], None] | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+) -> list[ReplayResult]:
+    """Run replays and return their results in the order of the jobs.
+
+    Parameters
+    ----------
+    spread
+        Where; in this process if not given.
+    on_done
+        Called after each replay with the number done and the number of all.
+    is_cancelled
+        Asked after each replay; once it says yes the rest is dropped, and what is done so far is returned.
+
+    Raises
+    ------
+    UsageError
+        If a strategy or a setting is not known, or the engine is not installed or does not answer.
+    """
+    results: list[ReplayResult] = []
+    for result in _results(jobs, Spread() if spread is None else spread):
+        results.append(result)
+        if on_done is not None:
+            on_done(len(results), len(jobs))
+        if is_cancelled is not None and is_cancelled():
+            break
+    return results
+
+
+def _run(job: ReplayJob) -> ReplayResult:
+    return replay(job.lifetimes, job.strategy, job.options)
+
+
+def _results(jobs: Sequence[ReplayJob], spread: Spread) -> Iterator[ReplayResult]:
+    if spread.engine == "local" and (spread.n_jobs == 1 or len(jobs) < 2):
+        yield from map(_run, jobs)
+        return
+    import joblib
+
+    with _cluster(jobs, spread):
+        # Each process compiles or loads the kernels once, so that jobs are handed out one by one.
+        options: dict[str, Any] = {"return_as": "generator"} if spread.engine == "local" else {}
+        n_jobs = spread.n_jobs if spread.engine == "local" or spread.n_jobs != 1 else -1
+        yield from joblib.Parallel(n_jobs=n_jobs, batch_size=1, **options)(joblib.delayed(_run)(job) for job in jobs)
+
+
+def _cluster(jobs: Sequence[ReplayJob], spread: Spread) -> AbstractContextManager[Any]:
+    if spread.engine == "dask":
+        return _dask(jobs, spread.address)
+    if spread.engine == "ray":
+        return _ray(spread.address)
+    return nullcontext()
+
+
+@contextmanager
+def _dask(jobs: Sequence[ReplayJob], address: str | None) -> Iterator[None]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("the dask engine needs dask: pip install 'torch-memscope[dask]'") from None
+    import joblib
+
+    try:
+        client = Client(address, timeout="10s") if address else Client(processes=True, dashboard_address=None)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UsageError(f"no dask scheduler answers at {address}: {error}") from error
+    with client:
+        traces = list({id(job.lifetimes): job.lifetimes for job in jobs}.values())
+        with joblib.parallel_config(backend="dask", scatter=traces):
+            yield
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise UsageError("the ray engine needs ray: pip install 'torch-memscope[ray]'") from None
+    import joblib
+
+    was_running = ray.is_initialized()
+    if not was_running:
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        except (ConnectionError, ValueError) as error:
+            raise UsageError(f"no ray cluster answers at {address}: {error}") from error
+    register_ray()
+    try:
+        with joblib.parallel_config(backend="ray"):
+            yield
+    finally:
+        if not was_running:
+            ray.shutdown()

@@ -1,0 +1,130 @@
+"""Tuning: the best of PyTorch's settings for a recording, or that nothing helps."""
+
+import pytest
+
+from memscope.advise.harmful import harmful_combinations
+from memscope.advise.settings import grid, neighbours, variable_name
+from memscope.advise.tune import tune
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.engine import replay_caching
+from memscope.units import MiB
+from tests.replay.recordings import Recorder
+
+
+def growing_requests(conf="", total=80 << 30, n_rounds=40):
+    """Requests that grow a little each time, as sequences of growing length do: no freed segment fits the next."""
+    recorder = Recorder(conf, total=total)
+    kept = [recorder.allocator.malloc(4096)]
+    for i in range(n_rounds):
+        addresses = [recorder.allocator.malloc((40 + 3 * i) * MiB) for _ in range(3)]
+        kept.append(recorder.allocator.malloc(600))
+        for address in addresses:
+            recorder.allocator.free(address)
+    return DeviceLifetimes(recorder.trace(), 0)
+
+
+def test_a_fragmented_run_gets_a_line_that_its_own_replay_confirms():
+    lifetimes = growing_requests()
+    tuning = tune(lifetimes)
+    assert tuning.recommended_conf is not None
+    assert tuning.line == f"PYTORCH_ALLOC_CONF={tuning.recommended_conf}"
+    assert "expandable_segments:True" in tuning.recommended_conf
+    again = replay_caching(lifetimes, CachingAllocatorConfig.parse(tuning.recommended_conf))
+    assert again.peak_reserved_bytes == tuning.best.peak_reserved_bytes
+    assert tuning.gain_bytes == tuning.recorded.peak_reserved_bytes - again.peak_reserved_bytes
+    assert tuning.gain_bytes > 0.5 * tuning.recorded.peak_reserved_bytes
+    assert tuning.best.peak_reserved_bytes >= tuning.lower_bound.peak_reserved_bytes
+    assert tuning.verdict().startswith("saves ")
+
+
+def test_what_is_recommended_is_what_the_other_recording_really_reserved():
+    real = growing_requests("expandable_segments:True")
+    assert tune(growing_requests()).best.peak_reserved_bytes == int(real.usage.reserved_bytes.max())
+
+
+def test_the_best_is_the_lowest_of_all_up_to_the_tie_that_simplicity_decides():
+    tuning = tune(growing_requests())
+    lowest = min(result.peak_reserved_bytes for result in tuning.results)
+    assert lowest <= tuning.best.peak_reserved_bytes <= lowest * 1.002
+
+
+def test_a_run_that_fits_its_requests_is_told_that_fragmentation_is_not_its_problem():
+    recorder = Recorder("", total=80 << 30)
+    for _ in range(10):
+        recorder.allocator.malloc(100 * MiB)
+    tuning = tune(DeviceLifetimes(recorder.trace(), 0))
+    assert tuning.recommended_conf is None
+    assert tuning.line is None
+    assert tuning.verdict().startswith("fragmentation is not your problem")
+
+
+def test_settings_that_avoid_running_out_of_memory_are_recommended_whatever_they_save():
+    # Recorded on a large device, asked about a small one: default settings run out there, expandable ones do not.
+    lifetimes = growing_requests()
+    need = replay_caching(lifetimes, CachingAllocatorConfig(is_expandable=True)).peak_reserved_bytes
+    tuning = tune(lifetimes, total_bytes=need + 40 * MiB)
+    assert tuning.best.oom is None
+    if tuning.baseline.oom is not None:
+        assert "run out of memory" in tuning.verdict()
+        assert tuning.recommended_conf is not None
+
+
+def test_a_device_that_nothing_fits_on_is_said_so():
+    tuning = tune(growing_requests(), total_bytes=64 * MiB)
+    assert tuning.best is None
+    assert tuning.recommended_conf is None
+    assert tuning.verdict().startswith("no setting avoids running out of memory")
+
+
+def test_harmful_recorded_settings_are_warned_of():
+    tuning = tune(growing_requests("expandable_segments:True,max_split_size_mb:64", n_rounds=5))
+    assert any("123548" in text for text in tuning.warnings)
+
+
+@pytest.mark.parametrize("release", [None, (2, 0), (2, 6), (2, 12)])
+@pytest.mark.parametrize("can_collect_garbage", [False, True])
+def test_the_grid_holds_readable_settings_that_the_release_knows_and_none_that_harms(release, can_collect_garbage):
+    confs = grid(release, can_collect_garbage=can_collect_garbage)
+    assert len(set(confs)) == len(confs)
+    assert confs[0] == ""
+    for conf in confs:
+        config = CachingAllocatorConfig.parse(conf)
+        assert config.to_conf() == CachingAllocatorConfig.parse(config.to_conf()).to_conf()
+        assert not [text for text in harmful_combinations(config) if "memory fraction" not in text]
+    assert any("expandable" in conf for conf in confs) == (release is None or release >= (2, 1))
+    assert any("large_segment" in conf for conf in confs) == (release is not None and release >= (2, 11))
+    assert any("garbage" in conf for conf in confs) == can_collect_garbage
+
+
+def test_neighbours_are_other_settings_and_include_leaving_an_option_out():
+    found = neighbours("max_split_size_mb:64,roundup_power2_divisions:4", (2, 12))
+    assert "max_split_size_mb:64" in found
+    assert "roundup_power2_divisions:4" in found
+    assert "roundup_power2_divisions:4,max_split_size_mb:48" in found
+    for conf in found:
+        CachingAllocatorConfig.parse(conf)
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        ("expandable_segments:True,max_split_size_mb:64", "pytorch#123548"),
+        ("expandable_segments:True,garbage_collection_threshold:0.8", "never frees expandable"),
+        ("garbage_collection_threshold:0.8", "does nothing without a memory fraction"),
+        ("throw_on_cudamalloc_oom:True", "before cached memory is given back"),
+    ],
+)
+def test_known_harm_is_named(conf, words):
+    assert any(words in text for text in harmful_combinations(CachingAllocatorConfig.parse(conf)))
+
+
+def test_ordinary_settings_are_not_warned_of():
+    for conf in ("", "expandable_segments:True", "max_split_size_mb:128", "roundup_power2_divisions:4"):
+        assert harmful_combinations(CachingAllocatorConfig.parse(conf)) == ()
+
+
+def test_the_variable_is_the_one_that_the_release_reads():
+    assert variable_name((2, 8)) == "PYTORCH_CUDA_ALLOC_CONF"
+    assert variable_name((2, 9)) == "PYTORCH_ALLOC_CONF"
+    assert variable_name(None) == "PYTORCH_ALLOC_CONF"
