@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "frag": ("memscope.cli.frag:frag", "Fragmentation, and the blocks that pin memory."),
     "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
     "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),
+    "tune": ("memscope.cli.tune:tune", "The allocator settings that this run needs the least memory with."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),
     "demo": ("memscope.cli.demo:demo", "The tour: record, report, verify, replay, dashboard. Needs no GPU."),
     "doctor": ("memscope.cli.doctor:doctor", "What this machine can record, and what is in the way."),

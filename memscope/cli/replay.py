@@ -6,13 +6,26 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, device_option, json_option, load_trace, print_json, trace_argument
-from memscope.units import parse_bytes
+from memscope.cli.options import console, device_option, json_option, load_trace, print_json
+from memscope.cli.sweeping import SweepOptions, progress, sweep_options
+
+
+def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Print the registry and leave."""
+    if not wanted or context.resilient_parsing:
+        return
+    from memscope.replay.strategies import STRATEGIES
+
+    for strategy in STRATEGIES.values():
+        click.echo(f"{strategy.name:16} {strategy.exactness:9} {strategy.summary}")
+    context.exit()
 
 
 @click.command()
-@trace_argument
-@click.option("--strategy", "strategies", multiple=True, help="A strategy; repeatable. [default: all]")
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
+@click.option(
+    "--strategy", "strategies", multiple=True, help="A strategy; repeatable. [default: all] (--list names them)"
+)
 @click.option(
     "--conf",
     "confs",
@@ -20,26 +33,50 @@ from memscope.units import parse_bytes
     metavar="ALLOC_CONF",
     help='Settings for the caching allocator, as in PYTORCH_ALLOC_CONF; "" is the default; repeatable.',
 )
-@click.option("--capacity", default=None, metavar="SIZE", help="Device memory, such as 80GiB. [default: no limit]")
+@click.option(
+    "--list",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_list,
+    help="Name the strategies.",
+)
+@sweep_options
 @device_option
 @json_option
 def replay(
-    trace: Path,
+    traces: tuple[Path, ...],
     strategies: tuple[str, ...],
     confs: tuple[str, ...],
-    capacity: str | None,
+    sweep: SweepOptions,
     device: int | None,
     as_json: bool,
 ) -> None:
-    """Serve the recorded requests with other allocators and settings, and compare their peaks."""
+    """Serve the recorded requests with other allocators and settings, and compare their peaks.
+
+    With several TRACEs, each is compared by itself; --json then prints them under "traces".
+    """
     from memscope.replay.compare import compare
     from memscope.reports.replay import comparison_json, print_comparison
 
-    total_bytes = None if capacity is None else parse_bytes(capacity)
-    analysis = load_trace(trace)
-    analysis.require_consistent()
-    comparison = compare(analysis.device(device), strategies, confs, total_bytes=total_bytes)
+    contents = []
+    for trace in traces:
+        analysis = load_trace(trace)
+        analysis.require_consistent()
+        with progress(f"replaying {analysis.name}") as on_done:
+            comparison = compare(
+                analysis.device(device),
+                strategies,
+                confs,
+                total_bytes=sweep.total_bytes,
+                reserved_by_others_bytes=sweep.reserved_by_others_bytes,
+                memory_fraction=sweep.memory_fraction,
+                spread=sweep.spread,
+                on_done=on_done,
+            )
+        if as_json:
+            contents.append(comparison_json(analysis, comparison))
+        else:
+            print_comparison(analysis, comparison, console())
     if as_json:
-        print_json(comparison_json(analysis, comparison))
-    else:
-        print_comparison(analysis, comparison, console())
+        print_json(contents[0] if len(contents) == 1 else {"traces": contents})

@@ -13,7 +13,7 @@ from memscope.figures.frame import bare_axis, byte_axis, empty_figure, quiet_axi
 from memscope.figures.labels import plain
 from memscope.figures.ledger import hatch
 from memscope.figures.theme import Theme
-from memscope.replay.engine import ReplayResult
+from memscope.replay.result import ReplayResult
 from memscope.units import format_bytes, format_fraction
 
 ROW_PX = 40

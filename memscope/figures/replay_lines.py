@@ -7,17 +7,17 @@ from dataclasses import replace
 from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
 from memscope.figures.replay import RECORDED, REPLAYED, ReplayLine, setting_label
-from memscope.replay.compare import DEFAULT_CONFS, recorded_capacity, recorded_run
+from memscope.replay.capacity import recorded_capacity
+from memscope.replay.compare import DEFAULT_CONFS, RecordedRun, recorded_run
+from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 
 
 def replay_lines(analysis: Analysis, device: int, extra: str | None = None) -> list[ReplayLine]:
     """The recording, its replay, the settings compared by default, one more if given, and the lower bound."""
-    run = recorded_run(analysis.device(device))
-    counts = (run.n_device_allocs, run.n_device_frees)
-    lines = [ReplayLine(RECORDED, "", None, run.peak_reserved_bytes, run.peak_active_bytes, *counts)]
-    total_bytes, others_bytes = recorded_capacity(analysis.device(device))
-    limits = ReplayOptions(total_bytes=total_bytes, reserved_by_others_bytes=others_bytes)
+    lines = [recorded_line(recorded_run(analysis.device(device)))]
+    capacity = recorded_capacity(analysis.device(device))
+    limits = ReplayOptions(total_bytes=capacity.total_bytes, reserved_by_others_bytes=capacity.reserved_by_others_bytes)
     again = _line(analysis, device, "caching", limits, REPLAYED)
     lines.append(again)
     seen = {again.result.conf or ""} if again.result is not None else set()
@@ -30,10 +30,21 @@ def replay_lines(analysis: Analysis, device: int, extra: str | None = None) -> l
     return [*lines, _line(analysis, device, "lower-bound", ReplayOptions(), setting_label("lower-bound", None))]
 
 
+def recorded_line(run: RecordedRun) -> ReplayLine:
+    """The row of the recording itself."""
+    counts = (run.n_device_allocs, run.n_device_frees)
+    return ReplayLine(RECORDED, "", None, run.peak_reserved_bytes, run.peak_active_bytes, *counts)
+
+
+def result_line(result: ReplayResult, label: str) -> ReplayLine:
+    """The row of a replay."""
+    counts = (result.n_device_allocs, result.n_device_frees, result.n_retries)
+    return ReplayLine(label, result.exactness, result, result.peak_reserved_bytes, result.peak_active_bytes, *counts)
+
+
 def _line(analysis: Analysis, device: int, strategy: str, options: ReplayOptions, label: str) -> ReplayLine:
     try:
         found = replay(analysis.device(device), strategy, options)
     except MemscopeError as error:
         return ReplayLine(label, "", None, None, None, problem=str(error))
-    counts = (found.n_device_allocs, found.n_device_frees, found.n_retries)
-    return ReplayLine(label, found.exactness, found, found.peak_reserved_bytes, found.peak_active_bytes, *counts)
+    return result_line(found, label)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from memscope.analysis import Analysis, Moment
-from memscope.fragmentation.metrics import FragmentationMetrics
+from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
@@ -18,6 +18,7 @@ def trace_json(analysis: Analysis) -> dict[str, Any]:
     return {
         "name": analysis.name,
         "source": metadata.source,
+        "is_emulated": metadata.is_emulated,
         "source_file": metadata.source_file,
         "torch_version": metadata.torch_version,
         "n_events": trace.n_events,
@@ -109,7 +110,8 @@ def coverage_json(moment: Moment) -> dict[str, Any]:
     return asdict(moment.coverage)
 
 
-def _metrics_json(metrics: FragmentationMetrics) -> dict[str, Any]:
+def metrics_json(metrics: FragmentationMetrics) -> dict[str, Any]:
+    """Every number of one group, or of all."""
     return {
         "pool": None if metrics.pool is None else list(metrics.pool),
         "stream": metrics.stream,
@@ -134,13 +136,18 @@ def _fragmentation(moment: Moment) -> dict[str, Any] | None:
     """Fragmentation of a moment; None where the layout was not recorded."""
     if not moment.lifetimes.segments_are_known:
         return None
-    overall = _metrics_json(moment.fragmentation.overall)
+    return state_metrics_json(moment.fragmentation)
+
+
+def state_metrics_json(fragmentation: Fragmentation) -> dict[str, Any]:
+    """Fragmentation of one state: in all, and by group."""
+    overall = metrics_json(fragmentation.overall)
     for name in ("pool", "stream", "size_class", "scatter_frac"):
         del overall[name]
     return {
-        "event": moment.event,
+        "event": fragmentation.event,
         **overall,
-        "groups": [_metrics_json(group) for group in moment.fragmentation.groups],
+        "groups": [metrics_json(group) for group in fragmentation.groups],
     }
 
 

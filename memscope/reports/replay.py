@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memscope.advise.harmful import harmful_combinations
+from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
-from memscope.replay.compare import Comparison
-from memscope.replay.engine import ReplayResult
+from memscope.replay.capacity import Capacity
+from memscope.replay.compare import Comparison, RecordedRun
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.replay.verify import DeviceVerification, VerifyResult
-from memscope.reports.json import trace_json
+from memscope.reports.json import state_metrics_json, trace_json
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_duration, format_fraction
 
-_LEGEND = (
-    "reserved, active: peaks, each at its own moment; efficiency: their ratio; allocs, frees: the driver's",
+_COST_WORDS = "their cost a rough estimate (it leaves out what they wait for)"
+LEGEND = (
+    "reserved: the peak; saved: against the recording; efficiency: peak active / peak reserved",
+    f"calls: the driver's, {_COST_WORDS}; retries: requests served only after a reclaim",
     "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
 )
 
@@ -125,27 +133,35 @@ def _print_device(device: DeviceVerification, as_recorded: str, console: Console
 
 
 def comparison_json(analysis: Analysis, comparison: Comparison) -> dict[str, Any]:
-    """The object of ``memscope replay --json``."""
-    recorded = comparison.recorded
+    """The object of ``memscope replay --json`` for one trace; results by peak reserved bytes, lowest first."""
     return {
         "trace": trace_json(analysis),
         "device": comparison.device,
-        "recorded": {
-            "conf": recorded.conf,
-            "peak_reserved_bytes": recorded.peak_reserved_bytes,
-            "peak_active_bytes": recorded.peak_active_bytes,
-            "efficiency_frac": recorded.efficiency_frac,
-            "n_device_allocs": recorded.n_device_allocs,
-            "n_device_frees": recorded.n_device_frees,
-            "n_ooms": recorded.n_ooms,
-        },
-        "results": [_result_json(result) for result in comparison.results],
+        "capacity": comparison.capacity._asdict(),
+        "recorded": recorded_json(comparison.recorded),
+        "results": [
+            {**result_json(result), "saved_bytes": comparison.saved_bytes(result)} for result in comparison.ranked
+        ],
         "verdict": comparison.verdict(),
     }
 
 
-def _result_json(result: ReplayResult) -> dict[str, Any]:
-    oom = result.oom
+def recorded_json(recorded: RecordedRun) -> dict[str, Any]:
+    """What the recording did, in the terms of a replay."""
+    return {
+        "conf": recorded.conf,
+        "peak_reserved_bytes": recorded.peak_reserved_bytes,
+        "peak_active_bytes": recorded.peak_active_bytes,
+        "efficiency_frac": recorded.efficiency_frac,
+        "n_device_allocs": recorded.n_device_allocs,
+        "n_device_frees": recorded.n_device_frees,
+        "n_ooms": recorded.n_ooms,
+    }
+
+
+def result_json(result: ReplayResult) -> dict[str, Any]:
+    """One replay."""
+    calls, unused = result.driver_calls, result.unused_bytes
     return {
         "strategy": result.strategy,
         "conf": result.conf,
@@ -153,12 +169,16 @@ def _result_json(result: ReplayResult) -> dict[str, Any]:
         "peak_reserved_bytes": result.peak_reserved_bytes,
         "peak_active_bytes": result.peak_active_bytes,
         "efficiency_frac": result.efficiency_frac,
+        "unused_bytes": {"largest": int(unused.max()), "mean_over_events": int(unused.mean())}
+        if len(unused) > 1
+        else None,
         "n_device_allocs": result.n_device_allocs,
         "n_device_frees": result.n_device_frees,
         "n_retries": result.n_retries,
-        "oom": None
-        if oom is None
-        else {"event": oom.event, "requested_bytes": oom.requested_bytes, "free_bytes": oom.free_bytes},
+        "driver_calls": None if calls is None else dict(calls.counts),
+        "driver_cost_ns_modelled": None if calls is None else calls.modelled_cost_ns,
+        "oom": None if result.oom is None else asdict(result.oom),
+        "fragmentation": None if result.fragmentation is None else state_metrics_json(result.fragmentation),
         "notes": list(result.notes),
     }
 
@@ -166,10 +186,11 @@ def _result_json(result: ReplayResult) -> dict[str, Any]:
 def print_comparison(analysis: Analysis, comparison: Comparison, console: Console) -> None:
     """Print the recording beside its replays, and what follows."""
     console.print(Text(f"{analysis.name}, device {comparison.device}: {comparison.verdict()}", style="bold"))
+    console.print(Text(f"  {capacity_words(comparison.capacity)}", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     table.add_column("strategy", no_wrap=True)
-    table.add_column("settings", overflow="fold", min_width=34)
-    for heading in ("reserved", "active", "efficiency", "allocs", "frees", "retries"):
+    table.add_column("settings", overflow="fold", min_width=24)
+    for heading in ("reserved", "saved", "efficiency", "calls", "≈ cost", "retries"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     recorded = comparison.recorded
@@ -177,40 +198,126 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         "recorded",
         "not recorded" if recorded.conf is None else recorded.conf or "default",
         "not measured" if recorded.peak_reserved_bytes is None else format_bytes(recorded.peak_reserved_bytes),
-        format_bytes(recorded.peak_active_bytes),
+        "",
         "" if recorded.efficiency_frac is None else format_fraction(recorded.efficiency_frac),
-        format_count(recorded.n_device_allocs),
-        format_count(recorded.n_device_frees),
-        "",
-        "",
         style="bold",
     )
-    for result in comparison.results:
+    for result in comparison.ranked:
+        table.add_row(*_cells(comparison, result))
+    console.print(table)
+    for line in LEGEND:
+        console.print(Text(f"  {line}", style="dim"))
+    for result in comparison.ranked:
+        if result.oom is not None:
+            console.print(Text(f"  {oom_words(result, result.oom)}", style="red"))
+    for conf in dict.fromkeys(result.conf for result in comparison.results if result.conf):
+        for words in harmful_combinations(CachingAllocatorConfig.parse(conf)):
+            console.print(Text(f"  ! {conf}: {words}", style="yellow"))
+    for note in dict.fromkeys(note for result in comparison.results for note in result.notes):
+        console.print(Text(f"  · {note}", style="dim"))
+
+
+def capacity_words(capacity: Capacity) -> str:
+    """The device that replays are made for, and how that is known."""
+    if capacity.total_bytes is None:
+        return "no limit: the device's memory was not recorded (--capacity sets it)"
+    others = capacity.reserved_by_others_bytes
+    held = f", {format_bytes(others)} of it held by others" if others else ""
+    return f"on a device of {format_bytes(capacity.total_bytes)} ({capacity.source}){held}"
+
+
+def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
+    saved, calls = comparison.saved_bytes(result), result.driver_calls
+    failed = result.oom is not None
+    return [
+        result.strategy,
+        "" if result.conf is None else result.conf or "default",
+        format_bytes(result.peak_reserved_bytes),
+        "" if saved is None else signed_bytes(saved),
+        format_fraction(result.efficiency_frac),
+        "" if calls is None else format_count(calls.n_calls),
+        "" if calls is None else format_duration(calls.modelled_cost_ns),
+        "" if result.n_retries is None else format_count(result.n_retries),
+        Text("out of memory" if failed else result.exactness, style="red" if failed else "dim"),
+    ]
+
+
+def signed_bytes(saved_bytes: int) -> str:
+    """A saving; a loss has a minus sign."""
+    return f"−{format_bytes(-saved_bytes)}" if saved_bytes < 0 else format_bytes(saved_bytes)
+
+
+def oom_words(result: ReplayResult, oom: ReplayOom) -> str:
+    """Which replay ran out of memory, where, and what was free then."""
+    name = f"{result.strategy} {result.conf}" if result.conf else result.strategy
+    where = "before the first event" if oom.event == NONE_ID else f"at event {oom.event:,}"
+    words = f"{name}: out of memory {where}, asking for {format_bytes(oom.requested_bytes)} with "
+    words += f"{format_bytes(oom.free_bytes)} free on the device"
+    if oom.reserved_free_bytes:
+        largest = format_bytes(oom.largest_free_block_bytes or 0)
+        words += f" and {format_bytes(oom.reserved_free_bytes)} free in reserved memory (largest block {largest})"
+    return words
+
+
+def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
+    """The object of ``memscope tune --json``."""
+    best = tuning.best
+    return {
+        "trace": trace_json(analysis),
+        "device": tuning.device,
+        "capacity": tuning.capacity._asdict(),
+        "recommended_conf": tuning.recommended_conf,
+        "line": tuning.line,
+        "predicted_peak_reserved_bytes": None if best is None else best.peak_reserved_bytes,
+        "recorded_peak_reserved_bytes": tuning.recorded.peak_reserved_bytes,
+        "replayed_peak_reserved_bytes": tuning.baseline_bytes,
+        "gain_bytes": tuning.gain_bytes,
+        "lower_bound_bytes": tuning.lower_bound.peak_reserved_bytes,
+        "above_lower_bound_frac": tuning.above_bound_frac,
+        "verdict": tuning.verdict(),
+        "n_replays": len(tuning.results),
+        "best": None if best is None else result_json(best),
+        "results": [result_json(result) for result in tuning.results[:top]],
+        "warnings": list(tuning.warnings),
+    }
+
+
+def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int) -> None:
+    """Print the line to set, what it gains and costs, and how far the answer can be trusted."""
+    console.print(Text(f"{analysis.name}, device {tuning.device}: {tuning.verdict()}", style="bold"))
+    console.print(Text(f"  {capacity_words(tuning.capacity)}", style="dim"))
+    if tuning.line is not None:
+        # On a line of its own, without decoration: it is there to be copied.
+        console.print(Text(f"\n{tuning.line}\n", style="bold green"))
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    table.add_column("settings", overflow="fold", min_width=30)
+    for heading in ("peak reserved", "calls", "≈ cost", "retries"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for label, result in _tuning_rows(tuning, top):
+        calls = result.driver_calls
         table.add_row(
-            result.strategy,
-            "" if result.conf is None else result.conf or "default",
+            label,
             format_bytes(result.peak_reserved_bytes),
-            format_bytes(result.peak_active_bytes),
-            format_fraction(result.efficiency_frac),
-            *("" if n is None else format_count(n) for n in (result.n_device_allocs, result.n_device_frees)),
+            "" if calls is None else format_count(calls.n_calls),
+            "" if calls is None else format_duration(calls.modelled_cost_ns),
             "" if result.n_retries is None else format_count(result.n_retries),
-            Text(
-                result.exactness if result.oom is None else "out of memory",
-                style="dim" if result.oom is None else "red",
-            ),
+            Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
         )
     console.print(table)
-    for line in _LEGEND:
-        console.print(Text(f"  {line}", style="dim"))
-    for result in comparison.results:
-        if result.oom is not None:
-            oom = result.oom
-            console.print(
-                Text(
-                    f"  {result.strategy}: out of memory after event {oom.event:,}, asking for "
-                    f"{format_bytes(oom.requested_bytes)} with {format_bytes(oom.free_bytes)} free",
-                    style="red",
-                )
-            )
-    for note in sorted({note for result in comparison.results for note in result.notes}):
+    console.print(
+        Text(f"  {len(tuning.results)} settings replayed; calls are the driver's, {_COST_WORDS}", style="dim")
+    )
+    for words in tuning.warnings:
+        console.print(Text(f"  ! {words}", style="yellow"))
+    notes = () if tuning.best is None else tuning.best.notes
+    for note in notes:
         console.print(Text(f"  · {note}", style="dim"))
+
+
+def _tuning_rows(tuning: Tuning, top: int) -> Iterator[tuple[str, ReplayResult]]:
+    if tuning.baseline is not None:
+        yield f"as recorded: {tuning.baseline.conf or 'default'}", tuning.baseline
+    for result in tuning.results[:top]:
+        yield result.conf or "default", result
+    yield "lower bound", tuning.lower_bound

@@ -11,6 +11,7 @@ import pytest
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching import CachingAllocator
 from memscope.replay.compare import DEFAULT_CONFS, compare
+from memscope.replay.strategies import STRATEGIES
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
@@ -86,7 +87,8 @@ def test_verify_of_another_allocators_recording_exits_3_and_says_where(memscope:
 def test_replay_compares_the_recording_with_every_strategy(memscope: Run, trace_file: Path) -> None:
     content = json.loads(memscope("replay", trace_file, "--json").out)
     results = {(r["strategy"], r["conf"]): r for r in content["results"]}
-    assert set(results) == {*(("caching", conf) for conf in DEFAULT_CONFS), ("lower-bound", None)}
+    others = {(name, None) for name, strategy in STRATEGIES.items() if not strategy.takes_conf}
+    assert set(results) == {*(("caching", conf) for conf in DEFAULT_CONFS), *others}
     default = results["caching", ""]
     assert default["peak_reserved_bytes"] == content["recorded"]["peak_reserved_bytes"]
     assert default["exactness"] == "exact"
@@ -94,9 +96,18 @@ def test_replay_compares_the_recording_with_every_strategy(memscope: Run, trace_
     assert all(
         results["lower-bound", None]["peak_reserved_bytes"] <= r["peak_reserved_bytes"] for r in results.values()
     )
+    peaks = [r["peak_reserved_bytes"] for r in content["results"]]
+    assert peaks == sorted(peaks)
+    recorded = content["recorded"]["peak_reserved_bytes"]
+    assert all(r["saved_bytes"] == recorded - r["peak_reserved_bytes"] for r in content["results"])
+    for r in results.values():
+        assert r["unused_bytes"]["largest"] >= r["unused_bytes"]["mean_over_events"] >= 0
+        assert r["exactness"] != "modelled" or r["notes"]
+    assert default["driver_calls"] == {"cudaMalloc": default["n_device_allocs"]}
+    assert default["fragmentation"]["reserved_bytes"] == default["peak_reserved_bytes"]
     text = memscope("replay", trace_file)
     assert text.code == 0
-    assert "lower-bound" in text.out
+    assert all(name in text.out for name in STRATEGIES)
 
 
 def test_replay_on_a_small_device_runs_out_and_says_where(memscope: Run, trace_file: Path) -> None:
@@ -104,12 +115,24 @@ def test_replay_on_a_small_device_runs_out_and_says_where(memscope: Run, trace_f
         memscope("replay", trace_file, "--strategy", "caching", "--conf", "", "--capacity", "22MiB", "--json").out
     )
     (result,) = content["results"]
-    assert {"event", "requested_bytes", "free_bytes"} == set(result["oom"])
+    assert {"event", "requested_bytes", "free_bytes"} <= set(result["oom"])
+    assert result["oom"]["largest_free_block_bytes"] <= result["oom"]["reserved_free_bytes"]
     assert result["oom"]["free_bytes"] < result["oom"]["requested_bytes"] + 20 * MiB
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--strategy", "magic"), ("--conf", "nonsense:1"), ("--capacity", "lots")], ids=lambda a: a[0]
+    "arguments",
+    [
+        ("--strategy", "magic"),
+        ("--conf", "nonsense:1"),
+        ("--conf", "backend:cudaMallocAsync"),
+        ("--capacity", "lots"),
+        ("--held-by-others", "some"),
+        ("--memory-fraction", "0.5"),
+        ("--address", "tcp://127.0.0.1:1"),
+        ("--jobs", "0"),
+    ],
+    ids="=".join,
 )
 def test_what_cannot_be_replayed_is_one_line_and_exit_1(
     memscope: Run, trace_file: Path, arguments: tuple[str, str]
@@ -117,6 +140,62 @@ def test_what_cannot_be_replayed_is_one_line_and_exit_1(
     outcome = memscope("replay", trace_file, *arguments)
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
+
+
+def test_several_traces_are_compared_each_by_itself(memscope: Run, trace_file: Path) -> None:
+    arguments = ("replay", trace_file, trace_file, "--conf", "", "--json")
+    content = json.loads(memscope(*arguments).out)
+    one, other = content["traces"]
+    assert one == other
+    assert [r["conf"] for r in one["results"]] == [""]
+
+
+def test_the_strategies_are_listed_with_what_they_are(memscope: Run) -> None:
+    outcome = memscope("replay", "--list")
+    assert outcome.code == 0
+    assert [line.split()[0] for line in outcome.out.splitlines()] == list(STRATEGIES)
+
+
+def test_memory_held_by_others_and_a_fraction_leave_less(memscope: Run, trace_file: Path) -> None:
+    def reserved(*arguments: str) -> int:
+        outcome = memscope("replay", trace_file, "--conf", "", "--capacity", "1GiB", *arguments, "--json")
+        (result,) = json.loads(outcome.out)["results"]
+        return 0 if result["oom"] else result["peak_reserved_bytes"]
+
+    assert reserved() == reserved("--memory-fraction", "0.5") > 0
+    assert reserved("--held-by-others", "1000MiB") == 0
+    assert reserved("--memory-fraction", "0.02") == 0
+
+
+def test_combinations_known_to_harm_are_warned_of(memscope: Run, trace_file: Path) -> None:
+    outcome = memscope("replay", trace_file, "--conf", "expandable_segments:True,max_split_size_mb:64")
+    assert outcome.code == 0
+    assert "pytorch#123548" in outcome.out.replace("\n", "")
+
+
+def test_replays_in_processes_print_the_same(memscope: Run, trace_file: Path) -> None:
+    arguments = ("replay", trace_file, "--strategy", "caching", "--json")
+    assert memscope(*arguments, "--jobs", "2").out == memscope(*arguments).out
+
+
+def test_tune_prints_the_line_or_says_that_nothing_helps(memscope: Run, trace_file: Path) -> None:
+    content = json.loads(memscope("tune", trace_file, "--json").out)
+    keys = {"recommended_conf", "predicted_peak_reserved_bytes", "recorded_peak_reserved_bytes", "lower_bound_bytes"}
+    assert {*keys, "verdict"} <= set(content)
+    text = memscope("tune", trace_file)
+    assert text.code == 0
+    assert content["verdict"] in text.out.replace("\n", "")
+    if content["recommended_conf"] is None:
+        assert "ALLOC_CONF=" not in text.out
+    else:
+        assert f"\n{content['line']}\n" in text.out
+
+
+def test_tune_for_a_small_device_says_what_the_requests_need(memscope: Run, trace_file: Path) -> None:
+    content = json.loads(memscope("tune", trace_file, "--capacity", "22MiB", "--json").out)
+    assert content["recommended_conf"] is None
+    assert content["predicted_peak_reserved_bytes"] is None
+    assert "no setting avoids running out of memory" in content["verdict"]
 
 
 def test_the_verdict_names_what_helps_or_says_that_nothing_does() -> None:

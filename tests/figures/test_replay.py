@@ -18,7 +18,7 @@ from memscope.figures.replay import (
 )
 from memscope.figures.replay_lines import replay_lines
 from memscope.figures.theme import LIGHT
-from memscope.replay.compare import recorded_capacity
+from memscope.replay.capacity import recorded_capacity
 from memscope.units import GiB
 from tests.training_trace import training_trace
 
@@ -93,8 +93,8 @@ def test_the_device_of_the_recording_limits_its_replays() -> None:
     trace = training_trace(total_bytes=5 * GiB)
     metadata = dataclasses.replace(trace.metadata, extra={"context_bytes_modelled": 512 << 20})
     known = Analysis(dataclasses.replace(trace, metadata=metadata))
-    assert recorded_capacity(known.device(0)) == (5 * GiB, 512 << 20)
-    assert recorded_capacity(Analysis(training_trace(total_bytes=None)).device(0)) == (None, 0)
+    assert recorded_capacity(known.device(0)) == (5 * GiB, 512 << 20, "recorded")
+    assert recorded_capacity(Analysis(training_trace(total_bytes=None)).device(0)) == (None, 0, "not known")
 
 
 def test_a_device_too_small_for_a_setting_is_shown_as_out_of_memory() -> None:
