@@ -114,14 +114,21 @@ class Analysis:
         return self.trace.metadata.source == "dry-run"
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether the device was an emulated one: PyTorch's own allocator, on no GPU."""
+        return self.trace.metadata.is_emulated
+
+    @property
     def is_exact(self) -> bool:
-        """Whether this is a recording of a device from which nothing is missing."""
-        return self.completeness.is_complete and not self.is_dry_run
+        """Whether this is a recording of a real device from which nothing is missing."""
+        return self.completeness.is_complete and not self.is_dry_run and not self.is_emulated
 
     def trust_sentence(self) -> str:
         """How far the trace can be trusted, in one sentence; its warnings and notes say the rest."""
         if self.is_dry_run:
             return "A dry run: every tensor's memory is predicted, nothing was measured on a device."
+        if self.completeness.is_complete and self.is_emulated:
+            return "Every byte that PyTorch's allocator gave out is accounted for, on an emulated device, not on a GPU."
         if self.completeness.is_complete:
             return "Every byte since the first allocation is accounted for."
         if self.completeness.n_events_lost is None:

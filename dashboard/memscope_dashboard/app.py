@@ -136,6 +136,7 @@ def serve(paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = 8050
         sys.stderr.write("\n")
     finally:
         server.server_close()
+        store.close()
 
 
 def _server(app: Dash, host: str, port: int) -> Any:

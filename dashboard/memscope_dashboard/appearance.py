@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from memscope.figures.replay_curves import CURVE_COLORS
 from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 
 MANTINE_THEME: dict[str, Any] = {
@@ -28,5 +29,6 @@ def _variables(theme: Theme) -> str:
     names = ("ink", "muted", "faint", "grid", "surface", "band", "red", "amber")
     colors = {name: getattr(theme, name) for name in names}
     colors |= {f"row-{name}": color for name, color in theme.rows.items()}
+    colors |= {f"curve-{position}": color for position, color in enumerate(CURVE_COLORS[theme.name])}
     body = "".join(f"--ms-{name}:{color};" for name, color in colors.items())
     return f':root[data-mantine-color-scheme="{theme.name}"]{{{body}}}'

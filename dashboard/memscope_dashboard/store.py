@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from memscope.analysis import Analysis, load
 from memscope.errors import UsageError
+from memscope_dashboard.jobs import Jobs
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,7 @@ class TraceStore:
         self._locks = {trace_id: RLock() for trace_id in self._paths}
         self._result_locks = {trace_id: RLock() for trace_id in self._paths}
         self._guard = Lock()
+        self.jobs = Jobs()
 
     def _free_id(self, name: str) -> str:
         number, trace_id = 1, name
@@ -91,7 +93,13 @@ class TraceStore:
             self._analyses[trace_id] = analysis
             while len(self._analyses) > self._n_kept:
                 forgotten, _ = self._analyses.popitem(last=False)
-                self._results.pop(forgotten, None)
+                for result in self._results.pop(forgotten, {}).values():
+                    if hasattr(result, "close"):
+                        result.close()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Cancel the work that goes on in the background, and wait that long for its end."""
+        self.jobs.close(timeout_s)
 
     def remembered(self, trace_id: str, key: Any, compute: Callable[[Analysis], Result]) -> Result:
         """A result that belongs to a trace, computed once while that trace is kept."""

@@ -75,10 +75,18 @@ def _owned_rows(lifetimes: DeviceLifetimes) -> tuple[Int64Array, Int64Array]:
     table, owners = lifetimes.allocations, lifetimes.trace.owners
     if not len(owners):
         return np.empty(0, np.int64), np.empty(0, np.int64)
+    predates = table.alloc_event == NONE_ID
     position = np.searchsorted(owners.alloc_event, table.alloc_event)
-    inside = (position < len(owners)) & (table.alloc_event != NONE_ID)
+    inside = (position < len(owners)) & ~predates
     found = np.zeros(len(table), np.bool_)
     found[inside] = owners.alloc_event[position[inside]] == table.alloc_event[inside]
+    here = np.flatnonzero((owners.alloc_event == NONE_ID) & (owners.device == lifetimes.device))
+    old = np.flatnonzero(predates)
+    if len(here) and len(old):
+        at = np.minimum(np.searchsorted(owners.address[here], table.address[old]), len(here) - 1)
+        matches = owners.address[here[at]] == table.address[old]
+        found[old[matches]] = True
+        position[old[matches]] = here[at[matches]]
     return np.flatnonzero(found), position[found]
 
 

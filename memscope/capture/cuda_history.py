@@ -15,15 +15,20 @@ import numpy as np
 
 from memscope.capture.ownership import named_buffers, tag_meaning
 from memscope.capture.versions import tie_rule_of
+from memscope.emulation.launch import provenance
 from memscope.errors import CaptureError
 from memscope.trace.categories import Category
-from memscope.trace.schema import Action, MarkKind
+from memscope.trace.schema import NONE_ID, Action, MarkKind
 from memscope.trace.stacks import StringTable
 from memscope.trace.tables import MarkTable, OwnerTable
 from memscope.trace.trace import Trace
 
 DEFAULT_MAX_ENTRIES = 2_000_000
 _Mark = tuple[int, MarkKind, str]
+_Place = tuple[int, int]
+"""Device and address."""
+_Allocation = tuple[int, int, int]
+"""The event that made it, or −1 and where it lay before the first: event, device, address."""
 
 
 class CudaHistory:
@@ -114,14 +119,14 @@ class CudaHistory:
         self._models += [model] if model is not None else []
         self._optimizers += [optimizer] if optimizer is not None else []
 
-    def _owned_addresses(self) -> dict[int, tuple[Category, str]]:
-        """Owners of what lives now, by address, the strongest last."""
+    def _owned_addresses(self) -> dict[_Place, tuple[Category, str]]:
+        """Owners of what lives now, by device and address, the strongest last."""
         names: dict[int, str] = {}
-        owned: dict[int, tuple[Category, str]] = {}
+        owned: dict[_Place, tuple[Category, str]] = {}
 
         def own(tensor: Any, category: Category, label: str) -> None:
             if hasattr(tensor, "untyped_storage") and tensor.is_cuda:
-                owned[tensor.untyped_storage().data_ptr()] = category, label
+                owned[tensor.device.index, tensor.untyped_storage().data_ptr()] = category, label
 
         for model in self._models:
             names |= {id(parameter): name for name, parameter in model.named_parameters()}
@@ -147,7 +152,7 @@ class CudaHistory:
                 pickle.dump(snapshot, file)
             return read_snapshot(path)
 
-    def _annotated(self, trace: Trace, owned: dict[int, tuple[Category, str]]) -> Trace:
+    def _annotated(self, trace: Trace, owned: dict[_Place, tuple[Category, str]]) -> Trace:
         import torch
 
         strings = StringTable()
@@ -160,6 +165,7 @@ class CudaHistory:
         for device in devices:
             with suppress(AttributeError, RuntimeError):
                 fractions[device] = float(torch.cuda.memory.get_per_process_memory_fraction(device))
+        emulated = provenance()
         metadata = dataclasses.replace(
             trace.metadata,
             source="cuda",
@@ -170,7 +176,8 @@ class CudaHistory:
             device_total_bytes={device: torch.cuda.get_device_properties(device).total_memory for device in devices},
             memory_fraction=fractions,
             max_entries=self._max_entries,
-            extra={**trace.metadata.extra, "cuda_version": torch.version.cuda},
+            notes=(*emulated.get("notes", ()), *trace.metadata.notes),
+            extra={**trace.metadata.extra, "cuda_version": torch.version.cuda, **emulated.get("extra", {})},
         )
         return dataclasses.replace(trace, strings=strings.strings(), marks=marks, owners=owners, metadata=metadata)
 
@@ -187,20 +194,22 @@ class CudaHistory:
             }
         )
 
-    def _owner_table(self, trace: Trace, strings: StringTable, owned: dict[int, tuple[Category, str]]) -> OwnerTable:
+    def _owner_table(self, trace: Trace, strings: StringTable, owned: dict[_Place, tuple[Category, str]]) -> OwnerTable:
         allocs = np.flatnonzero(trace.action == Action.ALLOC)
-        rows: dict[int, tuple[Category, str, bool]] = {}
-        last_alloc = {int(address): int(event) for address, event in zip(trace.address[allocs], allocs, strict=True)}
-        for address, (category, label) in owned.items():
-            if address in last_alloc:
-                rows[last_alloc[address]] = category, label, False
+        rows: dict[_Allocation, tuple[Category, str, bool]] = {}
+        made = zip(trace.device[allocs].tolist(), trace.address[allocs].tolist(), allocs.tolist(), strict=True)
+        last_alloc = {(device, address): event for device, address, event in made}
+        for place, (category, label) in owned.items():
+            # What no event made was there before the first, at the same address.
+            event = last_alloc.get(place)
+            rows[(NONE_ID, *place) if event is None else (event, NONE_ID, NONE_ID)] = category, label, False
         for start_ns, end_ns, name in self._tags:
             inside = allocs[(trace.time_ns[allocs] >= start_ns) & (trace.time_ns[allocs] <= end_ns)]
-            rows |= {int(event): (*tag_meaning(name), True) for event in inside}
+            rows |= {(event, NONE_ID, NONE_ID): (*tag_meaning(name), True) for event in inside.tolist()}
         for address, time_ns, name in self._tagged:
-            event = _alloc_before(trace, allocs, address, time_ns)
-            if event is not None:
-                rows[event] = (*tag_meaning(name), True)
+            tagged = _alloc_before(trace, allocs, address, time_ns)
+            if tagged is not None:
+                rows[tagged, NONE_ID, NONE_ID] = (*tag_meaning(name), True)
         return _owner_rows(rows, strings)
 
 
@@ -210,11 +219,13 @@ def _alloc_before(trace: Trace, allocs: Any, address: int, time_ns: int) -> int 
     return int(found[-1]) if len(found) else None
 
 
-def _owner_rows(rows: dict[int, tuple[Category, str, bool]], strings: StringTable) -> OwnerTable:
-    ordered: Sequence[tuple[int, tuple[Category, str, bool]]] = sorted(rows.items())
+def _owner_rows(rows: dict[_Allocation, tuple[Category, str, bool]], strings: StringTable) -> OwnerTable:
+    ordered: Sequence[tuple[_Allocation, tuple[Category, str, bool]]] = sorted(rows.items())
     return OwnerTable.from_columns(
         {
-            "alloc_event": [event for event, _ in ordered],
+            "alloc_event": [event for (event, _, _), _ in ordered],
+            "device": [device for (_, device, _), _ in ordered],
+            "address": [address for (_, _, address), _ in ordered],
             "category": [int(category) for _, (category, _, _) in ordered],
             "label_id": [strings.intern(label) for _, (_, label, _) in ordered],
             "tagged": [is_tagged for _, (_, _, is_tagged) in ordered],

@@ -68,7 +68,7 @@ def _head(analysis: Analysis) -> str:
     trace, metadata = analysis.trace, analysis.trace.metadata
     conf = metadata.alloc_conf
     facts = [
-        metadata.source,
+        metadata.origin,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
         f"{format_count(trace.n_events)} events",
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",

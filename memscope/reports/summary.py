@@ -36,7 +36,7 @@ def print_trust_header(analysis: Analysis, console: Console) -> None:
     console.print(Text(analysis.name, style="bold"))
     console.print(
         Text(
-            f"  {metadata.source}{torch}, {format_count(trace.n_events)} events, "
+            f"  {metadata.origin}{torch}, {format_count(trace.n_events)} events, "
             f"{format_count(len(trace.segments))} segments, settings {metadata.alloc_conf or _settings_words(analysis)}"
         )
     )

@@ -60,7 +60,7 @@ class TraceBuilder:
         self._blocks = _Rows(schema.BLOCK_COLUMNS)
         self._marks = _Rows(schema.MARK_COLUMNS)
         self._samples = _Rows(schema.SAMPLE_COLUMNS)
-        self._owners: dict[int, tuple[int, int, bool]] = {}
+        self._owners: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
         self._streams: dict[int, int] = {}
         self._pools: dict[tuple[int, int], int] = {(0, 0): 0}
 
@@ -134,9 +134,16 @@ class TraceBuilder:
 
     def set_owner(self, alloc_event: int, category: Category, label: str, *, tagged: bool = False) -> None:
         """Say who owns the allocation made by an event. A user's tag is never replaced by anything but a tag."""
-        if not tagged and self._owners.get(alloc_event, (0, 0, False))[2]:
+        self._set_owner((alloc_event, NONE_ID, NONE_ID), category, label, tagged)
+
+    def set_owner_at(self, device: int, address: int, category: Category, label: str, *, tagged: bool = False) -> None:
+        """Say who owns the allocation that lay at an address before the first event."""
+        self._set_owner((NONE_ID, device, address), category, label, tagged)
+
+    def _set_owner(self, allocation: tuple[int, int, int], category: Category, label: str, tagged: bool) -> None:
+        if not tagged and self._owners.get(allocation, (0, 0, False))[2]:
             return
-        self._owners[alloc_event] = (int(category), self.strings.intern(label), tagged)
+        self._owners[allocation] = (int(category), self.strings.intern(label), tagged)
 
     def add_segment(
         self,
@@ -204,9 +211,11 @@ def _int64(values: Sequence[object]) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _owner_columns(owners: Sequence[tuple[int, tuple[int, int, bool]]]) -> Mapping[str, list[int]]:
+def _owner_columns(owners: Sequence[tuple[tuple[int, int, int], tuple[int, int, bool]]]) -> Mapping[str, list[int]]:
     return {
-        "alloc_event": [event for event, _ in owners],
+        "alloc_event": [event for (event, _, _), _ in owners],
+        "device": [device for (_, device, _), _ in owners],
+        "address": [address for (_, _, address), _ in owners],
         "category": [category for _, (category, _, _) in owners],
         "label_id": [label_id for _, (_, label_id, _) in owners],
         "tagged": [tagged for _, (_, _, tagged) in owners],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -37,6 +38,9 @@ _TABLES: dict[str, type[Table]] = {
     "owners": OwnerTable,
 }
 _PLAIN_PARTS = ("events", "stacks", "frames", "ids", "strings", "streams", "pools")
+_OWNERS_BY_ADDRESS = 2
+"""Schema version since which an owner may be named by an address."""
+
 _DELTA_COLUMNS = ("time_ns", "address", "event", "alloc_event")
 
 
@@ -94,6 +98,10 @@ def read_container(path: str | Path) -> Trace:
         with zipfile.ZipFile(path) as archive:
             metadata = _read_metadata(archive, path)
             parts = {name: _decode(archive, name) for name in _PLAIN_PARTS + tuple(_TABLES)}
+            if metadata.schema_version < _OWNERS_BY_ADDRESS:
+                nowhere = np.full(len(parts["owners"]["alloc_event"]), schema.NONE_ID)
+                parts["owners"] |= {"device": nowhere, "address": nowhere}
+            metadata = dataclasses.replace(metadata, schema_version=schema.SCHEMA_VERSION)
             return _trace(parts, metadata)
     except (pa.ArrowException, *_UNREADABLE) as error:
         raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error

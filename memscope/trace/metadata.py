@@ -71,6 +71,16 @@ class TraceMetadata:
     extra: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the device was an emulated one: PyTorch's own allocator, on no GPU."""
+        return self.extra.get("emulated") is True
+
+    @property
+    def origin(self) -> str:
+        """The source in words: ``cuda on an emulated device`` is never taken for a recording of a GPU."""
+        return f"{self.source} on an emulated device" if self.is_emulated else self.source
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary; :meth:`from_json` reads it back."""
         record = dataclasses.asdict(self)

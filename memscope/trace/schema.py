@@ -12,7 +12,7 @@ import numpy as np
 NONE_ID = -1
 """The only value that means "none" in a column of ids, events, times or sizes."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the ``.memscope`` container's content; raised on every change that older readers would misread."""
 
 
@@ -124,5 +124,8 @@ SAMPLE_COLUMNS = _columns(
 
 MARK_COLUMNS = _columns(event=np.int64, time_ns=np.int64, kind=np.int8, label_id=np.int32)
 
-OWNER_COLUMNS = _columns(alloc_event=np.int64, category=np.int8, label_id=np.int32, tagged=np.bool_)
-"""Who owns an allocation, recorded by identity: one row at most for each alloc event."""
+OWNER_COLUMNS = _columns(
+    alloc_event=np.int64, device=np.int16, address=np.int64, category=np.int8, label_id=np.int32, tagged=np.bool_
+)
+"""Who owns an allocation, recorded by identity: one row at most for each alloc event, or for each device and address
+where the allocation predates the events (``alloc_event`` −1; ``device`` and ``address`` are −1 otherwise)."""

@@ -124,7 +124,9 @@ class MarkTable(Table):
 
 @dataclass(frozen=True, slots=True)
 class OwnerTable(Table):
-    """Allocations whose owner was seen at capture, ascending by ``alloc_event``.
+    """Allocations whose owner was seen at capture, ascending by ``alloc_event``, then ``device`` and ``address``.
+
+    An allocation is named by the event that made it; one that predates the events, by where it lay before the first.
 
     ``category`` holds :class:`memscope.trace.categories.Category` values, ``label_id`` the owner's name
     (``model.layers.3.mlp.up_proj.weight``), ``tagged`` is true where the user's own tag decided.
@@ -132,6 +134,8 @@ class OwnerTable(Table):
 
     COLUMNS: ClassVar[schema.Columns] = schema.OWNER_COLUMNS
     alloc_event: Int64Array
+    device: Int16Array
+    address: Int64Array
     category: Int8Array
     label_id: Int32Array
     tagged: BoolArray

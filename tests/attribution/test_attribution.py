@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,9 @@ from memscope.attribution.sites import module_of_owner, site_frames
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, CategorySource
+from memscope.trace.container import read_container, write_container
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import Action
+from memscope.trace.schema import Action, BlockState
 from memscope.trace.trace import Trace
 
 MiB = 1 << 20
@@ -152,3 +155,36 @@ def test_a_stack_of_library_frames_only_keeps_its_innermost() -> None:
 )
 def test_the_module_of_an_owner(owner: str, module: str) -> None:
     assert module_of_owner(owner) == module
+
+
+def test_an_allocation_from_before_the_events_is_owned_by_its_address(tmp_path: Path) -> None:
+    builder = TraceBuilder()
+    segment = builder.add_segment(address=1 << 30, size_bytes=4 * MiB, is_large=True)
+    for i, requested in enumerate((MiB, 3 * MiB)):
+        size, address = requested, (1 << 30) + i * MiB
+        builder.add_block(
+            segment, address=address, size_bytes=size, requested_bytes=requested, state=BlockState.ACTIVE_ALLOCATED
+        )
+    builder.add_event(Action.FREE_REQUESTED, address=1 << 30, size_bytes=MiB)
+    builder.add_event(Action.FREE_COMPLETED, address=1 << 30, size_bytes=MiB)
+    builder.add_event(Action.ALLOC, address=1 << 30, size_bytes=MiB)
+    builder.set_owner_at(0, 1 << 30, Category.GRADIENTS, "w.grad")
+    builder.set_owner_at(0, (1 << 30) + MiB, Category.WEIGHTS, "w")
+    builder.set_owner_at(1, (1 << 30) + MiB, Category.KV_CACHE, "on another device")
+    builder.set_owner(2, Category.ACTIVATIONS, "x")
+    trace = builder.build(TraceMetadata(source="synthetic", alloc_conf=""))
+    for kept in (trace, read_container(write_container(trace, tmp_path / "a.memscope"))):
+        lifetimes = DeviceLifetimes(kept, 0)
+        attribution = attribute(lifetimes)
+        found = {
+            (int(lifetimes.allocations.alloc_event[row]), int(lifetimes.allocations.address[row])): (
+                Category(int(attribution.category[row])),
+                kept.string(int(attribution.owner_id[row])),
+            )
+            for row in range(len(lifetimes.allocations))
+        }
+        assert found == {
+            (-1, 1 << 30): (Category.GRADIENTS, "w.grad"),
+            (-1, (1 << 30) + MiB): (Category.WEIGHTS, "w"),
+            (2, 1 << 30): (Category.ACTIVATIONS, "x"),
+        }

@@ -57,7 +57,8 @@ def _files(folder: Path) -> dict[str, Path]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     files = _files(tmp_path_factory.mktemp("site"))
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    app = create_app(TraceStore(list(dict.fromkeys(files.values()))))
+    store = TraceStore(list(dict.fromkeys(files.values())))
+    app = create_app(store)
     server = make_server("127.0.0.1", 0, app.server, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -65,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.shutdown()
     thread.join(10)
     server.server_close()
+    store.close(120)
 
 
 @pytest.fixture(scope="session")

@@ -154,16 +154,6 @@ def test_allocations_are_searched_and_pinned(site: Site, watched: Watched) -> No
     expect(page.locator("#moment-words")).to_contain_text("alloc 3.0 MiB")
 
 
-def test_replay_says_its_verdict_and_its_check(site: Site, watched: Watched) -> None:
-    page = watched.open(site.url("replay", "train"))
-    reserved = site.analysis("train").peak_reserved(0).reserved_bytes
-    expect(page.locator("#replay-table")).to_contain_text(format_bytes(reserved))
-    expect(page.locator("#replay-check")).to_contain_text("replayed under the recorded settings")
-    page.fill("#replay-conf", "max_split_size_mb:64")
-    page.keyboard.press("Enter")
-    expect(page.locator("#replay-table")).to_contain_text("max_split_size_mb:64")
-
-
 def test_another_trace_is_shown_with_its_own_numbers(site: Site, watched: Watched) -> None:
     page = watched.open(site.url("overview", "train"))
     page.click("#trace-select")

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import memscope
+from memscope.attribution.attribution import attribute
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
-from memscope.trace.schema import Action, MarkKind
+from memscope.trace.schema import NONE_ID, Action, MarkKind
 from tests.capture.programs import owners
 
 torch = pytest.importorskip("torch")
@@ -90,12 +92,27 @@ class FakeTensor:
 
     is_cuda = True
     grad = None
+    device = SimpleNamespace(index=0)
 
     def __init__(self, address: int) -> None:
         self._address = address
 
     def untyped_storage(self) -> Any:
         return SimpleNamespace(data_ptr=lambda: self._address)
+
+
+def test_what_was_built_before_the_recording_is_named_too(history: FakeHistory) -> None:
+    weight = FakeTensor(history.alloc(100))
+    history.events.clear()  # the weight predates the history
+    model = SimpleNamespace(named_parameters=lambda: [("layer.weight", weight)], named_modules=list)
+    with memscope.record(model=model) as rec:  # type: ignore[arg-type]
+        history.alloc(200)
+    lifetimes = DeviceLifetimes(rec.trace, 0)
+    attribution = attribute(lifetimes)
+    assert lifetimes.allocations.requested_bytes.tolist() == [100, 200]
+    assert lifetimes.allocations.alloc_event[0] == NONE_ID
+    assert attribution.category.tolist() == [Category.WEIGHTS, Category.UNKNOWN]
+    assert rec.trace.string(int(attribution.owner_id[0])) == "layer.weight"
 
 
 def test_a_history_becomes_a_trace_with_marks_tags_and_owners(history: FakeHistory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from memscope_dashboard.store import TraceStore
 from memscope.trace.container import write_container
 from tests.naive_layout import random_layout
 from tests.training_trace import training_trace
+
+WAIT_S = 120
+"""A replay at work when the tests end is waited for: it may be compiling."""
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +28,19 @@ def trace_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def store(trace_files: list[Path]) -> TraceStore:
-    return TraceStore(trace_files)
+def store(trace_files: list[Path]) -> Iterator[TraceStore]:
+    store = TraceStore(trace_files)
+    yield store
+    store.close(WAIT_S)
 
 
 @pytest.fixture(scope="session")
 def app(store: TraceStore) -> Dash:
     return create_app(store)
+
+
+@pytest.fixture(autouse=True)
+def _idle(store: TraceStore) -> Iterator[None]:
+    """No test pays for the replays that another one began."""
+    yield
+    store.jobs.cancel()

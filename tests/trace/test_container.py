@@ -1,5 +1,6 @@
 """The ``.memscope`` file: everything comes back, and nothing damaged does."""
 
+import io
 import json
 import random
 import time
@@ -231,3 +232,27 @@ def test_the_same_trace_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     later = time.time() + 86_400
     monkeypatch.setattr(time, "time", lambda: later)
     assert write_container(trace, tmp_path / "second.memscope").read_bytes() == first
+
+
+def test_a_file_of_the_first_schema_is_read_and_written_as_the_newest(tmp_path: Path) -> None:
+    builder = TraceBuilder()
+    builder.add_event(Action.ALLOC, address=1 << 30, size_bytes=512)
+    builder.set_owner(0, Category.WEIGHTS, "w")
+    newest = write_container(builder.build(TraceMetadata(source="synthetic")), tmp_path / "newest.memscope")
+    first = tmp_path / "first.memscope"
+    with zipfile.ZipFile(newest) as old, zipfile.ZipFile(first, "w", zipfile.ZIP_STORED) as archive:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "meta.json":
+                content = json.dumps(json.loads(content) | {"schema_version": 1}).encode()
+            if name == "owners.parquet":
+                table = pq.read_table(io.BytesIO(content)).drop_columns(["device", "address"])
+                sink = io.BytesIO()
+                pq.write_table(table, sink)
+                content = sink.getvalue()
+            archive.writestr(name, content)
+    trace = read_container(first)
+    assert trace.owners.address.tolist() == trace.owners.device.tolist() == [-1]
+    assert trace.metadata.schema_version == schema.SCHEMA_VERSION
+    again = write_container(trace, tmp_path / "again.memscope")
+    assert again.read_bytes() == newest.read_bytes()

@@ -43,3 +43,30 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     },
   },
 });
+
+// A strategy in the replay view's selection: its name, and below it what it is.
+window.dashMantineFunctions = Object.assign({}, window.dashMantineFunctions, {
+  strategyOption: function ({ option }) {
+    const make = window.React.createElement;
+    const name = make("div", { className: "option-name", key: "name" }, option.label);
+    return make("div", null, [name, make("div", { className: "option-summary", key: "summary" }, option.summary)]);
+  },
+});
+
+// The row under the pointer, or with the focus, is the curve that stands out.
+(function () {
+  let shown = null;
+  function show(row) {
+    const key = row ? row.dataset.curve : null;
+    const graph = document.querySelector("#replay-graph .js-plotly-plot");
+    if (key === shown || !graph || !graph.data || !window.Plotly) return;
+    shown = key;
+    const known = graph.data.some((trace) => trace.meta === key);
+    window.Plotly.restyle(graph, { opacity: graph.data.map((trace) => (!known || trace.meta === key ? 1 : 0.15)) });
+  }
+  for (const kind of ["mouseover", "focusin"]) {
+    document.addEventListener(kind, (event) => {
+      if (event.target.closest) show(event.target.closest("tr[data-curve]"));
+    });
+  }
+})();

@@ -53,6 +53,8 @@ def trust_badge(analysis: Analysis) -> list[Any]:
     parts: list[Any] = []
     if analysis.is_dry_run:
         parts.append(html.Span("○ dry run", className="quiet"))
+    elif analysis.is_emulated:
+        parts.append(html.Span("○ emulated device", className="quiet"))
     elif analysis.is_exact:
         parts.append(html.Span([html.Span("●", className="dot"), " exact"], className="exact"))
     if n_notes:

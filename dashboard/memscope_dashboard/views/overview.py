@@ -72,7 +72,7 @@ def provenance(moment: Moment) -> str:
     parts = [
         metadata.device_names.get(moment.device),
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
-        metadata.source,
+        metadata.origin,
         f"{format_count(trace.n_events)} events",
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
     ]

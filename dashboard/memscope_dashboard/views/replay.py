@@ -1,141 +1,352 @@
-"""Replay: what other allocator settings would have reserved for the same requests."""
+"""Replay: what other allocators and settings would have reserved for the same requests, made in the background."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import dash_mantine_components as dmc
-from dash import Dash, Input, Output, dcc, html
+from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.figures.replay import (
-    ReplayLine,
-    calibration_words,
-    change_words,
-    replay_figure,
-    replay_finding,
-)
-from memscope.figures.replay_lines import replay_lines
+from memscope.analysis import Analysis
+from memscope.figures.replay import REPLAYED, calibration_words
+from memscope.figures.replay_curves import DrawnCurve, Measure, curves_figure, curves_words
+from memscope.figures.replay_lines import recorded_line, result_line
 from memscope.figures.theme import theme_named
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.figures.timeline import moment_shape
+from memscope.figures.timeline_data import has_times, x_of_events
+from memscope.replay.capacity import recorded_capacity
+from memscope.replay.compare import Comparison
+from memscope.replay.strategies import STRATEGIES
+from memscope.reports.replay import LEGEND
+from memscope.units import format_count
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.text import finding, picture, size, view_heading
+from memscope_dashboard.components.replay_answers import (
+    capacity_note,
+    capacity_placeholder,
+    progress_frac,
+    progress_words,
+    sentence,
+    tuning_panel,
+    verify_badge,
+    verify_panel,
+    warnings_and_notes,
+)
+from memscope_dashboard.components.replay_controls import (
+    HIDDEN,
+    asked_of,
+    fields,
+    progress_line,
+    switches,
+    verify_popover,
+)
+from memscope_dashboard.components.replay_table import curve_key, curve_positions, label_of, replay_table
+from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query
+from memscope_dashboard.replay_board import Asked, BoardState, ReplayBoard
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
+from memscope_dashboard.views.timeline import clicked_event
+
+_TICK_MS = 400
+
+OUTPUTS = (
+    "replay-title.children",
+    "replay-note.children",
+    "replay-strategies.error",
+    "replay-confs.error",
+    "replay-capacity.error",
+    "replay-capacity.placeholder",
+    "replay-progress.children",
+    "replay-meter.value",
+    "replay-meter.style",
+    "replay-cancel.style",
+    "replay-resume.style",
+    "replay-tune.disabled",
+    "replay-tick.disabled",
+    "replay-verify.children",
+    "replay-verify-panel.children",
+    "replay-tuned.children",
+    "replay-tuned.style",
+    "replay-graph.figure",
+    "replay-picture.aria-label",
+    "replay-check.children",
+    "replay-table.children",
+    "replay-notes.children",
+    "replay-seen.data",
+)
+"""What an update fills, in order."""
 
 
 def layout() -> Component:
     """Components and ids only."""
-    field = dmc.TextInput(
-        id="replay-conf",
-        placeholder="try a setting: max_split_size_mb:64,…",
-        size="xs",
-        w=270,
-        debounce=True,
-        n_submit=0,
-        **{"aria-label": "An allocator setting to try, as in PYTORCH_ALLOC_CONF"},
-    )
-    wait = html.Div("Replaying the recorded requests…", className="wait")
-    body = html.Div([picture("replay-graph"), html.Div(id="replay-check", className="quiet small")], className="panel")
     return view_frame(
         "replay",
-        view_heading("replay-title", "replay-note", [field]),
-        dcc.Loading(
-            [body, html.Div(id="replay-table", className="panel table-panel")],
-            custom_spinner=wait,
-            delay_show=150,
-            overlay_style={"visibility": "visible", "opacity": 0.4},
-            parent_className="replay-body",
+        view_heading("replay-title", "replay-note", [verify_popover()]),
+        html.Div([fields(), progress_line()], className="panel replay-controls"),
+        html.Section(id="replay-tuned", className="panel tuned", style=HIDDEN, **{"aria-live": "polite"}),
+        html.Div(
+            [
+                html.Div([html.Div(id="replay-check", className="quiet small"), *switches()], className="picture-head"),
+                html.Div(picture("replay-graph"), id="replay-picture", role="img", **{"aria-label": ""}),
+            ],
+            className="panel replay-picture",
         ),
+        html.Div(
+            [
+                html.Div(id="replay-table"),
+                html.Div([html.P(line) for line in LEGEND], className="quiet small legend"),
+                html.Div(id="replay-notes"),
+            ],
+            className="panel table-panel",
+        ),
+        dcc.Interval(id="replay-tick", interval=_TICK_MS, disabled=True),
+        dcc.Store(id="replay-seen"),
     )
 
 
-def table(lines: list[ReplayLine]) -> Component:
-    """Every number of the comparison."""
-    recorded = lines[0].peak_reserved_bytes
-    headings = ("peak reserved", "vs recorded", "peak active", "efficiency", "driver allocs", "driver frees", "retries")
-    head = html.Tr([html.Th("setting"), *[html.Th(text, className="num") for text in headings]])
-    return html.Table(
-        [html.Thead(head), html.Tbody([_row(line, recorded) for line in lines])], className="small-table replay-table"
+def board_of(store: TraceStore, query: Query) -> ReplayBoard:
+    """The board of a device, kept with its trace."""
+    device = query.device or 0
+    return store.remembered(
+        query.trace_id, ("replay board", device), lambda analysis: ReplayBoard(analysis, device, store.jobs)
     )
 
 
-def _row(line: ReplayLine, recorded: int | None) -> Component:
-    badge = html.Span(line.exactness, className="exactness") if line.exactness else None
-    outcome = _outcome(line)
-    name = [html.Div([html.Span(line.label, className="setting"), badge]), html.Div(outcome) if outcome else None]
-    if line.problem:
-        return html.Tr([html.Td(name, colSpan=8)])
-    cells = [
-        size(line.peak_reserved_bytes),
-        html.Span(change_words(line, recorded), className="quiet"),
-        size(line.peak_active_bytes),
-        "" if line.efficiency_frac is None else format_fraction(line.efficiency_frac),
-        *_counts(line),
-    ]
-    return html.Tr([html.Td(name), *[html.Td(cell, className="num") for cell in cells]])
+def update(
+    store: TraceStore,
+    trigger: str | None,
+    subject: dict[str, Any] | None,
+    scheme: str | None,
+    strategies: list[str] | None = None,
+    confs: list[str] | None = None,
+    capacity: str | None = None,
+    measure: str | None = None,
+    axis: str | None = None,
+    seen: str | None = None,
+    moment: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Begin what is asked for, if it is not done or on its way, and fill the view with what is known by now.
 
-
-def _counts(line: ReplayLine) -> list[str]:
-    counts = (line.n_device_allocs, line.n_device_frees, line.n_retries)
-    return ["—" if count is None else format_count(count) for count in counts]
-
-
-def _outcome(line: ReplayLine) -> Any:
-    """What a row's numbers leave out: that it failed, or ran out of memory."""
-    if line.problem:
-        return html.Span(line.problem, className="warn")
-    if line.exactness == "bound":
-        return html.Span("no allocator can need less", className="quiet")
-    oom = None if line.result is None else line.result.oom
-    if oom is None:
-        return None
-    at = "at the start" if oom.event < 0 else f"at event {format_count(oom.event)}"
-    return html.Span(f"out of memory {at}, asking for {format_bytes(oom.requested_bytes)}", className="bad")
-
-
-def note(lines: list[ReplayLine]) -> str:
-    """How to read the picture, and what weakens it."""
-    text = "Bars are the highest reserved bytes: solid is the peak of active bytes, hatched what is reserved beyond it."
-    notes = dict.fromkeys(text for line in lines if line.result is not None for text in line.result.notes)
-    return " ".join([text, *(f"{one[0].upper()}{one[1:]}." for one in notes)])
-
-
-def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None, conf: str | None) -> list[Any]:
-    """Title, note, figure, check, table and refusal for a device and a setting to try."""
+    Parameters
+    ----------
+    trigger
+        Id of what was used.
+    seen
+        What the view shows already; if nothing changed since, there is no update.
+    """
     if subject is None or scheme is None:
         raise PreventUpdate
-    query = Query.from_data(subject)
-    extra = (conf or "").strip() or None
-    device = query.resolved(store).device or 0
-    lines = store.remembered(
-        query.trace_id, ("replay", device, extra), lambda analysis: replay_lines(analysis, device, extra)
+    query = Query.from_data(subject).resolved(store)
+    asked, errors = asked_of(strategies, confs, capacity)
+    shown = {f"replay-{name}.error": text for name, text in errors.items()}
+    if errors["capacity"] is not None:
+        return shown
+    analysis, board = query.analysis(store), board_of(store, query)
+    if not board.lifetimes.n_events:
+        return shown | _nothing_to_replay(analysis, board.lifetimes.device, scheme)
+    if trigger == "replay-cancel":
+        board.cancel()
+    elif trigger == "replay-tune":
+        board.search(asked.capacity_bytes)
+    # A page that only waits does not take the place of what another page has asked for.
+    if trigger != "replay-tick" or not board.is_comparing:
+        board.compare(asked, again=trigger == "replay-resume")
+    state = board.state(asked)
+    picked = (measure or "reserved", axis or "event")
+    stamp = _stamp(query, scheme, asked, picked, state)
+    if trigger == "replay-tick" and stamp == seen:
+        raise PreventUpdate
+    shown |= _progress(state) | _answers(analysis, query, state) | {"replay-seen.data": stamp}
+    if trigger == "replay-tick" and seen is not None and seen.split("\n")[0] == stamp.split("\n")[0]:
+        return shown | {"replay-title.children": finding(title(board.comparison(state), state))}
+    return shown | _body(analysis, query, board, asked, state, scheme, picked, moment)
+
+
+def _stamp(query: Query, scheme: str, asked: Asked, picked: tuple[str, str], state: BoardState) -> str:
+    """What names a state of the view: in the first line what the picture and the table follow from."""
+    drawn = (query.trace_id, query.device, scheme, asked, picked, state.n_done)
+    rest = (state.comparing, state.verifying.state, state.searching, state.tuning is not None)
+    return f"{drawn!r}\n{rest!r}"
+
+
+def _nothing_to_replay(analysis: Analysis, device: int, scheme: str) -> dict[str, Any]:
+    """Why the view is empty, in place of what another trace may have left in it."""
+    empty = [name for name in OUTPUTS if name.endswith((".children", ".data"))]
+    hidden = [name for name in OUTPUTS if name.endswith(".style")]
+    return {
+        **dict.fromkeys(empty),
+        **dict.fromkeys(hidden, HIDDEN),
+        "replay-title.children": "No events were recorded: there is nothing to replay",
+        "replay-note.children": "A replay needs every request, not only what was left at the end.",
+        "replay-graph.figure": curves_figure(None, [], x_of_events(analysis, device, "event"), theme_named(scheme)),
+        "replay-picture.aria-label": "Nothing is replayed.",
+        "replay-tick.disabled": True,
+        "replay-tune.disabled": True,
+    }
+
+
+def title(comparison: Comparison, state: BoardState) -> str:
+    """The verdict, or how far the comparison is."""
+    n_all, n_done = len(state.outcomes), state.n_done
+    if state.comparing.is_active:
+        return f"Replaying the recorded requests: {format_count(n_done)} of {format_count(n_all)} done"
+    if not n_done:
+        return "Nothing was replayed"
+    words = comparison.verdict()
+    if n_done < n_all:
+        return f"After {format_count(n_done)} of {format_count(n_all)} replays: {words}"
+    return sentence(words)
+
+
+def _progress(state: BoardState) -> dict[str, Any]:
+    fraction = progress_frac(state)
+    is_idle = fraction is None
+    can_resume = not state.comparing.is_active and state.n_done < len(state.outcomes)
+    return {
+        "replay-progress.children": progress_words(state),
+        "replay-meter.value": 100 * (fraction or 0),
+        "replay-meter.style": HIDDEN if is_idle else {},
+        "replay-cancel.style": HIDDEN if is_idle else {},
+        "replay-resume.style": {} if can_resume else HIDDEN,
+        "replay-tune.disabled": state.tuning is not None or state.searching.is_active,
+        "replay-tick.disabled": not state.is_active,
+    }
+
+
+def _answers(analysis: Analysis, query: Query, state: BoardState) -> dict[str, Any]:
+    return {
+        "replay-verify.children": verify_badge(state.verification, state.verifying),
+        "replay-verify-panel.children": verify_panel(analysis, state.verification, state.verifying, query),
+        "replay-tuned.children": tuning_panel(state.tuning),
+        "replay-tuned.style": HIDDEN if state.tuning is None else {},
+    }
+
+
+def _body(
+    analysis: Analysis,
+    query: Query,
+    board: ReplayBoard,
+    asked: Asked,
+    state: BoardState,
+    scheme: str,
+    picked: tuple[str, str],
+    moment: dict[str, Any] | None,
+) -> dict[str, Any]:
+    comparison = board.comparison(state)
+    names = [(job.strategy, job.options.conf) for job in board.replays(asked)]
+    drawn = _drawn(comparison, names, state)
+    known = recorded_capacity(board.lifetimes).total_bytes
+    return {
+        "replay-title.children": finding(title(comparison, state)),
+        "replay-note.children": capacity_note(state.capacity),
+        "replay-capacity.placeholder": capacity_placeholder(known),
+        "replay-graph.figure": _figure(analysis, query, board, drawn, state, scheme, picked, moment),
+        "replay-picture.aria-label": curves_words(len(drawn), board.recorded_curve is not None),
+        "replay-check.children": check_words(comparison, state, asked),
+        "replay-table.children": replay_table(comparison, names, state.outcomes),
+        "replay-notes.children": warnings_and_notes(state.done),
+    }
+
+
+def _drawn(comparison: Comparison, names: list[tuple[str, str | None]], state: BoardState) -> list[DrawnCurve]:
+    positions = curve_positions(names)
+    found = []
+    for outcome in state.done:
+        if outcome.result is None or outcome.curve is None:
+            continue
+        key = curve_key(outcome.strategy, outcome.conf)
+        label = label_of(outcome.strategy, outcome.conf)
+        look = (STRATEGIES[outcome.strategy].exactness, positions[key])
+        is_best = outcome.result is comparison.best
+        found.append(DrawnCurve(key, label, outcome.result.exactness, *look, outcome.curve, is_best))
+    return found
+
+
+def _figure(
+    analysis: Analysis,
+    query: Query,
+    board: ReplayBoard,
+    drawn: list[DrawnCurve],
+    state: BoardState,
+    scheme: str,
+    picked: tuple[str, str],
+    moment: dict[str, Any] | None,
+) -> Any:
+    device, theme = query.device or 0, theme_named(scheme)
+    measure: Measure = "unused" if picked[0] == "unused" else "reserved"
+    axis = picked[1] if has_times(analysis, device) else "event"
+    x = x_of_events(analysis, device, axis)
+    event = moment["event"] if moment is not None and moment.get("trace") == query.trace_id else None
+    total, others = state.capacity.total_bytes, state.capacity.reserved_by_others_bytes
+    figure = curves_figure(
+        board.recorded_curve,
+        drawn,
+        x,
+        theme,
+        axis=axis,
+        measure=measure,
+        capacity_bytes=None if total is None else max(total - others, 0),
+        moment=moment_shape(x, analysis, device, event, theme),
     )
-    figure = replay_figure(lines, theme_named(scheme))
-    refused = next((line.problem for line in lines if extra is not None and line.label == extra), "")
-    return [
-        finding(replay_finding(lines)),
-        note(lines),
-        figure,
-        calibration_words(lines),
-        table(lines),
-        refused or None,
-    ]
+    # What was zoomed into stays in sight when more replays come.
+    return figure.update_layout(uirevision=f"{query.trace_id} {device} {axis}")
+
+
+def check_words(comparison: Comparison, state: BoardState, asked: Asked) -> str:
+    """How far the simulator is off under the recorded settings, as soon as that is known."""
+    if asked.capacity_bytes is not None:
+        return "Replayed for another capacity than the recorded device's: the recorded peak is no check of these."
+    again = comparison.replayed
+    if again is None:
+        return "" if state.comparing.is_active else "The recorded settings are not among the replays that ran."
+    return calibration_words([recorded_line(comparison.recorded), result_line(again, REPLAYED)])
 
 
 def register(app: Dash, store: TraceStore) -> None:
     """Wiring only."""
 
-    def answer(subject: dict[str, Any] | None, scheme: str | None, conf: str | None) -> list[Any]:
-        return update(store, subject, scheme, conf)
+    def answer(*args: Any) -> list[Any]:
+        n_clicks = dict(zip(("replay-cancel", "replay-resume", "replay-tune"), args[7:10], strict=True))
+        trigger = ctx.triggered_id
+        if trigger in n_clicks and not n_clicks[trigger]:
+            trigger = None
+        found = update(store, trigger, *args[:7], *args[11:])
+        return [found.get(name, no_update) for name in OUTPUTS]
 
-    outputs = [Output("replay-title", "children"), Output("replay-note", "children"), Output("replay-graph", "figure")]
-    outputs += [Output("replay-check", "children"), Output("replay-table", "children")]
-    outputs.append(Output("replay-conf", "error"))
-    inputs = [Input("subject", "data"), Input("scheme", "data"), Input("replay-conf", "value")]
+    def follow(data: dict[str, Any] | None, scheme: str | None, axis: str) -> Patch:
+        if data is None or scheme is None or data["device"] is None:
+            raise PreventUpdate
+        moment = Query.from_data(data).moment(store)
+        x = x_of_events(moment.analysis, moment.device, axis)
+        shape = moment_shape(x, moment.analysis, moment.device, moment.event, theme_named(scheme))
+        patch = Patch()
+        patch["layout"]["shapes"][0] = shape
+        return patch
+
+    def click(clicked: dict[str, Any] | None, axis: str, data: dict[str, Any]) -> Any:
+        return clicked_event(store, clicked, axis, data)
+
+    outputs = [Output(*name.rsplit(".", 1)) for name in OUTPUTS]
+    inputs: list[Input | State] = [Input("subject", "data"), Input("scheme", "data")]
+    inputs += [Input(f"replay-{name}", "value") for name in ("strategies", "confs", "capacity", "measure", "axis")]
+    inputs += [Input(f"replay-{name}", "n_clicks") for name in ("cancel", "resume", "tune")]
+    inputs += [Input("replay-tick", "n_intervals"), State("replay-seen", "data"), State("moment", "data")]
     register_update(app, "replay", answer, outputs, inputs)
+    moment_of = (State("replay-axis", "value"), State("moment", "data"))
+    app.callback(
+        Output("replay-graph", "figure", allow_duplicate=True),
+        Input("moment", "data"),
+        State("scheme", "data"),
+        State("replay-axis", "value"),
+        prevent_initial_call=True,
+    )(follow)
+    app.callback(
+        Output("jump", "data", allow_duplicate=True),
+        Input("replay-graph", "clickData"),
+        *moment_of,
+        prevent_initial_call=True,
+    )(click)
 
 
 VIEW = View("replay", "Replay", layout, register)

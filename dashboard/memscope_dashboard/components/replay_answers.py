@@ -1,0 +1,224 @@
+"""What stands around the table of replays: the answer of verification, the search's line, progress, and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from memscope.advise.harmful import harmful_combinations
+from memscope.advise.tune import Tuning
+from memscope.analysis import Analysis
+from memscope.errors import UsageError
+from memscope.replay.capacity import Capacity
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.divergence import Divergence
+from memscope.replay.result import ReplayResult
+from memscope.replay.verify import DeviceVerification
+from memscope.reports.replay import capacity_words
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_count, format_duration
+from memscope_dashboard.components.text import facts, size
+from memscope_dashboard.jobs import Progress
+from memscope_dashboard.query import Query
+from memscope_dashboard.replay_board import BoardState, Outcome
+
+_N_TUNED = 5
+
+
+def verify_badge(found: DeviceVerification | None, progress: Progress) -> Component:
+    """Whether the simulator does exactly what was recorded, in a few words."""
+    if found is None:
+        if progress.is_active:
+            return html.Span("○ verifying…", className="quiet")
+        return html.Span("✕ could not be verified", className="bad" if progress.state == "failed" else "quiet")
+    if found.exact:
+        n = found.n_events_compared
+        words = f" exact: {format_count(n)} event{'' if n == 1 else 's'} replayed as recorded"
+        partly = html.Span(" · not all compared", className="warn") if found.skipped else None
+        return html.Span([html.Span("●", className="dot"), words, partly])
+    if found.not_comparable is not None:
+        return html.Span("○ not comparable with the recording", className="warn")
+    return html.Span(f"✕ diverges after {format_count(found.n_events_compared)} equal events", className="bad")
+
+
+def verify_panel(
+    analysis: Analysis, found: DeviceVerification | None, progress: Progress, query: Query
+) -> list[Component]:
+    """What was compared, what was not, and where replay and recording part."""
+    if found is None:
+        return [html.P(progress.problem or "The recording is being replayed under its own settings.")]
+    parts: list[Any] = [html.P(_verified_words(analysis, found))]
+    if found.first_divergence is not None:
+        parts += _divergence(found.first_divergence, query)
+    recorded, replayed = found.recorded_peak_reserved_bytes, found.replayed_peak_reserved_bytes
+    if recorded is not None and replayed is not None:
+        parts.append(
+            facts(
+                [
+                    ("peak reserved, recorded", f"{format_count(recorded)} bytes"),
+                    ("replayed", f"{format_count(replayed)} bytes"),
+                ]
+            )
+        )
+    items = [html.Li(f"not compared: {text}", className="warn-item") for text in found.skipped]
+    items += [html.Li(f"inferred: {what} ({format_count(n)})") for what, n in found.inferred.items()]
+    if items:
+        parts.append(html.Ul(items))
+    return parts
+
+
+def _verified_words(analysis: Analysis, found: DeviceVerification) -> str:
+    if found.not_comparable is not None:
+        return f"Not comparable: {found.not_comparable}."
+    if not found.exact:
+        return "Replayed under the recorded settings, the simulator's decisions part from the recorded ones here:"
+    whose = "as the dry run recorded them" if analysis.is_dry_run else "as PyTorch made them"
+    words = f"{format_count(found.n_events_compared)} of {format_count(found.n_events)} events, "
+    words += f"every address and the final blocks are {whose}."
+    if analysis.is_dry_run:
+        words += (
+            " A dry run's addresses come from this same simulator: this proves the file and the replay, "
+            "not the prediction."
+        )
+    return words
+
+
+def _divergence(divergence: Divergence, query: Query) -> list[Component]:
+    at_end = divergence.event == NONE_ID
+    pairs = [
+        ("where", "in the final state" if at_end else f"event {format_count(divergence.event)}"),
+        ("recorded", html.Code(divergence.expected)),
+        ("replayed", html.Code(divergence.got)),
+        ("why", divergence.reason),
+    ]
+    parts: list[Component] = [html.Div(facts(pairs), className="divergence")]
+    if not at_end:
+        search = Query(query.trace_id, query.device, divergence.event).search()
+        links = [
+            dcc.Link(f"{name} at this event", href=f"/{view}{search}", className="link")
+            for view, name in (("map", "Address map"), ("timeline", "Timeline"))
+        ]
+        parts.append(html.P(links, className="links"))
+    return parts
+
+
+def progress_words(state: BoardState) -> str:
+    """How far the work is, and what became of it."""
+    n_all = len(state.outcomes)
+    replays = f"{format_count(state.n_done)} of {format_count(n_all)} replays"
+    searched = f"{format_count(state.searching.n_done)} settings"
+    words = {
+        "waiting": replays,
+        "running": replays,
+        "done": "",
+        "cancelled": f"Cancelled: {replays} done." if state.n_done < n_all else "",
+        "failed": f"Failed after {replays}: {state.comparing.problem}",
+    }[state.comparing.state]
+    if state.comparing.is_active:
+        return words
+    search = {
+        "waiting": "the search begins when this is done",
+        "running": f"Searching: {searched} of at least {format_count(state.searching.n_all)} replayed",
+        "done": "",
+        "cancelled": f"The search was cancelled after {searched}.",
+        "failed": f"The search failed after {searched}: {state.searching.problem}",
+    }[state.searching.state]
+    return " ".join(part for part in (words, search) if part)
+
+
+def progress_frac(state: BoardState) -> float | None:
+    """Share of the work at hand that is done; None if there is none."""
+    if state.comparing.is_active:
+        return state.n_done / max(len(state.outcomes), 1)
+    if state.searching.is_active:
+        return state.searching.n_done / max(state.searching.n_all, 1)
+    return None
+
+
+def tuning_panel(tuning: Tuning | None) -> list[Component]:
+    """The line to copy, what it gains, what weakens it, and the best settings found; nothing before a search."""
+    if tuning is None:
+        return []
+    verdict = tuning.verdict()
+    parts: list[Component] = [html.H2("Best setting found"), html.P(sentence(verdict), className="verdict")]
+    if tuning.line is not None:
+        copy = dmc.CopyButton(
+            "Copy", copiedChildren="Copied", value=tuning.line, size="xs", variant="default", id="replay-copy"
+        )
+        parts.append(html.Div([html.Code(tuning.line, id="replay-line"), copy], className="tuned-line"))
+    rows = []
+    if tuning.baseline is not None:
+        rows.append(_tuned_row(f"as recorded: {tuning.baseline.conf or 'default settings'}", tuning.baseline))
+    rows += [_tuned_row(result.conf or "default settings", result) for result in tuning.results[:_N_TUNED]]
+    rows.append(_tuned_row("lower bound", tuning.lower_bound))
+    headings = [html.Th(text, className="num") for text in ("peak reserved", "calls", "≈ cost", "retries")]
+    head = html.Tr([html.Th(f"{format_count(len(tuning.results))} settings replayed; the best"), *headings])
+    parts.append(html.Table([html.Thead(head), html.Tbody(rows)], className="small-table"))
+    if tuning.warnings:
+        parts.append(html.Ul([html.Li(text, className="warn-item") for text in tuning.warnings], className="notes"))
+    return parts
+
+
+def _tuned_row(label: str, result: ReplayResult) -> Component:
+    calls = result.driver_calls
+    failed = html.Span("out of memory", className="bad") if result.oom is not None else None
+    cells = [
+        size(result.peak_reserved_bytes),
+        "" if calls is None else format_count(calls.n_calls),
+        "" if calls is None else format_duration(calls.modelled_cost_ns),
+        "" if result.n_retries is None else format_count(result.n_retries),
+    ]
+    name = html.Td([html.Span(label, className="setting"), failed])
+    return html.Tr([name, *[html.Td(cell, className="num") for cell in cells]])
+
+
+def warnings_and_notes(outcomes: Sequence[Outcome]) -> list[Component]:
+    """What speaks against the settings shown, and what the modelled rows assume."""
+    parts: list[Component] = []
+    warnings = [
+        html.Li([html.Code(conf), f" {text}"], className="warn-item")
+        for conf in dict.fromkeys(one.conf for one in outcomes if one.conf)
+        for text in _harmful(conf)
+    ]
+    if warnings:
+        parts.append(html.Ul(warnings, className="notes"))
+    notes: dict[str, list[str]] = {}
+    for one in outcomes:
+        for note in () if one.result is None else one.result.notes:
+            who = notes.setdefault(note, [])
+            if one.strategy not in who:
+                who.append(one.strategy)
+    if notes:
+        items = [html.Li([html.Span(f"{', '.join(who)}: ", className="quiet"), note]) for note, who in notes.items()]
+        n = format_count(len(items))
+        parts.append(html.Details([html.Summary(f"What these replays assume ({n})"), html.Ul(items)]))
+    return parts
+
+
+def _harmful(conf: str) -> tuple[str, ...]:
+    try:
+        return harmful_combinations(CachingAllocatorConfig.parse(conf))
+    except UsageError:
+        return ()
+
+
+def capacity_placeholder(recorded_bytes: int | None) -> str:
+    """What the field of the capacity shows while it is empty."""
+    return "no limit recorded" if recorded_bytes is None else f"{format_bytes(recorded_bytes)} recorded"
+
+
+def capacity_note(capacity: Capacity) -> str:
+    """The device that the replays are made for, in the words of the command line."""
+    if capacity.total_bytes is None:
+        return "No limit: the device's memory was not recorded. With a capacity the replays can run out of memory."
+    return f"{sentence(capacity_words(capacity))}."
+
+
+def sentence(text: str) -> str:
+    """The same beginning with a capital letter, unless it begins with a setting."""
+    first = text.split(" ", 1)[0]
+    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text
