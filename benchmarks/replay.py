@@ -28,9 +28,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from memscope.advise.settings import grid  # noqa: E402
 from memscope.lifetimes.device import DeviceLifetimes  # noqa: E402
 from memscope.replay.config import CachingAllocatorConfig  # noqa: E402
 from memscope.replay.engine import replay_caching  # noqa: E402
+from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay  # noqa: E402
+from memscope.replay.sweep import ReplayJob, run_sweep  # noqa: E402
 from memscope.replay.verify import verify  # noqa: E402
 from memscope.trace.builder import TraceBuilder  # noqa: E402
 from memscope.trace.metadata import TraceMetadata  # noqa: E402
@@ -249,6 +252,23 @@ def measure_growth(largest: int) -> None:
         n_events *= 10
 
 
+def measure_strategies(programs: dict[str, Program]) -> None:
+    """Every strategy on each program, and a sweep of 24 settings."""
+    lifetimes = {name: DeviceLifetimes(trace_of(program), 0) for name, program in programs.items()}
+    print(f"\n{'million events/s, every strategy:':<45}" + "".join(f"{name:>22}" for name in lifetimes))
+    for strategy in STRATEGIES:
+        rates = []
+        for device in lifetimes.values():
+            seconds, _ = best_of(2, lambda device=device, strategy=strategy: replay(device, strategy))
+            rates.append(device.n_events / seconds / 1e6)
+        print(f"{strategy:<45}" + "".join(f"{rate:>22.2f}" for rate in rates))
+    confs = grid((2, 12), can_collect_garbage=False)[:24]
+    for name, device in lifetimes.items():
+        jobs = [ReplayJob(device, "caching", ReplayOptions(conf=conf)) for conf in confs]
+        seconds, _ = best_of(1, lambda jobs=jobs: run_sweep(jobs))
+        print(f"sweep of {len(jobs)} settings, {name}: {seconds:.2f} s for {device.n_events:,} events each")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
@@ -280,6 +300,8 @@ def main() -> None:
     for recording in RECORDINGS:
         for path in sorted((ROOT.parent / "shared" / "data" / "oracle").glob(f"*/{recording}.pickle.gz"))[:1]:
             measure(recording, read_snapshot(path))
+    fewer = min(options.events, 250_000)
+    measure_strategies({"serving": serving_program(fewer), "random, 1,000 live": random_program(fewer, 1_000)})
     measure_growth(options.largest)
 
 

@@ -66,7 +66,10 @@ def announce_compilation() -> None:
     folder = os.environ.get("NUMBA_CACHE_DIR")
     cache = Path(folder) if folder else Path(__file__).parents[1] / "_kernels" / "__pycache__"
     if not any(cache.rglob("*.nbi")):
-        click.echo("memscope: compiling its kernels, once per installation (some seconds)…", err=True)
+        click.echo(
+            "memscope: compiling its kernels, once per installation (some seconds; each replay strategy adds some more)…",
+            err=True,
+        )
 
 
 def print_json(content: dict[str, Any]) -> None:

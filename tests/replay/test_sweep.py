@@ -6,6 +6,7 @@ import pytest
 
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.compiling import compile_kernels
 from memscope.replay.strategies import STRATEGIES, ReplayOptions
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep
 from tests.replay.recordings import Recorder
@@ -135,3 +136,9 @@ def test_a_device_too_small_ends_every_strategy_at_a_request(jobs, name):
     if result.oom.event >= 0:
         assert lifetimes.trace.size_bytes[result.oom.event] == result.oom.requested_bytes
         assert len(result.usage) == result.usage.index_of(result.oom.event) + 1
+
+
+def test_compiling_ahead_counts_every_strategy_and_the_verification():
+    seen = []
+    compile_kernels(lambda n_done, n_all: seen.append((n_done, n_all)))
+    assert seen == [(i + 1, len(STRATEGIES) + 1) for i in range(len(STRATEGIES) + 1)]
