@@ -68,6 +68,10 @@ def photograph(browser: Browser, address: str, view: str, scheme: str) -> Path:
     if view == "allocations":
         page.locator(".ag-row").nth(2).click()
         page.wait_for_selector("#inspector .stack")
+    if view == "replay":
+        page.wait_for_function(
+            "!document.querySelector('#replay-title').textContent.includes('Replaying')", timeout=600_000
+        )
     page.wait_for_timeout(500)
     path = IMAGES / f"{view}-{scheme}.png"
     page.screenshot(path=path)

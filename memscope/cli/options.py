@@ -67,7 +67,7 @@ def announce_compilation() -> None:
     cache = Path(folder) if folder else Path(__file__).parents[1] / "_kernels" / "__pycache__"
     if not any(cache.rglob("*.nbi")):
         click.echo(
-            "memscope: compiling its kernels, once per installation (some seconds; each replay strategy adds some more)…",
+            "memscope: compiling its kernels, once per installation (some seconds, and some for each replay strategy)…",
             err=True,
         )
 
