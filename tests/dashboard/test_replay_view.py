@@ -286,6 +286,7 @@ def test_the_badge_tells_exact_from_not_comparable_from_diverged(board_store: Tr
     assert text_of(verify_badge(exact, done)) == "● exact: 62,114 events replayed as recorded"
     partly = dataclasses.replace(exact, n_events_compared=1, skipped=("the final blocks",))
     assert text_of(verify_badge(partly, done)) == "● exact: 1 event replayed as recorded · not all compared"
+    assert "exact" not in text_of(verify_badge(exact, done, is_dry_run=True))
     assert verify_badge(unclear, done).className == "warn"
     assert "segment events" in text_of(verify_panel(analysis, unclear, done, query))
     assert verify_badge(apart, done).className == "bad"

@@ -29,8 +29,8 @@ from memscope_dashboard.replay_board import BoardState, Outcome
 _N_TUNED = 5
 
 
-def verify_badge(found: DeviceVerification | None, progress: Progress) -> Component:
-    """Whether the simulator does exactly what was recorded, in a few words."""
+def verify_badge(found: DeviceVerification | None, progress: Progress, *, is_dry_run: bool = False) -> Component:
+    """Whether the simulator does exactly what was recorded, in a few words; of a dry run that proves no prediction."""
     if found is None:
         if progress.is_active:
             return html.Span("○ verifying…", className="quiet")
@@ -38,6 +38,8 @@ def verify_badge(found: DeviceVerification | None, progress: Progress) -> Compon
     if found.exact:
         n = found.n_events_compared
         words = f" exact: {format_count(n)} event{'' if n == 1 else 's'} replayed as recorded"
+        if is_dry_run:
+            words = f" the dry run's {format_count(n)} events replayed alike"
         partly = html.Span(" · not all compared", className="warn") if found.skipped else None
         return html.Span([html.Span("●", className="dot"), words, partly])
     if found.not_comparable is not None:

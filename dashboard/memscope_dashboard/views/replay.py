@@ -216,7 +216,7 @@ def _progress(state: BoardState) -> dict[str, Any]:
 
 def _answers(analysis: Analysis, query: Query, state: BoardState) -> dict[str, Any]:
     return {
-        "replay-verify.children": verify_badge(state.verification, state.verifying),
+        "replay-verify.children": verify_badge(state.verification, state.verifying, is_dry_run=analysis.is_dry_run),
         "replay-verify-panel.children": verify_panel(analysis, state.verification, state.verifying, query),
         "replay-tuned.children": tuning_panel(state.tuning),
         "replay-tuned.style": HIDDEN if state.tuning is None else {},
