@@ -5,10 +5,12 @@
 #   make test          the tests; browser tests too, where Chromium is or can be installed
 #   make lint          ruff, mypy, import-linter
 #   make bench         benchmarks, each printing ratios against a named peer
-#   make test-slow     the long sweeps
+#   make test-slow     the long sweeps, and the emulated device under an older PyTorch
+#   make test-emulated capture on the emulated CUDA device, under CUDA builds of PyTorch (0.5 GB to download for each)
 #
 # PYTHON chooses the interpreter. TORCH_PIP_ARGS is added to the installation of torch: where the package index's torch is
-# a CUDA build of gigabytes, point it at PyTorch's index of CPU builds (see README.md).
+# a CUDA build of gigabytes, point it at PyTorch's index of CPU builds (see README.md). EMULATED_TORCH_PIP_ARGS is the same
+# for test-emulated, which needs CUDA builds, and none of NVIDIA's libraries.
 
 PYTHON ?= python3
 SERVE ?= 1
@@ -16,12 +18,17 @@ DEMO_DIR ?= out/demo
 TORCH_VERSION ?= 2.13.0
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+EMULATED_VERSIONS ?= 2.11.0 2.15.0
+EMULATED_SLOW_VERSIONS ?= 2.6.0
+EMULATED_TORCH_PIP_ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint format bench chromium screenshots clean
+.PHONY: demo test test-slow test-emulated lint format bench chromium screenshots clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,11 +42,26 @@ demo: $(INSTALLED)
 chromium:
 	.ci/install-chromium
 
+# The kernels are compiled once, before several processes would each do it.
 test: $(INSTALLED) chromium
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(BIN)/memscope doctor --compile > /dev/null
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not emulated" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) chromium
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)"
+
+# The CUDA build of torch without what it requires of NVIDIA's, which would be gigabytes: the emulated device stands in.
+$(EMULATED)/%/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(EMULATED)/$*
+	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-deps $(EMULATED_TORCH_PIP_ARGS) torch==$*
+	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -e . transformers pytest pytest-xdist \
+		filelock fsspec jinja2 networkx sympy
+	touch $@
+
+test-emulated: $(EMULATED_VERSIONS:%=$(EMULATED)/%/.installed)
+	@for version in $(EMULATED_VERSIONS); do echo "== torch $$version on the emulated device"; \
+		$(EMULATED)/$$version/bin/pytest -n 2 -m emulated tests/emulated $(PYTEST_ARGS) || exit 1; done
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -58,5 +80,5 @@ screenshots: $(INSTALLED) chromium
 	$(BIN)/python docs/screenshots.py
 
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-emulated out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
