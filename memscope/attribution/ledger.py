@@ -1,4 +1,7 @@
-"""The ledger: one moment's bytes, row by row, summing exactly to what is reserved."""
+"""The ledger: one moment's bytes, row by row, summing exactly to what is reserved.
+
+What the device holds beyond that is counted apart, at the moments when it was sampled: see ``device_count``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
+from memscope.attribution.device_count import DeviceCount, LedgerRow, device_count_at
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
@@ -29,15 +33,6 @@ ROW_MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """One line of a ledger. ``is_category`` tells requested bytes of a category from the allocator's own rows."""
-
-    name: str
-    bytes: int
-    is_category: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Ledger:
     """One device's bytes after one event.
 
@@ -52,6 +47,10 @@ class Ledger:
     total_of
         What that is: ``reserved`` (torch's reserved bytes), or ``active`` where segments were not recorded and the rows
         of free memory are therefore missing.
+    device_count
+        Everything that is used on the device, sampled nearest to the event; None where it was not measured.
+    not_counted
+        Why it was not.
     """
 
     event: int
@@ -59,6 +58,8 @@ class Ledger:
     rows: tuple[LedgerRow, ...]
     total_bytes: int
     total_of: str
+    device_count: DeviceCount | None = None
+    not_counted: str = ""
 
     def __getitem__(self, name: str) -> int:
         """Bytes of the row of that name; KeyError if it is not in this ledger."""
@@ -89,7 +90,8 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     Raises
     ------
     InvariantError
-        If the rows do not sum to the device's own series: a ledger that does not close is never returned.
+        If the rows do not sum to the device's own series, or those beyond them to the device's own count: a ledger that
+        does not close is never returned.
     """
     table = lifetimes.allocations
     active, pending = table.active_at(event), table.pending_at(event)
@@ -111,7 +113,8 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     total = sum(row.bytes for row in rows)
     if total != expected:
         raise InvariantError(f"ledger of event {event} sums to {total:,} bytes, the {total_of} series has {expected:,}")
-    return Ledger(event, lifetimes.device, tuple(rows), total, total_of)
+    count, not_counted = device_count_at(lifetimes, event)
+    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, count, not_counted)
 
 
 def _free_rows(state: AllocatorState) -> list[LedgerRow]:

@@ -71,7 +71,9 @@ def _torch() -> tuple[Check, bool, bool]:
     if not torch.cuda.is_available():
         finding = f"{torch.__version__} for CUDA {built}, but no usable device"
         return (
-            Check("torch", "info", finding, "dry runs work; nvidia-smi tells whether the driver is loaded"),
+            Check(
+                "torch", "info", finding, "--dry-run and --emulate work; nvidia-smi tells whether the driver is loaded"
+            ),
             True,
             False,
         )

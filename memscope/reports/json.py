@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from memscope.analysis import Analysis, Moment
+from memscope.attribution.device_count import DeviceCount
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
@@ -102,6 +103,19 @@ def ledger_json(moment: Moment) -> dict[str, Any]:
         "rows": [{"name": row.name, "bytes": row.bytes} for row in ledger.rows],
         "total_bytes": ledger.total_bytes,
         "total_of": ledger.total_of,
+        "device_count": None if ledger.device_count is None else _device_count(ledger.device_count),
+        "device_not_counted": ledger.not_counted or None,
+    }
+
+
+def _device_count(count: DeviceCount) -> dict[str, Any]:
+    """Everything that is used on the device, at the moment of its sample."""
+    return {
+        "event": count.event,
+        "time_ns": count.time_ns,
+        "rows": [{"name": row.name, "bytes": row.bytes} for row in count.rows],
+        "total_bytes": count.total_bytes,
+        "is_same_reserved": count.is_same_reserved,
     }
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memscope.analysis import Analysis, Moment
+from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, UNEXPLAINED
 from memscope.attribution.ledger import ROW_MEANINGS
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
@@ -120,6 +121,7 @@ def print_ledger(moment: Moment, console: Console) -> None:
     console.print(table)
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
+    _print_device_count(moment, console)
     coverage = moment.coverage
     if coverage.attributed_frac is not None:
         sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
@@ -127,6 +129,29 @@ def print_ledger(moment: Moment, console: Console) -> None:
             f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
             f"{f' (by {sources})' if sources else ''}"
         )
+
+
+def _print_device_count(moment: Moment, console: Console) -> None:
+    """Print what the device itself says is used; a dry run has no device to ask."""
+    count = moment.ledger.device_count
+    if count is None:
+        if not moment.analysis.is_dry_run:
+            console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_counted}", style="dim"))
+        return
+    sampled = _when(Moment(moment.analysis, moment.lifetimes, count.event))
+    then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"
+    console.print(Text(f"  the device's own count, sampled {sampled}{then}", style="dim"))
+    table = Table(box=None, padding=(0, 1, 0, 2), show_header=False)
+    for style in ("", "", "", "dim"):
+        table.add_column("", style=style, justify="left" if style else "right")
+    table.columns[0].justify = "left"
+    for row in count.rows:
+        if row.bytes or row.name == UNEXPLAINED:
+            meaning = DEVICE_ROW_MEANINGS.get(row.name, "")
+            table.add_row(row.name, format_bytes(row.bytes), format_count(row.bytes), meaning)
+    total = (format_bytes(count.total_bytes), format_count(count.total_bytes))
+    table.add_row("device used", *total, "the sum, to the byte", style="bold")
+    console.print(table)
 
 
 def _print_fragmentation_line(moment: Moment, console: Console) -> None:

@@ -121,6 +121,7 @@ class TraceBuilder:
         device_free_bytes: int = NONE_ID,
         device_used_bytes: int = NONE_ID,
         process_used_bytes: int = NONE_ID,
+        others_used_bytes: int = NONE_ID,
     ) -> None:
         """Add a sample of the device's own count before the next event; what was not measured stays −1."""
         self._samples.append(
@@ -130,6 +131,7 @@ class TraceBuilder:
             device_free_bytes=device_free_bytes,
             device_used_bytes=device_used_bytes,
             process_used_bytes=process_used_bytes,
+            others_used_bytes=others_used_bytes,
         )
 
     def set_owner(self, alloc_event: int, category: Category, label: str, *, tagged: bool = False) -> None:

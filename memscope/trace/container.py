@@ -101,6 +101,9 @@ def read_container(path: str | Path) -> Trace:
             if metadata.schema_version < _OWNERS_BY_ADDRESS:
                 nowhere = np.full(len(parts["owners"]["alloc_event"]), schema.NONE_ID)
                 parts["owners"] |= {"device": nowhere, "address": nowhere}
+            # A column that came without a new version: readers that do not know it pass it over.
+            not_measured = np.full(len(parts["samples"]["event"]), schema.NONE_ID)
+            parts["samples"].setdefault("others_used_bytes", not_measured)
             metadata = dataclasses.replace(metadata, schema_version=schema.SCHEMA_VERSION)
             return _trace(parts, metadata)
     except (pa.ArrowException, *_UNREADABLE) as error:

@@ -119,6 +119,7 @@ SAMPLE_COLUMNS = _columns(
     device_free_bytes=np.int64,
     device_used_bytes=np.int64,
     process_used_bytes=np.int64,
+    others_used_bytes=np.int64,
 )
 """What the device itself said, at a position in the events; −1 where it was not measured."""
 

@@ -54,6 +54,7 @@ class SnapshotEvents:
             device_free_bytes=self.device_free_bytes[events],
             device_used_bytes=none,
             process_used_bytes=none,
+            others_used_bytes=none,
         )
 
 

@@ -100,7 +100,11 @@ class BlockTable(Table):
 
 @dataclass(frozen=True, slots=True)
 class SampleTable(Table):
-    """The device's own count at some moments (NVML, cudaMemGetInfo, an OOM's ``device_free``)."""
+    """The device's own count at some moments (NVML, cudaMemGetInfo, an OOM's ``device_free``).
+
+    A sample was taken before the event whose position it carries. ``process_used_bytes`` is the recorded process's own
+    part of what is used on the device, ``others_used_bytes`` that of all other processes.
+    """
 
     COLUMNS: ClassVar[schema.Columns] = schema.SAMPLE_COLUMNS
     event: Int64Array
@@ -109,6 +113,7 @@ class SampleTable(Table):
     device_free_bytes: Int64Array
     device_used_bytes: Int64Array
     process_used_bytes: Int64Array
+    others_used_bytes: Int64Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,21 +238,24 @@ def test_a_file_of_the_first_schema_is_read_and_written_as_the_newest(tmp_path: 
     builder = TraceBuilder()
     builder.add_event(Action.ALLOC, address=1 << 30, size_bytes=512)
     builder.set_owner(0, Category.WEIGHTS, "w")
+    builder.add_sample(device_used_bytes=5)
     newest = write_container(builder.build(TraceMetadata(source="synthetic")), tmp_path / "newest.memscope")
     first = tmp_path / "first.memscope"
+    added_later = {"owners.parquet": ["device", "address"], "samples.parquet": ["others_used_bytes"]}
     with zipfile.ZipFile(newest) as old, zipfile.ZipFile(first, "w", zipfile.ZIP_STORED) as archive:
         for name in old.namelist():
             content = old.read(name)
             if name == "meta.json":
                 content = json.dumps(json.loads(content) | {"schema_version": 1}).encode()
-            if name == "owners.parquet":
-                table = pq.read_table(io.BytesIO(content)).drop_columns(["device", "address"])
+            if name in added_later:
+                table = pq.read_table(io.BytesIO(content)).drop_columns(added_later[name])
                 sink = io.BytesIO()
                 pq.write_table(table, sink)
                 content = sink.getvalue()
             archive.writestr(name, content)
     trace = read_container(first)
     assert trace.owners.address.tolist() == trace.owners.device.tolist() == [-1]
+    assert trace.samples.others_used_bytes.tolist() == [-1]
     assert trace.metadata.schema_version == schema.SCHEMA_VERSION
     again = write_container(trace, tmp_path / "again.memscope")
     assert again.read_bytes() == newest.read_bytes()

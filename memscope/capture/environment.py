@@ -1,0 +1,127 @@
+"""Settings of a recording that come from the environment, for programs that a launcher starts many times over.
+
+========================  ==============================================================================================
+``MEMSCOPE_OUT``          the file to write, or an existing folder to write into
+``MEMSCOPE_RANKS``        which ranks record: ``all``, or numbers and ranges such as ``0,3-5``
+``MEMSCOPE_MAX_EVENTS``   events kept for each device
+``MEMSCOPE_TRIGGER``      ``signal``: recording is switched on and off by SIGUSR2
+``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``  who this process is, as PyTorch's launchers say it
+========================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from memscope.errors import UsageError
+
+SUFFIX = ".memscope"
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_MAX_RANK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureEnvironment:
+    """What the environment says; None is "not set".
+
+    Attributes
+    ----------
+    ranks
+        Half-open ranges of the ranks that record; None is all of them.
+    trigger
+        ``signal``, or None: recording goes from beginning to end.
+    """
+
+    out: Path | None = None
+    ranks: tuple[range, ...] | None = None
+    max_events: int | None = None
+    trigger: Literal["signal"] | None = None
+    rank: int | None = None
+    local_rank: int | None = None
+    world_size: int | None = None
+
+    @property
+    def records_here(self) -> bool:
+        """Whether this process is to record; one without a rank is rank 0."""
+        rank = self.rank or 0
+        return self.ranks is None or any(rank in chosen for chosen in self.ranks)
+
+    def output_path(self, default: str | Path) -> Path:
+        """The file to write, with the rank where there are several: ``default`` if nothing was set."""
+        path = Path(default) if self.out is None else self.out
+        if self.out is not None and self.out.is_dir():
+            path = self.out / Path(default).name
+        return rank_path(path, self.rank)
+
+
+def read_environment(environ: Mapping[str, str] | None = None) -> CaptureEnvironment:
+    """Read the settings; an empty variable counts as not set.
+
+    Raises
+    ------
+    UsageError
+        If one cannot be used; the message names it.
+    """
+    values = {name: value.strip() for name, value in (os.environ if environ is None else environ).items()}
+    out = values.get("MEMSCOPE_OUT")
+    rank, world_size = _number(values, "RANK"), _number(values, "WORLD_SIZE")
+    if rank is not None and world_size is not None and rank >= world_size:
+        raise UsageError(f"RANK={rank} is not below WORLD_SIZE={world_size}")
+    return CaptureEnvironment(
+        out=_checked_out(Path(out)) if out else None,
+        ranks=_ranks(values.get("MEMSCOPE_RANKS", "")),
+        max_events=_number(values, "MEMSCOPE_MAX_EVENTS", least=1),
+        trigger=_trigger(values.get("MEMSCOPE_TRIGGER", "")),
+        rank=rank,
+        local_rank=_number(values, "LOCAL_RANK"),
+        world_size=world_size,
+    )
+
+
+def rank_path(path: str | Path, rank: int | None) -> Path:
+    """Put a rank before a file's suffix, ``train-rank3.memscope``; without one, or where it is there, the path."""
+    path = Path(path)
+    if rank is None or path.stem.endswith(f"-rank{rank}"):
+        return path
+    return path.with_name(f"{path.stem}-rank{rank}{path.suffix}")
+
+
+def _checked_out(path: Path) -> Path:
+    if not path.is_dir() and not path.parent.is_dir():
+        raise UsageError(f"MEMSCOPE_OUT={path}: {path.parent} is not a folder: make it first")
+    return path
+
+
+def _number(values: Mapping[str, str], name: str, least: int = 0) -> int | None:
+    text = values.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < least:
+        raise UsageError(f"{name}={text} cannot be used: give a whole number, {least} or more")
+    return int(text)
+
+
+def _ranks(text: str) -> tuple[range, ...] | None:
+    if not text or text.lower() == "all":
+        return None
+    chosen = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < _MAX_RANK:
+            raise UsageError(f"MEMSCOPE_RANKS={text} cannot be used: give all, or ranks and ranges such as 0,3-5")
+        chosen.append(range(first, last + 1))
+    return tuple(chosen)
+
+
+def _trigger(text: str) -> Literal["signal"] | None:
+    if not text:
+        return None
+    if text != "signal":
+        raise UsageError(f"MEMSCOPE_TRIGGER={text} is not known: give signal, or leave it unset")
+    return "signal"
