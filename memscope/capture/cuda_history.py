@@ -3,56 +3,70 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import tempfile
+import os
+import platform
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from memscope.capture.ownership import named_buffers, tag_meaning
+from memscope.capture.cuda_program import CudaProgram
+from memscope.capture.device_notes import place_of
+from memscope.capture.event_counter import EventCounter
+from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, History, max_events
+from memscope.capture.ownership import STRENGTH, tag_meaning
+from memscope.capture.patches import Patches
+from memscope.capture.recording_folder import RecordingFolder
 from memscope.capture.versions import tie_rule_of
 from memscope.emulation.launch import provenance
 from memscope.errors import CaptureError
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID, Action, MarkKind
-from memscope.trace.stacks import StringTable
-from memscope.trace.tables import MarkTable, OwnerTable
+from memscope.trace.claims import TAGGED_TENSOR, Claim, ClaimLog, Row, Span
+from memscope.trace.metadata import TraceMetadata
 from memscope.trace.trace import Trace
+from memscope.trace.unfinished import Counts, assemble, read_chunks, write_recording
 
-DEFAULT_MAX_ENTRIES = 2_000_000
-_Mark = tuple[int, MarkKind, str]
-_Place = tuple[int, int]
-"""Device and address."""
-_Allocation = tuple[int, int, int]
-"""The event that made it, or −1 and where it lay before the first: event, device, address."""
+_watching: list[weakref.ref[CudaProgram]] = []
+"""Who is told of memory that ran out; torch's observer, once attached, stays."""
 
 
 class CudaHistory:
     """A recording by ``torch.cuda.memory``'s history, from :meth:`start` to :meth:`stop`.
 
+    While it runs it is drained into a folder beside the file to come, which can be opened if the process is killed.
+
     Parameters
     ----------
+    path
+        The file that will be written of it, None for none.
     has_stacks
         Whether Python stacks are recorded.
-    max_entries
-        Events kept for each device; older ones are lost, which the trace says.
+    max_host_bytes
+        Host memory that the history may take; it is drained before that is full.
+    overwrite
+        Whether the folder of an earlier recording that was cut off may be replaced.
     """
 
-    def __init__(self, *, has_stacks: bool = True, max_entries: int = DEFAULT_MAX_ENTRIES) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        has_stacks: bool = True,
+        max_host_bytes: int = DEFAULT_MAX_HOST_BYTES,
+        overwrite: bool = False,
+    ) -> None:
+        self._path = path
         self._has_stacks = has_stacks
-        self._max_entries = max_entries
-        self._marks: list[_Mark] = []
-        self._tags: list[tuple[int, int, str]] = []
-        self._open_tags: list[tuple[int, str]] = []
-        self._tagged: list[tuple[int, int, str]] = []
-        self._models: list[Any] = []
-        self._optimizers: list[Any] = []
-        self._n_steps = 0
+        self._max_entries = max_events(max_host_bytes)
+        self._overwrite = overwrite
+        self._log = ClaimLog()
+        self._patches = Patches()
+        self._program_wants: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.trace: Trace | None = None
+        self.history: History | None = None
 
     def start(self) -> None:
         """Switch the history on.
@@ -60,7 +74,9 @@ class CudaHistory:
         Raises
         ------
         CaptureError
-            If there is no CUDA device.
+            If there is no CUDA device, or another process records to the same file.
+        UsageError
+            If a recording of that name was cut off, and may not be replaced.
         """
         import torch
 
@@ -69,165 +85,171 @@ class CudaHistory:
                 "there is no CUDA device here: a dry run needs none (memscope run --dry-run, or backend='dry-run')"
             )
         torch.cuda.init()
-        context = "all" if self._has_stacks else None
-        torch.cuda.memory._record_memory_history("all", context=context, stacks="python", max_entries=self._max_entries)
+        self._folder = RecordingFolder(self._path, overwrite=self._overwrite)
+        try:
+            self._begin()
+        except BaseException:
+            self._patches.undo()
+            self._folder.remove()
+            raise
 
     def stop(self) -> None:
-        """Take the snapshot, switch the history off, and make the trace; a second call does nothing."""
-        import torch
-
-        if self.trace is not None:
+        """Drain the rest, switch the history off, and make the trace; a second call does nothing."""
+        if self.trace is not None or self.history is None:
             return
         try:
-            snapshot = torch.cuda.memory._snapshot()
+            self._program.finish()
         finally:
-            torch.cuda.memory._record_memory_history(None)
-        owned = self._owned_addresses()
-        trace = self._read(snapshot)
-        self.trace = self._annotated(trace, owned)
+            self._patches.undo()
+            self.history.stop()
+            self._restore()
+        chunks, _ = read_chunks(self._folder.path)
+        if self.history.workspaces:
+            chunks[-1].log.claims.append(self._workspaces(chunks[-1].counts, self.history.workspaces))
+        metadata = self._metadata()
+        stats = {**self._stats_at_begin, **_memory_stats("end")}
+        metadata = dataclasses.replace(metadata, extra={**metadata.extra, **stats})
+        self.trace = assemble(chunks, metadata)
+        if self._path is None:
+            self._folder.remove()
+
+    def written(self) -> None:
+        """The trace is in its file: the folder is no longer needed."""
+        self._folder.remove()
 
     def step(self, name: str | None = None) -> None:
         """A step ended."""
-        self._marks.append((time.time_ns(), MarkKind.STEP, str(self._n_steps) if name is None else name))
-        self._n_steps += 1
+        self._program.step(name)
+        if self.history is not None:
+            self.history.drain_if_due(self._log.marks[-1].calls)
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """A phase around a block."""
-        self._marks.append((time.time_ns(), MarkKind.PHASE_BEGIN, name))
-        try:
-            yield
-        finally:
-            self._marks.append((time.time_ns(), MarkKind.PHASE_END, name))
+        return self._program.user_phase(name)
 
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""
-        self._open_tags.append((time.time_ns(), name))
+        category, label = tag_meaning(name)
+        self._log.open_spans.append(Span(self._counter.calls(), None, int(category), label))
 
     def pop_tag(self) -> None:
         """End the innermost tag."""
-        start_ns, name = self._open_tags.pop()
-        self._tags.append((start_ns, time.time_ns(), name))
+        span = self._log.open_spans.pop()
+        self._log.spans.append(span._replace(end=self._counter.calls()))
 
     def tag(self, tensor: Any, name: str) -> None:
         """Tag the allocation behind a tensor."""
-        if tensor.is_cuda:
-            self._tagged.append((tensor.untyped_storage().data_ptr(), time.time_ns(), name))
+        place = place_of(tensor)
+        if place is not None:
+            category, label = tag_meaning(name)
+            self._log.claims.append(Claim(self._counter.calls(), (Row(*place, int(category), TAGGED_TENSOR, label),)))
 
     def know(self, model: Any, optimizer: Any) -> None:
-        """Remember whose parameters, gradients and states to name at the end."""
-        self._models += [model] if model is not None else []
-        self._optimizers += [optimizer] if optimizer is not None else []
+        """Learn whose parameters, gradients and states to name."""
+        self._program.know(model, optimizer)
 
-    def _owned_addresses(self) -> dict[_Place, tuple[Category, str]]:
-        """Owners of what lives now, by device and address, the strongest last."""
-        names: dict[int, str] = {}
-        owned: dict[_Place, tuple[Category, str]] = {}
-
-        def own(tensor: Any, category: Category, label: str) -> None:
-            if hasattr(tensor, "untyped_storage") and tensor.is_cuda:
-                owned[tensor.device.index, tensor.untyped_storage().data_ptr()] = category, label
-
-        for model in self._models:
-            names |= {id(parameter): name for name, parameter in model.named_parameters()}
-        for optimizer in self._optimizers:
-            for parameter, state in optimizer.state.items():
-                for key, value in state.items():
-                    own(value, Category.OPTIMIZER_STATE, f"{key} of {names.get(id(parameter), 'a parameter')}")
-        for model in self._models:
-            for name, parameter in model.named_parameters():
-                own(parameter.grad, Category.GRADIENTS, f"{name}.grad")
-                own(parameter, Category.WEIGHTS, name)
-            for name, buffer, category in named_buffers(model):
-                own(buffer, category, name)
-        return owned
-
-    def _read(self, snapshot: dict[str, Any]) -> Trace:
-        """Read through the same reader as any other snapshot."""
-        from memscope.trace.torch_snapshot import read_snapshot
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "history.pickle"
-            with path.open("wb") as file:
-                pickle.dump(snapshot, file)
-            return read_snapshot(path)
-
-    def _annotated(self, trace: Trace, owned: dict[_Place, tuple[Category, str]]) -> Trace:
+    def _begin(self) -> None:
         import torch
 
-        strings = StringTable()
-        for text in trace.strings:
-            strings.intern(text)
-        marks = self._mark_table(trace, strings)
-        owners = self._owner_table(trace, strings, owned)
+        self._counter = EventCounter()
+        self._program = CudaProgram(self._log, self._counter, self._patches)
+        self.history = History(
+            self._folder.path,
+            self._counter,
+            self._log,
+            has_stacks=self._has_stacks,
+            max_entries=self._max_entries,
+        )
+        is_enabled = getattr(torch._C, "_cuda_isHistoryEnabled", None)
+        self._was_recording = is_enabled is not None and bool(is_enabled())
+        self._patches.set(torch.cuda.memory, "_record_memory_history", self._noted_for_later)
+        self._counter.survive_resets(self._patches)
+        self._created_ns = time.time_ns()
+        self._stats_at_begin = _memory_stats("begin")
+        write_recording(self._folder.path, os.getpid(), self._metadata())
+        self.history.start()
+        self.history.move(self._folder.appear())
+        self.history.watch()
+        self._program.install()
+        _tell_of_lack(self._program)
+
+    def _workspaces(self, counts: Counts, places: Sequence[tuple[int, int]]) -> Claim:
+        """The owners of what cuBLAS held at the end."""
+        category = Category.WORKSPACE
+        rows = [Row(*place, int(category), STRENGTH[category], "cuBLAS workspace") for place in places]
+        return Claim(tuple(map(sum, counts)), tuple(rows))
+
+    def _noted_for_later(self, *args: Any, **kwargs: Any) -> None:
+        """The program's own wish for a history: there is one already; the wish is granted at the end."""
+        self._program_wants = args, kwargs
+
+    def _restore(self) -> None:
+        """Put the history in the state that the program had it in, or wanted it in meanwhile."""
+        import torch
+
+        if self._program_wants is not None:
+            args, kwargs = self._program_wants
+            torch.cuda.memory._record_memory_history(*args, **kwargs)
+        elif self._was_recording:
+            torch.cuda.memory._record_memory_history("all")
+
+    def _metadata(self) -> TraceMetadata:
+        """What PyTorch does not store, as far as it is known when the recording begins."""
+        import torch
+
         devices = range(torch.cuda.device_count())
         fractions: dict[int, float] = {}
         for device in devices:
             with suppress(AttributeError, RuntimeError):
                 fractions[device] = float(torch.cuda.memory.get_per_process_memory_fraction(device))
         emulated = provenance()
-        metadata = dataclasses.replace(
-            trace.metadata,
+        rank = os.environ.get("RANK", "")
+        before = ("The program was recording a history of its own before: it was cleared.",)
+        return TraceMetadata(
             source="cuda",
-            source_file=None,
             torch_version=torch.__version__,
             tie_rule=tie_rule_of(torch.__version__),
             device_names={device: torch.cuda.get_device_name(device) for device in devices},
             device_total_bytes={device: torch.cuda.get_device_properties(device).total_memory for device in devices},
             memory_fraction=fractions,
+            rank=int(rank) if rank.isdecimal() else None,
+            created_ns=self._created_ns,
             max_entries=self._max_entries,
-            notes=(*emulated.get("notes", ()), *trace.metadata.notes),
-            extra={**trace.metadata.extra, "cuda_version": torch.version.cuda, **emulated.get("extra", {})},
-        )
-        return dataclasses.replace(trace, strings=strings.strings(), marks=marks, owners=owners, metadata=metadata)
-
-    def _mark_table(self, trace: Trace, strings: StringTable) -> MarkTable:
-        """Marks placed by time; the history's times are microseconds."""
-        first, end = trace.event_range(trace.devices[0]) if trace.devices else (0, 0)
-        times = trace.time_ns[first:end]
-        return MarkTable.from_columns(
-            {
-                "event": [first + int(np.searchsorted(times, time_ns)) for time_ns, _, _ in self._marks],
-                "time_ns": [time_ns for time_ns, _, _ in self._marks],
-                "kind": [int(kind) for _, kind, _ in self._marks],
-                "label_id": [strings.intern(label) for _, _, label in self._marks],
-            }
+            notes=(*emulated.get("notes", ()), *(before if self._was_recording else ())),
+            extra={
+                "cuda_version": torch.version.cuda,
+                "python_version": platform.python_version(),
+                "transformers_version": getattr(sys.modules.get("transformers"), "__version__", None),
+                **emulated.get("extra", {}),
+            },
         )
 
-    def _owner_table(self, trace: Trace, strings: StringTable, owned: dict[_Place, tuple[Category, str]]) -> OwnerTable:
-        allocs = np.flatnonzero(trace.action == Action.ALLOC)
-        rows: dict[_Allocation, tuple[Category, str, bool]] = {}
-        made = zip(trace.device[allocs].tolist(), trace.address[allocs].tolist(), allocs.tolist(), strict=True)
-        last_alloc = {(device, address): event for device, address, event in made}
-        for place, (category, label) in owned.items():
-            # What no event made was there before the first, at the same address.
-            event = last_alloc.get(place)
-            rows[(NONE_ID, *place) if event is None else (event, NONE_ID, NONE_ID)] = category, label, False
-        for start_ns, end_ns, name in self._tags:
-            inside = allocs[(trace.time_ns[allocs] >= start_ns) & (trace.time_ns[allocs] <= end_ns)]
-            rows |= {(event, NONE_ID, NONE_ID): (*tag_meaning(name), True) for event in inside.tolist()}
-        for address, time_ns, name in self._tagged:
-            tagged = _alloc_before(trace, allocs, address, time_ns)
-            if tagged is not None:
-                rows[tagged, NONE_ID, NONE_ID] = (*tag_meaning(name), True)
-        return _owner_rows(rows, strings)
+
+def _memory_stats(moment: str) -> dict[str, Any]:
+    """``memory_stats()`` of every device, under a key that names the moment."""
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    return {f"memory_stats_at_{moment}": {str(device): _flat(torch.cuda.memory_stats(device)) for device in devices}}
 
 
-def _alloc_before(trace: Trace, allocs: Any, address: int, time_ns: int) -> int | None:
-    """The last alloc event at an address up to a time."""
-    found = allocs[(trace.address[allocs] == address) & (trace.time_ns[allocs] <= time_ns)]
-    return int(found[-1]) if len(found) else None
+def _flat(stats: Any) -> dict[str, int | float]:
+    return {str(key): value for key, value in stats.items() if isinstance(value, int | float)}
 
 
-def _owner_rows(rows: dict[_Allocation, tuple[Category, str, bool]], strings: StringTable) -> OwnerTable:
-    ordered: Sequence[tuple[_Allocation, tuple[Category, str, bool]]] = sorted(rows.items())
-    return OwnerTable.from_columns(
-        {
-            "alloc_event": [event for (event, _, _), _ in ordered],
-            "device": [device for (_, device, _), _ in ordered],
-            "address": [address for (_, _, address), _ in ordered],
-            "category": [int(category) for _, (category, _, _) in ordered],
-            "label_id": [strings.intern(label) for _, (_, label, _) in ordered],
-            "tagged": [is_tagged for _, (_, _, is_tagged) in ordered],
-        }
-    )
+def _tell_of_lack(program: CudaProgram) -> None:
+    """Have a program's owners noted when memory runs out, while those that failed still hold it."""
+    import torch
+
+    attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
+    if attach is None:
+        return
+    if not _watching:
+        attach(_on_lack)
+    _watching[:] = [weakref.ref(program)]
+
+
+def _on_lack(*_: Any) -> None:
+    program = _watching[0]()
+    if program is not None:
+        program.ran_out()

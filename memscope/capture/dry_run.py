@@ -79,6 +79,7 @@ class DryRun:
         self.owners = OwnerBook(builder)
         self.storages = StorageTable(self.device, self.owners, self.phases)
         self._builder = builder
+        self._strip_prefixes = strip_prefixes
         self._patches = Patches()
         self._modes = ExitStack()
         self._router = OperationRouter(self.storages, gpu, self._out_of_memory)
@@ -138,6 +139,9 @@ class DryRun:
         """A phase that the program names."""
         return self.phases.user_phase(name)
 
+    def written(self) -> None:
+        """The trace is in its file; a dry run keeps nothing beside it."""
+
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn names from a model and an optimizer."""
         if model is not None:
@@ -158,6 +162,10 @@ class DryRun:
         allocation = self.storages.of(tensor)
         if allocation is not None:
             self.owners.tag(allocation, name)
+
+    def _shortened(self, place: str) -> str:
+        """A ``file:line`` without the folders to strip."""
+        return next((place.removeprefix(p) for p in self._strip_prefixes if place.startswith(p)), place)
 
     def _leave(self) -> None:
         try:
@@ -189,7 +197,7 @@ class DryRun:
         if answers:
             notes.append(
                 f"{answers.total()} reads of values that a dry run does not have were answered with 1.0, 1 or False: "
-                + ", ".join(f"{place} ({n})" for place, n in answers.most_common(5))
+                + ", ".join(f"{self._shortened(place)} ({n})" for place, n in answers.most_common(5))
             )
         return TraceMetadata(
             source="dry-run",

@@ -25,7 +25,7 @@ _PRECEDENCE = (
     Category.UNKNOWN,
 )
 """Strongest first: a weight or an input that is also saved for backward stays what it is."""
-_RANK = {category: rank for rank, category in enumerate(_PRECEDENCE)}
+STRENGTH = {category: rank for rank, category in enumerate(_PRECEDENCE)}
 _UNOWNED = len(_PRECEDENCE)
 
 
@@ -109,7 +109,7 @@ class OwnerBook:
 
     def claim(self, allocation: Allocation, category: Category, label: str) -> None:
         """Say whose an allocation is, unless something stronger has said so, or the same with another name."""
-        rank = _RANK[category]
+        rank = STRENGTH[category]
         if allocation.is_tagged or rank > allocation.rank or (rank == allocation.rank and label == allocation.label):
             return
         if rank == allocation.rank and category != Category.WEIGHTS:

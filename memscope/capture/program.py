@@ -213,7 +213,7 @@ class ProgramWatcher:
         if torch.is_grad_enabled():
             return
         for cache in (kwargs.get("past_key_values"), getattr(result, "past_key_values", None)):
-            for label, tensor in _cache_tensors(cache):
+            for label, tensor in cache_tensors(cache):
                 self._claim(tensor, Category.KV_CACHE, label)
 
     def _watched_backward(self, backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -297,11 +297,11 @@ def _declare_kernels() -> Any:
     return library
 
 
-def _cache_tensors(cache: Any) -> Iterator[tuple[str, Any]]:
+def cache_tensors(cache: Any) -> Iterator[tuple[str, Any]]:
     """Labels and tensors of a key/value cache: transformers' Cache objects, or tuples of (keys, values)."""
     for part in ("self_attention_cache", "cross_attention_cache"):
         if hasattr(cache, part):
-            yield from _cache_tensors(getattr(cache, part))
+            yield from cache_tensors(getattr(cache, part))
     layers = getattr(cache, "layers", None)
     if layers is None and isinstance(cache, tuple | list):
         layers = cache

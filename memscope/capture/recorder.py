@@ -57,6 +57,9 @@ class RecordingBackend(Protocol):
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn names."""
 
+    def written(self) -> None:
+        """The trace is in its file."""
+
 
 _active: list[Recorder] = []
 
@@ -69,8 +72,8 @@ class Recorder:
     path
         The ``.memscope`` file to write at the end; None writes none.
     model, optimizer
-        Whose parameters, gradients and states to name. Without them, a dry run finds names by itself in every module
-        that is called and every optimizer that steps.
+        Whose parameters, gradients and states to name. Without them, names are found in every module that is called and
+        every optimizer that steps.
     backend
         ``cuda`` records PyTorch's own history on a GPU; ``dry-run`` runs the program on tensors without memory, on a
         simulated device; ``auto`` is ``cuda``, and an error where there is no GPU.
@@ -160,6 +163,8 @@ class Recorder:
         """
         if _active:
             raise CaptureError("a recording is under way already: one at a time")
+        if self._path is not None:
+            self._path = self._path.absolute()  # the program may change its working folder
         self._backend = self._make_backend()
         self._backend.start()
         self._is_running = True
@@ -175,6 +180,7 @@ class Recorder:
             self.backend.stop()
             if self._path is not None:
                 write_container(self.trace, self._path, overwrite=True)
+                self.backend.written()
         return self.trace
 
     def step(self, name: str | None = None) -> None:
@@ -217,7 +223,7 @@ class Recorder:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
         from memscope.capture.cuda_history import CudaHistory
 
-        return CudaHistory(has_stacks=has_stacks)
+        return CudaHistory(self._path, has_stacks=has_stacks, overwrite=arguments["overwrite"])
 
 
 def _conf_in_force() -> str:

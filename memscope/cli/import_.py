@@ -38,7 +38,7 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> No
 
 def _target(snapshot: Path, output: Path | None, suffix: str) -> Path:
     stem = snapshot.name
-    for ending in (".gz", ".pickle", ".pkl", ".html"):
+    for ending in (".memscope.part", ".gz", ".pickle", ".pkl", ".html"):
         stem = stem.removesuffix(ending)
     if output is None:
         return snapshot.with_name(stem + suffix)

@@ -65,6 +65,11 @@ def run(
     path = output or Path(_default_name(target, is_module=module is not None))
     if path.exists() and not force:
         raise UsageError(f"{path} exists already: choose another name with -o, or overwrite it with -f")
+    from memscope.trace.unfinished import cut_off_message
+
+    cut_off = None if force else cut_off_message(path)
+    if cut_off is not None:
+        raise UsageError(f"{cut_off}, or overwrite it with -f")
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a folder: make it first")
     from memscope.capture.gpus import DEFAULT_GPU

@@ -9,10 +9,14 @@ from memscope.errors import InputFileError
 from memscope.trace.container import META_NAME, ZIP_MAGIC, read_container
 from memscope.trace.torch_snapshot import read_snapshot
 from memscope.trace.trace import Trace
+from memscope.trace.unfinished import is_unfinished, part_of, read_unfinished
 
 
 def open_trace(path: str | Path) -> Trace:
     """Read a ``.memscope`` file or a torch memory snapshot; what it is, its first bytes tell, not its name.
+
+    A folder in which a recording was cut off is read as far as the recording came, also by the name of the file that
+    it would have become.
 
     Raises
     ------
@@ -20,6 +24,10 @@ def open_trace(path: str | Path) -> Trace:
         If it is neither, or cannot be read; the message is one line that names the file and the reason.
     """
     path = Path(path)
+    if is_unfinished(path):
+        return read_unfinished(path)
+    if not path.exists() and is_unfinished(part_of(path)):
+        return read_unfinished(part_of(path))
     if _is_zip(path):
         _check_is_container(path)
         return read_container(path)

@@ -60,7 +60,7 @@ class StackReader:
         for key in ("name", "filename"):
             rows.require(key)
         name, filename = rows.text_ids("name"), rows.text_ids("filename")
-        line = np.clip(rows.integers("line", missing=0), _INT32.min, _INT32.max)
+        line = np.clip(rows.integers("line", missing=0, wrap=True), _INT32.min, _INT32.max)
         ids, first = dense_ids(name, filename, line)
         frame_of_box = np.full(tape.n_boxes, NONE_ID, np.int32)
         frame_of_box[frames] = ids
