@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,7 +197,8 @@ def test_the_sampler_samples_at_both_ends_and_at_changes(cuda: FakeCuda, monkeyp
     sampler.stop()
     sampler.stop()
     samples = sampler.samples()
-    assert samples["device_used_bytes"].tolist() == [100, 200, 150]
+    # The thread may see the last change before the sample at the end does, and repeats what stays for a second.
+    assert [used for used, _ in groupby(samples["device_used_bytes"].tolist())] == [100, 200, 150]
     assert set(samples["process_used_bytes"].tolist()) == {90}
     assert np.all(np.diff(samples["time_ns"]) > 0)
     assert nvml.n_open == 0
