@@ -26,10 +26,10 @@ import numpy as np
 from memscope._kernels import planning as kernel
 from memscope.trace.tables import BoolArray, Int64Array
 
-WORK_IN_ALL = 1 << 25
+WORK_IN_ALL = 1 << 26
 WORK_PER_ROW = 1024
-"""Bounds of the search, in rows looked at: one to two nanoseconds each, so that a small trace takes a tenth of a second
-at most, and a large one about a microsecond for each event."""
+"""Bounds of the search, in rows looked at: one to two nanoseconds each, so that a small trace takes a quarter of a
+second at most, and a large one about a microsecond for each event."""
 GOOD_ENOUGH_FRAC = 0.001
 """A plan this close above the lower bound is not repaired."""
 N_REPAIRED = 2
