@@ -125,6 +125,35 @@ def hand_out(arrays, block, requested_bytes, rounded_bytes):
 
 
 @borrowing
+def append_pending(arrays, block):
+    """Put a block at the end of those that wait for other streams. O(1)."""
+    blocks, counters = arrays.blocks, arrays.counters
+    tail = counters[at.C_PENDING_TAIL]
+    blocks[block, at.B_PENDING_PREV] = tail
+    blocks[block, at.B_PENDING_NEXT] = at.NONE
+    if tail == at.NONE:
+        counters[at.C_PENDING_HEAD] = block
+    else:
+        blocks[tail, at.B_PENDING_NEXT] = block
+    counters[at.C_PENDING_TAIL] = block
+
+
+@borrowing
+def remove_pending(arrays, block):
+    """Take a block out of those that wait. O(1)."""
+    blocks, counters = arrays.blocks, arrays.counters
+    earlier, later = blocks[block, at.B_PENDING_PREV], blocks[block, at.B_PENDING_NEXT]
+    if earlier == at.NONE:
+        counters[at.C_PENDING_HEAD] = later
+    else:
+        blocks[earlier, at.B_PENDING_NEXT] = later
+    if later == at.NONE:
+        counters[at.C_PENDING_TAIL] = earlier
+    else:
+        blocks[later, at.B_PENDING_PREV] = earlier
+
+
+@borrowing
 def request_free(arrays, block, waits):
     """Take a block back from its user; it stays pending if it waits for other streams. O(log n)."""
     blocks, counters = arrays.blocks, arrays.counters
@@ -140,29 +169,13 @@ def request_free(arrays, block, waits):
     if not waits:
         _return_block(arrays, block)
         return
-    tail = counters[at.C_PENDING_TAIL]
-    blocks[block, at.B_PENDING_PREV] = tail
-    blocks[block, at.B_PENDING_NEXT] = at.NONE
-    if tail == at.NONE:
-        counters[at.C_PENDING_HEAD] = block
-    else:
-        blocks[tail, at.B_PENDING_NEXT] = block
-    counters[at.C_PENDING_TAIL] = block
+    append_pending(arrays, block)
 
 
 @borrowing
 def complete_free(arrays, block):
     """Return a pending block to its free set: the streams it waited for are done. O(log n)."""
-    blocks, counters = arrays.blocks, arrays.counters
-    earlier, later = blocks[block, at.B_PENDING_PREV], blocks[block, at.B_PENDING_NEXT]
-    if earlier == at.NONE:
-        counters[at.C_PENDING_HEAD] = later
-    else:
-        blocks[earlier, at.B_PENDING_NEXT] = later
-    if later == at.NONE:
-        counters[at.C_PENDING_TAIL] = earlier
-    else:
-        blocks[later, at.B_PENDING_PREV] = earlier
+    remove_pending(arrays, block)
     _return_block(arrays, block)
 
 

@@ -56,7 +56,7 @@ def replay_requests(arrays, op, row, dropped_pool, requested_bytes, pair, block_
         if what == OP_MALLOC:
             block = malloc(arrays, pair[i], requested_bytes[i])
             if block < 0:
-                _write_usage(counters, usage, position)
+                write_usage(counters, usage, position)
                 return position, block
             block_of_row[i] = block
         elif what == OP_FREE and block_of_row[i] >= 0:
@@ -76,13 +76,14 @@ def replay_requests(arrays, op, row, dropped_pool, requested_bytes, pair, block_
             for lane in range(len(arrays.lanes)):
                 if arrays.lanes[lane, at.L_POOL] == dropped_pool[position]:
                     arrays.lanes[lane, at.L_IS_RELEASABLE] = 1
-        _write_usage(counters, usage, position)
+        write_usage(counters, usage, position)
         position += 1
     return position, FINISHED
 
 
 @borrowing
-def _write_usage(counters, usage, position):
+def write_usage(counters, usage, position):
+    """Note the bytes after the event at a position."""
     usage[U_ALLOCATED, position + 1] = counters[at.C_ALLOCATED]
     usage[U_ACTIVE, position + 1] = counters[at.C_ACTIVE]
     usage[U_REQUESTED, position + 1] = counters[at.C_REQUESTED]

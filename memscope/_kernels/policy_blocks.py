@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memscope._kernels import caching_layout as at
+from memscope._kernels.caching_blocks import append_pending, remove_pending
 from memscope._kernels.compiled import borrowing
 from memscope._kernels.policies import address_of, give_back, next_part
 
@@ -48,7 +49,7 @@ def request_free(policy, arrays, block, waits):
         counters[at.C_ALLOCATED] -= blocks[part, at.B_SIZE]
         blocks[part, at.B_STATE] = at.PENDING
         if waits:
-            _append_pending(arrays, part)
+            append_pending(arrays, part)
         part = next_part(policy, arrays, part)
     address = address_of(policy, arrays, block)
     at.log_event(arrays, at.ACTION_FREE_REQUESTED, address, requested, blocks[block, at.B_LANE])
@@ -57,38 +58,11 @@ def request_free(policy, arrays, block, waits):
 
 
 @borrowing
-def _append_pending(arrays, block):
-    blocks, counters = arrays.blocks, arrays.counters
-    tail = counters[at.C_PENDING_TAIL]
-    blocks[block, at.B_PENDING_PREV] = tail
-    blocks[block, at.B_PENDING_NEXT] = at.NONE
-    if tail == at.NONE:
-        counters[at.C_PENDING_HEAD] = block
-    else:
-        blocks[tail, at.B_PENDING_NEXT] = block
-    counters[at.C_PENDING_TAIL] = block
-
-
-@borrowing
-def _remove_pending(arrays, block):
-    blocks, counters = arrays.blocks, arrays.counters
-    earlier, later = blocks[block, at.B_PENDING_PREV], blocks[block, at.B_PENDING_NEXT]
-    if earlier == at.NONE:
-        counters[at.C_PENDING_HEAD] = later
-    else:
-        blocks[earlier, at.B_PENDING_NEXT] = later
-    if later == at.NONE:
-        counters[at.C_PENDING_TAIL] = earlier
-    else:
-        blocks[later, at.B_PENDING_PREV] = earlier
-
-
-@borrowing
 def complete_free(policy, arrays, block):
     """Return a pending allocation: the streams it waited for are done."""
     part = block
     while part != at.NONE:
-        _remove_pending(arrays, part)
+        remove_pending(arrays, part)
         part = next_part(policy, arrays, part)
     _return_block(policy, arrays, block)
 

@@ -11,10 +11,7 @@ from memscope._kernels.caching_replay import (
     OP_FREE_LATER,
     OP_MALLOC,
     OP_NONE,
-    U_ACTIVE,
-    U_ALLOCATED,
-    U_REQUESTED,
-    U_RESERVED,
+    write_usage,
 )
 from memscope._kernels.compiled import borrowing
 from memscope._kernels.policies import malloc, release
@@ -35,7 +32,7 @@ def replay_policy(policy, arrays, op, row, requested_bytes, pair, block_of_row, 
         if what == OP_MALLOC:
             block = malloc(policy, arrays, pair[i], requested_bytes[i])
             if block < 0:
-                _write_usage(counters, usage, position)
+                write_usage(counters, usage, position)
                 return position, block
             block_of_row[i] = block
         elif what == OP_FREE and block_of_row[i] >= 0:
@@ -49,14 +46,6 @@ def replay_policy(policy, arrays, op, row, requested_bytes, pair, block_of_row, 
                 complete_free(policy, arrays, block_of_row[i])
         elif what == OP_EMPTY_CACHE:
             release(policy, arrays)
-        _write_usage(counters, usage, position)
+        write_usage(counters, usage, position)
         position += 1
     return position, FINISHED
-
-
-@borrowing
-def _write_usage(counters, usage, position):
-    usage[U_ALLOCATED, position + 1] = counters[at.C_ALLOCATED]
-    usage[U_ACTIVE, position + 1] = counters[at.C_ACTIVE]
-    usage[U_REQUESTED, position + 1] = counters[at.C_REQUESTED]
-    usage[U_RESERVED, position + 1] = counters[at.C_RESERVED]
