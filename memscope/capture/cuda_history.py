@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
-import sys
 import time
-import weakref
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from memscope.capture import oom
+from memscope.capture.cuda_metadata import describe_recording, memory_statistics, recorded_devices
 from memscope.capture.cuda_program import CudaProgram
 from memscope.capture.device_notes import place_of
+from memscope.capture.device_probes import DeviceProbes
+from memscope.capture.device_sampler import DeviceSampler
+from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.event_counter import EventCounter
-from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, History, max_events
+from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
+from memscope.capture.oom_file import OomFile
 from memscope.capture.ownership import STRENGTH, tag_meaning
 from memscope.capture.patches import Patches
 from memscope.capture.recording_folder import RecordingFolder
-from memscope.capture.versions import tie_rule_of
-from memscope.emulation.launch import provenance
-from memscope.errors import CaptureError
+from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.claims import TAGGED_TENSOR, Claim, ClaimLog, Row, Span
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.sampling import write_samples
 from memscope.trace.trace import Trace
 from memscope.trace.unfinished import Counts, assemble, read_chunks, write_recording
 
-_watching: list[weakref.ref[CudaProgram]] = []
-"""Who is told of memory that ran out; torch's observer, once attached, stays."""
+_RECORDED_BEFORE = "The program was recording a history of its own before: it was cleared."
 
 
 class CudaHistory:
@@ -42,10 +43,18 @@ class CudaHistory:
     ----------
     path
         The file that will be written of it, None for none.
-    has_stacks
-        Whether Python stacks are recorded.
+    stacks
+        The stacks that are recorded: ``python``, ``all`` with the C++ frames too, or None.
+    device
+        The only device to record, by PyTorch's index; None records all.
+    nvml
+        Whether the devices' own count is sampled.
+    on_oom
+        Whether what was recorded until memory first ran out is kept in a file of its own.
     max_host_bytes
         Host memory that the history may take; it is drained before that is full.
+    environment
+        Who this process is among several; read from the environment's variables unless given.
     overwrite
         Whether the folder of an earlier recording that was cut off may be replaced.
     """
@@ -54,17 +63,28 @@ class CudaHistory:
         self,
         path: Path | None = None,
         *,
-        has_stacks: bool = True,
+        stacks: Stacks = "python",
+        device: int | None = None,
+        nvml: bool = True,
+        on_oom: bool = True,
         max_host_bytes: int = DEFAULT_MAX_HOST_BYTES,
+        environment: CaptureEnvironment | None = None,
         overwrite: bool = False,
     ) -> None:
         self._path = path
-        self._has_stacks = has_stacks
-        self._max_entries = max_events(max_host_bytes)
+        self._stacks = stacks
+        self._device = device
+        self._has_nvml = nvml
+        self._environment = read_environment() if environment is None else environment
+        self._oom_file = OomFile(path, self._environment.rank, is_wanted=on_oom)
+        self._max_entries = max_events(max_host_bytes, self._environment)
         self._overwrite = overwrite
         self._log = ClaimLog()
         self._patches = Patches()
         self._program_wants: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._pid = os.getpid()
+        self._sampler: DeviceSampler | None = None
+        self._probes: DeviceProbes | None = None
         self.trace: Trace | None = None
         self.history: History | None = None
 
@@ -76,7 +96,7 @@ class CudaHistory:
         CaptureError
             If there is no CUDA device, or another process records to the same file.
         UsageError
-            If a recording of that name was cut off, and may not be replaced.
+            If a recording of that name was cut off and may not be replaced, or there is no such device.
         """
         import torch
 
@@ -84,12 +104,17 @@ class CudaHistory:
             raise CaptureError(
                 "there is no CUDA device here: a dry run needs none (memscope run --dry-run, or backend='dry-run')"
             )
+        n_devices = torch.cuda.device_count()
+        if self._device is not None and not 0 <= self._device < n_devices:
+            raise UsageError(f"there is no device {self._device} here: PyTorch sees {n_devices}")
         torch.cuda.init()
+        self._devices = recorded_devices(self._device)
         self._folder = RecordingFolder(self._path, overwrite=self._overwrite)
         try:
             self._begin()
         except BaseException:
             self._patches.undo()
+            self._leave_devices()
             self._folder.remove()
             raise
 
@@ -97,21 +122,32 @@ class CudaHistory:
         """Drain the rest, switch the history off, and make the trace; a second call does nothing."""
         if self.trace is not None or self.history is None:
             return
+        oom.stop_listening(self._ran_out)
         try:
             self._program.finish()
         finally:
             self._patches.undo()
             self.history.stop()
+            self._leave_devices()
             self._restore()
-        chunks, _ = read_chunks(self._folder.path)
-        if self.history.workspaces:
-            chunks[-1].log.claims.append(self._workspaces(chunks[-1].counts, self.history.workspaces))
-        metadata = self._metadata()
-        stats = {**self._stats_at_begin, **_memory_stats("end")}
-        metadata = dataclasses.replace(metadata, extra={**metadata.extra, **stats})
-        self.trace = assemble(chunks, metadata)
+        self.trace = self._assembled(self.history.workspaces)
         if self._path is None:
             self._folder.remove()
+
+    def snapshot(self) -> Trace:
+        """The trace until now; the recording goes on.
+
+        Raises
+        ------
+        UsageError
+            If the recording has not begun, or has ended.
+        """
+        if self.history is None or self.trace is not None:
+            raise UsageError("a snapshot can be taken while the recording is under way")
+        if self._sampler is not None:
+            self._sampler.sample_now()
+        self._program.scan()
+        return self._drained_until_now()
 
     def written(self) -> None:
         """The trace is in its file: the folder is no longer needed."""
@@ -148,36 +184,85 @@ class CudaHistory:
         """Learn whose parameters, gradients and states to name."""
         self._program.know(model, optimizer)
 
+    def explain(self, error: BaseException) -> None:
+        """Add a line to an out-of-memory error that says where the trace is, and why memory ran out."""
+        self._oom_file.explain(error)
+
     def _begin(self) -> None:
         import torch
 
-        self._counter = EventCounter()
-        self._program = CudaProgram(self._log, self._counter, self._patches)
+        if self._has_nvml:
+            self._count_devices()
+        self._counter = EventCounter(self._device)
+        self._program = CudaProgram(self._log, self._counter, self._patches, on_error=self.explain)
         self.history = History(
             self._folder.path,
             self._counter,
             self._log,
-            has_stacks=self._has_stacks,
+            stacks=self._stacks,
             max_entries=self._max_entries,
+            device=self._device,
         )
         is_enabled = getattr(torch._C, "_cuda_isHistoryEnabled", None)
         self._was_recording = is_enabled is not None and bool(is_enabled())
         self._patches.set(torch.cuda.memory, "_record_memory_history", self._noted_for_later)
         self._counter.survive_resets(self._patches)
         self._created_ns = time.time_ns()
-        self._stats_at_begin = _memory_stats("begin")
+        self._stats_at_begin = memory_statistics(self._devices, "begin")
         write_recording(self._folder.path, os.getpid(), self._metadata())
         self.history.start()
         self.history.move(self._folder.appear())
+        self.history.on_drained = self._drained
         self.history.watch()
         self._program.install()
-        _tell_of_lack(self._program)
+        oom.listen(self._ran_out)
 
-    def _workspaces(self, counts: Counts, places: Sequence[tuple[int, int]]) -> Claim:
-        """The owners of what cuBLAS held at the end."""
-        category = Category.WORKSPACE
-        rows = [Row(*place, int(category), STRENGTH[category], "cuBLAS workspace") for place in places]
-        return Claim(tuple(map(sum, counts)), tuple(rows))
+    def _count_devices(self) -> None:
+        """Begin to sample the devices' own count, and to tell apart what is not PyTorch's."""
+        import torch
+
+        self._sampler = DeviceSampler(self._devices).start()
+        self._probes = DeviceProbes(self._sampler.counters)
+        if torch.cuda.device_count() == 1 or self._device is not None:
+            # Among several devices the program may be about to choose another: a context would stay on this one.
+            self._probes.probe_context(self._devices[0])
+        self._probes.watch_collectives()
+
+    def _leave_devices(self) -> None:
+        if self._probes is not None:
+            self._probes.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
+
+    def _drained(self) -> None:
+        """Keep what would be lost with the process beside what was drained."""
+        write_recording(self._folder.path, os.getpid(), self._with_reasons(self._metadata()))
+        if self._sampler is not None:
+            write_samples(self._folder.path, self._sampler.samples())
+
+    def _assembled(self, workspaces: Sequence[tuple[int, int]]) -> Trace:
+        """The trace of all that was drained."""
+        chunks, _ = read_chunks(self._folder.path)
+        if workspaces:
+            chunks[-1].log.claims.append(_owned_workspaces(chunks[-1].counts, workspaces))
+        metadata = self._metadata()
+        stats = {**self._stats_at_begin, **memory_statistics(self._devices, "end")}
+        metadata = dataclasses.replace(metadata, extra={**metadata.extra, **stats})
+        trace = assemble(chunks, metadata, None if self._sampler is None else self._sampler.samples())
+        return dataclasses.replace(trace, metadata=self._with_reasons(trace.metadata))
+
+    def _metadata(self) -> TraceMetadata:
+        metadata = describe_recording(
+            self._devices, self._environment, created_ns=self._created_ns, max_entries=self._max_entries
+        )
+        before = (_RECORDED_BEFORE,) if self._was_recording else ()
+        parts = {} if self._probes is None else self._probes.metadata()
+        return dataclasses.replace(metadata, notes=(*metadata.notes, *before), extra={**metadata.extra, **parts})
+
+    def _with_reasons(self, metadata: TraceMetadata) -> TraceMetadata:
+        """With why the device's own count is missing, or is the second best, behind all other notes."""
+        reasons = () if self._sampler is None else self._sampler.reasons
+        return dataclasses.replace(metadata, notes=(*metadata.notes, *reasons))
 
     def _noted_for_later(self, *args: Any, **kwargs: Any) -> None:
         """The program's own wish for a history: there is one already; the wish is granted at the end."""
@@ -193,63 +278,23 @@ class CudaHistory:
         elif self._was_recording:
             torch.cuda.memory._record_memory_history("all")
 
-    def _metadata(self) -> TraceMetadata:
-        """What PyTorch does not store, as far as it is known when the recording begins."""
-        import torch
+    def _ran_out(self, lack: oom.OutOfMemory) -> None:
+        """Memory ran out: note who holds it, and keep the first such moment."""
+        if os.getpid() != self._pid or lack.device not in self._devices:
+            return
+        if self._sampler is not None:
+            self._sampler.sample_now()
+        self._program.ran_out()
+        self._oom_file.ran_out(lack.device, lack.time_ns, self._drained_until_now)
 
-        devices = range(torch.cuda.device_count())
-        fractions: dict[int, float] = {}
-        for device in devices:
-            with suppress(AttributeError, RuntimeError):
-                fractions[device] = float(torch.cuda.memory.get_per_process_memory_fraction(device))
-        emulated = provenance()
-        rank = os.environ.get("RANK", "")
-        before = ("The program was recording a history of its own before: it was cleared.",)
-        return TraceMetadata(
-            source="cuda",
-            torch_version=torch.__version__,
-            tie_rule=tie_rule_of(torch.__version__),
-            device_names={device: torch.cuda.get_device_name(device) for device in devices},
-            device_total_bytes={device: torch.cuda.get_device_properties(device).total_memory for device in devices},
-            memory_fraction=fractions,
-            rank=int(rank) if rank.isdecimal() else None,
-            created_ns=self._created_ns,
-            max_entries=self._max_entries,
-            notes=(*emulated.get("notes", ()), *(before if self._was_recording else ())),
-            extra={
-                "cuda_version": torch.version.cuda,
-                "python_version": platform.python_version(),
-                "transformers_version": getattr(sys.modules.get("transformers"), "__version__", None),
-                **emulated.get("extra", {}),
-            },
-        )
+    def _drained_until_now(self) -> Trace:
+        if self.history is not None:
+            self.history.read_now()
+        return self._assembled(())
 
 
-def _memory_stats(moment: str) -> dict[str, Any]:
-    """``memory_stats()`` of every device, under a key that names the moment."""
-    import torch
-
-    devices = range(torch.cuda.device_count())
-    return {f"memory_stats_at_{moment}": {str(device): _flat(torch.cuda.memory_stats(device)) for device in devices}}
-
-
-def _flat(stats: Any) -> dict[str, int | float]:
-    return {str(key): value for key, value in stats.items() if isinstance(value, int | float)}
-
-
-def _tell_of_lack(program: CudaProgram) -> None:
-    """Have a program's owners noted when memory runs out, while those that failed still hold it."""
-    import torch
-
-    attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
-    if attach is None:
-        return
-    if not _watching:
-        attach(_on_lack)
-    _watching[:] = [weakref.ref(program)]
-
-
-def _on_lack(*_: Any) -> None:
-    program = _watching[0]()
-    if program is not None:
-        program.ran_out()
+def _owned_workspaces(counts: Counts, places: Sequence[tuple[int, int]]) -> Claim:
+    """The owners of what cuBLAS held at the end."""
+    category = Category.WORKSPACE
+    rows = [Row(*place, int(category), STRENGTH[category], "cuBLAS workspace") for place in places]
+    return Claim(tuple(map(sum, counts)), tuple(rows))

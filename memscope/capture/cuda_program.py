@@ -37,10 +37,15 @@ class CudaProgram:
         The allocator's count.
     patches
         Where changes to torch are written down to be undone.
+    on_error
+        Told of what the program raises out of a forward or backward pass or a generation, before the program sees it.
     """
 
-    def __init__(self, log: ClaimLog, counter: EventCounter, patches: Patches) -> None:
+    def __init__(
+        self, log: ClaimLog, counter: EventCounter, patches: Patches, *, on_error: Callable[[BaseException], None]
+    ) -> None:
         self._log = log
+        self._on_error = on_error
         self._counter = counter
         self._patches = patches
         self._notes = DeviceNotes(log, counter)
@@ -118,8 +123,13 @@ class CudaProgram:
             self._mark(MarkKind.PHASE_END, self._phase, is_automatic=True)
 
     def ran_out(self) -> None:
-        """Memory ran out: note what holds it, unless that was found out in another thread, under the program's feet."""
-        if threading.get_ident() == self._thread and self._is_watching:
+        """Memory ran out: note what holds it.
+
+        In a thread other than the program's own that is done only where the program waits for that thread: in a
+        backward pass, which CUDA's autograd runs on threads of its own.
+        """
+        is_held = threading.get_ident() == self._thread or self._phase == "backward"
+        if is_held and self._is_watching:
             self.scan()
 
     def _path_of(self, module: Any) -> str:
@@ -133,6 +143,9 @@ class CudaProgram:
         self._begin(name)
         try:
             yield
+        except Exception as error:
+            self._on_error(error)
+            raise
         finally:
             self._end()
 

@@ -139,14 +139,14 @@ class SimulatedDevice:
         elif action in (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP):
             self.reserved_bytes -= size_bytes
 
-    def finish(self) -> None:
-        """Add the final segments and blocks to the trace."""
+    def write_final_state(self, builder: TraceBuilder) -> None:
+        """Write the segments and blocks of this moment into a trace."""
         state = self._allocator.state()
-        segment_ids = [self._add_segment(state.segments, row) for row in range(len(state.segments))]
+        segment_ids = [self._add_segment(builder, state.segments, row) for row in range(len(state.segments))]
         blocks = state.blocks
         for row in range(len(blocks)):
             address = int(blocks.address[row])
-            self.builder.add_block(
+            builder.add_block(
                 segment_ids[int(blocks.segment_id[row])],
                 address=address,
                 size_bytes=int(blocks.size_bytes[row]),
@@ -155,8 +155,8 @@ class SimulatedDevice:
                 stack_id=self._stack_of.get(address, -1),
             )
 
-    def _add_segment(self, segments: SegmentTable, row: int) -> int:
-        return self.builder.add_segment(
+    def _add_segment(self, builder: TraceBuilder, segments: SegmentTable, row: int) -> int:
+        return builder.add_segment(
             address=int(segments.address[row]),
             size_bytes=int(segments.size_bytes[row]),
             is_large=bool(segments.is_large[row]),

@@ -91,9 +91,9 @@ class DeviceProbes:
         """
         import torch
 
-        counter, internals = self._counters[device], _internals()
+        counter, has_context = self._counters[device], getattr(_internals(), "_cuda_hasPrimaryContext", None)
         torch.cuda.init()
-        if internals._cuda_hasPrimaryContext(device):
+        if has_context is None or has_context(device):
             return None
         before = counter.read()
         torch.cuda.synchronize(device)

@@ -13,14 +13,12 @@ from typing_extensions import Self
 
 from memscope.capture.device_count import DeviceCounter, DeviceReading, open_nvml
 from memscope.errors import UsageError
-from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import Int64Array, SampleTable
-from memscope.trace.trace import Trace
+from memscope.trace.sampling import COUNTED_COLUMNS
+from memscope.trace.tables import Int64Array
 
 DEFAULT_INTERVAL_S = 0.05
 DEFAULT_MAX_SAMPLES = 100_000
 _UNCHANGED_NS = 1_000_000_000
-_COLUMNS = ("time_ns", "device_free_bytes", "device_used_bytes", "process_used_bytes", "others_used_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class _Kept:
 
     def __init__(self, max_samples: int) -> None:
         self._max_samples = max_samples
-        self._rows = [array("q") for _ in _COLUMNS]
+        self._rows = [array("q") for _ in COUNTED_COLUMNS]
         self._min_gap_ns = 0
         self._last: DeviceReading | None = None
         self._highest = 0
@@ -169,13 +167,13 @@ class DeviceSampler:
         self._sample(is_forced=True)
 
     def samples(self) -> dict[str, Int64Array]:
-        """The samples by column, ordered by time: int64 each; :func:`placed_samples` gives them their events."""
+        """The samples by column, ordered by time: int64 each, without a place among the trace's events yet."""
         with self._reading:
             devices = [np.full(len(kept), device, np.int64) for device, kept in self._kept.items()]
             parts = [kept.arrays() for kept in self._kept.values()]
         columns = {
             name: np.concatenate([part[i] for part in parts]) if parts else np.empty(0, np.int64)
-            for i, name in enumerate(_COLUMNS)
+            for i, name in enumerate(COUNTED_COLUMNS)
         }
         columns["device"] = np.concatenate(devices) if devices else np.empty(0, np.int64)
         order = np.argsort(columns["time_ns"], kind="stable")
@@ -206,25 +204,3 @@ class DeviceSampler:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError as error:
             self._reasons.append(f"NVML did not shut down: {error}")
-
-
-def placed_samples(samples: Mapping[str, Int64Array], trace: Trace) -> SampleTable:
-    """Give samples their places among a trace's events by time, and add the trace's own samples.
-
-    A sample stands before the first event of its device that is later. Ordered by event, then time.
-
-    Parameters
-    ----------
-    samples
-        What :meth:`DeviceSampler.samples` returned.
-    """
-    event = np.full(len(samples["time_ns"]), NONE_ID, np.int64)
-    for device in np.unique(samples["device"]):
-        rows = samples["device"] == device
-        first, end = trace.event_range(int(device))
-        times = np.maximum.accumulate(trace.time_ns[first:end])
-        event[rows] = first + np.searchsorted(times, samples["time_ns"][rows], side="right")
-    own = trace.samples.columns()
-    added = {**samples, "event": event}
-    joined = {name: np.concatenate([own[name], added[name].astype(own[name].dtype)]) for name in SampleTable.COLUMNS}
-    return SampleTable.from_columns(joined).take(np.lexsort((joined["time_ns"], joined["event"])))

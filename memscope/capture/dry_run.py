@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
 from memscope.capture.autocast import Autocast
 from memscope.capture.cuda_api import patch_cuda
 from memscope.capture.device import Clock, SimulatedDevice
 from memscope.capture.gpus import GpuModel
+from memscope.capture.oom_file import OomFile
 from memscope.capture.operations import OperationRouter
 from memscope.capture.ownership import OwnerBook
 from memscope.capture.patches import Patches
@@ -20,7 +23,7 @@ from memscope.capture.redirect import CallContext, Redirector
 from memscope.capture.stacks import StackRecorder
 from memscope.capture.storages import StorageTable
 from memscope.capture.versions import tie_rule_of
-from memscope.errors import CaptureError
+from memscope.errors import CaptureError, UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
@@ -53,6 +56,12 @@ class DryRun:
         Folders cut off the front of file names in stacks.
     clock
         Nanoseconds since the start; the host's own time by default.
+    rank
+        The process's rank among several, None where there is one.
+    path
+        The file that will be written of it, None for none.
+    on_oom
+        Whether what was recorded until memory first ran out is kept in a file of its own.
     """
 
     def __init__(
@@ -63,11 +72,16 @@ class DryRun:
         has_stacks: bool = True,
         strip_prefixes: tuple[str, ...] = (),
         clock: Clock | None = None,
+        rank: int | None = None,
+        path: Path | None = None,
+        on_oom: bool = True,
     ) -> None:
         import torch
 
         self.gpu = gpu
         self._conf = conf
+        self._rank = rank
+        self._oom_file = OomFile(path, rank, is_wanted=on_oom)
         self._tie_rule = tie_rule_of(torch.__version__)
         config = CachingAllocatorConfig.parse(conf, tie_rule=self._tie_rule)
         if config.backend != "native":
@@ -126,10 +140,34 @@ class DryRun:
             self.program.claim_everything()
         finally:
             self._leave()
-        self.phases.finish()
-        self.device.finish()
+        self.trace = self._built()
         self.storages.close()
-        self.trace = self._builder.build(self._metadata())
+
+    def snapshot(self) -> Trace:
+        """The trace until now; the recording goes on.
+
+        Raises
+        ------
+        UsageError
+            If the recording has ended.
+        """
+        if self.trace is not None:
+            raise UsageError("a snapshot can be taken while the recording is under way")
+        self.program.claim_everything()
+        return self._built()
+
+    def explain(self, error: BaseException) -> None:
+        """Say in an out-of-memory error where the trace is, and why memory ran out."""
+        self._oom_file.explain(error)
+
+    def _built(self) -> Trace:
+        """The trace of what has happened until now."""
+        builder = self._builder
+        self.phases.write_marks(builder)
+        self.device.write_final_state(builder)
+        trace = builder.build(self._metadata())
+        builder.forget_final()
+        return trace
 
     def step(self, name: str | None = None) -> None:
         """A step of the program ended."""
@@ -180,13 +218,16 @@ class DryRun:
         self.program.claim_everything()
         device = self.device
         unused = device.reserved_bytes - device.allocated_bytes
-        return torch.OutOfMemoryError(
+        self._oom_file.ran_out(0, time.time_ns(), self._built)
+        raised = torch.OutOfMemoryError(
             f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU 0 has a total capacity "
             f"of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is free. "
             f"Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
             f"{format_bytes(unused)} is reserved by PyTorch but unallocated. "
             f"(simulated {self.gpu.name}, memscope dry run)"
         )
+        self._oom_file.explain(raised)
+        return raised
 
     def _metadata(self) -> TraceMetadata:
         import torch
@@ -207,6 +248,7 @@ class DryRun:
             device_names={0: gpu.device_name},
             device_total_bytes={0: gpu.total_bytes},
             memory_fraction={},
+            rank=self._rank,
             n_events_lost=0,
             has_pool_ids=True,
             notes=tuple(notes),

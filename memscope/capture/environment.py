@@ -86,7 +86,7 @@ def read_environment(environ: Mapping[str, str] | None = None) -> CaptureEnviron
 def rank_path(path: str | Path, rank: int | None) -> Path:
     """Put a rank before a file's suffix, ``train-rank3.memscope``; without one, or where it is there, the path."""
     path = Path(path)
-    if rank is None or path.stem.endswith(f"-rank{rank}"):
+    if rank is None or re.search(rf"-rank{rank}(?!\d)", path.stem):
         return path
     return path.with_name(f"{path.stem}-rank{rank}{path.suffix}")
 

@@ -15,15 +15,21 @@ _KINDS = (("allocation", "allocated"), ("allocation", "freed"), ("active", "free
 class EventCounter:
     """Counts since :meth:`restart`. Reading costs some 20 µs for each device.
 
+    Parameters
+    ----------
+    device
+        The only device to count; those of the others stay 0. None counts all.
+
     Source: ``c10/cuda/CUDACachingAllocator.cpp``, where each statistic is raised beside the event of its kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: int | None = None) -> None:
         import torch
 
         # The function behind it works in a forked copy of the process too, which the public one refuses to.
         self._read_stats = getattr(torch._C, "_cuda_memoryStats", torch.cuda.memory.memory_stats_as_nested_dict)
         self._devices = range(torch.cuda.device_count())
+        self._only = device
         self._base: Counts = ((0, 0, 0),) * len(self._devices)
 
     def restart(self) -> None:
@@ -60,6 +66,9 @@ class EventCounter:
     def _raw(self) -> Counts:
         raw = []
         for device in self._devices:
+            if self._only not in (None, device):
+                raw.append((0, 0, 0))
+                continue
             stats = self._read_stats(device)
             a, b, c = (int(stats[group]["all"][key]) for group, key in _KINDS)
             raw.append((a, b, c))

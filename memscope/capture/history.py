@@ -19,15 +19,16 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from memscope.capture.environment import CaptureEnvironment
 from memscope.capture.event_counter import EventCounter
-from memscope.errors import CaptureError
 from memscope.trace.claims import Calls, ClaimLog
 from memscope.trace.unfinished import CALLS_NAME, chunk_path, write_notes
 
+Stacks = Literal["python", "all"] | None
 DEFAULT_MAX_HOST_BYTES = 1 << 30
 _EVENT_BYTES = 2 << 10
 """Host memory of an event with a Python stack, in the ring and while it is written; measured, rounded up."""
@@ -40,20 +41,9 @@ _CHILD_LIMIT_S = 120.0
 _UNSERVED_S = 5.0
 
 
-def max_events(max_host_bytes: int = DEFAULT_MAX_HOST_BYTES) -> int:
-    """Size of the ring, in events of each device; the variable MEMSCOPE_MAX_EVENTS overrides it.
-
-    Raises
-    ------
-    CaptureError
-        If the variable is no positive number.
-    """
-    given = os.environ.get("MEMSCOPE_MAX_EVENTS")
-    if not given:
-        return max(max_host_bytes // _EVENT_BYTES, 1)
-    if not given.isdecimal() or int(given) < 1:
-        raise CaptureError(f"MEMSCOPE_MAX_EVENTS is {given!r}, which is no number of events")
-    return int(given)
+def max_events(max_host_bytes: int, environment: CaptureEnvironment) -> int:
+    """Size of the ring, in events of each device; the variable MEMSCOPE_MAX_EVENTS overrides it."""
+    return environment.max_events or max(max_host_bytes // _EVENT_BYTES, 1)
 
 
 class History:
@@ -65,22 +55,33 @@ class History:
         Where chunks go.
     counter, log
         What is counted and noted meanwhile; what a chunk has of the log is dropped from it.
-    has_stacks
-        Whether Python stacks are recorded.
+    stacks
+        The stacks that are recorded: ``python``, ``all`` with the C++ frames too, or None.
     max_entries
         Events that the ring holds for each device.
+    device
+        The only device whose events are kept, None for all.
     """
 
     def __init__(
-        self, folder: Path, counter: EventCounter, log: ClaimLog, *, has_stacks: bool, max_entries: int
+        self,
+        folder: Path,
+        counter: EventCounter,
+        log: ClaimLog,
+        *,
+        stacks: Stacks,
+        max_entries: int,
+        device: int | None = None,
     ) -> None:
         import torch
 
         self._folder = folder
         self._counter = counter
         self._log = log
-        self._context = "all" if has_stacks else None
+        self._context = None if stacks is None else "all"
+        self._stacks = stacks or "python"
         self._max_entries = max_entries
+        self._device = device
         self._record = torch.cuda.memory._record_memory_history
         self._snapshot = torch.cuda.memory._snapshot
         self._can_clear = "clear_history" in inspect.signature(self._record).parameters
@@ -98,6 +99,8 @@ class History:
         """At the end: device and address of the memory that cuBLAS held for itself."""
         self.pauses_s: list[float] = []
         """How long the program stood still for each drain."""
+        self.on_drained: Callable[[], None] | None = None
+        """Called after each drain."""
 
     def start(self) -> None:
         """Switch the history on and write the first chunk: the state that the recording begins with."""
@@ -134,6 +137,15 @@ class History:
         with self._lock:
             self._drain()
 
+    def read_now(self) -> None:
+        """Drain now and here, without a copy of the process: all that happened until now is in the folder then."""
+        with self._lock:
+            forks, self._forks = self._forks, False
+            try:
+                self._drain()
+            finally:
+                self._forks = forks
+
     def drain_if_due(self, calls: Calls) -> None:
         """Drain, if that is due, at a moment when the program has come to a rest by itself."""
         if self._is_due(sum(calls) - self._drained, time.monotonic()):
@@ -160,6 +172,8 @@ class History:
             self._log.drop(sizes)
         self._n_chunks += 1
         self._clear()
+        if self.on_drained is not None:
+            self.on_drained()
         self._drained_s = time.monotonic()
         self.pauses_s.append(self._drained_s - begin)
 
@@ -182,6 +196,8 @@ class History:
             snapshot = self._snapshot()
             if self._counter.counts() == counts:
                 break  # else another thread went on allocating meanwhile
+        if self._device is not None:
+            _keep_only(snapshot, self._device)
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             pickle.dump(snapshot, file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -210,18 +226,20 @@ class History:
     def _switch_on(self) -> None:
         if not self._can_clear:
             self._record(None)
-            self._record("all", context=self._context, stacks="python", max_entries=self._max_entries)
+            self._record("all", **self._options())
         else:
             self._clear()
 
     def _clear(self) -> None:
         """Empty the ring: everything before now has been read, or is being read in the copy."""
-        options: dict[str, Any] = {"context": self._context, "stacks": "python", "max_entries": self._max_entries}
         if self._can_clear:
-            self._record("all", clear_history=True, **options)
+            self._record("all", clear_history=True, **self._options())
         else:
             self._record(None)
-            self._record("all", **options)
+            self._record("all", **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {"context": self._context, "stacks": self._stacks, "max_entries": self._max_entries}
 
     def _poll(self) -> None:
         """Ask for drains; runs in a thread of its own."""
@@ -242,10 +260,7 @@ class History:
             asked_s = now if asked_s is None else asked_s
             if now - asked_s > _UNSERVED_S and n_new > self._max_entries // 2:
                 # The main thread waits inside something: read here; what comes meanwhile may be lost, and is counted.
-                with self._lock:
-                    forks, self._forks = self._forks, False
-                    self._drain()
-                    self._forks = forks
+                self.read_now()
                 asked_s = None
             else:
                 self._request.send()
@@ -262,6 +277,13 @@ class History:
         """Leave the count where it can be found after the process was killed."""
         with suppress(OSError):
             (self._folder / CALLS_NAME).write_bytes(np.array(calls, "<i8").tobytes())
+
+
+def _keep_only(snapshot: dict[str, Any], device: int) -> None:
+    """Take everything of the other devices out of a snapshot."""
+    traces = snapshot["device_traces"]
+    snapshot["device_traces"] = [events if position == device else [] for position, events in enumerate(traces)]
+    snapshot["segments"] = [segment for segment in snapshot["segments"] if segment["device"] == device]
 
 
 class _Child:

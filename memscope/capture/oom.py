@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _NAMES = ("OutOfMemoryError",)
+_NOTE = "memscope: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +107,24 @@ def add_oom_note(error: BaseException, path: str | Path, verdict: str = "") -> N
     """
     add: Any = getattr(error, "add_note", None)
     said = " ".join(verdict.split())
-    note = f"memscope: {f'{said}; ' if said else ''}the trace is in {path}"
-    if add is not None and note not in getattr(error, "__notes__", ()):
-        add(note)
+    if add is not None and not has_note(error):
+        add(f"{_NOTE}{f'{said}; ' if said else ''}the trace is in {path}")
+
+
+def has_note(error: BaseException) -> bool:
+    """Whether an error has the line that :func:`add_oom_note` adds."""
+    return any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ()))
 
 
 def oom_path(base: str | Path, rank: int | None, pid: int, time_ns: int) -> Path:
     """Name of the file of an out-of-memory moment, beside ``base``, of its own for each rank, process and moment.
 
-    ``train.memscope`` becomes ``train-oom-rank3-pid4711-20260102T030405.678Z.memscope``; the time is UTC.
+    ``train-rank3.memscope`` becomes ``train-oom-rank3-pid4711-20260102T030405.678Z.memscope``; the time is UTC.
     """
     base = Path(base)
     moment = datetime.fromtimestamp(time_ns // 1_000_000_000, timezone.utc)
     when = f"{moment:%Y%m%dT%H%M%S}.{time_ns // 1_000_000 % 1000:03d}Z"
     rank_text = "" if rank is None else f"-rank{rank}"
-    return base.with_name(f"{base.stem}-oom{rank_text}-pid{pid}-{when}{base.suffix or '.memscope'}")
+    return base.with_name(
+        f"{base.stem.removesuffix(rank_text)}-oom{rank_text}-pid{pid}-{when}{base.suffix or '.memscope'}"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from memscope.capture.device import SimulatedDevice
+from memscope.trace.builder import TraceBuilder
 from memscope.trace.schema import MarkKind
 
 
@@ -89,13 +90,12 @@ class PhaseTracker:
         """An optimizer's step ended: a step of the program, if the program itself never names its own."""
         self._optimizer_steps.append(self._now(MarkKind.STEP, str(len(self._optimizer_steps))))
 
-    def finish(self) -> None:
-        """Write the marks into the trace; phases that were left open end here."""
-        while self._depth:
-            self.end()
-        marks = self._marks if self.n_steps else sorted([*self._marks, *self._optimizer_steps], key=lambda m: m[0])
+    def write_marks(self, builder: TraceBuilder) -> None:
+        """Write the marks until now into a trace; a phase that is open ends there."""
+        marks = [*self._marks, self._now(MarkKind.PHASE_END, self._name)] if self._depth else self._marks
+        marks = marks if self.n_steps else sorted([*marks, *self._optimizer_steps], key=lambda m: m[0])
         for event, time_ns, kind, label in marks:
-            self._device.builder.add_mark(kind, label, time_ns, event=event)
+            builder.add_mark(kind, label, time_ns, event=event)
 
     def _now(self, kind: MarkKind, label: str) -> tuple[int, int, MarkKind, str]:
         return self._device.builder.n_events, self._device.clock(), kind, label

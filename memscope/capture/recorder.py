@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from typing_extensions import Self
 
+from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
 from memscope.capture.gpus import DEFAULT_GPU, find_gpu
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
 from memscope.trace.container import write_container
@@ -60,7 +62,61 @@ class RecordingBackend(Protocol):
     def written(self) -> None:
         """The trace is in its file."""
 
+    def snapshot(self) -> Trace:
+        """The trace until now; the recording goes on."""
 
+    def explain(self, error: BaseException) -> None:
+        """Add a line to an out-of-memory error that says where the trace is."""
+
+
+class NoRecording:
+    """What stands in for a recording on a rank that does not record: everything is accepted, nothing is done."""
+
+    trace: Trace | None = None
+
+    def start(self) -> None:
+        """Nothing begins."""
+
+    def stop(self) -> None:
+        """Nothing ends."""
+
+    def step(self, name: str | None = None) -> None:
+        """Nothing is marked."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """The block runs as it is."""
+        return nullcontext()
+
+    def push_tag(self, name: str) -> None:
+        """Nothing is tagged."""
+
+    def pop_tag(self) -> None:
+        """Nothing was tagged."""
+
+    def tag(self, tensor: Any, name: str) -> None:
+        """Nothing is tagged."""
+
+    def know(self, model: Any, optimizer: Any) -> None:
+        """Nothing is learned."""
+
+    def written(self) -> None:
+        """There is no file."""
+
+    def snapshot(self) -> Trace:
+        """There is none.
+
+        Raises
+        ------
+        UsageError
+            Always.
+        """
+        raise UsageError("this rank does not record: MEMSCOPE_RANKS leaves it out")
+
+    def explain(self, error: BaseException) -> None:
+        """There is nothing to say."""
+
+
+_LEAST_HOST_BYTES = 1 << 20
 _active: list[Recorder] = []
 
 
@@ -70,7 +126,9 @@ class Recorder:
     Parameters
     ----------
     path
-        The ``.memscope`` file to write at the end; None writes none.
+        The ``.memscope`` file to write at the end; None writes none. Where a launcher started several ranks, the
+        rank's number goes before the suffix; the variable ``MEMSCOPE_OUT`` takes the place of the name. A rank that
+        ``MEMSCOPE_RANKS`` does not name records nothing.
     model, optimizer
         Whose parameters, gradients and states to name. Without them, names are found in every module that is called and
         every optimizer that steps.
@@ -82,9 +140,19 @@ class Recorder:
     conf
         Dry run: the ``PYTORCH_ALLOC_CONF`` to simulate; None takes the environment's.
     stacks
-        ``python``, or None for none.
+        ``python``; ``all`` with PyTorch's C++ frames too, which costs more (CUDA); None for none.
+    device
+        CUDA: the only device to record, by PyTorch's index; None records all.
+    nvml
+        CUDA: whether the device's own count is sampled beside PyTorch's.
+    on_oom
+        Whether what was recorded until memory first ran out is kept in a file of its own, at once.
+    max_host_bytes
+        CUDA: host memory that events may take before they are drained to disk; ``MEMSCOPE_MAX_EVENTS`` overrides it.
     overwrite
         Whether an existing file may be replaced.
+    environment
+        Who this process is among several, and what the environment asks for; read from its variables unless given.
 
     Raises
     ------
@@ -101,14 +169,22 @@ class Recorder:
         backend: Backend = "auto",
         gpu: str = DEFAULT_GPU,
         conf: str | None = None,
-        stacks: Literal["python"] | None = "python",
+        stacks: Literal["python", "all"] | None = "python",
+        device: int | None = None,
+        nvml: bool = True,
+        on_oom: bool = True,
+        max_host_bytes: int = 1 << 30,
         overwrite: bool = False,
+        environment: CaptureEnvironment | None = None,
     ) -> None:
         if backend not in ("auto", "dry-run", "cuda"):
             raise UsageError(f"backend {backend!r} is not known: choose auto, dry-run or cuda")
-        if stacks not in ("python", None):
-            raise UsageError(f"stacks {stacks!r} is not known: choose 'python' or None")
-        self._path = None if path is None else Path(path)
+        if stacks not in ("python", "all", None):
+            raise UsageError(f"stacks {stacks!r} is not known: choose 'python', 'all' or None")
+        if max_host_bytes < _LEAST_HOST_BYTES:
+            raise UsageError(f"max_host_bytes={max_host_bytes} is too few: give {_LEAST_HOST_BYTES:,} or more")
+        self._environment = read_environment() if environment is None else environment
+        self._path = None if path is None else self._environment.output_path(path)
         if self._path is not None and self._path.exists() and not overwrite:
             raise UsageError(f"{self._path} exists already: choose another name, or pass overwrite=True")
         self._gpu = find_gpu(gpu)
@@ -120,10 +196,25 @@ class Recorder:
             "gpu": gpu,
             "conf": conf,
             "stacks": stacks,
+            "device": device,
+            "nvml": nvml,
+            "on_oom": on_oom,
+            "max_host_bytes": max_host_bytes,
             "overwrite": overwrite,
+            "environment": environment,
         }
         self._backend: RecordingBackend | None = None
         self._is_running = False
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is written at the end, None where none is."""
+        return self._path if self.records_here else None
+
+    @property
+    def records_here(self) -> bool:
+        """Whether this process records: not where ``MEMSCOPE_RANKS`` leaves its rank out."""
+        return self._environment.records_here
 
     @property
     def trace(self) -> Trace:
@@ -132,8 +223,10 @@ class Recorder:
         Raises
         ------
         UsageError
-            Before that.
+            Before that, and on a rank that does not record.
         """
+        if not self.records_here:
+            raise UsageError(f"rank {self._environment.rank or 0} does not record: MEMSCOPE_RANKS leaves it out")
         if self._backend is None or self._backend.trace is None:
             raise UsageError("the trace is there when the recording has ended: leave its with-block, or call stop()")
         return self._backend.trace
@@ -172,16 +265,31 @@ class Recorder:
         self._backend.know(self._arguments["model"], self._arguments["optimizer"])
         return self
 
-    def stop(self) -> Trace:
-        """End the recording, write the file if one was named, and return the trace."""
+    def stop(self) -> Trace | None:
+        """End the recording, write the file if one was named, and return the trace; None on a rank that has none."""
         if self._is_running:
             self._is_running = False
             _active.remove(self)
             self.backend.stop()
-            if self._path is not None:
+            if self._path is not None and self.records_here:
                 write_container(self.trace, self._path, overwrite=True)
                 self.backend.written()
-        return self.trace
+        return self.trace if self.records_here else None
+
+    def snapshot(self, path: str | Path | None = None, *, overwrite: bool = False) -> Trace:
+        """The trace until now, also as a file where a path is given; the recording goes on.
+
+        Raises
+        ------
+        UsageError
+            If the recording is not under way, or the file exists and ``overwrite`` is false.
+        """
+        if not self._is_running:
+            raise UsageError("a snapshot can be taken while the recording is under way")
+        trace = self.backend.snapshot()
+        if path is not None and self.records_here:
+            write_container(trace, rank_path(path, self._environment.rank), overwrite=overwrite)
+        return trace
 
     def step(self, name: str | None = None) -> None:
         """Say that a step of the program ended; it is named by its number unless a name is given."""
@@ -198,6 +306,8 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        if error is not None:
+            self.backend.explain(error)
 
     def __call__(self, function: _Function) -> _Function:
         """Record every call of a function; with a path, the file is the last call's."""
@@ -210,20 +320,29 @@ class Recorder:
         return recorded  # type: ignore[return-value]
 
     def _make_backend(self) -> RecordingBackend:
+        if not self.records_here:
+            return NoRecording()
         if find_spec("torch") is None:
             raise MissingDependencyError("torch", "torch", "recording")
         arguments = self._arguments
-        has_stacks = arguments["stacks"] is not None
         if arguments["backend"] == "dry-run":
             from memscope.capture.dry_run import DryRun
 
-            conf = arguments["conf"]
-            return DryRun(self._gpu, _conf_in_force() if conf is None else conf, has_stacks=has_stacks)
+            if arguments["stacks"] == "all" or arguments["device"] is not None:
+                raise UsageError("stacks='all' and device are for CUDA: a dry run has one device, and Python frames")
+            given, has_stacks = arguments["conf"], arguments["stacks"] is not None
+            conf = _conf_in_force() if given is None else given
+            environment, on_oom = self._environment, arguments["on_oom"]
+            return DryRun(
+                self._gpu, conf, has_stacks=has_stacks, rank=environment.rank, path=self._path, on_oom=on_oom
+            )
         if arguments["conf"] is not None:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
         from memscope.capture.cuda_history import CudaHistory
 
-        return CudaHistory(self._path, has_stacks=has_stacks, overwrite=arguments["overwrite"])
+        names = ("stacks", "device", "nvml", "on_oom", "max_host_bytes", "overwrite")
+        options = {name: arguments[name] for name in names}
+        return CudaHistory(self._path, environment=self._environment, **options)
 
 
 def _conf_in_force() -> str:

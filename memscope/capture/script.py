@@ -14,6 +14,7 @@ from typing import Any
 
 from memscope.capture.recorder import Recorder
 from memscope.capture.stacks import is_tracer_frame
+from memscope.capture.trigger import SignalTrigger
 from memscope.errors import InputFileError, UsageError
 
 INTERRUPTED = 130
@@ -41,6 +42,33 @@ def run_recorded(recorder: Recorder, target: str, arguments: Sequence[str], *, i
             exit_code, error = _run(module, code, target)
         finally:
             recorder.stop()  # before the traceback is touched: its frames hold what was alive when the program failed
+        if error is not None:
+            recorder.backend.explain(error)
+            _print_error(error)
+        return exit_code
+
+
+def run_triggered(trigger: SignalTrigger, target: str, arguments: Sequence[str], *, is_module: bool = False) -> int:
+    """Run a script file, or a module by name, that a signal starts and stops recordings of; return its exit code.
+
+    Raises
+    ------
+    InputFileError
+        If the script cannot be read.
+    UsageError
+        If the module is not there.
+    CaptureError
+        If this is not the main thread.
+    """
+    code = None if is_module else _compiled(Path(target))
+    if is_module:
+        _require_module(target)
+    with _as_main(target, arguments, is_module=is_module) as module:
+        trigger.install()
+        try:
+            exit_code, error = _run(module, code, target)
+        finally:
+            trigger.remove()
         if error is not None:
             _print_error(error)
         return exit_code

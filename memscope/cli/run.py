@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -29,7 +30,14 @@ _SUFFIX = ".memscope"
 @click.option("--gpu", default=None, help="Dry run, emulate: the device, by name or size. [default: H100-80GB]")
 @click.option("--conf", default=None, help="Dry run, emulate: PYTORCH_ALLOC_CONF. [default: the environment's]")
 @emulation_options
-@click.option("--no-stacks", is_flag=True, help="Record no Python stacks.")
+@click.option(
+    "--stacks",
+    type=click.Choice(["python", "all", "none"]),
+    default="python",
+    show_default=True,
+    help="Stacks to record; all adds PyTorch's C++ frames, and costs more.",
+)
+@click.option("--no-stacks", "stacks", flag_value="none", help="The same as --stacks none.")
 @click.option("-m", "module", default=None, help="Run a module, as python -m does.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
 @click.pass_context
@@ -42,13 +50,16 @@ def run(
     gpu: str | None,
     conf: str | None,
     emulation: EmulationOptions,
-    no_stacks: bool,
+    stacks: Literal["python", "all", "none"],
     module: str | None,
     arguments: tuple[str, ...],
 ) -> None:
-    r"""Record a script, unchanged; its own options follow its name.
+    """Record a script, unchanged; its own options follow its name.
 
     The script's output and exit code are its own. However it ends, the trace is kept.
+
+    Under a launcher each rank writes a file with its rank in the name. MEMSCOPE_OUT names the file or a folder,
+    MEMSCOPE_RANKS=0,3-5 the ranks that record; with MEMSCOPE_TRIGGER=signal, kill -USR2 starts and ends a recording.
 
     \b
     --emulate needs Linux on x86-64, a CUDA build of torch and, at first use,
@@ -57,19 +68,19 @@ def run(
         accordingly (Hugging Face generate() ends by its length all the same);
       - Triton kernels, torch.compile and collectives do not work;
       - cuDNN is switched off: convolutions take PyTorch's own kernels.
-    """
+    """  # noqa: D301  click knows the character, not the letters
     if module is None and not arguments:
         raise UsageError("nothing to run: name a script, or a module with -m")
     _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
     target, script_arguments = (module, arguments) if module is not None else (arguments[0], arguments[1:])
-    path = output or Path(_default_name(target, is_module=module is not None))
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists already: choose another name with -o, or overwrite it with -f")
-    from memscope.trace.unfinished import cut_off_message
+    from memscope.capture.environment import rank_path, read_environment
 
-    cut_off = None if force else cut_off_message(path)
-    if cut_off is not None:
-        raise UsageError(f"{cut_off}, or overwrite it with -f")
+    environment = read_environment()
+    default = Path(f"{target if module is not None else Path(target).stem}{_SUFFIX}")
+    path = environment.output_path(default) if output is None else rank_path(output, environment.rank)
+    is_triggered = environment.trigger is not None
+    if environment.records_here and not is_triggered:
+        _require_free(path, force=force)
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a folder: make it first")
     from memscope.capture.gpus import DEFAULT_GPU
@@ -79,20 +90,43 @@ def run(
     if emulate:
         enter_emulation(emulation, gpu or DEFAULT_GPU, conf)
     from memscope.capture.recorder import Recorder
-    from memscope.capture.script import run_recorded
+    from memscope.capture.script import run_recorded, run_triggered
+    from memscope.capture.trigger import SignalTrigger, always_ready, cuda_is_ready
 
-    recorder = Recorder(
-        path,
-        backend="dry-run" if dry_run else "cuda" if emulate else "auto",
-        gpu=gpu or DEFAULT_GPU,
-        conf=None if emulate else conf,
-        stacks=None if no_stacks else "python",
-        overwrite=True,
-    )
+    def recorder_into(file: Path) -> Recorder:
+        return Recorder(
+            file,
+            backend="dry-run" if dry_run else "cuda" if emulate else "auto",
+            gpu=gpu or DEFAULT_GPU,
+            conf=None if emulate else conf,
+            stacks=None if stacks == "none" else stacks,
+            overwrite=True,
+            environment=replace(environment, out=None),
+        )
+
+    if is_triggered and environment.records_here:
+        trigger = SignalTrigger(recorder_into, path, is_ready=always_ready if dry_run else cuda_is_ready)
+        click.echo(f"memscope: kill -USR2 {os.getpid()} starts a recording, and again ends it", err=True)
+        ctx.exit(run_triggered(trigger, target, script_arguments, is_module=module is not None))
+    recorder = recorder_into(path)
     code = run_recorded(recorder, target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
-    click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
+    if recorder.records_here:
+        click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
     ctx.exit(code)
+
+
+def _require_free(path: Path, *, force: bool) -> None:
+    """Raise if a recording to a path would lose what is there."""
+    from memscope.trace.unfinished import cut_off_message
+
+    if force:
+        return
+    if path.exists():
+        raise UsageError(f"{path} exists already: choose another name with -o, or overwrite it with -f")
+    cut_off = cut_off_message(path)
+    if cut_off is not None:
+        raise UsageError(f"{cut_off}, or overwrite it with -f")
 
 
 def _check_device_options(
@@ -105,13 +139,6 @@ def _check_device_options(
         emulation.require_none()
     if not (is_dry_run or is_emulated) and (gpu is not None or conf is not None):
         raise UsageError("--gpu and --conf are for --dry-run and --emulate; on a GPU, set PYTORCH_ALLOC_CONF")
-
-
-def _default_name(target: str, *, is_module: bool) -> str:
-    """``train.memscope`` for ``src/train.py``; the rank goes before the suffix where there is one."""
-    stem = target if is_module else Path(target).stem
-    rank = os.environ.get("RANK")
-    return f"{stem}-rank{rank}{_SUFFIX}" if rank else f"{stem}{_SUFFIX}"
 
 
 def _summary(trace: Trace) -> str:

@@ -191,6 +191,12 @@ class TraceBuilder:
             stack_id=stack_id,
         )
 
+    def forget_final(self) -> None:
+        """Forget marks, final segments and blocks: the events go on, and those will be given again."""
+        self._marks = _Rows(schema.MARK_COLUMNS)
+        self._segments = _Rows(schema.SEGMENT_COLUMNS)
+        self._blocks = _Rows(schema.BLOCK_COLUMNS)
+
     def build(self, metadata: TraceMetadata) -> Trace:
         """Make the trace of what was added; the builder can go on and build again."""
         owners = sorted(self._owners.items())

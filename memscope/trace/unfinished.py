@@ -3,8 +3,8 @@
 The folder is called like the file with ``.part`` added. It holds ``recording.json`` (the process, and what does not
 change: devices, versions) and, for each drain, ``chunk-N.pickle`` (a torch snapshot: the events since the drain before,
 the segments then) and ``chunk-N.json`` (how many allocator calls each device had counted by then, and what was noted).
-A chunk's pickle is put in place last, so that a chunk that is there is whole. ``calls.bin`` has the calls that were
-counted last, a moment before the end at most.
+A chunk's pickle is put in place last, so that a chunk that is there is whole. ``samples.npy`` has the device's own
+count until the last drain, ``calls.bin`` the calls that were counted last, a moment before the end at most.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from memscope.errors import InputFileError
 from memscope.trace.claims import COUNTED, ClaimLog, place_log
 from memscope.trace.joining import join_traces
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.sampling import placed_samples, read_samples
+from memscope.trace.tables import Int64Array
 from memscope.trace.torch_snapshot import read_snapshot
 from memscope.trace.trace import Trace
 
@@ -101,7 +103,7 @@ def read_unfinished(folder: str | Path) -> Trace:
     chunks, metadata = read_chunks(folder)
     if not chunks:
         raise InputFileError(folder, "is a recording that was cut off before anything was drained")
-    trace = assemble(chunks, metadata)
+    trace = assemble(chunks, metadata, read_samples(folder))
     drained = sum(sum(device) for device in chunks[-1].counts)
     n_after = max(_last_counted(folder) - drained, 0)
     n_lost = trace.metadata.n_events_lost or 0
@@ -153,8 +155,8 @@ class _Run(NamedTuple):
     first_calls: dict[int, int]
 
 
-def assemble(chunks: Sequence[Chunk], metadata: TraceMetadata) -> Trace:
-    """Join chunks, count what is missing, and put marks and owners where they belong.
+def assemble(chunks: Sequence[Chunk], metadata: TraceMetadata, samples: Mapping[str, Int64Array] | None) -> Trace:
+    """Join chunks, count what is missing, and put marks, owners and samples where they belong.
 
     Where something is missing between two chunks, only the longest stretch without a gap is taken: what lay at an
     address on the other side of a gap cannot be known.
@@ -177,6 +179,8 @@ def assemble(chunks: Sequence[Chunk], metadata: TraceMetadata) -> Trace:
         extra={**read.extra, **metadata.extra},
     )
     trace = dataclasses.replace(trace, metadata=merged)
+    if samples:
+        trace = dataclasses.replace(trace, samples=placed_samples(samples, trace))
     return place_log(trace, ClaimLog.joined([chunk.log for chunk in chunks]), run.first_calls)
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from memscope.capture.device_count import DeviceCounter, DeviceReading, find_handle, open_nvml
 from memscope.capture.device_probes import DeviceProbes, growth_beyond_pytorch
-from memscope.capture.device_sampler import DeviceSampler, _Kept, placed_samples
+from memscope.capture.device_sampler import DeviceSampler, _Kept
 from memscope.errors import UsageError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.sampling import placed_samples
 from memscope.trace.schema import NONE_ID, Action
 from tests.capture.fake_nvml import FakeDevice, FakeNvml
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 import memscope
+import memscope.analysis
 from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.container import read_container
@@ -80,8 +82,14 @@ def test_without_a_gpu_it_says_what_to_do(backend: str) -> None:
 def test_arguments_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(UsageError, match="backend 'gpu'"):
         dry_run(backend="gpu")
-    with pytest.raises(UsageError, match="stacks 'all'"):
-        dry_run(stacks="all")
+    with pytest.raises(UsageError, match="stacks 'every'"):
+        dry_run(stacks="every")
+    with pytest.raises(UsageError, match="max_host_bytes=10 is too few"):
+        dry_run(max_host_bytes=10)
+    with pytest.raises(UsageError, match="stacks='all' and device are for CUDA"):
+        dry_run(stacks="all").start()
+    with pytest.raises(UsageError, match="stacks='all' and device are for CUDA"):
+        dry_run(device=0).start()
     with pytest.raises(UsageError, match="conf is for a dry run"):
         dry_run(backend="cuda").start()
 
@@ -142,3 +150,68 @@ def test_a_model_given_is_named_though_it_is_never_called() -> None:
         model = small_model()
         rec.backend.know(model, None)
     assert "0.weight" in requested(rec.trace, Category.WEIGHTS)
+
+
+def test_a_snapshot_is_the_trace_until_then_and_changes_nothing_of_the_end(tmp_path: Path) -> None:
+    def work(recorder: memscope.record, *, takes_snapshot: bool) -> None:
+        kept = torch.zeros(1 << 20, device="cuda")
+        with recorder.phase("load"):
+            more = torch.zeros(3 << 20, device="cuda")
+            if takes_snapshot:
+                recorder.snapshot(tmp_path / "now.memscope")
+        del kept
+        assert more.numel()
+
+    with dry_run() as plain:
+        work(plain, takes_snapshot=False)
+    with dry_run() as watched:
+        work(watched, takes_snapshot=True)
+    now = read_container(tmp_path / "now.memscope")
+    n_now = now.n_events
+    assert now.action.tolist() == plain.trace.action[:n_now].tolist()
+    assert memscope.analysis.Analysis(now).end().allocated_bytes == 16 << 20
+    assert [now.strings[label] for label in now.marks.label_id] == ["load"]
+    assert watched.trace.action.tolist() == plain.trace.action.tolist()
+    assert watched.trace.marks.event.tolist() == plain.trace.marks.event.tolist()
+    assert watched.trace.blocks.address.tolist() == plain.trace.blocks.address.tolist()
+    with pytest.raises(UsageError, match="under way"):
+        watched.snapshot()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+def test_an_error_that_leaves_the_block_says_where_the_trace_is(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+    with pytest.raises(torch.OutOfMemoryError) as caught, memscope.record(path, backend="dry-run", gpu="1GiB"):
+        torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    assert [str(path) in note for note in caught.value.__notes__] == [True]
+
+
+def test_each_rank_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with memscope.record(tmp_path / "run.memscope", backend="dry-run") as rec:
+        torch.zeros(1, device="cuda")
+    assert rec.path == tmp_path / "run-rank3.memscope"
+    assert read_container(tmp_path / "run-rank3.memscope").metadata.rank == 3
+
+
+def test_the_environment_names_the_file_and_the_ranks_that_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MEMSCOPE_OUT", str(tmp_path))
+    monkeypatch.setenv("MEMSCOPE_RANKS", "0,2-3")
+    with memscope.record("run.memscope", backend="cuda") as left_out, memscope.tag("kv_cache"):
+        left_out.step()
+        with left_out.phase("load"):
+            pass
+    assert left_out.stop() is None
+    assert not left_out.records_here
+    assert left_out.path is None
+    with pytest.raises(UsageError, match="rank 1 does not record: MEMSCOPE_RANKS leaves it out"):
+        _ = left_out.trace
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "2")
+    with memscope.record("run.memscope", backend="dry-run"):
+        torch.zeros(1, device="cuda")
+    assert [path.name for path in tmp_path.iterdir()] == ["run-rank2.memscope"]
