@@ -1,8 +1,9 @@
-"""Record part of a program from inside: steps, phases and tags, here without a GPU.
+"""Record part of a program from inside: steps, phases and tags.
 
     python record_context.py
+    memscope report record_context.memscope
 
-On a GPU, leave out backend="dry-run"; the rest is the same.
+Without a GPU it is a dry run on a simulated one of 24 GB.
 """
 
 import sys
@@ -11,9 +12,11 @@ import torch
 
 import memscope
 
+WHERE = {} if torch.cuda.is_available() else {"backend": "dry-run", "gpu": "RTX4090-24GB"}
+
 
 def main(path="record_context.memscope"):
-    with memscope.record(path, backend="dry-run", gpu="RTX4090-24GB", overwrite=True) as rec:
+    with memscope.record(path, overwrite=True, **WHERE) as rec:
         model = torch.nn.Sequential(torch.nn.Linear(512, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 512)).to("cuda")
         optimizer = torch.optim.AdamW(model.parameters())
         with memscope.tag("replay buffer"):

@@ -20,7 +20,7 @@ from memscope.trace.open import open_trace
 
 PROGRAMS = Path(__file__).parent / "programs"
 _LIMIT_S = 120
-_ADAPTED = """import runpy, sys
+ADAPTED = """import runpy, sys
 from pathlib import Path
 from memscope.emulation.programs import adapt_programs
 adapt_programs()
@@ -95,7 +95,7 @@ def record(device: str, tmp_path: Path) -> Callable[..., Recorded]:
         left = pickle.loads(evidence.read_bytes())
         snapshot = None
         if is_compared:
-            environment, start = (_same_device(path), ("-c", _ADAPTED)) if device == "emulated" else ({}, ())
+            environment, start = (_same_device(path), ("-c", ADAPTED)) if device == "emulated" else ({}, ())
             alone = run_python(*start, program, own, "own-history", environment={**environment, **variables})
             assert alone.code == 0, alone.err
             snapshot = pickle.loads(own.read_bytes())["snapshot"]
