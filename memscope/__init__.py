@@ -17,14 +17,25 @@ _HOMES: dict[str, str] = {
     "Trace": "memscope.trace.trace",
     "load": "memscope.analysis",
     "record": "memscope.capture.recorder",
+    "register_kv_cache": "memscope.capture.recorder",
     "tag": "memscope.capture.recorder",
 }
 
-__all__ = ["Analysis", "Category", "MemscopeError", "Trace", "__version__", "load", "record", "tag"]
+__all__ = [
+    "Analysis",
+    "Category",
+    "MemscopeError",
+    "Trace",
+    "__version__",
+    "load",
+    "record",
+    "register_kv_cache",
+    "tag",
+]
 
 if TYPE_CHECKING:
     from memscope.analysis import Analysis, load
-    from memscope.capture.recorder import record, tag
+    from memscope.capture.recorder import record, register_kv_cache, tag
     from memscope.errors import MemscopeError
     from memscope.trace.categories import Category
     from memscope.trace.trace import Trace

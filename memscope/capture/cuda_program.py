@@ -56,7 +56,8 @@ class CudaProgram:
         self._paths: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._running: list[Any] = []
         self._names: dict[int, str] = {}
-        self._saved = SavedTensors(self._running)
+        self._saved = SavedTensors(self._running, log.visits)
+        log.name_of = self._name_of
         self._depth = 0
         self._phase = ""
         self._n_steps = self._n_optimizer_steps = 0
@@ -134,6 +135,11 @@ class CudaProgram:
 
     def _path_of(self, module: Any) -> str:
         return self._paths.get(module) or type(module).__name__
+
+    def _name_of(self, visited: Any) -> str:
+        """Path of a module that was visited, empty where none was, or it is gone."""
+        module = None if visited is None else visited()
+        return "" if module is None else self._path_of(module)
 
     def _mark(self, kind: MarkKind, label: str, *, is_automatic: bool = False) -> None:
         self._log.marks.append(Mark(self._counter.calls(), time.time_ns(), int(kind), label, is_automatic))
@@ -226,6 +232,7 @@ class CudaProgram:
         import torch
 
         running, thread, get_ident = self._running, self._thread, threading.get_ident
+        visits, now, ref = self._log.visits, time.time_ns, weakref.ref
         is_torch_own = call is getattr(torch.nn.Module, "_wrapped_call_impl", None)
 
         def watched(module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -234,12 +241,14 @@ class CudaProgram:
             if not running:
                 return self._run_outermost(call, module, args, kwargs)
             running.append(module)
+            visits.append((now(), ref(module)))
             try:
                 if is_torch_own and module._compiled_call_impl is None:
                     return module._call_impl(*args, **kwargs)
                 return call(module, *args, **kwargs)
             finally:
                 running.pop()
+                visits.append((now(), ref(running[-1])))
 
         return watched
 
@@ -254,6 +263,7 @@ class CudaProgram:
         self._notes.flush()
         with self._in_phase("forward"):
             self._running.append(module)
+            self._log.visits.append((time.time_ns(), weakref.ref(module)))
             try:
                 result = call(module, *args, **kwargs)
             finally:

@@ -25,7 +25,7 @@ import numpy as np
 
 from memscope.capture.environment import CaptureEnvironment
 from memscope.capture.event_counter import EventCounter
-from memscope.trace.claims import Calls, ClaimLog
+from memscope.trace.claims import Calls, ClaimLog, Sizes
 from memscope.trace.unfinished import CALLS_NAME, chunk_path, write_notes
 
 Stacks = Literal["python", "all"] | None
@@ -289,7 +289,7 @@ def _keep_only(snapshot: dict[str, Any], device: int) -> None:
 class _Child:
     """A forked copy of the process that writes one chunk into its working folder and ends."""
 
-    def __init__(self, write: Callable[[], None], folder: Path, number: int, sizes: tuple[int, int, int]) -> None:
+    def __init__(self, write: Callable[[], None], folder: Path, number: int, sizes: Sizes) -> None:
         self._path = chunk_path(folder, number)
         self.sizes = sizes
         self._ended = False

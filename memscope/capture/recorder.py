@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
 from memscope.capture.gpus import DEFAULT_GPU, find_gpu
+from memscope.capture.program import cache_tensors
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
@@ -333,9 +334,7 @@ class Recorder:
             given, has_stacks = arguments["conf"], arguments["stacks"] is not None
             conf = _conf_in_force() if given is None else given
             environment, on_oom = self._environment, arguments["on_oom"]
-            return DryRun(
-                self._gpu, conf, has_stacks=has_stacks, rank=environment.rank, path=self._path, on_oom=on_oom
-            )
+            return DryRun(self._gpu, conf, has_stacks=has_stacks, rank=environment.rank, path=self._path, on_oom=on_oom)
         if arguments["conf"] is not None:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
         from memscope.capture.cuda_history import CudaHistory
@@ -394,8 +393,8 @@ def tag(what: _Tensor, name: str) -> _Tensor: ...
 def tag(what: Any, name: str | None = None) -> Any:
     """Tag memory: ``with tag("kv_cache"): …``, ``@tag("kv_cache")``, or ``tag(tensor, "kv_cache")``.
 
-    The name of a category (``weights``, ``kv_cache``, …) puts the memory there; any other text is a label. Where
-    nothing is being recorded, nothing happens.
+    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, and so does ``category: label``; any other
+    text is a label. Where nothing is being recorded, nothing happens.
 
     Raises
     ------
@@ -409,3 +408,45 @@ def tag(what: Any, name: str | None = None) -> Any:
     if _active:
         _active[-1].backend.tag(what, name)
     return what
+
+
+def register_kv_cache(cache: Any) -> None:
+    """Say which tensors are an engine's key/value cache, once it has allocated them.
+
+    Caches that are passed to a Hugging Face model are found by themselves. Where nothing is being recorded, nothing
+    happens.
+
+    Parameters
+    ----------
+    cache
+        A tensor, or lists, tuples, dictionaries or a transformers ``Cache`` of tensors, nested in any way; the place of a
+        tensor in it becomes its label.
+
+    Raises
+    ------
+    UsageError
+        If there is no tensor in it.
+    """
+    found = list(_tensors_in(cache, ""))
+    if not found:
+        raise UsageError(
+            f"register_kv_cache takes tensors, or containers of tensors: a {type(cache).__name__} has none"
+        )
+    if _active:
+        for label, tensor in found:
+            _active[-1].backend.tag(tensor, f"kv_cache: {label}" if label else "kv_cache")
+
+
+def _tensors_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The tensors in nested containers, each with its place."""
+    if hasattr(value, "untyped_storage"):
+        yield place, value
+        return
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        items = cache_tensors(value)
+    for key, part in items:
+        yield from _tensors_in(part, f"{place} {key}".strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,17 +17,20 @@ class SavedTensors:
     ----------
     running
         The modules that are running, the innermost last.
+    visits
+        When a module's backward begins is added to it: nanoseconds since the epoch, and a weak reference to the module.
     """
 
-    def __init__(self, running: Sequence[Any]) -> None:
+    def __init__(self, running: Sequence[Any], visits: list[tuple[int, Any]]) -> None:
         self._running = running
+        self._visits = visits
         self._saved: list[tuple[weakref.ref[Any], Any]] = []
 
     def install(self, patches: Patches) -> None:
         """Start to look."""
         from torch._C import _autograd
 
-        pack, unpack = self._packer(), lambda packed: packed
+        pack, unpack = self._packer(), self._unpacker()
         _autograd._push_saved_tensors_default_hooks(pack, unpack)
         patches.call_at_end(_autograd._pop_saved_tensors_default_hooks)
         disable, enable = _autograd._saved_tensors_hooks_disable, _autograd._saved_tensors_hooks_enable
@@ -69,11 +73,25 @@ class SavedTensors:
         saved, running, ref = self._saved, self._running, weakref.ref
 
         def pack(tensor: Any) -> Any:
+            module = running[-1] if running else None
+            # The graph must not keep the module alive.
+            reference = None if module is None else ref(module)
             if tensor.grad_fn is not None:
                 tensor = tensor.detach()  # an output that held its own graph would keep it alive for good
             elif tensor.requires_grad or not tensor.is_cuda:
-                return tensor
-            saved.append((ref(tensor), running[-1] if running else None))
-            return tensor
+                return tensor, reference
+            saved.append((ref(tensor), module))
+            return tensor, reference
 
         return pack
+
+    def _unpacker(self) -> Callable[[Any], Any]:
+        visits, now = self._visits, time.time_ns
+
+        def unpack(packed: Any) -> Any:
+            tensor, module = packed
+            if module is not None and (not visits or visits[-1][1] is not module):
+                visits.append((now(), module))
+            return tensor
+
+        return unpack

@@ -7,7 +7,7 @@ and the allocation that lay at an address then is the last one made there before
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from memscope.trace.stacks import StringTable
 from memscope.trace.tables import Int64Array, MarkTable, OwnerTable
 from memscope.trace.trace import Trace
 
+Sizes = tuple[int, int, int, int]
 Calls = tuple[int, ...]
 """Allocator calls of each device since the recording began."""
 
 COUNTED = (Action.ALLOC, Action.FREE_REQUESTED, Action.FREE_COMPLETED)
+_CLOCK_TOLERANCE_NS = 20_000
 TAGGED_SPAN = -1
 TAGGED_TENSOR = -2
 """Strengths of the user's tags: below every category's, and a tensor's own tag below that of a block of code."""
@@ -73,14 +75,18 @@ class ClaimLog:
     claims: list[Claim] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     open_spans: list[Span] = field(default_factory=list)
+    visits: list[tuple[int, Any]] = field(default_factory=list)
+    """When the program came into a module, forwards or backwards: nanoseconds since the epoch, and the module."""
+    name_of: Callable[[Any], str] = str
+    """Name of a module that was visited; empty for none."""
 
-    def sizes(self) -> tuple[int, int, int]:
+    def sizes(self) -> Sizes:
         """How much there is of each."""
-        return len(self.marks), len(self.claims), len(self.spans)
+        return len(self.marks), len(self.claims), len(self.spans), len(self.visits)
 
-    def drop(self, sizes: tuple[int, int, int]) -> None:
+    def drop(self, sizes: Sizes) -> None:
         """Forget the oldest, which are kept elsewhere."""
-        del self.marks[: sizes[0]], self.claims[: sizes[1]], self.spans[: sizes[2]]
+        del self.marks[: sizes[0]], self.claims[: sizes[1]], self.spans[: sizes[2]], self.visits[: sizes[3]]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary in which equal rows and texts are written once."""
@@ -91,6 +97,9 @@ class ClaimLog:
             "marks": [list(mark) for mark in self.marks],
             "claims": claims,
             "batches": [[[*row[:4], labels.setdefault(row.label, len(labels))] for row in batch] for batch in batches],
+            "visits": [
+                [time_ns, labels.setdefault(self.name_of(module), len(labels))] for time_ns, module in self.visits
+            ],
             "labels": list(labels),
             "spans": [list(span) for span in (*self.spans, *self.open_spans)],
         }
@@ -116,6 +125,7 @@ class ClaimLog:
                 Span(_calls(begin), None if end is None else _calls(end), int(category), str(label))
                 for begin, end, category, label in record["spans"]
             ],
+            visits=[(int(time_ns), str(labels[label])) for time_ns, label in record.get("visits", ())],
         )
 
     @classmethod
@@ -127,6 +137,7 @@ class ClaimLog:
             marks=[mark for log in logs for mark in log.marks],
             claims=[claim for log in logs for claim in log.claims],
             spans=closed + still_open,
+            visits=[visit for log in logs for visit in log.visits],
         )
 
 
@@ -296,7 +307,7 @@ class _Placer:
             yield _rows(allocs, device.device, self._trace.address[allocs], *filled)
 
     def _temporary(self, device: _Device, owned: Int64Array) -> Int64Array:
-        """Rows of what nothing owned and one phase both allocated and freed."""
+        """Rows of what nothing owned and one phase both allocated and freed, named by their module or phase."""
         begins, ends, labels = self._phases(device)
         allocs = device.allocs[~np.isin(device.allocs, owned)]
         if not len(begins) or not len(allocs):
@@ -308,7 +319,46 @@ class _Placer:
         inside &= (allocs < ends[phase]) & (free < ends[phase])
         n = int(np.count_nonzero(inside))
         category, strength = np.full(n, int(Category.TEMPORARIES)), np.zeros(n, np.int64)
-        return _rows(allocs[inside], device.device, address[inside], category, strength, labels[phase[inside]])
+        named = self._named_by_module(device, allocs[inside], begins[phase[inside]], labels[phase[inside]])
+        return _rows(allocs[inside], device.device, address[inside], category, strength, named)
+
+    def _named_by_module(
+        self, device: _Device, allocs: Int64Array, phase_begin: Int64Array, phase_label: Int64Array
+    ) -> Int64Array:
+        """Labels that name the module last come into, in the same phase; the phase's where that cannot be told.
+
+        Modules are placed by time, not by counting, which would cost more than the rest of the recording; so only where
+        the marks, which have both, show that the allocator's clock and the program's agree.
+        """
+        if not self._log.visits or not self._clocks_agree(device):
+            return phase_label
+        times = _int64([time_ns for time_ns, _ in self._log.visits])
+        order = np.argsort(times, kind="stable")
+        names = [self._log.visits[i][1] for i in order.tolist()]
+        index = np.searchsorted(times[order], self._trace.time_ns[allocs], "right") - 1
+        is_told = index >= 0
+        began_ns = np.maximum(self._trace.time_ns[phase_begin] - _CLOCK_TOLERANCE_NS, 0)
+        is_told &= times[order][np.maximum(index, 0)] >= began_ns
+        label = phase_label.copy()
+        backward = self._strings.intern("backward")
+        for i in np.flatnonzero(is_told).tolist():
+            name = names[index[i]]
+            if name:
+                label[i] = self._strings.intern(f"backward of {name}" if phase_label[i] == backward else name)
+        return label
+
+    def _clocks_agree(self, device: _Device) -> bool:
+        """Whether no mark stands, by its time, on the other side of an event than by its count."""
+        marks = [mark for mark in self._log.marks if len(mark.calls) > device.device]
+        event = device.events_after(_int64([mark.calls[device.device] for mark in marks]))
+        time_ns = _int64([mark.time_ns for mark in marks])
+        times = self._trace.time_ns[device.first : device.end]
+        known = (event > device.first) & (event < device.end)
+        before, after = times[event[known] - 1 - device.first], times[event[known] - device.first]
+        return bool(
+            (before - time_ns[known] <= _CLOCK_TOLERANCE_NS).all()
+            and (time_ns[known] - after <= _CLOCK_TOLERANCE_NS).all()
+        )
 
     def _phases(self, device: _Device) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Begin, end and label of the phases that the program went through, one after the other."""

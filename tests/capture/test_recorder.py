@@ -215,3 +215,20 @@ def test_the_environment_names_the_file_and_the_ranks_that_record(
     with memscope.record("run.memscope", backend="dry-run"):
         torch.zeros(1, device="cuda")
     assert [path.name for path in tmp_path.iterdir()] == ["run-rank2.memscope"]
+
+
+def test_an_engine_registers_the_cache_that_it_owns() -> None:
+    with dry_run() as rec:
+        cache = {"layers": [(torch.zeros(600, device="cuda"), torch.zeros(700, device="cuda")) for _ in range(2)]}
+        memscope.register_kv_cache(cache)
+        memscope.register_kv_cache(torch.zeros(800, device="cuda"))
+        with memscope.tag("kv_cache: the pool"):
+            pool = torch.zeros(900, device="cuda")
+        other = torch.zeros(1000, device="cuda")
+    table = rec.trace.owners
+    found = {rec.trace.strings[i] for i in table.label_id[table.category == Category.KV_CACHE]}
+    assert found == {"layers 0 0", "layers 0 1", "layers 1 0", "layers 1 1", "kv_cache", "the pool"}
+    assert len(pool) + len(other) == 1900
+    memscope.register_kv_cache(cache)  # nothing is being recorded
+    with pytest.raises(UsageError, match="takes tensors, or containers of tensors"):
+        memscope.register_kv_cache({"layers": []})

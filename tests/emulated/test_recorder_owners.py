@@ -61,6 +61,9 @@ def test_at_the_peak_of_a_training_step_every_byte_has_an_owner(tmp_path: Path, 
         share, categories = _share_by_identity(lifetimes, span.begin, span.end)
         assert share >= _SHARE, (span, share)
         assert expected[span.label] <= categories, span
+    first_layer = {"llama": "model.layers.0.self_attn", "gpt2": "transformer.h.0.attn"}[family]
+    labels = {trace.strings[i] for i in trace.owners.label_id[trace.owners.category == Category.TEMPORARIES]}
+    assert {first_layer, f"backward of {first_layer}"} <= labels, "temporaries are named by their module"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -133,3 +133,36 @@ def test_nothing_noted_changes_nothing() -> None:
     placed = place_log(trace, ClaimLog(), {0: 0})
     assert len(placed.owners) == len(placed.marks) == 0
     assert np.array_equal(placed.action, trace.action)
+
+
+def _visited(log: ClaimLog, marks_shift_ns: int = 0) -> list[str]:
+    """Names of what one backward pass allocated and freed, with two modules come into at known times."""
+    builder = TraceBuilder()
+    for number in range(4):
+        at = 10_000_000 + 1_000_000 * number
+        builder.add_event(Action.ALLOC, address=0x1000 + 512 * number, size_bytes=512, time_ns=at)
+    for number in range(4):
+        address, at = 0x1000 + 512 * number, 20_000_000 + 1_000_000 * number
+        builder.add_event(Action.FREE_REQUESTED, address=address, size_bytes=512, time_ns=at)
+        builder.add_event(Action.FREE_COMPLETED, address=address, size_bytes=512, time_ns=at)
+    log.marks[:] = [
+        Mark((0,), 9_000_000 + marks_shift_ns, int(MarkKind.PHASE_BEGIN), "backward", True),
+        Mark((12,), 30_000_000 + marks_shift_ns, int(MarkKind.PHASE_END), "backward", True),
+        Mark((6,), 20_500_000 + marks_shift_ns, int(MarkKind.STEP), "0", True),
+    ]
+    log.marks.sort(key=lambda mark: mark.calls)
+    placed = place_log(builder.build(TraceMetadata(source="cuda")), log, {0: 0})
+    return [placed.strings[i] for i in placed.owners.label_id]
+
+
+def test_temporaries_are_named_by_the_module_last_come_into() -> None:
+    log = ClaimLog(visits=[(8_000_000, "before"), (10_500_000, "lm_head"), (12_500_000, "norm"), (12_800_000, "")])
+    assert _visited(log) == ["backward", "backward of lm_head", "backward of lm_head", "backward"]
+    again = ClaimLog.from_json(ClaimLog(visits=log.visits).to_json())
+    assert again.visits == log.visits
+
+
+def test_modules_are_left_out_where_the_clocks_disagree() -> None:
+    log = ClaimLog(visits=[(10_500_000, "lm_head")])
+    assert set(_visited(log, marks_shift_ns=2_000_000)) == {"backward"}
+    assert "backward of lm_head" in _visited(log)

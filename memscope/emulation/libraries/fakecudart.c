@@ -183,7 +183,12 @@ API int cudaStreamGetPriority(void *stream, int *priority) { *priority = streams
 API int cudaStreamGetDevice(void *stream, int *device) { int i = stream_index(stream); *device = i ? streams[i].device : current_device; return OK; }
 API int cudaStreamQuery(void *stream) { (void)stream; return OK; }
 API int cudaStreamSynchronize(void *stream) { streams[stream_index(stream)].done = ++now; return OK; }
-API int cudaDeviceSynchronize(void) { all_done = ++now; return OK; }
+API int cudaDeviceSynchronize(void) {
+  if (!ensure_machine()) return fail(NO_DEVICE);
+  machine.device[current_device].has_context = 1;
+  all_done = ++now;
+  return OK;
+}
 
 typedef struct {
   u64 recorded, left, capture_id;
