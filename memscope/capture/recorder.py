@@ -393,8 +393,8 @@ def tag(what: _Tensor, name: str) -> _Tensor: ...
 def tag(what: Any, name: str | None = None) -> Any:
     """Tag memory: ``with tag("kv_cache"): …``, ``@tag("kv_cache")``, or ``tag(tensor, "kv_cache")``.
 
-    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, and so does ``category: label``; any other
-    text is a label. Where nothing is being recorded, nothing happens.
+    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, as does ``category: label``; any other text
+    is a label. Where nothing is being recorded, nothing happens.
 
     Raises
     ------
@@ -419,8 +419,8 @@ def register_kv_cache(cache: Any) -> None:
     Parameters
     ----------
     cache
-        A tensor, or lists, tuples, dictionaries or a transformers ``Cache`` of tensors, nested in any way; the place of a
-        tensor in it becomes its label.
+        A tensor, or lists, tuples, dictionaries or a transformers ``Cache`` of tensors, nested in any way; a tensor's
+        place in it becomes its label.
 
     Raises
     ------
