@@ -19,6 +19,7 @@ from memscope.capture.device_sampler import DeviceSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.event_counter import EventCounter
 from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
+from memscope.capture.obstacles import find_obstacle
 from memscope.capture.oom_file import OomFile
 from memscope.capture.ownership import STRENGTH, tag_meaning
 from memscope.capture.patches import Patches
@@ -94,7 +95,7 @@ class CudaHistory:
         Raises
         ------
         CaptureError
-            If there is no CUDA device, or another process records to the same file.
+            If there is no CUDA device, its allocator keeps no history, or another process records to the same file.
         UsageError
             If a recording of that name was cut off and may not be replaced, or there is no such device.
         """
@@ -104,10 +105,13 @@ class CudaHistory:
             raise CaptureError(
                 "there is no CUDA device here: a dry run needs none (memscope run --dry-run, or backend='dry-run')"
             )
+        torch.cuda.init()
+        obstacle = find_obstacle()
+        if obstacle is not None:
+            raise CaptureError(f"nothing can be recorded here: {obstacle.finding}: {obstacle.advice}")
         n_devices = torch.cuda.device_count()
         if self._device is not None and not 0 <= self._device < n_devices:
             raise UsageError(f"there is no device {self._device} here: PyTorch sees {n_devices}")
-        torch.cuda.init()
         self._devices = recorded_devices(self._device)
         self._folder = RecordingFolder(self._path, overwrite=self._overwrite)
         try:

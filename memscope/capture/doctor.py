@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 
 from memscope import __version__
+from memscope.capture.obstacles import find_obstacle
 from memscope.units import format_bytes
 
 _CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -41,7 +42,7 @@ def diagnose() -> Diagnosis:
     checks = [_python()]
     torch_check, has_torch, has_cuda = _torch()
     checks += [torch_check, *_cuda(has_torch, has_cuda), _allocator_conf(), _transformers(), _nvml(), _browser()]
-    return Diagnosis(tuple(checks), True, has_torch, has_cuda)
+    return Diagnosis(tuple(checks), True, has_torch, has_cuda and find_obstacle() is None)
 
 
 def _python() -> Check:
@@ -90,20 +91,16 @@ def _cuda(has_torch: bool, has_cuda: bool) -> list[Check]:
         properties = torch.cuda.get_device_properties(device)
         finding = f"{properties.name}, {format_bytes(properties.total_memory)}"
         checks.append(Check(f"device {device}", "ok", finding))
-    backend = torch.cuda.memory.get_allocator_backend()
-    if backend == "native":
-        checks.append(Check("allocator backend", "ok", "native"))
+    obstacle = find_obstacle()
+    if obstacle is None:
+        checks.append(Check("allocator", "ok", "PyTorch's native one, which keeps a history"))
     else:
-        advice = "unset backend: in PYTORCH_ALLOC_CONF: only the native allocator keeps a history"
-        checks.append(Check("allocator backend", "warning", backend, advice))
+        checks.append(Check("allocator", "warning", obstacle.finding, obstacle.advice))
     return checks
 
 
 def _allocator_conf() -> Check:
     found = {name: os.environ[name] for name in _CONF_VARIABLES if os.environ.get(name)}
-    if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING"):
-        advice = "unset it: without the caching allocator there is nothing to record"
-        return Check("allocator settings", "warning", "PYTORCH_NO_CUDA_MEMORY_CACHING is set", advice)
     if not found:
         return Check("allocator settings", "ok", "default")
     text = ", ".join(f"{name}={value}" for name, value in found.items())

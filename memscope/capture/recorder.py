@@ -393,7 +393,7 @@ def tag(what: _Tensor, name: str) -> _Tensor: ...
 def tag(what: Any, name: str | None = None) -> Any:
     """Tag memory: ``with tag("kv_cache"): …``, ``@tag("kv_cache")``, or ``tag(tensor, "kv_cache")``.
 
-    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, as does ``category: label``; any other text
+    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, as does ``category: label``; other text
     is a label. Where nothing is being recorded, nothing happens.
 
     Raises

@@ -54,7 +54,7 @@ def test_the_device_is_sampled_and_its_context_told_apart(tmp_path: Path) -> Non
     count, why = device_count_at(lifetimes, lifetimes.last_event)
     assert count is not None, why
     assert {row.name: row.bytes for row in count.rows}["cuda_context"] == _CONTEXT_BYTES
-    assert count.total_bytes == samples.device_used_bytes[-1]
+    assert count.total_bytes == samples.device_used_bytes[samples.time_ns == count.time_ns].tolist()[0]
 
 
 def test_the_device_is_not_sampled_where_that_is_not_wanted(tmp_path: Path) -> None:
@@ -163,3 +163,25 @@ def _wait_for(happened: object) -> None:
     while not happened():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        (
+            {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"},
+            "the allocator is cudaMallocAsync, which keeps no history",
+        ),
+        ({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}, "PYTORCH_NO_CUDA_MEMORY_CACHING switches the caching allocator off"),
+    ],
+)
+def test_where_there_is_no_history_the_reason_is_said_beforehand(
+    tmp_path: Path, variables: dict[str, str], reason: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import torch\ntorch.zeros(1, device='cuda')\n")
+    ended = run_memscope("run", "--emulate", program, environment={**variables, "MEMSCOPE_OUT": str(tmp_path)})
+    assert ended.code == 1
+    assert f"memscope: nothing can be recorded here: {reason}: " in ended.err
+    assert len(ended.err.strip().splitlines()) <= 2, ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
