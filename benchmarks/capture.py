@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import memscope
-from memscope.capture.history import max_events
+from memscope.capture.environment import read_environment
+from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, max_events
 
 _STEPS = 12
 _ROUNDS = 5
@@ -107,7 +108,7 @@ def print_overhead(train: Callable[[], None]) -> None:
     for _ in range(_ROUNDS):
         seconds, calls = timed(train)
         times["no history"].append(seconds / calls)
-        torch.cuda.memory._record_memory_history("all", context="all", stacks="python", max_entries=max_events())
+        torch.cuda.memory._record_memory_history("all", context="all", stacks="python", max_entries=max_events(DEFAULT_MAX_HOST_BYTES, read_environment()))
         seconds, calls = timed(train)
         torch.cuda.memory._record_memory_history(None)
         times["torch's history"].append(seconds / calls)

@@ -232,7 +232,7 @@ class CudaProgram:
         import torch
 
         running, thread, get_ident = self._running, self._thread, threading.get_ident
-        visits, now, ref = self._log.visits, time.time_ns, weakref.ref
+        visit, now, ref = self._log.visits.append, time.time_ns, weakref.ref
         is_torch_own = call is getattr(torch.nn.Module, "_wrapped_call_impl", None)
 
         def watched(module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -241,14 +241,14 @@ class CudaProgram:
             if not running:
                 return self._run_outermost(call, module, args, kwargs)
             running.append(module)
-            visits.append((now(), ref(module)))
+            visit((now(), ref(module)))
             try:
                 if is_torch_own and module._compiled_call_impl is None:
                     return module._call_impl(*args, **kwargs)
                 return call(module, *args, **kwargs)
             finally:
                 running.pop()
-                visits.append((now(), ref(running[-1])))
+                visit((now(), ref(running[-1])))
 
         return watched
 
