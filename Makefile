@@ -7,6 +7,8 @@
 #   make bench         benchmarks, each printing ratios against a named peer
 #   make test-slow     the long sweeps, and the emulated device under an older PyTorch
 #   make test-emulated capture on the emulated CUDA device, under CUDA builds of PyTorch (0.5 GB to download for each)
+#   make gpu-evidence  on a machine with a GPU: the gpu tests and a table of real, emulated and predicted peaks, with the
+#                      CUDA build of torch that PYTHON has
 #
 # PYTHON chooses the interpreter. TORCH_PIP_ARGS is added to the installation of torch: where the package index's torch is
 # a CUDA build of gigabytes, point it at PyTorch's index of CPU builds (see README.md). EMULATED_TORCH_PIP_ARGS is the same
@@ -28,7 +30,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-emulated lint format bench chromium screenshots clean
+.PHONY: demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -62,6 +64,12 @@ $(EMULATED)/%/.installed: pyproject.toml constraints.txt
 test-emulated: $(EMULATED_VERSIONS:%=$(EMULATED)/%/.installed)
 	@for version in $(EMULATED_VERSIONS); do echo "== torch $$version on the emulated device"; \
 		$(EMULATED)/$$version/bin/pytest -n 2 -m emulated tests/emulated $(PYTEST_ARGS) || exit 1; done
+
+# What only a GPU can show: the tests that need one, then the peaks of the examples, real beside emulated and dry run.
+gpu-evidence:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[hf]' pytest accelerate
+	$(PYTHON) -m pytest -m gpu tests
+	$(PYTHON) docs/gpu_evidence.py --output out/evidence
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

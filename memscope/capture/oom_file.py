@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memscope.capture.oom import add_oom_note, has_note, is_out_of_memory, oom_path
+from memscope.errors import MemscopeError
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
 
@@ -51,5 +52,18 @@ class OomFile:
         """
         if self._recording is None or not is_out_of_memory(error) or has_note(error):
             return
-        is_first = self._n_ooms == 1 and self.path is not None
-        add_oom_note(error, self.path if is_first and self.path is not None else self._recording)
+        if self._n_ooms == 1 and self.path is not None and self.trace is not None:
+            add_oom_note(error, self.path, why_it_ran_out(self.trace))
+        else:
+            add_oom_note(error, self._recording)
+
+
+def why_it_ran_out(trace: Trace) -> str:
+    """The verdict on the last out-of-memory moment of a trace in one line; empty where it cannot be drawn up."""
+    from memscope.analysis import Analysis
+    from memscope.oom.verdict import oom_headline
+
+    try:
+        return oom_headline(Analysis(trace).oom(searches=False))
+    except MemscopeError as error:
+        return f"why cannot be told ({error})"
