@@ -139,19 +139,23 @@ def _is_rejected(arrays, rounded_bytes):
 
 @borrowing
 def release_oversize(arrays, lane, rounded_bytes):
-    """``release_available_cached_blocks``: free just enough blocks above the split limit; whether that sufficed."""
+    """``release_available_cached_blocks``: free just enough blocks above the split limit; whether that sufficed.
+
+    Blocks above the limit are whole segments, unless ``large_segment_size_mb`` is above it too: what is then left of a
+    split segment is passed over, because a part of a segment cannot be given back.
+    """
     blocks = arrays.blocks
     limit = arrays.config[at.CFG_MAX_SPLIT]
     wanted = max(rounded_bytes, limit)
     block = first_of_size(arrays, lane, wanted)
-    if block != at.NONE and not is_expandable_block(arrays, block):
+    if block != at.NONE and is_unsplit(blocks, block) and not is_expandable_block(arrays, block):
         release_segment(arrays, block)
         return True
     block = last_below_size(arrays, lane, wanted)
     released = 0
     while block != at.NONE and released < wanted and blocks[block, at.B_SIZE] >= limit:
         smaller = preceding(arrays, lane, at.L_FREE_ROOT, block)
-        if not is_expandable_block(arrays, block):
+        if is_unsplit(blocks, block) and not is_expandable_block(arrays, block):
             released += blocks[block, at.B_SIZE]
             release_segment(arrays, block)
         block = smaller

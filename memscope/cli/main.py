@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("memscope.cli.import_:import_", "Convert torch snapshots to .memscope files."),
     "report": ("memscope.cli.report:report", "Where the memory went: summary, or a self-contained HTML file."),
     "peak": ("memscope.cli.peak:peak", "Who is live at the peak, or after any event."),
+    "oom": ("memscope.cli.oom:oom", "Why memory ran out, and what would have let the request through."),
     "frag": ("memscope.cli.frag:frag", "Fragmentation, and the blocks that pin memory."),
     "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
     "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),

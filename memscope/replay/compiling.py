@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from memscope.fragmentation.series import fragmentation_series
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching import CachingAllocator
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay
@@ -18,7 +19,7 @@ _SIZES = (700, 3 * MiB, 40_000, 30 * MiB, 1 * MiB, 12 * MiB)
 
 
 def compile_kernels(on_done: Callable[[int, int], None] | None = None) -> None:
-    """Run lifetimes, verification and every strategy on a few requests, so that all of their kernels are compiled.
+    """Run lifetimes, fragmentation, verification and every strategy on a few requests, so that all of their kernels are compiled.
 
     Parameters
     ----------
@@ -27,6 +28,7 @@ def compile_kernels(on_done: Callable[[int, int], None] | None = None) -> None:
     """
     trace = _some_requests()
     lifetimes = DeviceLifetimes(trace, 0)
+    fragmentation_series(lifetimes)
     n_parts = len(STRATEGIES) + 1
     for n_done, name in enumerate(STRATEGIES, start=1):
         replay(lifetimes, name, ReplayOptions(total_bytes=1 << 30, measures_fragmentation=True))

@@ -134,21 +134,21 @@ def _run(
     n_events, n_rows = len(op), len(requests.requested_bytes)
     usage = np.zeros((kernel.N_USAGE, n_events + 1), np.int64)
     of_row = np.full(n_rows, NONE_ID, np.int64), np.zeros(n_rows, np.int64)
-    start_op, start_row = _start_requests(requests)
+    start_op, start_row = start_requests(requests)
     start_usage = np.zeros((kernel.N_USAGE, len(start_op) + 1), np.int64)
     dropped = frozen_array(np.full(len(start_op), NONE_ID), np.int64)
-    arrays, position, status = _serve(arrays, requests, (start_op, start_row, dropped), of_row, start_usage)
+    arrays, position, status = serve_events(arrays, requests, (start_op, start_row, dropped), of_row, start_usage)
     if status == at.STATUS_OOM:
         return arrays, usage, 0, _oom(arrays, requests, int(start_row[position]), NONE_ID)
     usage[:, 0] = start_usage[:, -1]
-    arrays, position, status = _serve(arrays, requests, (op, requests.row, requests.dropped_pool), of_row, usage)
+    arrays, position, status = serve_events(arrays, requests, (op, requests.row, requests.dropped_pool), of_row, usage)
     if status == at.STATUS_OOM:
         oom = _oom(arrays, requests, int(requests.row[position]), requests.first_event + position)
         return arrays, usage, position + 1, oom
     return arrays, usage, n_events, None
 
 
-def _start_requests(requests: Requests) -> tuple[Int64Array, Int64Array]:
+def start_requests(requests: Requests) -> tuple[Int64Array, Int64Array]:
     """Requests that make what stood before the first event: op and row, two slots for each allocation."""
     op = np.full((len(requests.start_rows), 2), kernel.OP_NONE)
     op[:, 0] = kernel.OP_MALLOC
@@ -156,7 +156,7 @@ def _start_requests(requests: Requests) -> tuple[Int64Array, Int64Array]:
     return frozen_array(op.reshape(-1), np.int64), frozen_array(np.repeat(requests.start_rows, 2), np.int64)
 
 
-def _serve(
+def serve_events(
     arrays: at.CachingArrays,
     requests: Requests,
     events: tuple[Int64Array, Int64Array, Int64Array],

@@ -56,6 +56,29 @@ class Requests:
         object.__setattr__(self, "start_pending", frozen_array(self.start_pending, np.bool_))
 
 
+@dataclass(frozen=True, slots=True)
+class Reclaims:
+    """Runs of segments, or parts of them, given back one after the other; every array is by run.
+
+    Attributes
+    ----------
+    start, end
+        int64 (m,): half-open ranges of events.
+    given_bytes
+        int64 (m,): bytes given back.
+    is_retry
+        bool (m,): the allocator's own doing, to serve the request that follows; else the program's ``empty_cache``.
+    is_doubtful
+        bool (m,): taken as a retry, but may have been the program's.
+    """
+
+    start: Int64Array
+    end: Int64Array
+    given_bytes: Int64Array
+    is_retry: BoolArray
+    is_doubtful: BoolArray
+
+
 _kept: WeakKeyDictionary[DeviceLifetimes, Requests] = WeakKeyDictionary()
 _kept_lock = Lock()
 
@@ -133,13 +156,9 @@ def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array
 
     Returns whether any of them could have been either.
     """
-    action = recording.action
-    gives = (action == Action.SEGMENT_FREE) | (action == Action.SEGMENT_UNMAP)
-    given = np.flatnonzero(gives)
+    given, begins, start, end = _runs_given_back(recording)
     if not len(given):
         return False
-    begins = np.concatenate([[True], np.diff(given) > 1])
-    start, end = given[begins], given[np.append(begins[1:], True)] + 1
     is_retry, is_doubtful = _may_be_retry(recording, start, end)
     pool = _pool_of_given(recording, given)
     first_of_run = np.flatnonzero(begins)
@@ -156,6 +175,27 @@ def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array
             f"{n_left_out:,} reclaims just before a new segment are taken as the allocator's, not the program's"
         )
     return bool(np.any(is_doubtful))
+
+
+def find_reclaims(lifetimes: DeviceLifetimes) -> Reclaims:
+    """Every run of memory given back by a device, and who gave it. Linear in the events."""
+    recording = Recording(lifetimes)
+    given, begins, start, end = _runs_given_back(recording)
+    is_retry, is_doubtful = _may_be_retry(recording, start, end)
+    size = np.zeros(len(start), np.int64)
+    np.add.at(size, np.cumsum(begins) - 1, recording.size_bytes[given])
+    first = recording.first_event
+    return Reclaims(start + first, end + first, size, is_retry, is_doubtful)
+
+
+def _runs_given_back(recording: Recording) -> tuple[Int64Array, BoolArray, Int64Array, Int64Array]:
+    """Positions of what is given back, which of them begin a run, and where each run starts and ends."""
+    action = recording.action
+    given = np.flatnonzero((action == Action.SEGMENT_FREE) | (action == Action.SEGMENT_UNMAP))
+    begins = np.ones(len(given), np.bool_)
+    begins[1:] = np.diff(given) > 1
+    ends = np.append(begins[1:], True) if len(given) else begins
+    return given, begins, given[begins], given[ends] + 1
 
 
 def _may_be_retry(recording: Recording, start: Int64Array, end: Int64Array) -> tuple[BoolArray, BoolArray]:

@@ -1,0 +1,1 @@
+"""Why memory ran out: the state at the failed request, its cause, and the smallest change that lets it through."""

@@ -1,0 +1,168 @@
+"""The verdict on a device's out-of-memory error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memscope.attribution.attribution import Attribution
+from memscope.errors import UsageError
+from memscope.lifetimes.completeness import Completeness
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.oom.causes import Cause, Situation, find_cause
+from memscope.oom.evidence import evidence_of, trust_of
+from memscope.oom.outside import outside_at
+from memscope.oom.owners import Names, largest_owners
+from memscope.oom.remedies import find_remedies
+from memscope.oom.request import failed_request, limit_at, oom_events
+from memscope.oom.room import room_at
+from memscope.oom.verdict import OomClass, OomVerdict
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.trace.tables import Int32Array, Int64Array
+from memscope.units import format_bytes
+
+_MAX_NAMED_EVENTS = 5
+
+
+def judge_oom(
+    lifetimes: DeviceLifetimes,
+    attribution: Attribution,
+    site_frame_of_stack: Int32Array,
+    completeness: Completeness,
+    event: int | None = None,
+    *,
+    searches: bool = True,
+) -> OomVerdict:
+    """Say why a device's request failed.
+
+    Parameters
+    ----------
+    lifetimes, attribution
+        The device, and its allocations' categories and owners.
+    site_frame_of_stack
+        int32 (stacks,): the user's own frame of each stack.
+    completeness
+        What the trace lacks.
+    event
+        Which ``oom`` event; the first if not given.
+    searches
+        Whether to search changes that would have helped: some dozens of replays.
+
+    Raises
+    ------
+    UsageError
+        If the event is not an ``oom`` event of this device.
+    """
+    events = oom_events(lifetimes)
+    if not len(events):
+        return _without_event(lifetimes, completeness, event)
+    chosen = _chosen(lifetimes, events, event)
+    config = CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)
+    request = failed_request(lifetimes, chosen, config)
+    names = Names(lifetimes, attribution, site_frame_of_stack)
+    owners = largest_owners(names, chosen)
+    usage = lifetimes.usage
+    index = usage.index_of(chosen)
+    if usage.reserved_bytes is None:
+        return OomVerdict(
+            OomClass.CANNOT_TELL,
+            "segments were not recorded, so that free memory is not known",
+            lifetimes.device,
+            chosen,
+            tuple(events.tolist()),
+            request,
+            allocated_bytes=int(usage.allocated_bytes[index]),
+            active_bytes=int(usage.active_bytes[index]),
+            owners=owners,
+            trust=completeness.warnings,
+            is_certain=False,
+        )
+    limit = limit_at(lifetimes, request, config)
+    room = room_at(lifetimes, request, config)
+    reserved = room.state.reserved_bytes
+    outside = outside_at(lifetimes, chosen, reserved, limit)
+    situation = Situation(lifetimes, config, request, limit, room, outside)
+    cause = _readable(situation) or find_cause(situation)
+    remedies = find_remedies(situation, names, cause.verdict) if searches and not room.state.unplaced_bytes else None
+    trust, is_certain = trust_of(situation, cause, completeness)
+    return OomVerdict(
+        cause.verdict,
+        cause.reason,
+        lifetimes.device,
+        chosen,
+        tuple(events.tolist()),
+        request,
+        limit,
+        outside,
+        allocated_bytes=int(usage.allocated_bytes[index]),
+        active_bytes=int(usage.active_bytes[index]),
+        reserved_bytes=reserved,
+        free_bytes=room.free_bytes,
+        fits_block_bytes=room.fits_block,
+        largest_free_bytes=room.largest_own_free_bytes,
+        pending_bytes=room.pending_bytes,
+        private_free_bytes=room.free_bytes - room.usable_free_bytes,
+        releasable_bytes=room.releasable_bytes,
+        packed_bytes=room.packed_bytes,
+        evidence=evidence_of(situation, cause),
+        also=cause.also,
+        groups=room.groups,
+        owners=owners,
+        counterfactuals=() if remedies is None else remedies.found,
+        not_found=() if remedies is None else remedies.not_found,
+        trust=trust,
+        is_certain=is_certain,
+        replay_error_bytes=None if remedies is None else remedies.replay_error_bytes,
+        headline_numbers=dict(cause.numbers),
+    )
+
+
+def _without_event(lifetimes: DeviceLifetimes, completeness: Completeness, event: int | None) -> OomVerdict:
+    device = lifetimes.device
+    if event is not None:
+        raise UsageError(f"event {event} is not an out-of-memory error: device {device} has none in this trace")
+    if not lifetimes.n_events:
+        reason = "no events were recorded: whether a request failed is not known"
+        return OomVerdict(OomClass.CANNOT_TELL, reason, device, is_certain=False)
+    lost = completeness.n_events_lost
+    trust = [f"{lost:,} events were lost: a request that failed among them is not seen"] if lost else []
+    if lost is None:
+        trust.append("whether events are missing cannot be told: a request that failed among them is not seen")
+    if CachingAllocatorConfig.from_trace(lifetimes.trace, device).throws_on_malloc_oom:
+        trust.append("throw_on_cudamalloc_oom was set: PyTorch records no event for the requests that it rejects")
+    reason = "no request failed in this recording"
+    return OomVerdict(OomClass.NO_OOM, reason, device, trust=tuple(trust), is_certain=not trust)
+
+
+def _chosen(lifetimes: DeviceLifetimes, events: Int64Array, event: int | None) -> int:
+    if event is None:
+        return int(events[0])
+    if not np.any(events == event):
+        named = ", ".join(f"{position}" for position in events[:_MAX_NAMED_EVENTS].tolist())
+        more = f" and {len(events) - _MAX_NAMED_EVENTS:,} more" if len(events) > _MAX_NAMED_EVENTS else ""
+        raise UsageError(
+            f"event {event} is not an out-of-memory error of device {lifetimes.device}: its errors are at {named}{more}"
+        )
+    return event
+
+
+def _readable(situation: Situation) -> Cause | None:
+    """A state that does not hold together, or in which PyTorch would have served the request, supports no cause."""
+    room, request = situation.room, situation.request
+    if room.state.unplaced_bytes:
+        lost = format_bytes(room.state.unplaced_bytes)
+        return Cause(OomClass.CANNOT_TELL, f"{lost} of live blocks lie in no recorded segment")
+    if room.fits_block and not len(room.late_rows):
+        return Cause(
+            OomClass.CANNOT_TELL,
+            f"by PyTorch's rules a free block of {format_bytes(room.fits_block)} would have served it: the recorded "
+            "layout or settings are not those in force",
+        )
+    may_be_private = request.pool_id > 0 or (request.pool_id < 0 and situation.has_private_pools)
+    left = room.releasable_bytes
+    if left >= request.driver_bytes and not may_be_private and not len(room.pending_rows):
+        return Cause(
+            OomClass.CANNOT_TELL,
+            f"{format_bytes(left)} could still be given back to the driver, which PyTorch does before it gives up: "
+            "the recorded layout is not the one in force",
+        )
+    return None

@@ -1,0 +1,240 @@
+"""Replaying a recording up to its failed request, and the request itself, with one thing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope._kernels import caching_layout as at
+from memscope._kernels import caching_replay as kernel
+from memscope._kernels.caching_rules import round_size
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.oom.request import FailedRequest, Limit, oom_events
+from memscope.oom.room import Room
+from memscope.replay.arrays import new_arrays, with_lanes
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.engine import serve_events, start_requests
+from memscope.replay.requests import Requests, requests_of
+from memscope.trace.schema import NONE_ID, TieRule
+from memscope.trace.tables import Int64Array, frozen_array
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is different in a replay; the defaults are the recording as it was.
+
+    Attributes
+    ----------
+    conf
+        Allocator settings from the start, None for the recorded ones.
+    freed_rows
+        Allocations freed just before the failed request.
+    scale_frac, scaled_rows
+        Requests made smaller from the start, by this share.
+    more_bytes
+        Memory that the device has more, at the failed request.
+    cap_bytes
+        Cap on reserved memory at the failed request, in place of the one in force then; None leaves that.
+    completes_frees
+        Whether every free completes when it is asked for.
+    uses_pools
+        Whether private pools are used at all; without, their requests go to the default pool.
+    """
+
+    conf: str | None = None
+    freed_rows: Int64Array | None = None
+    scale_frac: float = 0.0
+    scaled_rows: Int64Array | None = None
+    more_bytes: int = 0
+    cap_bytes: int | None = None
+    completes_frees: bool = False
+    uses_pools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the failed request in a replay.
+
+    ``failed_event`` is where it ended early, None if the replay came as far as the request; ``reserved_bytes`` is what
+    was reserved after it.
+    """
+
+    is_served: bool
+    failed_event: int | None
+    reserved_bytes: int
+
+
+class Rerun:
+    """A device's requests up to one failed request, ready to be served again.
+
+    Parameters
+    ----------
+    lifetimes, request, limit, room
+        The device, the request that failed, what PyTorch could have had, and the state then.
+    config
+        The recorded settings.
+
+    Raises
+    ------
+    UsageError
+        When serving, if the simulator does not cover the settings.
+    """
+
+    def __init__(
+        self,
+        lifetimes: DeviceLifetimes,
+        request: FailedRequest,
+        limit: Limit,
+        room: Room,
+        config: CachingAllocatorConfig,
+    ) -> None:
+        self._lifetimes = lifetimes
+        self._request = request
+        self._limit = limit
+        self._room = room
+        self._config = config
+        self._requests = _until(lifetimes, requests_of(lifetimes), request, room)
+        rule = lifetimes.trace.metadata.tie_rule
+        self._rule = TieRule.SEGMENT_AGE if rule is None else rule
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether assumptions about the recording may change the outcome."""
+        return self._requests.is_modelled
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those assumptions, a sentence each."""
+        return self._requests.notes
+
+    def serve(self, change: Change | None = None) -> Outcome:
+        """Serve everything up to the failed request, and then the request, under a change. Linear in the events."""
+        change = Change() if change is None else change
+        requests, config = self._changed(change), self._settings(change)
+        capacity, total = self._capacities(config)
+        arrays = new_arrays(config, tie_rule=self._rule, total_bytes=total, is_logged=False)
+        history_bytes = max(capacity, self._peak_bytes())
+        arrays.config[at.CFG_CAPACITY] = history_bytes
+        arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
+        n_rows = len(requests.requested_bytes)
+        of_row = np.full(n_rows, NONE_ID, np.int64), np.zeros(n_rows, np.int64)
+        start_op, start_row = start_requests(requests)
+        nothing = frozen_array(np.full(len(start_op), NONE_ID), np.int64)
+        usage = np.zeros((kernel.N_USAGE, max(len(requests.op), len(start_op)) + 1), np.int64)
+        arrays, _, status = serve_events(arrays, requests, (start_op, start_row, nothing), of_row, usage)
+        if status == at.STATUS_OOM:
+            return Outcome(False, NONE_ID, int(arrays.counters[at.C_RESERVED]))
+        history = requests.op, requests.row, requests.dropped_pool
+        arrays, position, status = serve_events(arrays, requests, history, of_row, usage)
+        if status == at.STATUS_OOM:
+            return Outcome(False, requests.first_event + position, int(arrays.counters[at.C_RESERVED]))
+        arrays.config[at.CFG_CAPACITY] = capacity + change.more_bytes
+        if change.cap_bytes is not None:
+            arrays.config[at.CFG_CAPACITY], arrays.config[at.CFG_LIMIT] = self._driver_bytes(), change.cap_bytes
+        last = self._last(change, n_rows)
+        usage = np.zeros((kernel.N_USAGE, len(last[0]) + 1), np.int64)
+        arrays, _, status = serve_events(arrays, requests, last, of_row, usage)
+        return Outcome(status != at.STATUS_OOM, None, int(arrays.counters[at.C_RESERVED]))
+
+    def _peak_bytes(self) -> int:
+        """The most that was reserved by the time of the request: the device had it then, whatever it had later."""
+        usage = self._lifetimes.usage
+        assert usage.reserved_bytes is not None
+        return int(usage.reserved_bytes[: usage.index_of(self._request.event) + 1].max())
+
+    def _driver_bytes(self) -> int:
+        """What the driver could have given PyTorch in all at the request."""
+        free = self._limit.device_free_bytes
+        if free is not None:
+            return self._room.state.reserved_bytes + free
+        total = self._limit.total_bytes
+        return self._limit.low_bytes if total is None or not self._limit.refused_by_cap else total
+
+    def _capacities(self, config: CachingAllocatorConfig) -> tuple[int, int]:
+        """What the driver can give out at the request, and the device total that a fraction is of."""
+        limit, driver = self._limit, self._driver_bytes()
+        if limit.total_bytes is not None:
+            capped = limit.low_bytes if limit.refused_by_cap and limit.cap_bytes is None else driver
+            return capped, limit.total_bytes
+        if config.memory_fraction < 1:
+            # The least device of which this fraction is what was seen to be granted.
+            total = int(np.ceil(limit.low_bytes / config.memory_fraction))
+            return max(driver, total), total
+        return (limit.low_bytes, max(driver, limit.low_bytes)) if limit.refused_by_cap else (driver, driver)
+
+    def _settings(self, change: Change) -> CachingAllocatorConfig:
+        if change.conf is None:
+            config = self._config
+        else:
+            config = CachingAllocatorConfig.parse(change.conf, tie_rule=self._rule)
+            if config.memory_fraction == 1.0:
+                config = dataclasses.replace(config, memory_fraction=self._config.memory_fraction)
+        return dataclasses.replace(config, throws_on_malloc_oom=False)
+
+    def _changed(self, change: Change) -> Requests:
+        requests = self._requests
+        if change.scaled_rows is not None:
+            sizes = np.array(requests.requested_bytes)
+            kept = sizes[change.scaled_rows].astype(np.float64) * (1 - change.scale_frac)
+            sizes[change.scaled_rows] = np.maximum(kept.astype(np.int64), 1)
+            requests = dataclasses.replace(requests, requested_bytes=sizes)
+        if change.completes_frees:
+            op = np.array(requests.op)
+            op[op == kernel.OP_FREE_LATER] = kernel.OP_FREE
+            op[op == kernel.OP_COMPLETE] = kernel.OP_NONE
+            waits = np.zeros(len(requests.start_pending), np.bool_)
+            requests = dataclasses.replace(requests, op=op, start_pending=waits)
+        if not change.uses_pools:
+            pairs = [(0, stream) for _, stream in requests.pairs]
+            distinct = list(dict.fromkeys(pairs))
+            to = np.array([distinct.index(pair) for pair in pairs], np.int64)
+            requests = dataclasses.replace(requests, pairs=distinct, pair=to[requests.pair])
+        return requests
+
+    def _last(self, change: Change, n_rows: int) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """The end of the replay: rows freed, then the failed request, which is the last row."""
+        freed = np.empty(0, np.int64) if change.freed_rows is None else change.freed_rows
+        op = np.append(np.full(len(freed), kernel.OP_FREE), kernel.OP_MALLOC)
+        row = np.append(freed, n_rows - 1)
+        dropped = np.full(len(op), NONE_ID)
+        return frozen_array(op, np.int64), frozen_array(row, np.int64), frozen_array(dropped, np.int64)
+
+
+def _until(lifetimes: DeviceLifetimes, requests: Requests, request: FailedRequest, room: Room) -> Requests:
+    """The requests before an ``oom`` event, and the one that failed as a last row.
+
+    Requests that failed earlier made the allocator give everything back: their reclaims are repeated. Private pools
+    whose unused segments outlived the last reclaim were in use.
+    """
+    n = request.event - lifetimes.first_event
+    op, dropped = np.array(requests.op[:n]), np.array(requests.dropped_pool[:n])
+    row = np.array(requests.row[:n])
+    earlier = oom_events(lifetimes) - lifetimes.first_event
+    earlier = earlier[earlier < n]
+    op[earlier] = kernel.OP_EMPTY_CACHE
+    row[earlier] = NONE_ID
+    # These wait until the reclaim of the failed request, which completes them in a replay too.
+    op[lifetimes.allocations.free_event[room.reclaimed_rows] - lifetimes.first_event] = kernel.OP_NONE
+    state = room.state
+    segment, whole = state.blocks.segment_id, state.blocks.size_bytes
+    unused = (state.allocation_ids == NONE_ID) & (whole == state.segments.size_bytes[segment])
+    alive = np.unique(state.segments.pool_id[segment[unused]])
+    dropped[np.isin(dropped, alive[alive > 0])] = NONE_ID
+    pair = (max(request.pool_id, 0), request.stream)
+    pairs = list(requests.pairs) if pair in requests.pairs else [*requests.pairs, pair]
+    return dataclasses.replace(
+        requests,
+        op=op,
+        row=row,
+        dropped_pool=dropped,
+        requested_bytes=np.append(requests.requested_bytes, request.rounded_bytes),
+        pair=np.append(requests.pair, pairs.index(pair)),
+        pairs=pairs,
+    )
+
+
+def rounds_alike(request: FailedRequest, config: CachingAllocatorConfig) -> bool:
+    """Whether settings leave a size that was already rounded as it is."""
+    return int(round_size(request.rounded_bytes, np.array(config.roundup_divisions, np.int64))) == request.rounded_bytes

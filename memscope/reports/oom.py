@@ -1,0 +1,196 @@
+"""The verdict on an out-of-memory error, as text and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memscope.analysis import Analysis
+from memscope.oom.room import FreeGroup
+from memscope.oom.verdict import Counterfactual, FreedBlock, OomClass, OomVerdict, oom_headline
+from memscope.reports.json import trace_json
+from memscope.reports.summary import print_trust_header
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_count
+
+_N_EVENTS_NAMED = 8
+_CHECKED = {
+    "exact": ("✓", "green", "checked by replay"),
+    "modelled": ("≈", "yellow", "by a modelled replay"),
+    "unchecked": ("?", "yellow", "not checked by replay"),
+}
+
+
+def oom_json(analysis: Analysis, verdict: OomVerdict) -> dict[str, Any]:
+    """The object of ``memscope oom --json``."""
+    request, limit, event = verdict.request, verdict.limit, verdict.event
+    time_ns = NONE_ID if event is None else int(analysis.trace.time_ns[event])
+    return {
+        "trace": trace_json(analysis),
+        "verdict": verdict.verdict.value,
+        "headline": oom_headline(verdict),
+        "reason": verdict.reason,
+        "is_certain": verdict.is_certain,
+        "device": verdict.device,
+        "event": event,
+        "where": None if event is None else describe_moment(analysis.trace, event) or None,
+        "time_ns": None if time_ns == NONE_ID else time_ns,
+        "events": list(verdict.events),
+        "requested_bytes": None if request is None else request.rounded_bytes,
+        "driver_bytes": None if request is None else request.driver_bytes,
+        "stream": None if request is None else request.stream,
+        "pool": None if request is None or request.pool is None else list(request.pool),
+        "allocated_bytes": verdict.allocated_bytes,
+        "active_bytes": verdict.active_bytes,
+        "reserved_bytes": verdict.reserved_bytes,
+        "free_bytes": verdict.free_bytes,
+        "device_free_bytes": None if limit is None else limit.device_free_bytes,
+        "largest_free_block_bytes": verdict.largest_free_bytes,
+        "pending_bytes": verdict.pending_bytes,
+        "private_free_bytes": verdict.private_free_bytes,
+        "releasable_bytes": verdict.releasable_bytes,
+        "packed_bytes": verdict.packed_bytes,
+        "limit": None if limit is None else asdict(limit),
+        "outside": None if verdict.outside is None else asdict(verdict.outside),
+        "evidence": list(verdict.evidence),
+        "also": [cause.value for cause in verdict.also],
+        "groups": [{**asdict(group), "pool": _pool_json(group)} for group in verdict.groups],
+        "owners": [asdict(owner) for owner in verdict.owners],
+        "counterfactual": None if verdict.counterfactual is None else _counterfactual_json(verdict.counterfactual),
+        "counterfactuals": [_counterfactual_json(change) for change in verdict.counterfactuals],
+        "not_found": list(verdict.not_found),
+        "trust": list(verdict.trust),
+        "replay_error_bytes": verdict.replay_error_bytes,
+    }
+
+
+def _pool_json(group: FreeGroup) -> list[int] | None:
+    return None if group.pool is None else list(group.pool)
+
+
+def _counterfactual_json(change: Counterfactual) -> dict[str, Any]:
+    return {**asdict(change), "blocks": [asdict(block) for block in change.blocks]}
+
+
+def print_oom(analysis: Analysis, verdict: OomVerdict, console: Console) -> None:
+    """Print the verdict: the line, what it rests on, where memory was free, who held it, what would have helped."""
+    colour = {OomClass.NO_OOM: "green", OomClass.CANNOT_TELL: "yellow"}.get(verdict.verdict, "red")
+    console.print(Text(_sentence(oom_headline(verdict)), style=f"bold {colour}"))
+    if verdict.event is not None:
+        console.print(Text(f"  {_place(analysis, verdict)}", style="dim"))
+    if verdict.verdict is not OomClass.NO_OOM and verdict.reason not in oom_headline(verdict):
+        console.print(Text(f"  {_sentence(verdict.reason)}."))
+    for text in verdict.evidence:
+        console.print(Text(f"  · {text}"))
+    if verdict.groups:
+        _print_groups(verdict, console)
+    if verdict.owners:
+        _print_owners(verdict, console)
+    if verdict.counterfactuals or verdict.not_found:
+        _print_counterfactuals(verdict, console)
+    if verdict.trust:
+        console.print()
+        console.print(Text("How far this can be trusted", style="bold"))
+        for text in verdict.trust:
+            console.print(Text(f"  ⚠ {text}", style="yellow"))
+    console.print()
+    print_trust_header(analysis, console)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _place(analysis: Analysis, verdict: OomVerdict) -> str:
+    event = verdict.event
+    assert event is not None
+    where = describe_moment(analysis.trace, event)
+    name = analysis.trace.metadata.device_names.get(verdict.device)
+    place = f"device {verdict.device}{f' ({name})' if name else ''}, event {event:,}{f' ({where})' if where else ''}"
+    others = [other for other in verdict.events if other != event]
+    if not others:
+        return place
+    named = ", ".join(str(other) for other in others[:_N_EVENTS_NAMED])
+    more = f" and {format_count(len(others) - _N_EVENTS_NAMED)} more" if len(others) > _N_EVENTS_NAMED else ""
+    return f"{place}; other requests failed at events {named}{more} (--at EVENT)"
+
+
+def _print_groups(verdict: OomVerdict, console: Console) -> None:
+    console.print()
+    console.print(Text("Where memory was free", style="bold"))
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("pool", "stream", "class"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("reserved", "free", "waiting", "releasable", "pinned", "largest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("for this request", style="dim")
+    for group in verdict.groups:
+        table.add_row(
+            "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
+            "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
+            group.size_class,
+            *map(
+                format_bytes,
+                (
+                    group.reserved_bytes,
+                    group.free_bytes,
+                    group.pending_bytes,
+                    group.releasable_bytes,
+                    group.pinned_bytes,
+                    group.largest_free_bytes,
+                ),
+            ),
+            group.why_not or "may use it",
+        )
+    free = None if verdict.limit is None else verdict.limit.device_free_bytes
+    table.add_row("driver", "", "", "", "not recorded" if free is None else format_bytes(free), style="bold")
+    console.print(table)
+
+
+def _print_owners(verdict: OomVerdict, console: Console) -> None:
+    console.print()
+    console.print(Text("Who held memory", style="bold"))
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("allocations", justify="right")
+    table.add_column("category", no_wrap=True)
+    table.add_column("owner and line", overflow="fold")
+    for owner in verdict.owners:
+        others = f" and {owner.n_owners - 1:,} more" if owner.n_owners > 1 else ""
+        name = None if owner.owner is None else f"{owner.owner}{others}"
+        table.add_row(
+            format_bytes(owner.block_bytes),
+            format_count(owner.n_allocations),
+            owner.category,
+            Text(_name(name, owner.site)),
+        )
+    console.print(table)
+
+
+def _name(owner: str | None, site: str | None) -> str:
+    return ", ".join(text for text in (owner, site) if text) or "no owner or stack recorded"
+
+
+def _print_counterfactuals(verdict: OomVerdict, console: Console) -> None:
+    console.print()
+    console.print(Text("What would have let it through", style="bold"))
+    for change in verdict.counterfactuals:
+        mark, colour, words = _CHECKED[change.checked]
+        note = f": {change.note}" if change.note else ""
+        console.print(Text(f"  {mark} {change.text}", style=colour).append(f"  ({words}{note})", style="dim"))
+        for block in change.blocks:
+            console.print(Text(f"      {_block(block)}", style="dim"))
+        if change.n_blocks > len(change.blocks) > 0:
+            console.print(Text(f"      and {format_count(change.n_blocks - len(change.blocks))} smaller", style="dim"))
+    for text in verdict.not_found:
+        console.print(Text(f"  · {text}", style="dim"))
+
+
+def _block(block: FreedBlock) -> str:
+    born = "before the recording" if block.alloc_event is None else f"event {block.alloc_event:,}"
+    return f"{format_bytes(block.block_bytes)} {block.category}: {_name(block.owner, block.site)} ({born})"
