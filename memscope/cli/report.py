@@ -6,19 +6,38 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, force_option, json_option, load_trace, print_json, trace_argument
+from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option
+
+
+class _Traces(click.Argument):
+    """Several TRACEs in the usage line, but one of them is all that is missing."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """What to call the argument in messages."""
+        return "'TRACE'"
 
 
 @click.command()
-@trace_argument
+@click.argument("traces", cls=_Traces, nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @json_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file.")
 @force_option
-def report(trace: Path, as_json: bool, output: Path | None, force: bool) -> None:
-    """Say where the memory went, at the peak of each device, and how far the answer can be trusted."""
+@rules_option
+def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
+    """Say where the memory went, at the peak of each device, and how far the answer can be trusted.
+
+    Several TRACEs, one of each rank, are set side by side and aligned by step: who peaks, the spread, what differs.
+    """
+    if len(traces) == 1:
+        _report_one(traces[0], as_json, output, force, rules)
+    else:
+        _report_ranks(traces, as_json, output, force, rules)
+
+
+def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
     from memscope.reports.json import report_json
 
-    analysis = load_trace(trace)
+    analysis = load_trace(trace, rules)
     if as_json:
         print_json(report_json(analysis))
     analysis.require_consistent()
@@ -31,3 +50,24 @@ def report(trace: Path, as_json: bool, output: Path | None, force: bool) -> None
         from memscope.reports.summary import print_report
 
         print_report(analysis, console())
+
+
+def _report_ranks(
+    traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None
+) -> None:
+    from memscope.ranks import compare_ranks
+
+    comparison = compare_ranks([load_trace(trace, rules) for trace in traces])
+    if as_json:
+        from memscope.reports.ranks_json import ranks_json
+
+        print_json(ranks_json(comparison))
+    if output is not None:
+        from memscope.reports.ranks_html import write_ranks_html
+
+        write_ranks_html(comparison, output, overwrite=force)
+        click.echo(f"memscope: wrote {output}", err=True)
+    elif not as_json:
+        from memscope.reports.ranks import print_ranks
+
+        print_ranks(comparison, console())

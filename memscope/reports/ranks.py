@@ -1,0 +1,283 @@
+"""Ranks side by side as text for a terminal, at most 120 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from memscope.reports.rank_words import (
+    change_words,
+    grouped_by_rank,
+    named_rows,
+    numbering_words,
+    place_words,
+    ranks_finding,
+    setting_words,
+    shortened,
+    shown_steps,
+    spread_words,
+)
+from memscope.side_by_side import AlignedStep, Difference, RankComparison, RankRow, Spread, StepUse
+from memscope.units import format_bytes, format_count
+
+N_ROWS_EACH = 16
+"""Up to so many rows, each is listed; of more, the extremes and the median."""
+_NAME_LENGTH = 24
+_SITE_LENGTH = 200
+_N_STEPS = 10
+_N_HOLDERS = 8
+_NOT_MEASURED = "not measured"
+_NOT_RECORDED = "—"
+_UNFINISHED = "*"
+
+
+def print_ranks(comparison: RankComparison, console: Console) -> None:
+    """Print the comparison: what to trust, each rank's peak, the spread, the steps, what differs."""
+    console.print(Text(ranks_finding(comparison), style="bold"))
+    _print_trust(comparison, console)
+    console.print()
+    _print_rows(comparison, console)
+    for words in spread_words(comparison):
+        console.print(f"  {words}")
+    if len(comparison.rows) > 1:
+        _print_categories(comparison, console)
+        _print_steps(comparison, console)
+        _print_differences(comparison, console)
+        _print_settings(comparison, console)
+
+
+def _print_trust(comparison: RankComparison, console: Console) -> None:
+    for words in numbering_words(comparison):
+        console.print(Text(f"  · {words}", style="dim"))
+    for name in comparison.without_devices:
+        console.print(Text(f"  ⚠ {name} is empty: it has no segments and no events", style="yellow"))
+    analyses = comparison.analyses
+    for words, sentence in grouped_by_rank(comparison, lambda row: [analyses[row.position].trust_sentence()]):
+        console.print(Text(f"  · {words}: {sentence}", style="dim"))
+    for words, warning in grouped_by_rank(comparison, lambda row: row.warnings):
+        console.print(Text(f"  ⚠ {words}: {warning}", style="yellow"))
+
+
+def _table(*columns: str) -> Table:
+    """A table whose first column is text and the others are numbers."""
+    headings = (f" {columns[0]}", *columns[1:])
+    return Table(
+        *(Column(h, justify="right" if i else "left", no_wrap=True) for i, h in enumerate(headings)),
+        box=None,
+        padding=(0, 1, 0, 1),
+        header_style="dim",
+    )
+
+
+def _name(text: str) -> Text:
+    return Text(f" {shortened(text, _NAME_LENGTH)}")
+
+
+def _size(size: int | None) -> str:
+    return _NOT_MEASURED if size is None else format_bytes(size)
+
+
+def _print_rows(comparison: RankComparison, console: Console) -> None:
+    listed = named_rows(comparison, N_ROWS_EACH)
+    headings = ["rank", "peak allocated", "at", "peak reserved", "free then"]
+    has_headroom = any(row.headroom_bytes is not None for row in comparison.rows)
+    has_oom = any(row.oom_events for row in comparison.rows)
+    headings += ["headroom"] * has_headroom + ["out of memory"] * has_oom
+    table = _table(*headings, "")
+    table.columns[2].justify = table.columns[-1].justify = "left"
+    table.columns[2].no_wrap = False
+    for i in listed:
+        row = comparison.rows[i]
+        cells: list[str | Text] = [
+            format_bytes(row.peak.allocated_bytes),
+            Text(place_words(row.peak)),
+            _size(None if row.peak_reserved is None else row.peak_reserved.reserved_bytes),
+            _size(row.free_at_peak_reserved_bytes),
+        ]
+        cells += [_size(row.headroom_bytes)] * has_headroom + [_oom_words(row)] * has_oom
+        remark = Text(_remark(comparison, i), style="dim")
+        table.add_row(_name(row.label), *cells, remark, style="bold red" if row.oom_events else None)
+    console.print(table)
+    rest = [row for i, row in enumerate(comparison.rows) if i not in set(listed)]
+    if rest:
+        console.print(f"  {_rest_words(rest)}")
+
+
+def _oom_words(row: RankRow) -> str:
+    n = len(row.oom_events)
+    return "" if not n else f"event {row.oom_events[0]:,}" + (f" and {n - 1} more" if n > 1 else "")
+
+
+def _remark(comparison: RankComparison, row: int) -> str:
+    spread = comparison.peak_allocated
+    if not spread.spread_bytes:
+        return ""
+    if row == spread.highest:
+        return "highest"
+    if row == spread.lowest:
+        return "lowest"
+    return "median" if row == spread.median and len(comparison.rows) > N_ROWS_EACH else ""
+
+
+def _rest_words(rest: Sequence[RankRow]) -> str:
+    sizes = [row.peak.allocated_bytes for row in rest]
+    n_ooms = sum(bool(row.oom_events) for row in rest)
+    ooms = f", {format_count(n_ooms)} of them out of memory" if n_ooms else ""
+    low, high = format_bytes(min(sizes)), format_bytes(max(sizes))
+    between = f"peaks from {low} to {high} allocated" if low != high else f"peaks of {low} allocated"
+    return f"{format_count(len(rest))} more: {between}{ooms} (--json has each)"
+
+
+def _print_by_row(
+    comparison: RankComparison, heading: str, lines: Sequence[tuple[str, Sequence[str], Spread]], console: Console
+) -> None:
+    """A table with a column for each rank, or for the extremes and the median where there are too many."""
+    rows = comparison.rows
+    if len(rows) <= N_ROWS_EACH:
+        table = _table(heading, *(row.label.replace(", ", "\n") for row in rows), "spread")
+        for name, cells, spread in lines:
+            apart = format_bytes(spread.spread_bytes) if spread.n_rows > 1 else _NOT_RECORDED
+            table.add_row(_name(name), *cells, apart)
+        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= console.width:
+            console.print(table)
+            return
+    table = _table(heading, "highest", "of", "median", "lowest", "of", "spread", "ranks")
+    for name, _, spread in lines:
+        table.add_row(
+            _name(name),
+            format_bytes(spread.highest_bytes),
+            rows[spread.highest].label,
+            format_bytes(spread.median_bytes),
+            format_bytes(spread.lowest_bytes),
+            rows[spread.lowest].label,
+            format_bytes(spread.spread_bytes),
+            format_count(spread.n_rows),
+        )
+    console.print(table)
+
+
+def _print_categories(comparison: RankComparison, console: Console) -> None:
+    console.print()
+    console.print(Text("Allocated, each rank at its own peak", style="bold"))
+    lines = [
+        (name, [format_bytes(row.category_bytes[name]) for row in comparison.rows], spread)
+        for name, spread in comparison.category_spreads.items()
+    ]
+    _print_by_row(comparison, "category", lines, console)
+
+
+def _print_steps(comparison: RankComparison, console: Console) -> None:
+    if not comparison.steps:
+        console.print()
+        console.print("  no steps were recorded, so ranks are not aligned: mark them with rec.step()")
+        return
+    shown = shown_steps(comparison, _N_STEPS)
+    n_all = len(comparison.steps)
+    which = f", the {len(shown)} of {format_count(n_all)} that differ most in it" if len(shown) < n_all else ""
+    same = f", the same {len(shown)}" if len(shown) < n_all else ""
+    _print_step_table(comparison, f"Highest allocated in each step{which}", shown, _allocated, console)
+    if comparison.peak_reserved is not None:
+        _print_step_table(comparison, f"Highest reserved in each step{same}", shown, _reserved, console)
+    uses = [(step, use) for step in shown for use in step.uses]
+    notes = [f"{_NOT_RECORDED} not recorded"] if any(use is None for _, use in uses) else []
+    if any(_is_cut(step, use) for step, use in uses):
+        notes.append(f"{_UNFINISHED} the recording ended within the step")
+    if notes:
+        console.print(Text(f"  {'; '.join(notes)}", style="dim"))
+
+
+def _allocated(step: AlignedStep) -> tuple[list[int | None], Spread | None]:
+    return [None if use is None else use.allocated_bytes for use in step.uses], step.allocated
+
+
+def _reserved(step: AlignedStep) -> tuple[list[int | None], Spread | None]:
+    return [None if use is None else use.reserved_bytes for use in step.uses], step.reserved
+
+
+def _is_cut(step: AlignedStep, use: StepUse | None) -> bool:
+    return step.label is not None and use is not None and not use.is_finished
+
+
+def _print_step_table(
+    comparison: RankComparison,
+    title: str,
+    steps: Sequence[AlignedStep],
+    sizes_of: Callable[[AlignedStep], tuple[list[int | None], Spread | None]],
+    console: Console,
+) -> None:
+    lines = []
+    for step in steps:
+        sizes, spread = sizes_of(step)
+        cells = [
+            _NOT_RECORDED if size is None else format_bytes(size) + _UNFINISHED * _is_cut(step, use)
+            for size, use in zip(sizes, step.uses, strict=True)
+        ]
+        if spread is not None:
+            lines.append((step.title, cells, spread))
+    console.print()
+    console.print(Text(title, style="bold"))
+    _print_by_row(comparison, "", lines, console)
+
+
+def _print_differences(comparison: RankComparison, console: Console) -> None:
+    found = comparison.differences
+    if found is None:
+        return
+    highest, lowest = comparison.rows[found.highest].label, comparison.rows[found.lowest].label
+    when = f" in {found.step.title}" if found.step is not None else ", each at its own peak (they share no step)"
+    console.print()
+    if not any(d.difference_bytes for d in (*found.categories, *found.holders)):
+        console.print(Text(f"Nothing differs between {highest} and {lowest}{when}", style="bold"))
+        return
+    more = f"{change_words(found.difference_bytes)} allocated"
+    console.print(Text(f"What {highest} holds beyond {lowest}{when}: {more}", style="bold"))
+    console.print(
+        Text(
+            f"  after event {found.highest_event:,} of {highest} and event {found.lowest_event:,} of {lowest}",
+            style="dim",
+        )
+    )
+    categories = [d for d in found.categories if d.difference_bytes]
+    headings = (highest.replace(", ", "\n"), lowest.replace(", ", "\n"), "difference", "bytes")
+    _print_difference_table("category", headings, categories, console)
+    _print_difference_table("owner or line of code", headings, found.holders[:_N_HOLDERS], console)
+    rest = found.holders[_N_HOLDERS:]
+    if rest:
+        total = change_words(sum(d.difference_bytes for d in rest))
+        console.print(f"  {format_count(len(rest))} more, {total} together (--json has them)")
+
+
+def _print_difference_table(
+    heading: str, headings: Sequence[str], differences: Sequence[Difference], console: Console
+) -> None:
+    if not differences:
+        return
+    table = _table(heading, *headings)
+    table.columns[0].no_wrap = False
+    table.columns[0].overflow = "fold"
+    table.columns[0].max_width = 62
+    for d in differences:
+        sizes = (format_bytes(d.highest_bytes), format_bytes(d.lowest_bytes))
+        name = Padding(Text(shortened(d.name, _SITE_LENGTH)), (0, 0, 0, 1))
+        table.add_row(name, *sizes, change_words(d.difference_bytes), f"{d.difference_bytes:+,}")
+    console.print(table)
+
+
+def _print_settings(comparison: RankComparison, console: Console) -> None:
+    console.print()
+    if not comparison.settings_that_differ:
+        console.print("  settings, versions, device sizes and numbers of events are the same on all ranks")
+        return
+    console.print(Text("Settings and facts that differ", style="bold"))
+    for setting in comparison.settings_that_differ:
+        groups: Mapping[str, str] = setting_words(comparison, setting)
+        parts = [f"{shortened(value, _SITE_LENGTH)} ({who})" for value, who in groups.items()]
+        line = f"  {setting.name}: {'; '.join(parts)}"
+        if len(line) <= console.width:
+            console.print(Text(line))
+        else:
+            console.print(Text("\n".join([f"  {setting.name}", *(f"    {part}" for part in parts)])))
