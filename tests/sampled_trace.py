@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
+
+from memscope.attribution.device_count import CUDA_CONTEXT
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState
+from memscope.trace.tables import SampleTable
 from memscope.trace.trace import Trace
+from tests.training_trace import training_trace
 
 MiB = 1 << 20
 MS = 1_000_000
@@ -55,3 +62,35 @@ def sampled_trace(*samples: dict[str, Any], **metadata: Any) -> Trace:
 def _add(builder: TraceBuilder, sample: dict[str, Any]) -> None:
     values = {name: value for name, value in sample.items() if name not in ("event", "ms")}
     builder.add_sample(time_ns=sample["ms"] * MS, **values)
+
+
+def counted_training_trace(*, with_process: bool = True, gap_ms: int = 4, **options: Any) -> Trace:
+    """A small training run, its device sampled every few ms from 20 ms before the first event to 12 ms after the last.
+
+    The process holds 40 MiB beyond PyTorch, 30 MiB of it its CUDA context; others hold 60 MiB, and from the middle of
+    the run 90 MiB; 8 MiB are used by nobody.
+    """
+    trace = training_trace(4, 6, total_bytes=300 * MiB, **options)
+    times = trace.time_ns
+    start, end = int(times[0]) - 20 * MS, int(times[-1]) + 12 * MS
+    at = np.arange(start, end, gap_ms * MS, dtype=np.int64)
+    event = np.searchsorted(times, at, side="right").astype(np.int64)
+    reserved = DeviceLifetimes(trace, 0).usage.reserved_bytes
+    assert reserved is not None
+    process = reserved[event] + 40 * MiB
+    others = np.where(event < trace.n_events // 2, 60 * MiB, 90 * MiB)
+    not_measured = np.full(len(at), -1, np.int64)
+    samples = SampleTable.from_columns(
+        {
+            "event": event,
+            "time_ns": at,
+            "device": np.zeros(len(at), np.int16),
+            "device_free_bytes": not_measured,
+            "device_used_bytes": process + others + 8 * MiB,
+            "process_used_bytes": process if with_process else not_measured,
+            "others_used_bytes": others if with_process else not_measured,
+        }
+    )
+    parts = {"device_parts": {"0": [[CUDA_CONTEXT, start, 30 * MiB]]}}
+    metadata = dataclasses.replace(trace.metadata, source="cuda", extra=parts)
+    return dataclasses.replace(trace, samples=samples, metadata=metadata)

@@ -22,6 +22,8 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 from memscope_dashboard.views import VIEWS
 
+USUAL_PORT = 8050
+
 _ASSETS = Path(__file__).parent / "assets"
 
 _PAGE = """<!DOCTYPE html>
@@ -105,22 +107,30 @@ def _register_router(app: Dash, views: Sequence[View]) -> None:
     app.callback(Output("view", "children"), Input("url", "pathname"))(route)
 
 
-def serve(paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = 8050, open_browser: bool = True) -> None:
+def serve(
+    paths: Sequence[str | Path],
+    host: str = "127.0.0.1",
+    port: int | None = USUAL_PORT,
+    open_browser: bool = True,
+    rules: str | Path | None = None,
+) -> None:
     """Serve the dashboard until it is interrupted.
 
     Parameters
     ----------
     port
-        0 takes any free port; the address is written to stderr.
+        0 takes any free port, None the usual one or, where that is taken, any free; the address is written to stderr.
+    rules
+        A TOML file of the user's own category rules.
 
     Raises
     ------
     InputFileError
-        If there is only one trace and it cannot be read; among several the page says so.
+        If the rules cannot be read, or there is only one trace and it cannot; among several the page says so.
     UsageError
         If the address cannot be listened on.
     """
-    store = TraceStore(paths)
+    store = TraceStore(paths, rules=rules)
     if len(store.trace_ids) == 1:
         store.open(store.trace_ids[0])
     server = _server(create_app(store), host, port)
@@ -139,7 +149,12 @@ def serve(paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = 8050
         store.close()
 
 
-def _server(app: Dash, host: str, port: int) -> Any:
+def _server(app: Dash, host: str, port: int | None) -> Any:
+    if port is None:
+        try:
+            return _server(app, host, USUAL_PORT)
+        except UsageError:
+            port = 0
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     try:
         return make_server(host, port, app.server, threaded=True)

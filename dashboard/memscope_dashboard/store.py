@@ -9,6 +9,7 @@ from threading import Lock, RLock
 from typing import Any, TypeVar
 
 from memscope.analysis import Analysis, load
+from memscope.attribution.rule_file import rules_with
 from memscope.errors import UsageError
 from memscope_dashboard.jobs import Jobs
 
@@ -27,20 +28,32 @@ class TraceStore:
         The trace files, in the order of the switcher.
     n_kept
         Traces kept in memory; the one used longest ago goes first.
+    rules
+        A TOML file of the user's own category rules, checked now.
+
+    Raises
+    ------
+    UsageError
+        If there is no trace.
+    InputFileError
+        If the rules cannot be read.
     """
 
-    def __init__(self, paths: Sequence[str | Path], n_kept: int = 4) -> None:
+    def __init__(self, paths: Sequence[str | Path], n_kept: int = 4, *, rules: str | Path | None = None) -> None:
         if not paths:
             raise UsageError("the dashboard needs at least one trace")
         self._paths: dict[str, Path] = {}
         for path in map(Path, paths):
             self._paths[self._free_id(path.name)] = path
         self._n_kept = n_kept
+        self._rules = rules_with(rules)
         self._analyses: OrderedDict[str, Analysis] = OrderedDict()
         self._results: dict[str, dict[Any, Any]] = {}
         self._locks = {trace_id: RLock() for trace_id in self._paths}
         self._result_locks = {trace_id: RLock() for trace_id in self._paths}
         self._guard = Lock()
+        self._shared: dict[Any, Any] = {}
+        self._shared_lock = RLock()
         self.jobs = Jobs()
 
     def _free_id(self, name: str) -> str:
@@ -84,7 +97,7 @@ class TraceStore:
                 if found is not None:
                     self._analyses.move_to_end(trace_id)
             if found is None:
-                found = load(self._paths[trace_id])
+                found = load(self._paths[trace_id], rules=self._rules)
                 self._keep(trace_id, found)
         return found
 
@@ -109,4 +122,12 @@ class TraceStore:
             if key not in results:
                 results[key] = compute(analysis)
             result: Result = results[key]
+        return result
+
+    def remembered_for_all(self, key: Any, compute: Callable[[], Result]) -> Result:
+        """A result about all traces together, computed once; an error is not kept."""
+        with self._shared_lock:
+            if key not in self._shared:
+                self._shared[key] = compute()
+            result: Result = self._shared[key]
         return result

@@ -80,8 +80,20 @@ class DeviceCount:
         raise KeyError(name)
 
 
-class _Samples(NamedTuple):
-    """Usable samples of a device: int64 (n,) each. ``moment`` is an index in its series; −1 is "not measured"."""
+class DeviceSamples(NamedTuple):
+    """Samples of one device, set against its events: int64 (n,) each, −1 is "not measured".
+
+    Attributes
+    ----------
+    moment
+        Index in the device's series of usage.
+    reserved_bytes
+        What PyTorch had reserved then.
+    used_bytes
+        Of the whole device, as it said, or its total less what was free.
+    process_bytes, others_bytes
+        Of this process and of all others; the others are taken only where this process was found.
+    """
 
     moment: Int64Array
     time_ns: Int64Array
@@ -93,6 +105,26 @@ class _Samples(NamedTuple):
     def at(self, row: int) -> tuple[int, ...]:
         """One sample's values, in the order of the fields."""
         return tuple(int(column[row]) for column in self)
+
+    def take(self, rows: BoolArray | Int64Array) -> DeviceSamples:
+        """Some of the samples."""
+        return DeviceSamples(*(column[rows] for column in self))
+
+
+def device_samples(lifetimes: DeviceLifetimes) -> tuple[DeviceSamples, BoolArray]:
+    """Every placed sample of a device, and which of them can be set against what was reserved: bool (n,).
+
+    Linear in the events and the samples.
+    """
+    table = lifetimes.trace.samples
+    taken = table.take((table.device == lifetimes.device) & (table.event != NONE_ID))
+    samples = _placed(lifetimes, taken)
+    reserved, used, process = samples.reserved_bytes, samples.used_bytes, samples.process_bytes
+    known = np.where(process == NONE_ID, reserved, process) + np.maximum(samples.others_bytes, 0)
+    is_usable: BoolArray = (reserved != NONE_ID) & (used != NONE_ID) & (known <= used)
+    is_usable &= (process == NONE_ID) | (process >= reserved)
+    is_usable &= _is_quiet(lifetimes, taken)
+    return samples, is_usable
 
 
 def device_count_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DeviceCount | None, str]:
@@ -111,36 +143,31 @@ def device_count_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DeviceCount
         return None, "a dry run has no device"
     if reserved is None:
         return None, "the segments were not recorded"
-    taken = lifetimes.trace.samples.take(lifetimes.trace.samples.device == lifetimes.device)
-    if not len(taken):
+    n_taken = int((lifetimes.trace.samples.device == lifetimes.device).sum())
+    if not n_taken:
         return None, "the device was not sampled"
-    samples = _usable(lifetimes, taken, reserved)
+    placed, is_usable = device_samples(lifetimes)
+    samples = placed.take(is_usable)
     if not len(samples.moment):
-        return None, f"none of its {format_count(len(taken))} samples can be set against what was reserved"
+        return None, f"none of its {format_count(n_taken)} samples can be set against what was reserved"
     index = lifetimes.usage.index_of(event) if event >= 0 else 0
     differs = samples.reserved_bytes != reserved[index]
     nearest = int(np.lexsort((np.abs(samples.moment - index), differs))[0])
     return _count(lifetimes, samples.at(nearest), not differs[nearest]), ""
 
 
-def _usable(lifetimes: DeviceLifetimes, taken: SampleTable, reserved: Int64Array) -> _Samples:
-    """Samples that were taken while nothing came or went and that hold at least what PyTorch had reserved."""
-    trace = lifetimes.trace
-    first, end = lifetimes.first_event, lifetimes.end_event
-    index = np.clip(taken.event, first, end) - first
-    then = reserved[index]
+def _placed(lifetimes: DeviceLifetimes, taken: SampleTable) -> DeviceSamples:
+    reserved = lifetimes.usage.reserved_bytes
+    index = np.clip(taken.event, lifetimes.first_event, lifetimes.end_event) - lifetimes.first_event
+    then = np.full(len(index), NONE_ID, np.int64) if reserved is None else reserved[index]
     used = taken.device_used_bytes
-    total_bytes = trace.metadata.device_total_bytes.get(lifetimes.device)
+    total_bytes = lifetimes.trace.metadata.device_total_bytes.get(lifetimes.device)
     if total_bytes is not None:  # an out-of-memory error says only what was free
         is_free_known = (used == NONE_ID) & (taken.device_free_bytes != NONE_ID)
         used = np.where(is_free_known, total_bytes - taken.device_free_bytes, used)
     process = taken.process_used_bytes
     others = np.where(process == NONE_ID, NONE_ID, taken.others_used_bytes)
-    known = np.where(process == NONE_ID, then, process) + np.maximum(others, 0)
-    is_usable = (taken.event != NONE_ID) & (used != NONE_ID) & (known <= used)
-    is_usable &= (process == NONE_ID) | (process >= then)
-    is_usable &= _is_quiet(lifetimes, taken)
-    return _Samples(*(column[is_usable] for column in (index, taken.time_ns, then, used, process, others)))
+    return DeviceSamples(index, taken.time_ns, then, used, process, others)
 
 
 def _is_quiet(lifetimes: DeviceLifetimes, taken: SampleTable) -> BoolArray:

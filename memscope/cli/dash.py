@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import click
 
-from memscope.cli.options import announce_compilation
+from memscope.cli.options import announce_compilation, rules_option
 
 
 @click.command()
@@ -15,8 +16,21 @@ from memscope.cli.options import announce_compilation
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8050, show_default=True, help="0 takes any free port.")
 @click.option("--open/--no-open", "open_browser", default=True, help="Open a browser window. [default: open]")
-def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool) -> None:
+@rules_option
+def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool, rules: Path | None) -> None:
     """Open the dashboard on one trace or several."""
+    serve_traces(traces, host=host, port=port, open_browser=open_browser, rules=rules)
+
+
+def serve_traces(
+    traces: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = True,
+    rules: Path | None = None,
+) -> None:
+    """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
     announce_compilation()
     serve = import_module("memscope_dashboard.app").serve
-    serve(list(traces), host=host, port=port, open_browser=open_browser)
+    serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from memscope.cli.options import announce_compilation, force_option
 from memscope.errors import UsageError
 
 if TYPE_CHECKING:
+    from memscope.capture.environment import CaptureEnvironment
     from memscope.trace.trace import Trace
 
 _SUFFIX = ".memscope"
@@ -38,6 +40,7 @@ _SUFFIX = ".memscope"
     help="Stacks to record; all adds PyTorch's C++ frames, and costs more.",
 )
 @click.option("--no-stacks", "stacks", flag_value="none", help="The same as --stacks none.")
+@click.option("--dash", "opens_dashboard", is_flag=True, help="Open the dashboard on the recording when it has ended.")
 @click.option("-m", "module", default=None, help="Run a module, as python -m does.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
 @click.pass_context
@@ -51,6 +54,7 @@ def run(
     conf: str | None,
     emulation: EmulationOptions,
     stacks: Literal["python", "all", "none"],
+    opens_dashboard: bool,
     module: str | None,
     arguments: tuple[str, ...],
 ) -> None:
@@ -79,6 +83,9 @@ def run(
     default = Path(f"{target if module is not None else Path(target).stem}{_SUFFIX}")
     path = environment.output_path(default) if output is None else rank_path(output, environment.rank)
     is_triggered = environment.trigger is not None
+    if opens_dashboard:
+        _require_one_recording(environment)
+    recording = path.absolute()  # the script may go to another folder
     if environment.records_here and not is_triggered:
         _require_free(path, force=force)
     if not path.parent.is_dir():
@@ -113,7 +120,27 @@ def run(
     sys.stdout.flush()
     if recorder.records_here:
         click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
+        if opens_dashboard:
+            _open_dashboard(recording)
     ctx.exit(code)
+
+
+def _require_one_recording(environment: CaptureEnvironment) -> None:
+    """Raise where not exactly one recording is made, which the dashboard could be opened on."""
+    if environment.trigger is not None:
+        raise UsageError(
+            "--dash opens one recording, and MEMSCOPE_TRIGGER may make several: use memscope dash afterwards"
+        )
+    if (environment.world_size or 1) > 1:
+        raise UsageError("--dash opens one recording, and each rank makes its own: use memscope dash on all of them")
+
+
+def _open_dashboard(path: Path) -> None:
+    """Serve the dashboard until it is interrupted, whatever the script made of Ctrl+C."""
+    from memscope.cli.dash import serve_traces
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serve_traces([path], open_browser=sys.stdout.isatty())
 
 
 def _require_free(path: Path, *, force: bool) -> None:

@@ -11,6 +11,10 @@ ROW_LABELS = {
     "free_releasable": "free, releasable",
     "free_pinned": "free, pinned",
     "free_private_pools": "free in private pools",
+    "pytorch_reserved": "PyTorch, reserved",
+    "cuda_context": "CUDA context",
+    "non_pytorch": "non-PyTorch",
+    "other_processes": "other processes",
 }
 """Ledger rows whose name for people differs from their name for machines."""
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from memscope.attribution.device_count import (
+    DEVICE_ROW_MEANINGS,
+    NON_PYTORCH,
+    OTHER_PROCESSES,
+    UNEXPLAINED,
+    DeviceCount,
+    LedgerRow,
+)
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS, Ledger
 from memscope.figures.frame import bare_axis, empty_figure
 from memscope.figures.labels import row_label
-from memscope.figures.theme import FREE_ROWS, Theme
+from memscope.figures.theme import HATCHED_ROWS, Theme
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
 
@@ -33,7 +42,7 @@ class LedgerLine:
     meaning
         What the row says, empty for a category.
     is_hatched
-        Whether it is free memory, which is drawn hatched.
+        Whether it is free memory or unexplained, which are drawn hatched.
     """
 
     name: str
@@ -49,20 +58,35 @@ class LedgerLine:
 
 def ledger_lines(ledger: Ledger) -> list[LedgerLine]:
     """The rows that hold bytes, in stacking order; ``unknown`` always, because nothing is guessed away."""
+    return _lines(ledger.rows, ledger.total_bytes, ROW_MEANINGS, Category.UNKNOWN.label)
+
+
+def device_lines(count: DeviceCount) -> list[LedgerLine]:
+    """The rows of a device's own count that hold bytes, PyTorch's first; ``unexplained`` always."""
+    return _lines(count.rows, count.total_bytes, DEVICE_ROW_MEANINGS, UNEXPLAINED)
+
+
+def unmeasured_device_rows(count: DeviceCount | None) -> list[str]:
+    """Names of the rows of a device's own count that nothing measured; their bytes are among the unexplained."""
+    measured = set() if count is None else {row.name for row in count.rows}
+    return [name for name in (NON_PYTORCH, OTHER_PROCESSES) if name not in measured]
+
+
+def _lines(rows: Sequence[LedgerRow], total_bytes: int, meanings: dict[str, str], always: str) -> list[LedgerLine]:
     return [
         LedgerLine(
             name=row.name,
             label=row_label(row.name),
             bytes=row.bytes,
             size=format_bytes(row.bytes),
-            share=format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else "",
+            share=format_fraction(row.bytes / total_bytes) if total_bytes else "",
             exact=f"{format_count(row.bytes)} bytes",
-            share_frac=row.bytes / ledger.total_bytes if ledger.total_bytes else 0.0,
-            meaning=ROW_MEANINGS.get(row.name, ""),
-            is_hatched=row.name in FREE_ROWS,
+            share_frac=row.bytes / total_bytes if total_bytes else 0.0,
+            meaning=meanings.get(row.name, ""),
+            is_hatched=row.name in HATCHED_ROWS,
         )
-        for row in ledger.rows
-        if row.bytes or row.name == Category.UNKNOWN.label
+        for row in rows
+        if row.bytes or row.name == always
     ]
 
 
@@ -74,7 +98,7 @@ def empty_rows(ledger: Ledger) -> list[str]:
 def hatch(name: str, theme: Theme) -> dict[str, object]:
     """Plotly's fill of a ledger row: plain, hatched for free memory, dotted for pending frees."""
     color = theme.color(name)
-    if name in FREE_ROWS:
+    if name in HATCHED_ROWS:
         return {
             "shape": "/",
             "fillmode": "replace",
@@ -90,17 +114,26 @@ def hatch(name: str, theme: Theme) -> dict[str, object]:
 
 def ledger_figure(ledger: Ledger, theme: Theme, height: int = 64) -> go.Figure:
     """Draw a ledger as one bar; the rows wide enough carry their name and size."""
+    return _bar_figure(ledger_lines(ledger), ledger.total_bytes, theme, height)
+
+
+def device_figure(count: DeviceCount, theme: Theme, height: int = 64) -> go.Figure:
+    """Draw a device's own count as one bar of the same kind."""
+    return _bar_figure(device_lines(count), count.total_bytes, theme, height)
+
+
+def _bar_figure(lines: Sequence[LedgerLine], total_bytes: int, theme: Theme, height: int) -> go.Figure:
     figure = empty_figure(
         theme,
         height,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         barmode="stack",
         hovermode="closest",
-        xaxis=bare_axis(range=[0, max(ledger.total_bytes, 1)]),
+        xaxis=bare_axis(range=[0, max(total_bytes, 1)]),
         yaxis=bare_axis(range=[-0.5, 0.5]),
     )
     begin = 0
-    for line in ledger_lines(ledger):
+    for line in lines:
         if not line.bytes:
             continue
         fits = line.share_frac >= max(_MIN_TEXT_FRAC, _CHARACTER_FRAC * max(len(line.label), len(line.size)))

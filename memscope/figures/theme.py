@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memscope.attribution.device_count import (
+    COLLECTIVES,
+    CUDA_CONTEXT,
+    NON_PYTORCH,
+    OTHER_PROCESSES,
+    PYTORCH_RESERVED,
+    UNEXPLAINED,
+)
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE, PENDING_FREES, ROUNDING
 from memscope.errors import UsageError
 
@@ -16,6 +24,8 @@ MONO_FAMILY = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono"
 
 FREE_ROWS = (FREE_RELEASABLE, FREE_PINNED, FREE_PRIVATE_POOLS)
 """The ledger's rows of free memory: drawn hatched, from the lightest hatch to the darkest."""
+HATCHED_ROWS = (*FREE_ROWS, UNEXPLAINED)
+"""Every row that is drawn hatched: free memory, and what nothing explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,8 @@ class Theme:
     name
         ``light`` or ``dark``.
     rows
-        Colour of each ledger row by its name: the categories, rounding, pending frees, free memory.
+        Colour of each ledger row by its name: the categories, rounding, pending frees, free memory, and those of the
+        device's own count.
     ink, muted, faint, grid, surface
         Text, secondary text, marks that should hardly be seen, grid lines, and what lies behind the picture.
     band
@@ -74,6 +85,12 @@ LIGHT = Theme(
         FREE_RELEASABLE: "#D5D9E0",
         FREE_PINNED: "#B4BAC4",
         FREE_PRIVATE_POOLS: "#989FAB",
+        PYTORCH_RESERVED: "#D5D9E0",
+        CUDA_CONTEXT: "#7C8493",
+        COLLECTIVES: "#CC79A7",
+        NON_PYTORCH: "#5B6270",
+        OTHER_PROCESSES: "#2A8C95",
+        UNEXPLAINED: "#989FAB",
     },
     ink="#14181F",
     muted="#5B6270",
@@ -103,6 +120,12 @@ DARK = Theme(
         FREE_RELEASABLE: "#3A424E",
         FREE_PINNED: "#525B69",
         FREE_PRIVATE_POOLS: "#6B7584",
+        PYTORCH_RESERVED: "#3A424E",
+        CUDA_CONTEXT: "#8B94A3",
+        COLLECTIVES: "#E0A3C5",
+        NON_PYTORCH: "#6B7280",
+        OTHER_PROCESSES: "#56BCC5",
+        UNEXPLAINED: "#6B7584",
     },
     ink="#E8EBF0",
     muted="#9AA3B0",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import plotly.graph_objects as go
 from memscope.analysis import Analysis
 from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.labels import row_label
+from memscope.figures.ledger import hatch
 from memscope.figures.theme import Theme
 from memscope.figures.timeline_data import TimelineData, timeline_data, x_of_events
 from memscope.figures.timeline_labels import add_marks, capacity_line, capacity_note, floats, layer_names
@@ -47,12 +50,61 @@ def timeline_figure(
         note = empty_note("no events were recorded: only one moment is known", theme)
         return empty_figure(theme, height, xaxis=bare_axis(), yaxis=bare_axis(), annotations=[note])
     data = timeline_data(analysis, device, axis=axis, window=window)
-    capacity = analysis.trace.metadata.device_total_bytes.get(device)
-    highest = int(max(data.active_bytes.max(), 0 if data.reserved_bytes is None else data.reserved_bytes.max(), 1))
+    low, high = window or (float(data.x[0]), float(data.x[-1]))
+    frame = timeline_frame(analysis, data, theme, highest_bytes=0, low=low, high=high, height=height)
+    add_layers(frame.figure, data, theme, frame.scale)
+    add_lines(frame.figure, data, theme, frame.scale)
+    add_marks(frame.figure, analysis, data, theme, frame.scale)
+    names = layer_names(data, theme, frame.scale, frame.top_bytes, low, high)
+    return finished(frame, analysis, data, theme, moment=moment, notes=names)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineFrame:
+    """A figure with its axes, before anything is drawn in it.
+
+    Attributes
+    ----------
+    scale
+        Of the bytes.
+    top_bytes
+        What the highest line, or the capacity where that is in sight, stands for.
+    low, high
+        Visible range of the horizontal axis.
+    """
+
+    figure: go.Figure
+    scale: ByteAxis
+    top_bytes: int
+    low: float
+    high: float
+    capacity_bytes: int | None
+    is_capacity_in_sight: bool
+
+
+def timeline_frame(
+    analysis: Analysis,
+    data: TimelineData,
+    theme: Theme,
+    *,
+    highest_bytes: int,
+    low: float,
+    high: float,
+    height: int | None,
+) -> TimelineFrame:
+    """Make the axes of a picture over a device's run.
+
+    Parameters
+    ----------
+    highest_bytes
+        What must fit beside PyTorch's own series, 0 if nothing.
+    """
+    capacity = analysis.trace.metadata.device_total_bytes.get(data.device)
+    reserved = 0 if data.reserved_bytes is None else data.reserved_bytes.max()
+    highest = int(max(data.active_bytes.max(), reserved, highest_bytes, 1))
     is_in_sight = capacity is not None and capacity <= _CAPACITY_IN_SIGHT * highest
     top = max(highest, capacity or 0) if is_in_sight else highest
     scale = byte_axis(int(top * 1.06))
-    low, high = window or (float(data.x[0]), float(data.x[-1]))
     figure = empty_figure(
         theme,
         height,
@@ -70,21 +122,31 @@ def timeline_figure(
             fixedrange=True,
         ),
     )
-    _add_layers(figure, data, theme, scale)
-    _add_lines(figure, data, theme, scale)
-    add_marks(figure, analysis, data, theme, scale)
-    shapes, notes = mark_shapes(analysis, data, theme, low, high)
-    notes += layer_names(data, theme, scale, top, low, high)
-    if capacity is not None:
-        notes.append(capacity_note(capacity, is_in_sight, theme, scale))
-        if is_in_sight:
-            shapes.append(capacity_line(capacity, theme, scale))
-    x = x_of_events(analysis, device, axis)
-    figure.update_layout(
-        shapes=[moment_shape(x, analysis, device, moment, theme), *shapes],
-        annotations=[*figure.layout.annotations, *notes],
+    return TimelineFrame(figure, scale, top, low, high, capacity, is_in_sight)
+
+
+def finished(
+    frame: TimelineFrame,
+    analysis: Analysis,
+    data: TimelineData,
+    theme: Theme,
+    *,
+    moment: int | None,
+    notes: Sequence[dict[str, Any]],
+) -> go.Figure:
+    """Add what stands around the series: the moment's line as shape 0, steps, phases, the capacity, and notes."""
+    shapes, strip_notes = mark_shapes(analysis, data, theme, frame.low, frame.high)
+    written = [*strip_notes, *notes]
+    if frame.capacity_bytes is not None:
+        written.append(capacity_note(frame.capacity_bytes, frame.is_capacity_in_sight, theme, frame.scale))
+        if frame.is_capacity_in_sight:
+            shapes.append(capacity_line(frame.capacity_bytes, theme, frame.scale))
+    x = x_of_events(analysis, data.device, data.axis)
+    frame.figure.update_layout(
+        shapes=[moment_shape(x, analysis, data.device, moment, theme), *shapes],
+        annotations=[*frame.figure.layout.annotations, *written],
     )
-    return figure
+    return frame.figure
 
 
 def moment_shape(x: np.ndarray, analysis: Analysis, device: int, moment: int | None, theme: Theme) -> dict[str, Any]:
@@ -123,7 +185,8 @@ def _x_axis(data: TimelineData, theme: Theme, low: float, high: float) -> dict[s
     )
 
 
-def _add_layers(figure: go.Figure, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
+def add_layers(figure: go.Figure, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
+    """Stack the layers that hold anything."""
     x = data.x
     for name, values in data.layers.items():
         if not values.any():
@@ -136,11 +199,13 @@ def _add_layers(figure: go.Figure, data: TimelineData, theme: Theme, scale: Byte
             mode="lines",
             line={"width": 0, "shape": "hv", "color": theme.color(name)},
             fillcolor=theme.color(name),
+            fillpattern=hatch(name, theme),
             hovertemplate=f"%{{y:,.1f}} {scale.unit_name}",
         )
 
 
-def _add_lines(figure: go.Figure, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
+def add_lines(figure: go.Figure, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
+    """Draw allocated as a thin line and reserved as a solid one."""
     figure.add_scatter(
         x=data.x,
         y=floats(data.allocated_bytes, scale),

@@ -11,18 +11,23 @@ import plotly.graph_objects as go
 from memscope import __version__
 from memscope.analysis import Analysis, Moment
 from memscope.figures.address_map import map_figure
+from memscope.figures.device import device_count_figure
+from memscope.figures.device_words import count_origin, device_finding, why_not_counted
 from memscope.figures.findings import allocations_finding, ledger_finding, map_finding, timeline_finding
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.replay import calibration_words, replay_figure, replay_finding
 from memscope.figures.replay_lines import replay_lines
 from memscope.figures.theme import THEMES, Theme
 from memscope.figures.timeline import timeline_figure
+from memscope.figures.timeline_data import has_times
 from memscope.reports import html_parts as parts
+from memscope.reports.findings import findings_html
 from memscope.reports.html_page import page, picture
 from memscope.units import format_count
 from memscope.whole_file import whole_file
 
 _N_ROWS = 12
+_N_UNKNOWN_SITES = 5
 
 
 def write_html_report(analysis: Analysis, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -96,9 +101,10 @@ def _device(analysis: Analysis, device: int) -> str:
     bar = picture(
         f"ledger-{device}", _in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar"
     )
-    body += _section(
-        "Ledger", bar, parts.ledger_table(peak.ledger), f'<p class="quiet">{parts.coverage_words(peak)}</p>'
-    )
+    body += _section("Findings", findings_html(analysis.findings(device)))
+    coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
+    body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
+    body += _device_count(peak)
     if analysis.device(device).n_events:
         figures = _in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
         body += _section(
@@ -114,6 +120,31 @@ def _device(analysis: Analysis, device: int) -> str:
     return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
 
 
+def _device_count(peak: Moment) -> str:
+    """What the device itself says is used: its rows at the peak and its lines over the run, or why there are none.
+
+    A dry run has no device to ask.
+    """
+    if peak.analysis.is_dry_run:
+        return ""
+    count, device = peak.ledger.device_count, peak.device
+    is_sampled = bool((peak.analysis.trace.samples.device == device).any())
+    if count is None and not is_sampled:
+        why = f'<p class="missing">{escape(why_not_counted(peak))}</p>'
+        return _section(device_finding(peak), why)
+    rows = f'<p class="quiet">{escape(why_not_counted(peak))}</p>'
+    if count is not None:
+        rows = parts.device_count_table(count) + f'<p class="quiet">{escape(count_origin(peak, count))}</p>'
+    if not peak.lifetimes.n_events:
+        return _section(device_finding(peak), rows)
+    axis = "time" if has_times(peak.analysis, device) else "event"
+    figures = _in_themes(
+        lambda theme: device_count_figure(peak.analysis, device, theme, axis=axis, moment=peak.event, height=320)
+    )
+    drawn = picture(f"device-{device}", figures, "the device's own count against PyTorch's lines")
+    return _section(device_finding(peak), drawn, rows)
+
+
 def _fragmentation(moment: Moment) -> str:
     if not moment.lifetimes.segments_are_known and not len(moment.state.segments):
         return _section("Fragmentation", '<p class="missing">Not measured: the segments were not recorded.</p>')
@@ -122,4 +153,4 @@ def _fragmentation(moment: Moment) -> str:
     if not moment.lifetimes.segments_are_known:
         return _section(map_finding(moment), drawn)
     body = _section(map_finding(moment), drawn, parts.groups_table(moment))
-    return body + _section("Segments that live blocks keep from going back", parts.pins_table(moment, _N_ROWS))
+    return body + _section("Free memory that live blocks keep from going back", parts.pins_table(moment, _N_ROWS))

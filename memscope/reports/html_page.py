@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from memscope.figures.theme import FONT_FAMILY, FREE_ROWS, MONO_FAMILY, THEMES, Theme
+from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """The page may load nothing: what is not in the file is not there."""
@@ -78,9 +78,9 @@ def _variables(theme: Theme) -> str:
     colors = {name: getattr(theme, name) for name in names} | {"page": page_color, "line": line}
     rows = "".join(f"--row-{name}:{color};" for name, color in theme.rows.items())
     body = "".join(f"--{name}:{color};" for name, color in colors.items())
-    hatched = ",".join(f'[data-scheme="{theme.name}"] .row-{name}' for name in FREE_ROWS)
+    hatched = ",".join(f'[data-scheme="{theme.name}"] .row-{name}' for name in HATCHED_ROWS)
     hatch = f"{hatched}{{background:repeating-linear-gradient(135deg,{theme.faint} 0 1.5px,transparent 1.5px 4px)}}"
-    plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in FREE_ROWS)
+    plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in HATCHED_ROWS)
     return f':root[data-scheme="{theme.name}"]{{{body}{rows}}}{hatch}{plain}'
 
 

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from memscope.analysis import Analysis, Moment
+from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, DeviceCount
 from memscope.attribution.ledger import Ledger
 from memscope.figures.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
-from memscope.figures.ledger import empty_rows, ledger_lines
+from memscope.figures.ledger import (
+    LedgerLine,
+    device_lines,
+    empty_rows,
+    ledger_lines,
+    unmeasured_device_rows,
+)
 from memscope.figures.replay import ReplayLine, change_words
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
+
+_LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
 
 
 def size(n_bytes: int | None) -> str:
@@ -62,20 +71,31 @@ def tiles(moment: Moment) -> str:
 
 def ledger_table(ledger: Ledger) -> str:
     """The ledger's rows, their sum, and the names of the empty ones."""
-    rows = [
-        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
-        for line in ledger_lines(ledger)
-    ]
-    total = (
-        f"<b>{ledger.total_of}</b>",
-        f"<b>{format_bytes(ledger.total_bytes)}</b>",
-        "",
-        f"<b>{format_count(ledger.total_bytes)}</b>",
-        "the sum, to the byte",
-    )
     nothing = ", ".join(empty_rows(ledger))
     more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
-    return table(("", "size", "share", "bytes", ""), [*rows, total], (1, 2, 3)) + more
+    rows = [*_line_rows(ledger_lines(ledger)), _total_row(ledger.total_of, ledger.total_bytes)]
+    return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
+
+
+def device_count_table(count: DeviceCount) -> str:
+    """The rows of the device's own count and their sum; what was not measured is named."""
+    rows = _line_rows(device_lines(count))
+    for name in unmeasured_device_rows(count):
+        label = swatch(name) + escape(row_label(name))
+        rows.append((label, size(None), "", "", escape(DEVICE_ROW_MEANINGS[name])))
+    return table(_LEDGER_HEADINGS, [*rows, _total_row("device used", count.total_bytes)], (1, 2, 3))
+
+
+def _line_rows(lines: Iterable[LedgerLine]) -> list[tuple[str, ...]]:
+    return [
+        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
+        for line in lines
+    ]
+
+
+def _total_row(name: str, n_bytes: int) -> tuple[str, ...]:
+    exact = f"<b>{format_count(n_bytes)}</b>"
+    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", "", exact, "the sum, to the byte"
 
 
 def coverage_words(moment: Moment) -> str:
@@ -87,6 +107,16 @@ def coverage_words(moment: Moment) -> str:
     return f"{format_fraction(coverage.attributed_frac)} of requested bytes have a category" + (
         f" (by {sources})" if sources else ""
     )
+
+
+def unknown_table(moment: Moment, limit: int) -> str:
+    """The lines of code whose memory in use has no category, empty where all of it has one."""
+    sites = moment.unknown_sites(limit)
+    rows = [
+        (size(int(n_bytes)), format_count(int(n)), escape(str(site)))
+        for site, n_bytes, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True)
+    ]
+    return table(("unknown", "allocations", "line of code"), rows, (0, 1)) if rows else ""
 
 
 def groups_table(moment: Moment) -> str:
@@ -109,11 +139,11 @@ def groups_table(moment: Moment) -> str:
 
 
 def pins_table(moment: Moment, limit: int) -> str:
-    """Segments that live blocks keep from going back, and the largest of those blocks."""
+    """Free memory that live blocks keep from going back, and what freeing them would return."""
     rows = [
         (
             size(pin.held_bytes),
-            size(pin.segment_bytes),
+            size(pin.returned_bytes),
             size(pin.pinning_bytes),
             format_count(len(pin.allocation_ids)),
             holder(moment, pin.allocation_ids[0]),
@@ -122,7 +152,7 @@ def pins_table(moment: Moment, limit: int) -> str:
     ]
     if not rows:
         return '<p class="quiet">No live block keeps free memory from going back.</p>'
-    return table(("free, held", "of segment", "live", "blocks", "the largest of them"), rows, range(4))
+    return table(("free, held", "gives back", "live", "blocks", "the largest of them"), rows, range(4))
 
 
 def holder(moment: Moment, row: int) -> str:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,9 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    files = _files(tmp_path_factory.mktemp("site"))
+@contextmanager
+def served(files: dict[str, Path]) -> Iterator[Site]:
+    """Serve some traces on a free port."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     store = TraceStore(list(dict.fromkeys(files.values())))
     app = create_app(store)
@@ -67,6 +68,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     thread.join(10)
     server.server_close()
     store.close(120)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with served(_files(tmp_path_factory.mktemp("site"))) as site:
+        yield site
 
 
 @pytest.fixture(scope="session")

@@ -48,3 +48,13 @@ def test_the_verb_serves_until_interrupted(trace_files: list[Path]) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         process.stderr.close()
+
+
+def test_without_a_port_a_taken_usual_one_is_no_failure(app: Dash, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr("memscope_dashboard.app.USUAL_PORT", taken.getsockname()[1])
+        server = _server(app, "127.0.0.1", None)
+        assert server.server_port not in (0, taken.getsockname()[1])
+        server.server_close()

@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 from memscope_dashboard.app import create_app
 from memscope_dashboard.boundary import guarded
+from memscope_dashboard.components import run_graph
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import VIEWS, address_map, allocations, overview, timeline
@@ -61,6 +62,7 @@ def page_values(data: dict[str, Any], **more: Any) -> dict[str, Any]:
         "subject.data": subject_of(data),
         "scheme.data": "dark",
         "timeline-axis.value": "event",
+        "device-axis.value": "event",
     } | more
 
 
@@ -195,16 +197,16 @@ def test_timeline_zooms_into_the_window_of_its_own_trace_only(store: TraceStore)
 
 def test_what_plotly_reports_becomes_a_window(store: TraceStore) -> None:
     data = moment_data(store)
-    found = timeline.visible_window({"xaxis.range[0]": 3, "xaxis.range[1]": 9.5}, "event", data)
+    found = run_graph.visible_window({"xaxis.range[0]": 3, "xaxis.range[1]": 9.5}, "event", data)
     assert (found["low"], found["high"]) == (3.0, 9.5)
-    assert timeline.visible_window({"xaxis.autorange": True}, "event", data) is None
+    assert run_graph.visible_window({"xaxis.autorange": True}, "event", data) is None
 
 
 @pytest.mark.parametrize(("axis", "x", "event"), [("event", 33.4, 33), ("event", -1, -1), ("time", 0.0101, 10)])
 def test_a_click_on_the_timeline_chooses_the_event_before_it(
     store: TraceStore, axis: str, x: float, event: int
 ) -> None:
-    assert timeline.clicked_event(store, {"points": [{"x": x}]}, axis, moment_data(store)) == {"event": event}
+    assert run_graph.clicked_event(store, {"points": [{"x": x}]}, axis, moment_data(store)) == {"event": event}
 
 
 def test_map_pins_the_block_that_was_clicked(store: TraceStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from memscope.errors import ContradictionError, InputFileError, UsageError
 from memscope.reports.html import html_report, write_html_report
 from memscope.units import format_bytes, format_count
 from tests.oracles import BAD, REAL, needs_shared
+from tests.sampled_trace import counted_training_trace
 from tests.training_trace import training_trace
 
 
@@ -123,3 +125,23 @@ def test_hostile_names_stay_text() -> None:
     assert reader.tags.count("script") == 2 + 2 * 4
     assert reader.handlers == []
     assert "img" not in reader.tags
+
+
+def test_the_devices_own_count_is_drawn_with_its_rows() -> None:
+    found = read(html_report(Analysis(counted_training_trace())))
+    words = " ".join(found.texts)
+    assert "Other processes hold 90.0 MiB of the device" in words
+    assert format_count(90 << 20) in words
+    assert "device used" in words
+    assert "Sampled at step 3" in words
+
+
+def test_a_device_that_was_not_sampled_is_said_to_be_not_measured(content: str) -> None:
+    assert "What the device holds beyond PyTorch is not measured" in content
+    assert "memscope run on a GPU samples the device" in content
+
+
+def test_a_dry_run_is_not_blamed_for_having_no_device() -> None:
+    trace = training_trace()
+    dry = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, source="dry-run"))
+    assert "What the device holds" not in html_report(Analysis(dry))

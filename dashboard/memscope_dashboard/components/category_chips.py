@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dash import html
 from dash.development.base_component import Component
 
 from memscope.analysis import Moment
+from memscope.figures.labels import row_label
 from memscope.figures.ledger import ledger_lines
 from memscope_dashboard.components.text import swatch
 
@@ -21,3 +24,8 @@ def category_chips(moment: Moment) -> list[Component]:
         for line in ledger_lines(moment.ledger)
         if line.bytes
     ]
+
+
+def category_legend(names: Iterable[str]) -> list[Component]:
+    """One chip for each ledger row of some moments together: its colour and name, without a size."""
+    return [html.Span([swatch(name), html.Span(row_label(name))], className="chip quiet") for name in names]

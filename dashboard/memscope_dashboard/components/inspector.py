@@ -58,6 +58,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
     attribution = analysis.attribution(moment.device)
     category = Category(int(attribution.category[row])).label
     owner = analysis.trace.string(int(attribution.owner_id[row]))
+    rule = attribution.rule_of(row)
     block, requested = int(table.block_bytes[row]), int(table.requested_bytes[row])
     pool_id, stream_id = int(table.pool_id[row]), int(table.stream_id[row])
     pools, handles = analysis.trace.pools, analysis.trace.stream_handles
@@ -79,6 +80,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
                 ("requested", size(requested)),
                 ("rounding", size(rounding) if rounding else None),
                 ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),
+                ("rule", None if rule is None else html.Span(rule.name, title=rule.reason)),
                 ("address", html.Code(f"{int(table.address[row]):#x}")),
                 ("stream", stream_label(None if stream_id < 0 else int(handles[stream_id]))),
                 ("pool", pool_label(pool)),

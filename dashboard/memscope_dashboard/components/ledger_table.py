@@ -1,20 +1,48 @@
-"""The ledger as a table."""
+"""The ledger, and the device's own count, as tables."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from dash import html
 from dash.development.base_component import Component
 
+from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, PYTORCH_RESERVED
 from memscope.attribution.ledger import Ledger
-from memscope.figures.ledger import empty_rows, ledger_lines
+from memscope.figures.labels import row_label
+from memscope.figures.ledger import LedgerLine, device_lines, empty_rows, ledger_lines, unmeasured_device_rows
 from memscope.units import format_bytes, format_count
-from memscope_dashboard.components.text import swatch
+from memscope_dashboard.components.text import size, swatch
+
+_SUM = "the sum, to the byte"
 
 
 def ledger_table(ledger: Ledger) -> list[Component]:
     """Rows with bytes, share and a bar; the sum; and the names of the rows that are empty."""
-    widest = max((line.share_frac for line in ledger_lines(ledger)), default=0) or 1
-    rows = [
+    rows = _rows(ledger_lines(ledger))
+    table = html.Table([html.Tbody([*rows, _total(ledger.total_of, ledger.total_bytes)])], className="ledger")
+    nothing = ", ".join(empty_rows(ledger))
+    return [table, html.P(f"Nothing in: {nothing}", className="quiet small") if nothing else None]
+
+
+def device_table(ledger: Ledger) -> Component:
+    """The rows of the device's own count and their sum; what was not measured is named, never 0."""
+    count = ledger.device_count
+    missing = [_missing_row(name) for name in unmeasured_device_rows(count)]
+    if count is not None:
+        body = [*_rows(device_lines(count)), *missing, _total("device used", count.total_bytes)]
+    else:
+        reserved = size(ledger.total_bytes if ledger.total_of == "reserved" else None)
+        name = html.Td([swatch(PYTORCH_RESERVED), row_label(PYTORCH_RESERVED)])
+        body = [html.Tr([name, html.Td(reserved, className="num"), *_blank()]), *missing]
+        total = [html.Td("device used"), html.Td(size(None), className="num"), *_blank()]
+        body.append(html.Tr(total, className="total"))
+    return html.Table([html.Tbody(body)], className="ledger device-ledger")
+
+
+def _rows(lines: Sequence[LedgerLine]) -> list[Component]:
+    widest = max((line.share_frac for line in lines), default=0) or 1
+    return [
         html.Tr(
             [
                 html.Td([swatch(line.name), html.Span(line.label)], title=line.meaning or None),
@@ -29,18 +57,27 @@ def ledger_table(ledger: Ledger) -> list[Component]:
                 ),
             ]
         )
-        for line in ledger_lines(ledger)
+        for line in lines
     ]
-    total = html.Tr(
+
+
+def _missing_row(name: str) -> Component:
+    label = html.Td([swatch(name), html.Span(row_label(name))], title=DEVICE_ROW_MEANINGS[name])
+    return html.Tr([label, html.Td(size(None), className="num"), *_blank()])
+
+
+def _blank() -> list[Component]:
+    """The cells of share and bar of a row that has none."""
+    return [html.Td(className="num"), html.Td(className="bar-cell")]
+
+
+def _total(name: str, n_bytes: int) -> Component:
+    exact = f"{format_count(n_bytes)} bytes"
+    return html.Tr(
         [
-            html.Td(f"{ledger.total_of}"),
-            html.Td(
-                format_bytes(ledger.total_bytes), className="num", title=f"{format_count(ledger.total_bytes)} bytes"
-            ),
-            html.Td("the sum, to the byte", className="quiet", colSpan=2),
+            html.Td(name),
+            html.Td(format_bytes(n_bytes), className="num", title=exact),
+            html.Td(_SUM, className="quiet", colSpan=2),
         ],
         className="total",
     )
-    table = html.Table([html.Tbody([*rows, total])], className="ledger")
-    nothing = ", ".join(empty_rows(ledger))
-    return [table, html.P(f"Nothing in: {nothing}", className="quiet small") if nothing else None]

@@ -42,13 +42,17 @@ def choose(store: TraceStore, trigger: Any, current: dict[str, Any] | None, want
     current
         The moment before, as in the browser's store.
     wanted
-        ``search``, ``trace``, ``device``, ``event`` and ``jump`` as the page's parts have them.
+        ``search``, ``trace``, ``device``, ``event`` and ``jump`` as the page's parts have them. A jump names an event,
+        and a trace and a device where it leads to another.
     """
     if current is None or trigger in (None, "url"):
         return Query.from_search(wanted["search"], store)
     now = Query.from_data(current)
     if trigger == "trace-select":
         return Query(wanted["trace"]) if wanted["trace"] != now.trace_id else now
+    if trigger == "jump" and "trace" in wanted["jump"]:
+        jump = wanted["jump"]
+        return Query(str(jump["trace"]), int(jump["device"]), int(jump["event"]))
     if now.device is None or now.event is None:
         return now
     if trigger == "device-select":

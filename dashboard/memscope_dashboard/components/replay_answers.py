@@ -21,7 +21,7 @@ from memscope.replay.verify import DeviceVerification
 from memscope.reports.replay import capacity_words
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration
-from memscope_dashboard.components.text import facts, size
+from memscope_dashboard.components.text import facts, sentence, size
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import BoardState, Outcome
@@ -218,9 +218,3 @@ def capacity_note(capacity: Capacity) -> str:
     if capacity.total_bytes is None:
         return "No limit: the device's memory was not recorded. With a capacity the replays can run out of memory."
     return f"{sentence(capacity_words(capacity))}."
-
-
-def sentence(text: str) -> str:
-    """The same beginning with a capital letter, unless it begins with a setting."""
-    first = text.split(" ", 1)[0]
-    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text

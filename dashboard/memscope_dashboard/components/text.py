@@ -9,6 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from memscope.analysis import Analysis
 from memscope.figures.frame import picture_config
 from memscope.figures.labels import NOT_MEASURED
 from memscope.units import format_bytes, format_count
@@ -26,6 +27,12 @@ def size(n_bytes: int | None) -> Component:
 def finding(text: str) -> list[Any]:
     """A view's title, in which a number is never parted from its unit."""
     return [html.Span(part, className="num") if i % 2 else part for i, part in enumerate(_QUANTITY.split(text))]
+
+
+def sentence(text: str) -> str:
+    """The same beginning with a capital letter, unless it begins with a setting."""
+    first = text.split(" ", 1)[0]
+    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text
 
 
 def view_heading(title_id: str, note_id: str | None = None, controls: Sequence[Any] = ()) -> Component:
@@ -47,6 +54,15 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> Component:
     """A list of names and values; pairs without a value are left out."""
     rows = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in pairs if value is not None]
     return html.Dl(rows, className="facts")
+
+
+def recording_notes(analysis: Analysis) -> list[Component]:
+    """What this way of recording cannot see, folded up; nothing where it has no notes."""
+    notes = [html.Li(text) for text in analysis.trace.metadata.notes]
+    if not notes:
+        return []
+    how_many = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this way of recording"
+    return [html.Details([html.Summary(how_many), html.Ul(notes, className="notes")])]
 
 
 def section(title: str, *children: Any, id: str | None = None) -> Component:  # noqa: A002

@@ -1,7 +1,15 @@
 """The views, in the order of the navigation."""
 
 from memscope_dashboard.view import View
-from memscope_dashboard.views import address_map, allocations, overview, replay, timeline
+from memscope_dashboard.views import address_map, allocations, device, overview, ranks, replay, timeline
 
-VIEWS: tuple[View, ...] = (overview.VIEW, timeline.VIEW, address_map.VIEW, allocations.VIEW, replay.VIEW)
+VIEWS: tuple[View, ...] = (
+    overview.VIEW,
+    timeline.VIEW,
+    address_map.VIEW,
+    allocations.VIEW,
+    replay.VIEW,
+    device.VIEW,
+    ranks.VIEW,
+)
 """Every view that the app has."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import pandas as pd
 from dash import Dash, Input, Output, State, html, no_update
@@ -17,6 +16,7 @@ from memscope.figures.labels import row_label, short_place, split_site
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count
 from memscope_dashboard.boundary import register_update, view_frame
+from memscope_dashboard.components.grid import NUMBER, data_grid
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding, view_heading
 from memscope_dashboard.query import Query
@@ -26,18 +26,8 @@ from memscope_dashboard.view import View
 MAX_ROWS = 2_000
 _TEXT_LIMIT = 160
 
-_GRID_THEME = (
-    "themeQuartz.withParams({backgroundColor: 'var(--ms-surface)', foregroundColor: 'var(--ms-ink)', "
-    "borderColor: 'var(--ms-line)', headerBackgroundColor: 'var(--ms-surface)', headerTextColor: 'var(--ms-muted)', "
-    "rowHoverColor: 'var(--ms-hover)', selectedRowBackgroundColor: 'var(--ms-selected)', accentColor: 'var(--ms-ink)', "
-    "oddRowBackgroundColor: 'var(--ms-surface)', fontFamily: 'inherit', fontSize: 13, headerFontSize: 12, "
-    "headerFontWeight: 500, rowHeight: 32, headerHeight: 34, wrapperBorder: false, wrapperBorderRadius: 0, "
-    "columnBorder: false, spacing: 6})"
-)
-
 
 def _columns() -> list[dict[str, Any]]:
-    number = {"type": "rightAligned", "cellClass": ["num", "ag-right-aligned-cell"], "sortingOrder": ["desc", "asc"]}
     rules = {f"cat-cell row-{category.label}": f"params.value === '{category.label}'" for category in Category}
     return [
         {
@@ -46,7 +36,7 @@ def _columns() -> list[dict[str, Any]]:
             "width": 106,
             "tooltipField": "exact",
             "valueFormatter": {"function": "params.data.size"},
-            **number,
+            **NUMBER,
         },
         {
             "field": "category",
@@ -62,7 +52,7 @@ def _columns() -> list[dict[str, Any]]:
             "headerName": "since event",
             "width": 108,
             "valueFormatter": {"function": "params.data.since"},
-            **number,
+            **NUMBER,
         },
         {"field": "stream", "headerName": "stream", "width": 84, "cellClass": "num"},
     ]
@@ -90,22 +80,11 @@ def layout() -> Component:
             **{"aria-label": "Categories"},
         ),
     ]
-    grid = dag.AgGrid(
-        id="allocations-grid",
-        columnDefs=_columns(),
-        rowData=[],
-        getRowId="params.data.row",
-        dashGridOptions={
-            "theme": {"function": _GRID_THEME},
-            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-            "animateRows": False,
-            "tooltipShowDelay": 400,
-            "suppressCellFocus": True,
-            "localeText": {"noRowsToShow": "Nothing that is live at this moment matches"},
-        },
-        defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
-        className="allocations-grid",
-        style={"height": None, "width": None},
+    grid = data_grid(
+        "allocations-grid",
+        _columns(),
+        "Nothing that is live at this moment matches",
+        rowSelection={"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
     )
     return view_frame(
         "allocations",

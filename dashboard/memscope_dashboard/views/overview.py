@@ -16,7 +16,7 @@ from memscope.figures.theme import theme_named
 from memscope.units import format_count, format_fraction
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import ledger_table
-from memscope_dashboard.components.text import facts, finding, picture, section, size, view_heading
+from memscope_dashboard.components.text import facts, finding, picture, recording_notes, section, size, view_heading
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
@@ -119,16 +119,12 @@ def trust(moment: Moment) -> list[Component]:
     """The notes that weaken these numbers, or that there are none."""
     completeness = moment.analysis.completeness
     warnings = [html.Li(text, className="warn-item") for text in completeness.warnings]
-    notes = [html.Li(text) for text in moment.analysis.trace.metadata.notes]
     analysis = moment.analysis
     dot = [html.Span("●", className="dot"), " "] if analysis.is_exact else []
     head: list[Component] = [html.P([*dot, analysis.trust_sentence()])]
     if warnings:
         head.append(html.Ul(warnings, className="notes"))
-    if notes:
-        how_many = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this way of recording"
-        head.append(html.Details([html.Summary(how_many), html.Ul(notes, className="notes")]))
-    return head
+    return [*head, *recording_notes(analysis)]
 
 
 def coverage(moment: Moment) -> list[Component]:

@@ -26,7 +26,6 @@ from memscope_dashboard.components.replay_answers import (
     capacity_placeholder,
     progress_frac,
     progress_words,
-    sentence,
     tuning_panel,
     verify_badge,
     verify_panel,
@@ -41,12 +40,12 @@ from memscope_dashboard.components.replay_controls import (
     verify_popover,
 )
 from memscope_dashboard.components.replay_table import curve_key, curve_positions, label_of, replay_table
-from memscope_dashboard.components.text import finding, picture, view_heading
+from memscope_dashboard.components.run_graph import clicked_event
+from memscope_dashboard.components.text import finding, picture, sentence, view_heading
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import Asked, BoardState, ReplayBoard
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
-from memscope_dashboard.views.timeline import clicked_event
 
 _TICK_MS = 400
 

@@ -1,0 +1,112 @@
+"""Device: what the device itself says is used, against what PyTorch knows of, on one clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, State, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from memscope.analysis import Moment
+from memscope.figures.device import device_count_figure
+from memscope.figures.device_words import count_origin, device_finding, why_not_counted
+from memscope.figures.theme import theme_named
+from memscope_dashboard.boundary import register_update, view_frame
+from memscope_dashboard.components.ledger_table import device_table
+from memscope_dashboard.components.run_graph import (
+    drawn_axis,
+    register_run_graph,
+    reset_style,
+    run_controls,
+    run_graph,
+    run_note,
+    shown_window,
+)
+from memscope_dashboard.components.text import finding, recording_notes, section, view_heading
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.view import View
+
+_LINES = "Thin line: allocated; solid line: reserved."
+
+
+def layout() -> Component:
+    """Components and ids only."""
+    return view_frame(
+        "device",
+        view_heading("device-title", "device-note", run_controls("device")),
+        *run_graph("device"),
+        section("The device's own count", html.Div(id="device-ledger"), id="device-count"),
+    )
+
+
+def count_panel(moment: Moment) -> list[Component]:
+    """The rows of the device's count and which sample they are of, or why there are none and what to do."""
+    count = moment.ledger.device_count
+    if count is not None:
+        return [device_table(moment.ledger), html.P(count_origin(moment, count), className="quiet small")]
+    found = [html.P(why_not_counted(moment), className="why-not"), device_table(moment.ledger)]
+    return [*found, *recording_notes(moment.analysis)]
+
+
+def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, axis: str) -> list[Any]:
+    """Title, note and the count's rows for a moment."""
+    if data is None or scheme is None:
+        raise PreventUpdate
+    moment = Query.from_data(data).moment(store)
+    note = f"{_LINES} {run_note(moment.analysis, moment.device, axis)}"
+    return [finding(device_finding(moment)), note, count_panel(moment)]
+
+
+def draw(
+    store: TraceStore,
+    subject: dict[str, Any] | None,
+    scheme: str | None,
+    axis: str,
+    window: dict[str, Any] | None,
+    data: dict[str, Any] | None,
+) -> list[Any]:
+    """Figure and the reset button for a device, an axis and a visible range."""
+    if subject is None or data is None or scheme is None or data["device"] is None:
+        raise PreventUpdate
+    query = Query.from_data(data)
+    moment = query.moment(store)
+    shown = shown_window(window, axis, query)
+    figure = device_count_figure(
+        moment.analysis,
+        moment.device,
+        theme_named(scheme),
+        axis=drawn_axis(moment.analysis, moment.device, axis),
+        window=shown,
+        moment=moment.event,
+        height=None,
+    )
+    return [figure, reset_style(shown)]
+
+
+def register(app: Dash, store: TraceStore) -> None:
+    """Wiring only."""
+
+    def answer(*args: Any) -> list[Any]:
+        return update(store, *args)
+
+    def picture(*args: Any) -> list[Any]:
+        return draw(store, *args)
+
+    outputs = [Output(f"device-{name}", "children") for name in ("title", "note", "ledger")]
+    axis = Input("device-axis", "value")
+    register_update(app, "device", answer, outputs, [Input("moment", "data"), Input("scheme", "data"), axis])
+    app.callback(
+        Output("device-graph", "figure"),
+        Output("device-reset", "style"),
+        Input("subject", "data"),
+        Input("scheme", "data"),
+        axis,
+        Input("device-window", "data"),
+        State("moment", "data"),
+    )(picture)
+    register_run_graph(app, store, "device")
+
+
+VIEW = View("device", "Device", layout, register)
