@@ -5,22 +5,37 @@ The command line, the reports and the dashboard all ask here, so that they canno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memscope.attribution import grouping as groups
 from memscope.attribution.attribution import Attribution, attribute
+from memscope.attribution.call_tree import CallTree, ModuleTree, call_tree, module_tree
+from memscope.attribution.grouping import NOT_RECORDED as NOT_RECORDED
+from memscope.attribution.grouping import Grouping, sum_groups
 from memscope.attribution.ledger import Coverage, Ledger, coverage_at, ledger_at, usage_by_category
-from memscope.attribution.sites import module_of_owner, site_frames
+from memscope.attribution.rules import ALL_RULES, Rule
+from memscope.attribution.sites import site_frames
+from memscope.attribution.steps import find_steps
 from memscope.errors import ContradictionError, UsageError
+from memscope.findings.find import find_findings
+from memscope.findings.finding import Findings
+from memscope.fragmentation.holders import Holder, holders_of
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
+from memscope.fragmentation.over_time import Outline, OverTime, outline, summarise
 from memscope.fragmentation.pins import Pin, find_pins
+from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
 from memscope.lifetimes.completeness import Completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.lifetimes import Lifetimes
+from memscope.lifetimes.segments import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState
+from memscope.lifetimes.steps import Steps
+from memscope.replay.capacity import recorded_capacity
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.open import open_trace
 from memscope.trace.schema import NONE_ID, Action
@@ -31,19 +46,26 @@ from memscope.trace.validate import contradictions
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_RECORDED = "not recorded"
-"""Name of the group of allocations whose owner or stack is not known."""
+    from memscope.oom.verdict import OomVerdict
 
 
-def load(path: str | Path) -> Analysis:
+def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) -> Analysis:
     """Open a ``.memscope`` file or a torch snapshot.
+
+    Parameters
+    ----------
+    rules
+        A TOML file of rules to try before memscope's own (:mod:`memscope.attribution.rule_file`), or the whole table.
 
     Raises
     ------
     InputFileError
-        If it cannot be read.
+        If either cannot be read.
     """
-    return Analysis(open_trace(path), path)
+    from memscope.attribution.rule_file import rules_with
+
+    in_force = rules_with(rules) if rules is None or isinstance(rules, str | Path) else rules
+    return Analysis(open_trace(path), path, rules=in_force)
 
 
 class Analysis:
@@ -55,13 +77,19 @@ class Analysis:
         The trace; it is not changed.
     path
         The file that it was opened from, for messages.
+    rules
+        What tells the categories of allocations without identity, in order.
     """
 
-    def __init__(self, trace: Trace, path: str | Path | None = None) -> None:
+    def __init__(self, trace: Trace, path: str | Path | None = None, *, rules: Sequence[Rule] = ALL_RULES) -> None:
         self.trace = trace
+        self.rules = tuple(rules)
         self.path = None if path is None else Path(path)
         self._attributions: dict[int, Attribution] = {}
         self._category_usage: dict[int, dict[Category, np.ndarray]] = {}
+        self._steps: dict[int, Steps | None] = {}
+        self._fragmentation: dict[int, FragmentationSeries | None] = {}
+        self._findings: dict[int, Findings] = {}
 
     def __repr__(self) -> str:
         return f"<Analysis of {self.trace!r}>"
@@ -157,7 +185,7 @@ class Analysis:
     def attribution(self, device: int) -> Attribution:
         """Category and owner of each allocation of a device."""
         if device not in self._attributions:
-            self._attributions[device] = attribute(self.device(device))
+            self._attributions[device] = attribute(self.device(device), self.rules)
         return self._attributions[device]
 
     def category_usage(self, device: int) -> dict[Category, np.ndarray]:
@@ -165,6 +193,48 @@ class Analysis:
         if device not in self._category_usage:
             self._category_usage[device] = usage_by_category(self.device(device), self.attribution(device))
         return self._category_usage[device]
+
+    def steps(self, device: int) -> Steps | None:
+        """A device's steps, by the program's marks or else found from its phases; None where nothing tells them."""
+        if device not in self._steps:
+            self._steps[device] = find_steps(self.device(device))
+        return self._steps[device]
+
+    def fragmentation_series(self, device: int) -> FragmentationSeries | None:
+        """A device's fragmentation after every event; None where the segments were not recorded."""
+        if device not in self._fragmentation:
+            self._fragmentation[device] = fragmentation_series(self.device(device))
+        return self._fragmentation[device]
+
+    def available_bytes(self, device: int) -> int | None:
+        """What a device's allocator can reserve at the most, None where that is not known."""
+        fraction = self.trace.metadata.memory_fraction.get(device, 1.0)
+        return recorded_capacity(self.device(device)).available_bytes(fraction)
+
+    def fragmentation_over_time(self, device: int) -> OverTime | None:
+        """A device's fragmentation over its events in a few numbers; None where it was not measured."""
+        series = self.fragmentation_series(device)
+        has_times = not (self.is_dry_run or self.is_emulated)
+        times = self.trace.time_ns if has_times and np.any(self.trace.time_ns != NONE_ID) else None
+        available = self.available_bytes(device)
+        return None if series is None else summarise(series, time_ns=times, available_bytes=available)
+
+    def fragmentation_outline(self, device: int, n_runs: int) -> Outline | None:
+        """A device's fragmentation in at most so many runs of events; None where it was not measured."""
+        series = self.fragmentation_series(device)
+        return None if series is None else outline(series, n_runs, available_bytes=self.available_bytes(device))
+
+    def findings(self, device: int) -> Findings:
+        """What deserves attention on a device, worst first."""
+        if device not in self._findings:
+            self._findings[device] = find_findings(
+                self.device(device),
+                self.attribution(device),
+                self.fragmentation_series(device),
+                self.steps(device),
+                self.site_frame_of_stack,
+            )
+        return self._findings[device]
 
     @cached_property
     def site_frame_of_stack(self) -> Int32Array:
@@ -231,6 +301,34 @@ class Analysis:
         positions = np.flatnonzero(self.trace.action[lifetimes.first_event : lifetimes.end_event] == Action.OOM)
         return positions + lifetimes.first_event
 
+    def oom(self, device: int | None = None, event: int | None = None, *, searches: bool = True) -> OomVerdict:
+        """Why memory ran out on a device, and what would have let the request through.
+
+        Parameters
+        ----------
+        device
+            That of the event if not given, else the first on which a request failed.
+        event
+            An ``oom`` event; the device's first if not given.
+        searches
+            Whether to search changes that would have helped, which takes some dozens of replays.
+
+        Raises
+        ------
+        UsageError
+            If there is no such device, or the event is not one of its out-of-memory errors.
+        """
+        from memscope.oom.judge import judge_oom
+
+        if device is None:
+            if event is not None and 0 <= event < self.trace.n_events:
+                device = int(self.trace.device[event])
+            else:
+                device = next((other for other in self.devices if len(self.oom_events(other))), None)
+        lifetimes = self.device(device)
+        attribution = self.attribution(lifetimes.device)
+        return judge_oom(lifetimes, attribution, self.site_frame_of_stack, self.completeness, event, searches=searches)
+
 
 class Moment:
     """One device after one event: who is live, what is free, and the ledger."""
@@ -293,8 +391,14 @@ class Moment:
         return measure_fragmentation(self.analysis.trace, self.state)
 
     def pins(self, limit: int = 20) -> tuple[Pin, ...]:
-        """The segments that hold most free bytes hostage."""
-        return find_pins(self.state, limit)
+        """The sets of blocks that hold most free bytes hostage."""
+        handle = large_segment_bytes(self.analysis.trace.metadata.alloc_conf)
+        return find_pins(self.state, limit, large_handle_bytes=handle)
+
+    def holders(self, pin: Pin, limit: int = 5) -> tuple[Holder, ...]:
+        """Who holds the largest blocks of a pin, how old they are, and the steps that they were born in."""
+        rows, steps = pin.allocation_ids[:limit], self.analysis.steps(self.device)
+        return holders_of(self.lifetimes, self.analysis.attribution(self.device), rows, self.event, steps)
 
     @cached_property
     def rows(self) -> Int64Array:
@@ -345,28 +449,71 @@ class Moment:
 
     def by_category(self) -> pd.DataFrame:
         """Bytes and count in use by category, in stacking order, empty ones left out."""
-        return self._grouped("category").sort_index(key=_category_order)
+        return self._grouped(Grouping.CATEGORY).sort_index(key=_category_order)
 
     def by_site(self) -> pd.DataFrame:
         """Bytes and count in use by the user's line of code, largest first."""
-        return self._grouped("site").sort_values("requested_bytes", ascending=False, kind="stable")
+        return self.by(Grouping.SITE)
 
     def by_module(self) -> pd.DataFrame:
         """Bytes and count in use by the module in the owner's name, largest first."""
-        return self._grouped("module").sort_values("requested_bytes", ascending=False, kind="stable")
+        return self.by(Grouping.MODULE)
 
-    def _grouped(self, key: str) -> pd.DataFrame:
-        live = self.allocations()
-        live = live[~live["is_pending"]]
-        live = live.assign(owner=live["owner"].fillna(NOT_RECORDED), site=live["site"].fillna(NOT_RECORDED))
-        if key == "module":
-            live["module"] = [module_of_owner(owner) for owner in live["owner"]]
-        grouped = live.groupby(key).agg(
-            requested_bytes=("requested_bytes", "sum"),
-            block_bytes=("block_bytes", "sum"),
-            n_allocations=("address", "size"),
-        )
-        return grouped.astype("int64")
+    def by(self, grouping: Grouping | str) -> pd.DataFrame:
+        """Bytes and count in use by category, site, module, step, tag or rule, largest first.
+
+        Columns: ``requested_bytes block_bytes n_allocations``, all int64. Categories come in stacking order. A step is
+        the one that the allocation was made in.
+
+        Raises
+        ------
+        UsageError
+            If the steps of the program cannot be told.
+        """
+        if Grouping(grouping) is Grouping.CATEGORY:
+            return self.by_category()
+        return self._grouped(Grouping(grouping)).sort_values("requested_bytes", ascending=False, kind="stable")
+
+    def unknown_sites(self, limit: int) -> pd.DataFrame:
+        """The lines of code whose allocations in use have no category, largest first; columns as in :meth:`by`."""
+        rows = self._in_use
+        unknown = rows[self.analysis.attribution(self.device).category[rows] == Category.UNKNOWN]
+        found = sum_groups(self.lifetimes.allocations, unknown, self._labels(Grouping.SITE, unknown), "site")
+        return found.sort_values("requested_bytes", ascending=False, kind="stable").head(limit)
+
+    def call_tree(self) -> CallTree:
+        """The calls that made what is in use, outermost first."""
+        return call_tree(self.analysis.trace, self.lifetimes.allocations, self._in_use)
+
+    def module_tree(self) -> ModuleTree:
+        """The modules that own what is in use."""
+        attribution = self.analysis.attribution(self.device)
+        return module_tree(self.analysis.trace, self.lifetimes.allocations, attribution, self._in_use)
+
+    @property
+    def _in_use(self) -> Int64Array:
+        """Rows that are live and not pending."""
+        return self.rows[~self.lifetimes.allocations.pending_at(self.event)[self.rows]]
+
+    def _grouped(self, grouping: Grouping) -> pd.DataFrame:
+        rows = self._in_use
+        return sum_groups(self.lifetimes.allocations, rows, self._labels(grouping, rows), grouping.value)
+
+    def _labels(self, grouping: Grouping, rows: Int64Array) -> list[str]:
+        """The group of each allocation."""
+        trace, attribution = self.analysis.trace, self.analysis.attribution(self.device)
+        if grouping is Grouping.SITE:
+            return [site or NOT_RECORDED for site in self._sites(rows)]
+        if grouping is Grouping.MODULE:
+            return groups.module_groups(trace, attribution, rows)
+        if grouping is Grouping.TAG:
+            return groups.tag_groups(trace, attribution, rows)
+        if grouping is Grouping.RULE:
+            return groups.rule_groups(attribution, rows)
+        if grouping is Grouping.STEP:
+            steps = self.analysis.steps(self.device)
+            return groups.step_groups(self.lifetimes.allocations, steps, rows, self.analysis.name)
+        return groups.category_groups(attribution, rows)
 
 
 def _category_order(index: pd.Index[str]) -> pd.Index[int]:

@@ -1,7 +1,7 @@
 """What is free, and what of it could go back, after every event of a device; compiled.
 
-The free ranges and the segments are followed once through the events, in O(log n) each. What an event changes is told by
-the few ranges that it touches; only the largest free range of a group needs more: a heap for each group, from which
+The free ranges and the segments are followed once through the events, in O(log n) each. What an event changes is told
+by the few ranges that it touches; only the largest free range of a group needs more: a heap for each group, from which
 ranges that have gone since are dropped when they come to its top.
 """
 

@@ -13,6 +13,7 @@ from memscope.attribution.attribution import Attribution
 from memscope.attribution.device_count import DeviceCount, LedgerRow, device_count_at
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.segments import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import BlockState
@@ -108,7 +109,8 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     if usage.reserved_bytes is None:
         expected, total_of = int(usage.active_bytes[index]), "active"
     else:
-        rows += _free_rows(lifetimes.state_at(event))
+        handle_bytes = large_segment_bytes(lifetimes.trace.metadata.alloc_conf)
+        rows += _free_rows(lifetimes.state_at(event), handle_bytes)
         expected, total_of = int(usage.reserved_bytes[index]), "reserved"
     total = sum(row.bytes for row in rows)
     if total != expected:
@@ -117,12 +119,12 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     return Ledger(event, lifetimes.device, tuple(rows), total, total_of, count, not_counted)
 
 
-def _free_rows(state: AllocatorState) -> list[LedgerRow]:
+def _free_rows(state: AllocatorState, large_handle_bytes: int) -> list[LedgerRow]:
     blocks, segments = state.blocks, state.segments
     free = blocks.state == BlockState.INACTIVE
     private = segments.pool_id[blocks.segment_id] > 0
     free_bytes = int(blocks.size_bytes[free & ~private].sum())
-    releasable = int(releasable_bytes(state).sum())
+    releasable = int(releasable_bytes(state, large_handle_bytes).sum())
     return [
         LedgerRow(FREE_RELEASABLE, releasable, False),
         LedgerRow(FREE_PINNED, free_bytes - releasable, False),

@@ -13,6 +13,7 @@ from memscope.cli.options import (
     json_option,
     load_trace,
     print_json,
+    rules_option,
     trace_argument,
 )
 
@@ -21,17 +22,26 @@ from memscope.cli.options import (
 @trace_argument
 @event_option
 @device_option
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Pinned segments to show.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Pins to show.")
+@click.option("--over-time", is_flag=True, help="Also show how it was over all events, and the worst moments.")
+@rules_option
 @json_option
-def frag(trace: Path, event: int | None, device: int | None, top: int, as_json: bool) -> None:
+def frag(
+    trace: Path,
+    event: int | None,
+    device: int | None,
+    top: int,
+    over_time: bool,
+    rules: Path | None,
+    as_json: bool,
+) -> None:
     """Measure fragmentation at the peak of reserved memory (or after any event), and name the blocks that pin it."""
-    from memscope.reports.json import fragmentation_json
-    from memscope.reports.summary import print_fragmentation
+    from memscope.reports.fragmentation import fragmentation_json, print_fragmentation
 
-    analysis = load_trace(trace)
+    analysis = load_trace(trace, rules)
     analysis.require_consistent()
     moment = analysis.fragmentation_moment(device) if event is None else analysis.at(event, device)
     if as_json:
         print_json(fragmentation_json(moment, top))
     else:
-        print_fragmentation(moment, top, console())
+        print_fragmentation(moment, top, console(), over_time=over_time)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memscope.lifetimes.segments import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.schema import BlockState
 from memscope.trace.tables import BoolArray
@@ -98,7 +99,7 @@ def measure_fragmentation(trace: Trace, state: AllocatorState) -> Fragmentation:
     segments = state.segments
     keys = np.stack([segments.pool_id, segments.stream_id, segments.is_large], axis=1)
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
-    released = releasable_bytes(state)
+    released = releasable_bytes(state, large_segment_bytes(trace.metadata.alloc_conf))
     metrics = []
     for position, (pool_id, stream_id, is_large) in enumerate(distinct):
         pool = None if pool_id < 0 else (int(trace.pools[pool_id, 0]), int(trace.pools[pool_id, 1]))

@@ -1,4 +1,11 @@
-"""Pins: live blocks that keep a segment, and the free memory in it, from going back to the driver."""
+"""Pins: live blocks that keep memory, free but for them, from going back to the driver.
+
+Memory goes back in units: an ordinary segment as a whole, an expandable one handle by handle. A unit that is partly in
+use is kept by the blocks in it. A pin is the set of blocks that keep one unit, and is credited with every unit that
+those blocks alone keep; so if they were freed and the cache emptied, exactly ``returned_bytes`` more would go back than
+without. Private pools give nothing back while they live, whoever frees: there are no pins in them. A block whose free
+waits for another stream pins nothing, as emptying the cache waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,55 +13,123 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
 from memscope.lifetimes.state import AllocatorState
 from memscope.trace.schema import BlockState
+from memscope.trace.tables import Int64Array
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One segment held by few live bytes.
+    """The live blocks that together keep some memory from going back.
 
     Attributes
     ----------
     segment_address, segment_bytes
-        The segment.
+        The segment that they are in; of an expandable one, the mapped run.
+    is_expandable
+        Whether it gives back handle by handle.
+    is_pool_known
+        False where the recording does not tell its pool: if that is a private one, nothing goes back while it lives.
     held_bytes
-        Free bytes in it that cannot go back while it is pinned.
+        Free bytes that would go back but for these blocks.
+    returned_bytes
+        What freeing them, and then emptying the cache, gives back beyond what emptying the cache alone would.
     pinning_bytes
-        Bytes of its live blocks.
+        Bytes of these blocks; ``returned_bytes`` is ``held_bytes`` and what of these bytes lies in the same units.
     allocation_ids
-        Rows of the live blocks, largest first.
+        Rows of these blocks, largest first.
     """
 
     segment_address: int
     segment_bytes: int
+    is_expandable: bool
+    is_pool_known: bool
     held_bytes: int
+    returned_bytes: int
     pinning_bytes: int
     allocation_ids: tuple[int, ...]
 
 
-def find_pins(state: AllocatorState, limit: int = 20) -> tuple[Pin, ...]:
-    """The segments that hold most free bytes hostage, most first.
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """Units of one segment that are partly in use: int64 (u,) each, in order of address.
 
-    Expandable segments release by handle and are left out.
+    ``first`` and ``last`` are the live blocks that touch a unit, as positions among the segment's own.
+    """
+
+    first: Int64Array
+    last: Int64Array
+    free_bytes: Int64Array
+    unit_bytes: int
+
+
+def find_pins(
+    state: AllocatorState, limit: int = 20, *, large_handle_bytes: int = LARGE_SEGMENT_BYTES
+) -> tuple[Pin, ...]:
+    """The sets of blocks that hold most free bytes hostage, most first; of equal ones, those with fewest live bytes.
+
+    Linear in the blocks and in the handles of expandable segments.
+
+    Parameters
+    ----------
+    large_handle_bytes
+        Handle of large expandable segments (``large_segment_size_mb``).
     """
     blocks, segments = state.blocks, state.segments
-    free = blocks.state == BlockState.INACTIVE
-    free_bytes = np.zeros(len(segments), np.int64)
-    np.add.at(free_bytes, blocks.segment_id[free], blocks.size_bytes[free])
-    held = np.where((free_bytes < segments.size_bytes) & ~segments.is_expandable, free_bytes, 0)
-    chosen = np.argsort(-held, kind="stable")[:limit]
+    bounds = np.searchsorted(blocks.segment_id, np.arange(len(segments) + 1))
+    pins: list[Pin] = []
+    for segment in np.flatnonzero(segments.pool_id <= 0).tolist():
+        rows = np.arange(bounds[segment], bounds[segment + 1])
+        live = rows[blocks.state[rows] == BlockState.ACTIVE_ALLOCATED]
+        if len(live) and len(live) < len(rows):
+            handle = large_handle_bytes if segments.is_large[segment] else SMALL_SEGMENT_BYTES
+            unit_bytes = handle if segments.is_expandable[segment] else int(segments.size_bytes[segment])
+            pins += _pins_of_segment(state, segment, live, unit_bytes)
+    pins.sort(key=lambda pin: (-pin.held_bytes, pin.pinning_bytes))
+    return tuple(pins[:limit])
+
+
+def _pins_of_segment(state: AllocatorState, segment: int, live: Int64Array, unit_bytes: int) -> list[Pin]:
+    """Pins of one segment, whose live blocks are ``live`` (rows of blocks, ascending)."""
+    blocks, segments = state.blocks, state.segments
+    units = _units(state, segment, live, unit_bytes)
+    partly = np.flatnonzero(units.free_bytes > 0)
     pins = []
-    for segment in chosen[held[chosen] > 0]:
-        live = np.flatnonzero((blocks.segment_id == segment) & ~free)
-        live = live[np.argsort(-blocks.size_bytes[live], kind="stable")]
+    for first, last in sorted({(int(units.first[u]), int(units.last[u])) for u in partly}):
+        # Units are in order, so those that these blocks alone keep stand side by side.
+        begin = int(np.searchsorted(units.first, first, side="left"))
+        end = int(np.searchsorted(units.last, last, side="right"))
+        pinning = live[first : last + 1]
+        pinning = pinning[np.argsort(-blocks.size_bytes[pinning], kind="stable")]
         pins.append(
             Pin(
                 segment_address=int(segments.address[segment]),
                 segment_bytes=int(segments.size_bytes[segment]),
-                held_bytes=int(held[segment]),
-                pinning_bytes=int(blocks.size_bytes[live].sum()),
-                allocation_ids=tuple(int(row) for row in state.allocation_ids[live]),
+                is_expandable=bool(segments.is_expandable[segment]),
+                is_pool_known=bool(segments.pool_id[segment] == 0),
+                held_bytes=int(units.free_bytes[begin:end].sum()),
+                returned_bytes=(end - begin) * unit_bytes,
+                pinning_bytes=int(blocks.size_bytes[pinning].sum()),
+                allocation_ids=tuple(int(row) for row in state.allocation_ids[pinning]),
             )
         )
-    return tuple(pins)
+    return pins
+
+
+def _units(state: AllocatorState, segment: int, live: Int64Array, unit_bytes: int) -> _Units:
+    """The units of a segment that live blocks touch; a mapped run begins and ends at a handle's edge."""
+    offset = state.blocks.address[live] - state.segments.address[segment]
+    end = offset + state.blocks.size_bytes[live]
+    first_unit, last_unit = offset // unit_bytes, (end - 1) // unit_bytes
+    # Few blocks are longer than a unit; those that are fill every unit between their first and their last.
+    long = np.flatnonzero(last_unit - first_unit > 1).tolist()
+    inner = [np.arange(first_unit[i] + 1, last_unit[i]) for i in long]
+    unit = np.unique(np.concatenate([first_unit, last_unit, *inner])).astype(np.int64)
+    first = np.searchsorted(end, unit * unit_bytes, side="right")
+    last = np.searchsorted(offset, (unit + 1) * unit_bytes, side="left") - 1
+    before = np.concatenate([[0], np.cumsum(end - offset)])
+    live_bytes = before[last + 1] - before[first]
+    live_bytes -= np.maximum(unit * unit_bytes - offset[first], 0)
+    live_bytes -= np.maximum(end[last] - (unit + 1) * unit_bytes, 0)
+    return _Units(first.astype(np.int64), last.astype(np.int64), unit_bytes - live_bytes, unit_bytes)

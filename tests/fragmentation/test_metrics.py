@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memscope.analysis import Analysis
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.fragmentation.pins import find_pins
 from memscope.lifetimes.device import DeviceLifetimes
@@ -77,7 +78,11 @@ def test_expandable_segments_release_whole_handles_only() -> None:
     lifetimes = DeviceLifetimes(builder.build(TraceMetadata(source="synthetic")), 0)
     state = lifetimes.state_at(-1)
     assert releasable_bytes(state).tolist() == [0, 40 * MiB, 0, 0]
-    assert find_pins(state) == ()
+    # Handle 0 is kept by 3 MiB and handle 3 by 5 MiB: 17 and 15 MiB of them are free.
+    assert [(pin.held_bytes, pin.pinning_bytes) for pin in find_pins(state)] == [
+        (17 * MiB, 3 * MiB),
+        (15 * MiB, 5 * MiB),
+    ]
 
 
 def test_private_pools_release_nothing() -> None:
@@ -88,3 +93,20 @@ def test_private_pools_release_nothing() -> None:
     found = measure_fragmentation(trace, DeviceLifetimes(trace, 0).state_at(-1))
     assert found.overall.releasable_bytes == 0
     assert found.groups[0].pool == (0, 1)
+
+
+def test_a_large_segment_size_sets_the_handle_in_metrics_and_ledger_alike() -> None:
+    builder = TraceBuilder()
+    base = 1 << 40
+    segment = builder.add_segment(address=base, size_bytes=120 * MiB, is_large=True, is_expandable=True)
+    # Handles of 40 MiB: free from 10 to 110, of which only the one from 40 to 80 is whole.
+    for start, end, state in ((0, 10, 0), (10, 110, 2), (110, 120, 0)):
+        builder.add_block(
+            segment, address=base + start * MiB, size_bytes=(end - start) * MiB, requested_bytes=1, state=state
+        )
+    analysis = Analysis(builder.build(TraceMetadata(source="synthetic", alloc_conf="large_segment_size_mb:40")))
+    moment = analysis.end(0)
+    assert moment.fragmentation.overall.releasable_bytes == 40 * MiB
+    assert moment.ledger["free_releasable"] == 40 * MiB
+    assert moment.ledger["free_pinned"] == 60 * MiB
+    assert [pin.held_bytes for pin in moment.pins()] == [30 * MiB, 30 * MiB]

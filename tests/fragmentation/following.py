@@ -1,0 +1,63 @@
+"""Driving the simulator call by call through a recording: what freeing some blocks really gives back."""
+
+from __future__ import annotations
+
+from memscope._kernels import caching_replay as kernel
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.caching import CachingAllocator
+from memscope.replay.capacity import recorded_capacity
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.requests import requests_of
+from memscope.trace.schema import TieRule
+
+
+class Follower:
+    """A recording's requests, served again by a simulated allocator, up to an event."""
+
+    def __init__(self, lifetimes: DeviceLifetimes) -> None:
+        trace, self.requests = lifetimes.trace, requests_of(lifetimes)
+        capacity = recorded_capacity(lifetimes)
+        rule = trace.metadata.tie_rule
+        config = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
+        if capacity.total_bytes is None:
+            # Nothing that a fraction could be of.
+            config = CachingAllocatorConfig.parse(config.to_conf())
+        self.lifetimes = lifetimes
+        self.allocator = CachingAllocator(
+            config,
+            total_bytes=capacity.total_bytes,
+            reserved_by_others_bytes=capacity.reserved_by_others_bytes,
+            tie_rule=TieRule.SEGMENT_AGE if rule is None else rule,
+        )
+        self.address_of_row: dict[int, int] = {}
+        self.position = 0
+
+    def go_to(self, event: int) -> None:
+        """Serve everything up to an event, that included."""
+        requests = self.requests
+        while self.position <= event - requests.first_event:
+            op, row = int(requests.op[self.position]), int(requests.row[self.position])
+            if op == kernel.OP_MALLOC:
+                pool, stream = requests.pairs[int(requests.pair[row])]
+                size = int(requests.requested_bytes[row])
+                self.address_of_row[row] = self.allocator.malloc(size, stream, (0, pool))
+            elif op in (kernel.OP_FREE, kernel.OP_FREE_LATER):
+                self.allocator.free(self.address_of_row[row], waits=op == kernel.OP_FREE_LATER)
+            elif op == kernel.OP_COMPLETE:
+                self.allocator.complete_free(self.address_of_row[row])
+            elif op == kernel.OP_EMPTY_CACHE:
+                self.allocator.empty_cache()
+            else:
+                assert op == kernel.OP_NONE, "a recording that releases pools is not followed here"
+            self.position += 1
+
+    def reserved_after_emptying(self, rows: tuple[int, ...] = ()) -> int:
+        """What stays reserved if some allocations are freed and the cache emptied; the allocator is as before after."""
+        from copy import deepcopy
+
+        allocator = deepcopy(self.allocator)
+        for row in rows:
+            allocator.free(self.address_of_row[row])
+        allocator.empty_cache()
+        allocator.check()
+        return allocator.stats.reserved_bytes
