@@ -108,7 +108,9 @@ def print_overhead(train: Callable[[], None]) -> None:
     for _ in range(_ROUNDS):
         seconds, calls = timed(train)
         times["no history"].append(seconds / calls)
-        torch.cuda.memory._record_memory_history("all", context="all", stacks="python", max_entries=max_events(DEFAULT_MAX_HOST_BYTES, read_environment()))
+        torch.cuda.memory._record_memory_history(
+            "all", context="all", stacks="python", max_entries=max_events(DEFAULT_MAX_HOST_BYTES, read_environment())
+        )
         seconds, calls = timed(train)
         torch.cuda.memory._record_memory_history(None)
         times["torch's history"].append(seconds / calls)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.attribution.rules import RULES, Rule, match_stacks
+from memscope.attribution.frames import StackSearch
+from memscope.attribution.life import LifeTable
+from memscope.attribution.phases import find_phases
+from memscope.attribution.rules import ALL_RULES, Rule, stack_hits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import BoolArray, Int8Array, Int32Array, Int64Array, frozen_array
+from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,47 +30,91 @@ class Attribution:
     owner_id
         int32 (rows,): the owner's name in the trace's strings, −1 where none is known.
     rule_id
-        int32 (rows,): the rule that decided, −1 where none did.
+        int32 (rows,): the rule that decided, a position in ``rules``; −1 where none did.
+    tag_id
+        int32 (rows,): the user's tag in the trace's strings, −1 where there is none.
+    rules
+        The rules that were in force.
     """
 
     category: Int8Array
     source: Int8Array
     owner_id: Int32Array
     rule_id: Int32Array
+    tag_id: Int32Array
+    rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
-        for name, dtype in (("category", np.int8), ("source", np.int8), ("owner_id", np.int32), ("rule_id", np.int32)):
-            object.__setattr__(self, name, frozen_array(getattr(self, name), dtype))
+        for name in ("category", "source"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.int8))
+        for name in ("owner_id", "rule_id", "tag_id"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.int32))
+
+    def rule_of(self, row: int) -> Rule | None:
+        """The rule that decided an allocation's category, None where none did."""
+        rule_id = int(self.rule_id[row])
+        return None if rule_id == NONE_ID else self.rules[rule_id]
 
 
-def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = RULES) -> Attribution:
-    """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown."""
+def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> Attribution:
+    """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown.
+
+    A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules.
+    """
     table, trace = lifetimes.allocations, lifetimes.trace
+    rule_id = match_rows(lifetimes, rules)
+    decided = rule_id != NONE_ID
     n = len(table)
     category = np.full(n, Category.UNKNOWN, np.int8)
     source = np.full(n, CategorySource.NONE, np.int8)
     owner_id = np.full(n, NONE_ID, np.int32)
-    rule_of_stack = match_stacks(trace, rules)
-    has_stack = table.stack_id != NONE_ID
-    rule_id = np.full(n, NONE_ID, np.int32)
-    rule_id[has_stack] = rule_of_stack[table.stack_id[has_stack]]
-    for position, rule in enumerate(rules):
-        rows = np.flatnonzero(rule_id == position)
-        category[rows] = rule.category
-        source[rows] = CategorySource.RULE
-        if rule.if_short_lived is not None:
-            short = _dies_within_run(lifetimes, rule_id, position, rows)
-            category[rows[short]] = rule.if_short_lived
-            source[rows[short]] = CategorySource.LIFETIME
+    if rules:
+        category[decided] = np.array([rule.category for rule in rules], np.int8)[rule_id[decided]]
+        source[decided] = np.array([_source(rule) for rule in rules], np.int8)[rule_id[decided]]
     owned, owner = _owned_rows(lifetimes)
     owners = trace.owners
-    category[owned] = owners.category[owner]
+    labelled = owners.tagged[owner] & (owners.category[owner] == Category.UNKNOWN)
     owner_id[owned] = owners.label_id[owner]
+    tag_id = np.full(n, NONE_ID, np.int32)
+    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
+    owned, owner = owned[~labelled], owner[~labelled]
+    category[owned] = owners.category[owner]
     source[owned] = np.where(owners.tagged[owner], CategorySource.USER, CategorySource.IDENTITY)
     rule_id[owned] = NONE_ID
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
-    return Attribution(category, source, owner_id, rule_id)
+    return Attribution(category, source, owner_id, rule_id, tag_id, tuple(rules))
+
+
+def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule]) -> Int32Array:
+    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
+    table, trace = lifetimes.allocations, lifetimes.trace
+    search = StackSearch(trace)
+    runs = find_phases(lifetimes, search)
+    lives = LifeTable(lifetimes, runs)
+    rule_id = np.full(len(table), NONE_ID, np.int32)
+    has_stack = table.stack_id != NONE_ID
+    for position, rule in enumerate(rules):
+        rows = np.flatnonzero(rule_id == NONE_ID)
+        if rule.frames:
+            rows = rows[has_stack[rows]]
+            rows = rows[stack_hits(trace, rule, search)[table.stack_id[rows]]]
+        if rule.phases:
+            rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
+        if rule.sizes_bytes:
+            rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
+        for life in rule.lives:
+            if len(rows):
+                rows = rows[lives.rows(life)[rows]]
+        rule_id[rows] = position
+    return rule_id
+
+
+def _source(rule: Rule) -> CategorySource:
+    """What decides where a rule does: the user, the stack, or how long the allocation lives."""
+    if rule.is_users:
+        return CategorySource.USER
+    return CategorySource.LIFETIME if rule.lives or not rule.frames else CategorySource.RULE
 
 
 def _owned_rows(lifetimes: DeviceLifetimes) -> tuple[Int64Array, Int64Array]:
@@ -88,19 +135,3 @@ def _owned_rows(lifetimes: DeviceLifetimes) -> tuple[Int64Array, Int64Array]:
         found[old[matches]] = True
         position[old[matches]] = here[at[matches]]
     return np.flatnonzero(found), position[found]
-
-
-def _dies_within_run(lifetimes: DeviceLifetimes, rule_id: Int32Array, position: int, rows: Int64Array) -> BoolArray:
-    """Which rows of a rule die before the first later alloc of another rule: bool (rows,).
-
-    Allocs without a rule do not end a run. Rows that predate the events have no run and count as long-lived.
-    """
-    table = lifetimes.allocations
-    others = table.alloc_event[(rule_id != position) & (rule_id != NONE_ID) & (table.alloc_event != NONE_ID)]
-    born, died = table.alloc_event[rows], table.free_event[rows]
-    following = np.searchsorted(others, born)
-    run_end = np.full(len(rows), np.iinfo(np.int64).max)
-    ends = following < len(others)
-    run_end[ends] = others[following[ends]]
-    short: BoolArray = (born != NONE_ID) & (died != NONE_ID) & (died < run_end)
-    return short

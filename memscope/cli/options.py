@@ -51,12 +51,22 @@ def force_option(command: Command) -> Command:
     return click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")(command)
 
 
-def load_trace(path: Path) -> Analysis:
+def rules_option(command: Command) -> Command:
+    """``--rules``: the user's own rules."""
+    return click.option(
+        "--rules",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="A TOML file of your own category rules, tried before memscope's.",
+    )(command)
+
+
+def load_trace(path: Path, rules: Path | None = None) -> Analysis:
     """Open a trace for a verb, saying so if the kernels must be compiled first."""
     announce_compilation()
     from memscope.analysis import load
 
-    return load(path)
+    return load(path, rules=rules)
 
 
 def announce_compilation() -> None:

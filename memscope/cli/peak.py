@@ -13,6 +13,7 @@ from memscope.cli.options import (
     json_option,
     load_trace,
     print_json,
+    rules_option,
     trace_argument,
 )
 
@@ -21,15 +22,24 @@ from memscope.cli.options import (
 @trace_argument
 @event_option
 @device_option
-@click.option("--by", type=click.Choice(["category", "site", "module"]), default="category", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["category", "site", "module", "step", "tag", "rule"]),
+    default="category",
+    show_default=True,
+    help="What to sum the memory by; rule is what decided each category.",
+)
 @click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
+@rules_option
 @json_option
-def peak(trace: Path, event: int | None, device: int | None, by: str, top: int, as_json: bool) -> None:
+def peak(
+    trace: Path, event: int | None, device: int | None, by: str, top: int, rules: Path | None, as_json: bool
+) -> None:
     """Say who is live at the peak of allocated memory, or after any other event."""
     from memscope.reports.json import moment_json
     from memscope.reports.summary import print_moment
 
-    analysis = load_trace(trace)
+    analysis = load_trace(trace, rules)
     analysis.require_consistent()
     moment = analysis.peak(device) if event is None else analysis.at(event, device)
     if as_json:

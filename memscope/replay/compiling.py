@@ -19,7 +19,7 @@ _SIZES = (700, 3 * MiB, 40_000, 30 * MiB, 1 * MiB, 12 * MiB)
 
 
 def compile_kernels(on_done: Callable[[int, int], None] | None = None) -> None:
-    """Run lifetimes, fragmentation, verification and every strategy on a few requests, so that all of their kernels are compiled.
+    """Run lifetimes, fragmentation, verification and every strategy on a few requests: all their kernels are compiled.
 
     Parameters
     ----------

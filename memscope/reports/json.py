@@ -8,9 +8,10 @@ from typing import Any
 from memscope.analysis import Analysis, Moment
 from memscope.attribution.device_count import DeviceCount
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
-from memscope.trace.categories import Category
+from memscope.reports.findings import findings_json
 from memscope.trace.marks import describe_moment
-from memscope.trace.schema import NONE_ID
+
+_N_UNKNOWN_SITES = 10
 
 
 def trace_json(analysis: Analysis) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def report_json(analysis: Analysis) -> dict[str, Any]:
         )
         content["completeness"] = {**unknown, "warnings": [], "contradictions": list(found)}
         content["devices"] = []
+        content["findings"] = []
         return content
     completeness = asdict(analysis.completeness)
     completeness["is_complete"] = analysis.completeness.is_complete
@@ -54,6 +56,7 @@ def report_json(analysis: Analysis) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value for name, value in completeness.items()
     }
     content["devices"] = [device_json(analysis, device) for device in analysis.devices]
+    content["findings"] = [finding for device in content["devices"] for finding in device["findings"]]
     return content
 
 
@@ -72,19 +75,23 @@ def device_json(analysis: Analysis, device: int) -> dict[str, Any]:
         "n_events": analysis.device(device).n_events,
         "n_allocations": len(analysis.device(device).allocations),
         "n_ooms": len(analysis.oom_events(device)),
-        "peak": _usage_json(peak),
-        "peak_reserved": _usage_json(reserved),
-        "end": _usage_json(end),
+        "peak": usage_json(peak),
+        "peak_reserved": usage_json(reserved),
+        "end": usage_json(end),
         "ledger": ledger_json(peak),
         "coverage": coverage_json(peak),
+        "unknown_sites": unknown_sites_json(peak),
         "peak_by_category": {
             category.label: int(series.max()) for category, series in analysis.category_usage(device).items()
         },
-        "fragmentation": _fragmentation(peak),
+        "fragmentation": fragmentation_of(peak),
+        "findings": findings_json(analysis.findings(device)),
+        "findings_notes": list(analysis.findings(device).notes),
     }
 
 
-def _usage_json(moment: Moment) -> dict[str, Any]:
+def usage_json(moment: Moment) -> dict[str, Any]:
+    """Where a moment lies and what is in use then."""
     return {
         "event": moment.event,
         "time_ns": moment.time_ns,
@@ -124,6 +131,15 @@ def coverage_json(moment: Moment) -> dict[str, Any]:
     return asdict(moment.coverage)
 
 
+def unknown_sites_json(moment: Moment) -> list[dict[str, Any]]:
+    """The lines of code of the most memory in use that has no category, largest first."""
+    unknown = moment.unknown_sites(_N_UNKNOWN_SITES)
+    return [
+        {"site": str(site), "bytes": int(size), "n_allocations": int(n)}
+        for site, size, n in zip(unknown.index, unknown["requested_bytes"], unknown["n_allocations"], strict=True)
+    ]
+
+
 def metrics_json(metrics: FragmentationMetrics) -> dict[str, Any]:
     """Every number of one group, or of all."""
     return {
@@ -146,7 +162,7 @@ def metrics_json(metrics: FragmentationMetrics) -> dict[str, Any]:
     }
 
 
-def _fragmentation(moment: Moment) -> dict[str, Any] | None:
+def fragmentation_of(moment: Moment) -> dict[str, Any] | None:
     """Fragmentation of a moment; None where the layout was not recorded."""
     if not moment.lifetimes.segments_are_known:
         return None
@@ -167,12 +183,12 @@ def state_metrics_json(fragmentation: Fragmentation) -> dict[str, Any]:
 
 def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
     """The object of ``memscope peak --json``."""
-    grouped = {"category": moment.by_category, "site": moment.by_site, "module": moment.by_module}[by]()
+    grouped = moment.by(by)
     rows = grouped.head(top) if by != "category" else grouped
     return {
         "trace": trace_json(moment.analysis),
         "device": moment.device,
-        **_usage_json(moment),
+        **usage_json(moment),
         "by": by,
         "rows": [
             {by: str(name), **{key: int(value) for key, value in row.items()}}
@@ -181,41 +197,5 @@ def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
         "n_rows": len(grouped),
         "ledger": ledger_json(moment),
         "coverage": coverage_json(moment),
-    }
-
-
-def fragmentation_json(moment: Moment, top: int) -> dict[str, Any]:
-    """The object of ``memscope frag --json``."""
-    worst = moment.analysis.worst_fragmented(moment.device)
-    return {
-        "trace": trace_json(moment.analysis),
-        "device": moment.device,
-        **_usage_json(moment),
-        "fragmentation": _fragmentation(moment),
-        "most_free": None if worst is None else _usage_json(worst),
-        "pins": [
-            {
-                "segment_address": pin.segment_address,
-                "segment_bytes": pin.segment_bytes,
-                "held_bytes": pin.held_bytes,
-                "pinning_bytes": pin.pinning_bytes,
-                "blocks": [_pinning_block(moment, row) for row in pin.allocation_ids[:5]],
-                "n_blocks": len(pin.allocation_ids),
-            }
-            for pin in (moment.pins(top) if moment.lifetimes.segments_are_known else ())
-        ],
-    }
-
-
-def _pinning_block(moment: Moment, row: int) -> dict[str, Any]:
-    table, trace = moment.lifetimes.allocations, moment.analysis.trace
-    attribution = moment.analysis.attribution(moment.device)
-    event = int(table.alloc_event[row])
-    return {
-        "address": int(table.address[row]),
-        "block_bytes": int(table.block_bytes[row]),
-        "category": Category(attribution.category[row]).label,
-        "owner": trace.string(int(attribution.owner_id[row])),
-        "site": moment.site_of(row),
-        "alloc_event": None if event == NONE_ID else event,
+        "unknown_sites": unknown_sites_json(moment),
     }

@@ -8,13 +8,16 @@ from rich.text import Text
 
 from memscope.analysis import Analysis, Moment
 from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, UNEXPLAINED
+from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROW_MEANINGS
+from memscope.reports.findings import print_findings
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 
 _NOT_MEASURED = "not measured"
+_N_UNKNOWN_SITES = 3
 
 
 def print_report(analysis: Analysis, console: Console) -> None:
@@ -23,6 +26,7 @@ def print_report(analysis: Analysis, console: Console) -> None:
     for device in analysis.devices:
         console.print()
         _print_device(analysis, device, console)
+        print_findings(analysis.findings(device), console)
     if len(analysis.trace.metadata.notes) > 1:
         console.print()
         console.print(Text("About this recording", style="bold"))
@@ -73,7 +77,7 @@ def _print_device(analysis: Analysis, device: int, console: Console) -> None:
         again = f", and {n_ooms - 1} more after it" if n_ooms > 1 else ""
         console.print(Text(f"  out of memory at event {first:,}, asking for {size}{again}", style="bold red"))
     print_ledger(peak, console)
-    _print_fragmentation_line(peak, console)
+    print_fragmentation_line(peak, console)
 
 
 def _size(size: int | None) -> str:
@@ -81,10 +85,11 @@ def _size(size: int | None) -> str:
 
 
 def _peak_words(moment: Moment) -> str:
-    return f"peak {format_bytes(moment.allocated_bytes)} allocated {_when(moment)}"
+    return f"peak {format_bytes(moment.allocated_bytes)} allocated {when(moment)}"
 
 
-def _when(moment: Moment) -> str:
+def when(moment: Moment) -> str:
+    """Where a moment lies: ``after event 316 (step 1, backward)``."""
     where = describe_moment(moment.analysis.trace, moment.event)
     at = "before the first event" if moment.event == NONE_ID else f"after event {moment.event:,}"
     return f"{at} ({where})" if where else at
@@ -129,6 +134,21 @@ def print_ledger(moment: Moment, console: Console) -> None:
             f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
             f"{f' (by {sources})' if sources else ''}"
         )
+    _print_unknown_sites(moment, console)
+
+
+def _print_unknown_sites(moment: Moment, console: Console) -> None:
+    """Print where the most memory without a category comes from."""
+    sites = moment.unknown_sites(_N_UNKNOWN_SITES)
+    for site, size, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True):
+        allocations = "1 allocation" if n == 1 else f"{format_count(int(n))} allocations"
+        console.print(
+            Text(f"    unknown {format_bytes(int(size))} in {allocations}: {_site_words(str(site))}", style="dim")
+        )
+
+
+def _site_words(site: str) -> str:
+    return "made where no stack was recorded" if site == NOT_RECORDED else site
 
 
 def _print_device_count(moment: Moment, console: Console) -> None:
@@ -138,7 +158,7 @@ def _print_device_count(moment: Moment, console: Console) -> None:
         if not moment.analysis.is_dry_run:
             console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_counted}", style="dim"))
         return
-    sampled = _when(Moment(moment.analysis, moment.lifetimes, count.event))
+    sampled = when(Moment(moment.analysis, moment.lifetimes, count.event))
     then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"
     console.print(Text(f"  the device's own count, sampled {sampled}{then}", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 2), show_header=False)
@@ -154,7 +174,8 @@ def _print_device_count(moment: Moment, console: Console) -> None:
     console.print(table)
 
 
-def _print_fragmentation_line(moment: Moment, console: Console) -> None:
+def print_fragmentation_line(moment: Moment, console: Console) -> None:
+    """Print a moment's fragmentation in one line; nothing where segments were not recorded."""
     if not moment.lifetimes.segments_are_known:
         return
     overall = moment.fragmentation.overall
@@ -170,11 +191,12 @@ def _print_fragmentation_line(moment: Moment, console: Console) -> None:
 
 def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     """Print who is live after an event."""
+    grouped = moment.by(by)
     print_trust_header(moment.analysis, console)
     console.print()
     console.print(
         Text(
-            f"Device {moment.device} {_when(moment)}: "
+            f"Device {moment.device} {when(moment)}: "
             f"{format_bytes(moment.allocated_bytes)} allocated, {format_bytes(moment.active_bytes)} active, "
             f"{_size(moment.reserved_bytes)} reserved",
             style="bold",
@@ -183,7 +205,9 @@ def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     if by == "category":
         print_ledger(moment, console)
         return
-    grouped = moment.by_site() if by == "site" else moment.by_module()
+    steps = moment.analysis.steps(moment.device) if by == "step" else None
+    if steps is not None and steps.source != "marks":
+        console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     for heading in ("requested", "share", "allocations"):
         table.add_column(heading, justify="right")
@@ -197,70 +221,3 @@ def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     if len(grouped) > top:
         rest = int(grouped["requested_bytes"].iloc[top:].sum())
         console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")
-
-
-def print_fragmentation(moment: Moment, top: int, console: Console) -> None:
-    """Print a moment's fragmentation, by group, and what pins it."""
-    print_trust_header(moment.analysis, console)
-    console.print()
-    if not moment.lifetimes.segments_are_known:
-        console.print(Text("fragmentation is not measured: the segments were not recorded", style="yellow"))
-        return
-    usage = f"{format_bytes(moment.allocated_bytes)} allocated, {_size(moment.reserved_bytes)} reserved"
-    console.print(Text(f"Device {moment.device} {_when(moment)}: {usage}", style="bold"))
-    _print_fragmentation_line(moment, console)
-    worst = moment.analysis.worst_fragmented(moment.device)
-    if worst is not None and worst.reserved_bytes is not None:
-        console.print(
-            f"  most free at once: {format_bytes(worst.reserved_bytes - worst.active_bytes)} of "
-            f"{format_bytes(worst.reserved_bytes)} reserved, {_when(worst)}"
-        )
-    _print_groups(moment, console)
-    _print_pins(moment, top, console)
-
-
-def _print_groups(moment: Moment, console: Console) -> None:
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in ("pool", "stream", "class"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("reserved", "active", "rounding", "releasable", "pinned", "largest", "scatter"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for group in moment.fragmentation.groups:
-        table.add_row(
-            "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
-            "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
-            group.size_class,
-            format_bytes(group.reserved_bytes),
-            format_bytes(group.active_bytes),
-            format_bytes(group.rounding_bytes),
-            format_bytes(group.releasable_bytes),
-            format_bytes(group.free_in_split_segments_bytes),
-            format_bytes(group.largest_free_block_bytes),
-            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
-        )
-    console.print(table)
-
-
-def _print_pins(moment: Moment, top: int, console: Console) -> None:
-    pins = moment.pins(top)
-    if not pins:
-        console.print("  no live block pins free memory")
-        return
-    console.print()
-    console.print(Text("Segments that live blocks keep from going back", style="bold"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in ("free, held", "of segment", "live", "blocks"):
-        table.add_column(heading, justify="right")
-    table.add_column("largest of them", overflow="fold")
-    attribution, trace = moment.analysis.attribution(moment.device), moment.analysis.trace
-    for pin in pins:
-        row = pin.allocation_ids[0]
-        owner = trace.string(int(attribution.owner_id[row])) or moment.site_of(row) or "no stack recorded"
-        table.add_row(
-            format_bytes(pin.held_bytes),
-            format_bytes(pin.segment_bytes),
-            format_bytes(pin.pinning_bytes),
-            format_count(len(pin.allocation_ids)),
-            Text(f"{Category(attribution.category[row]).label}: {owner}"),
-        )
-    console.print(table)
