@@ -57,8 +57,9 @@ test-slow: $(INSTALLED) chromium
 $(EMULATED)/%/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(EMULATED)/$*
 	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-deps $(EMULATED_TORCH_PIP_ARGS) torch==$*
-	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -e . transformers accelerate pytest pytest-xdist \
-		filelock fsspec jinja2 networkx sympy
+	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-deps -c constraints.txt accelerate
+	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -e . transformers pytest pytest-xdist \
+		filelock fsspec jinja2 networkx psutil pyyaml sympy
 	touch $@
 
 test-emulated: $(EMULATED_VERSIONS:%=$(EMULATED)/%/.installed)

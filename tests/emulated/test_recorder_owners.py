@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from memscope.attribution.attribution import attribute
+from memscope.attribution.ledger import ledger_at
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.marks import phase_spans, step_spans
@@ -64,6 +66,18 @@ def test_at_the_peak_of_a_training_step_every_byte_has_an_owner(tmp_path: Path, 
     first_layer = {"llama": "model.layers.0.self_attn", "gpt2": "transformer.h.0.attn"}[family]
     labels = {trace.strings[i] for i in trace.owners.label_id[trace.owners.category == Category.TEMPORARIES]}
     assert {first_layer, f"backward of {first_layer}"} <= labels, "temporaries are named by their module"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("task", ["train", "generate"])
+def test_what_each_category_holds_at_the_end_is_the_sum_of_its_tensors(tmp_path: Path, family: str, task: str) -> None:
+    lifetimes = DeviceLifetimes(open_trace(_recorded(tmp_path, family, task)), 0)
+    ledger = ledger_at(lifetimes, attribute(lifetimes), lifetimes.last_event)
+    sums = pickle.loads((tmp_path / "evidence.pickle").read_bytes())["seen"]
+    assert {name: ledger[name] for name in sums} == sums
+    assert sums["weights"] > 0
+    assert (sums["kv_cache"] > 0) == (task == "generate")
+    assert (min(sums["gradients"], sums["optimizer_state"]) > 0) == (task == "train")
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
