@@ -19,6 +19,18 @@ _PARAMETER_SUFFIX = re.compile(r"(\.(weight|bias|grad)(_[a-z0-9]+)?|\.[a-z_]*_?(
 _STATE_PREFIX = re.compile(r"^[\w ]+ of ")
 
 
+def own_frames(trace: Trace) -> BoolArray:
+    """Which frames are the user's own: outside Python's library, installed packages and compiled code; bool (frames,).
+
+    Each distinct file is looked at once.
+    """
+    file_ids, position = np.unique(trace.stacks.filename_id, return_inverse=True)
+    names = (trace.strings[i].replace("\\", "/") for i in file_ids.tolist())
+    is_own = np.array([_LIBRARY.search(name) is None for name in names], np.bool_)
+    found: BoolArray = is_own[position.reshape(-1)]
+    return found
+
+
 def site_frames(trace: Trace) -> Int32Array:
     """The user's own frame of each stack: int32 (stacks,) frame ids, −1 for stacks of no frames.
 
@@ -26,14 +38,12 @@ def site_frames(trace: Trace) -> Int32Array:
     the innermost frame.
     """
     stacks = trace.stacks
-    is_library = np.array(
-        [_LIBRARY.search(trace.strings[i].replace("\\", "/")) is not None for i in stacks.filename_id], np.bool_
-    )
+    is_own = own_frames(trace)
     sites = np.full(len(stacks), NONE_ID, np.int32)
     lengths = np.diff(stacks.offsets)
     filled = lengths > 0
     sites[filled] = stacks.frame_ids[stacks.offsets[:-1][filled]]
-    own = np.flatnonzero(~is_library[stacks.frame_ids]) if len(stacks.frame_ids) else np.empty(0, np.int64)
+    own = np.flatnonzero(is_own[stacks.frame_ids]) if len(stacks.frame_ids) else np.empty(0, np.int64)
     position = np.searchsorted(own, stacks.offsets[:-1])
     has_own = _within(own, position, stacks.offsets[1:])
     sites[has_own] = stacks.frame_ids[own[position[has_own]]]

@@ -1,0 +1,110 @@
+"""What the allocations of a moment can be grouped by, and the group that each is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memscope.attribution.attribution import Attribution
+from memscope.attribution.sites import module_of_owner
+from memscope.errors import UsageError
+from memscope.lifetimes.steps import Steps
+from memscope.lifetimes.tables import AllocationTable
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array
+from memscope.trace.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_RECORDED = "not recorded"
+"""Name of the group of allocations whose owner or stack is not known."""
+
+NOT_TAGGED = "not tagged"
+"""Name of the group of allocations without a tag of the user's."""
+
+_DECISION_WORDS = {
+    CategorySource.IDENTITY: "owner recorded",
+    CategorySource.USER: "the user's tag",
+    CategorySource.NONE: "no rule fits",
+}
+
+
+class Grouping(Enum):
+    """What the memory of a moment can be grouped by."""
+
+    CATEGORY = "category"
+    SITE = "site"
+    MODULE = "module"
+    STEP = "step"
+    TAG = "tag"
+    RULE = "rule"
+
+
+def category_groups(attribution: Attribution, rows: Int64Array) -> list[str]:
+    """The category of each allocation."""
+    return [Category(c).label for c in attribution.category[rows]]
+
+
+def module_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:
+    """The module in each owner's name."""
+    owners = [trace.string(i) for i in attribution.owner_id[rows].tolist()]
+    return [NOT_RECORDED if owner is None else module_of_owner(owner) for owner in owners]
+
+
+def tag_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:
+    """The user's tag on each allocation."""
+    return [trace.string(i) or NOT_TAGGED for i in attribution.tag_id[rows].tolist()]
+
+
+def rule_groups(attribution: Attribution, rows: Int64Array) -> list[str]:
+    """What decided each allocation's category: a rule's name, or who decided without one."""
+    return [_decision(attribution, row) for row in rows.tolist()]
+
+
+def _decision(attribution: Attribution, row: int) -> str:
+    rule = attribution.rule_of(row)
+    if rule is not None:
+        return rule.name
+    source = CategorySource(int(attribution.source[row]))
+    return _DECISION_WORDS.get(source, source.label)
+
+
+def step_groups(table: AllocationTable, steps: Steps | None, rows: Int64Array, name: str) -> list[str]:
+    """The step that each allocation was made in.
+
+    Raises
+    ------
+    UsageError
+        If the steps of the trace, whose name is given for the message, cannot be told.
+    """
+    if steps is None:
+        raise UsageError(
+            f"the steps of {name} cannot be told: it has no marks (rec.step()), no optimizer steps or backward passes, "
+            "and nothing that repeats"
+        )
+    born = table.alloc_event[rows]
+    names = [label if label.lower().startswith("step") else f"step {label}" for label in steps.labels]
+    return [
+        "before the recording" if event == NONE_ID else names[step] if step != NONE_ID else "outside the steps"
+        for event, step in zip(born.tolist(), steps.step_of(born).tolist(), strict=True)
+    ]
+
+
+def sum_groups(table: AllocationTable, rows: Int64Array, labels: Sequence[str], name: str) -> pd.DataFrame:
+    """Sum allocations by their labels: ``requested_bytes block_bytes n_allocations``, all int64, by label."""
+    import pandas as pd
+
+    live = pd.DataFrame(
+        {
+            name: pd.Series(labels, dtype=object),
+            "requested_bytes": table.requested_bytes[rows],
+            "block_bytes": table.block_bytes[rows],
+            "n_allocations": np.ones(len(rows), np.int64),
+        }
+    )
+    return live.groupby(name).sum().astype("int64")

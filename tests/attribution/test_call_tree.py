@@ -1,0 +1,122 @@
+"""Trees of calls and of modules: every byte once, parents before children."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memscope.analysis import Analysis
+from memscope.attribution.call_tree import ROOT, CallTree, call_tree
+from memscope.errors import UsageError
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.trace import Trace
+from tests.attribution.scripted import Script, training_step
+
+
+def paths(trace: Trace, tree: CallTree) -> dict[tuple[int, ...], tuple[int, int, int, int]]:
+    """Bytes and counts by the frames from the root."""
+    found: list[tuple[int, ...]] = []
+    for parent, frame_id in zip(tree.parent.tolist(), tree.frame_id.tolist(), strict=True):
+        found.append(() if parent == NONE_ID else (*found[parent], frame_id))
+    numbers = zip(tree.bytes, tree.own_bytes, tree.count, tree.own_count, strict=True)
+    return {path: tuple(map(int, row)) for path, row in zip(found, numbers, strict=True)}  # type: ignore[misc]
+
+
+def naive(stacks: list[tuple[int, ...]], sizes: list[int]) -> dict[tuple[int, ...], tuple[int, int, int, int]]:
+    """The same, one allocation at a time."""
+    total: dict[tuple[int, ...], list[int]] = {}
+    for stack, size in zip(stacks, sizes, strict=True):
+        whole = stack[::-1] or (NONE_ID,)
+        for depth in range(len(whole) + 1):
+            node = total.setdefault(whole[:depth], [0, 0, 0, 0])
+            node[0] += size
+            node[2] += 1
+        total[whole][1] += size
+        total[whole][3] += 1
+    return {path: tuple(row) for path, row in total.items()}  # type: ignore[misc]
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 5000)), max_size=12))
+def test_the_call_tree_is_what_adding_one_by_one_gives(made: list[tuple[list[int], int]]) -> None:
+    builder = TraceBuilder()
+    frames = [builder.stacks.frame(f"f{i}", f"/a/{i}.py", i) for i in range(5)]
+    address = 1 << 40
+    for stack, size in made:
+        stack_id = builder.stacks.stack([frames[i] for i in stack])
+        builder.add_event(Action.ALLOC, address=address, size_bytes=size, stack_id=stack_id)
+        address += 1 << 20
+    trace = builder.build(TraceMetadata(source="synthetic", has_segment_events=False, block_layout_recorded=False))
+    if not made:
+        return
+    table = Analysis(trace).device(0).allocations
+    tree = call_tree(trace, table, np.arange(len(table)))
+    assert paths(trace, tree) == naive([tuple(stack) for stack, _ in made], [size for _, size in made])
+    assert (tree.parent[1:] < np.arange(1, len(tree))).all()
+
+
+def test_frames_can_be_passed_over() -> None:
+    script = Script()
+    script.alloc("a", "forward", 1000)
+    script.alloc("b", "block", 500)
+    trace, lifetimes = script.trace(), script.lifetimes()
+    kept = np.array([trace.strings[i].startswith("/home") for i in trace.stacks.filename_id])
+    tree = call_tree(trace, lifetimes.allocations, np.arange(2), kept)
+    names = ["" if i == NONE_ID else str(trace.frame(i)) for i in tree.frame_id.tolist()]
+    assert names == ["", "/home/me/train.py:10 train", "/home/me/net.py:3 forward", "/home/me/net.py:9 forward"]
+    assert tree.bytes.tolist() == [1500, 1500, 1000, 500]
+
+
+def owned() -> Analysis:
+    """Three owners, and one allocation without."""
+    script = Script()
+    for name, label, size in (
+        ("q", "model.layers.0.self_attn.q_proj.weight", 1000),
+        ("m", "exp_avg of model.layers.0.self_attn.q_proj.weight", 600),
+        ("o", "model.layers.1.mlp", 300),
+        ("i", "copied to the device", 50),
+    ):
+        event = script.alloc(name, "user", size)
+        script.builder.set_owner(event, Category.WEIGHTS, label)
+    script.alloc("x", "user", 7)
+    event = script.alloc("t", "user", 9)
+    script.builder.set_owner(event, Category.UNKNOWN, "my index", tagged=True)
+    return Analysis(script.trace())
+
+
+def test_the_module_tree_sums_what_lies_below() -> None:
+    tree = owned().end().module_tree()
+    found = dict(zip(tree.path, zip(tree.bytes.tolist(), tree.own_bytes.tolist(), strict=True), strict=True))
+    assert found[""] == (1966, 7)
+    assert found["model.layers"] == (1900, 0)
+    assert found["model.layers.0.self_attn.q_proj"] == (1600, 1600)
+    assert found["copied to the device"] == (50, 50)
+    assert tree.count[ROOT] == 6
+    assert tree.name[tree.path.index("model.layers.1.mlp")] == "mlp"
+
+
+def test_groupings_by_tag_and_rule_sum_to_what_is_in_use() -> None:
+    moment = owned().end()
+    assert moment.by("tag")["requested_bytes"].to_dict() == {"not tagged": 1957, "my index": 9}
+    assert moment.by("rule")["requested_bytes"].to_dict() == {"owner recorded": 1950, "no rule fits": 16}
+
+
+def test_grouping_by_step_names_the_step_that_made_it() -> None:
+    script = Script()
+    script.alloc("weight", "constructor", 5000)
+    for k in range(2):
+        training_step(script, k, first=k == 0)
+    script.alloc("after", "batch")
+    end = Analysis(script.trace()).end()
+    assert end.by("step")["requested_bytes"].to_dict() == {"step 0": 5000 + 512, "outside the steps": 512}
+
+
+def test_grouping_by_step_is_refused_where_steps_cannot_be_told() -> None:
+    script = Script()
+    script.alloc("a", "user")
+    with pytest.raises(UsageError, match=r"the steps of the trace cannot be told: it has no marks"):
+        Analysis(script.trace()).end().by("step")
