@@ -9,7 +9,7 @@ import numpy as np
 
 from memscope.attribution import grouping as groups
 from memscope.attribution.call_tree import CallTree, ModuleTree, call_tree, module_tree
-from memscope.attribution.grouping import Grouping, sum_groups
+from memscope.attribution.grouping import NOT_RECORDED, Grouping, sum_groups
 from memscope.attribution.ledger import Coverage, Ledger, coverage_at, ledger_at
 from memscope.fragmentation.holders import Holder, holders_of
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation

@@ -89,7 +89,8 @@ def page(store: TraceStore, views: Sequence[View]) -> Component:
         padding=0,
         transitionDuration=0,
     )
-    stores = [dcc.Store(id=name) for name in ("moment", "subject", "bounds", "jump", "pin", "scheme", "scrub-heard")]
+    names = ("moment", "subject", "bounds", "jump", "pin", "narrow", "scheme", "scrub-heard")
+    stores = [dcc.Store(id=name) for name in names]
     return dmc.MantineProvider(
         [dcc.Location(id="url", refresh=False), *stores, dcc.Store(id="scheme-kept", storage_type="local"), shell],
         id="mantine",

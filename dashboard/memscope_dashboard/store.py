@@ -15,6 +15,9 @@ from memscope_dashboard.jobs import Jobs
 
 Result = TypeVar("Result")
 
+_N_RECENT = 12
+"""Results about single moments that are kept."""
+
 
 class TraceStore:
     """Trace ids and the analyses behind them. The browser holds ids; arrays stay here.
@@ -52,6 +55,8 @@ class TraceStore:
         self._locks = {trace_id: RLock() for trace_id in self._paths}
         self._result_locks = {trace_id: RLock() for trace_id in self._paths}
         self._guard = Lock()
+        self._recent: OrderedDict[Any, Any] = OrderedDict()
+        self._recent_lock = RLock()
         self._shared: dict[Any, Any] = {}
         self._shared_lock = RLock()
         self.jobs = Jobs()
@@ -122,6 +127,17 @@ class TraceStore:
             if key not in results:
                 results[key] = compute(analysis)
             result: Result = results[key]
+        return result
+
+    def recent(self, key: Any, compute: Callable[[], Result]) -> Result:
+        """A result about one moment, kept while it is among the last few that were asked for."""
+        with self._recent_lock:
+            if key not in self._recent:
+                self._recent[key] = compute()
+                while len(self._recent) > _N_RECENT:
+                    self._recent.popitem(last=False)
+            self._recent.move_to_end(key)
+            result: Result = self._recent[key]
         return result
 
     def remembered_for_all(self, key: Any, compute: Callable[[], Result]) -> Result:

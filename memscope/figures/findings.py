@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memscope.analysis import Analysis, Moment
+from memscope.attribution.ledger import FREE_PRIVATE_POOLS
 from memscope.figures.labels import row_label
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
@@ -66,6 +67,26 @@ def map_finding(moment: Moment) -> str:
     return (
         f"{format_fraction(overall.active_bytes / overall.reserved_bytes)} of {reserved} is in use at {where(moment)}"
     )
+
+
+def fragmentation_finding(moment: Moment) -> str:
+    """How much free memory live blocks keep, or how little, and what would still fit."""
+    if not moment.lifetimes.segments_are_known:
+        return "Fragmentation is not measured: the segments were not recorded"
+    overall = moment.fragmentation.overall
+    if not overall.reserved_bytes:
+        return f"Nothing is reserved at {where(moment)}"
+    private = moment.ledger[FREE_PRIVATE_POOLS]
+    held = overall.free_in_split_segments_bytes - private
+    if held >= _FRAGMENTED_FRAC * overall.reserved_bytes:
+        share = format_fraction(held / overall.reserved_bytes)
+        return f"{format_bytes(held)} free but pinned by live blocks at {where(moment)}, {share} of reserved"
+    if private >= _FRAGMENTED_FRAC * overall.reserved_bytes:
+        share = format_fraction(private / overall.reserved_bytes)
+        return f"{format_bytes(private)} free in private pools at {where(moment)}, {share} of reserved"
+    used = format_fraction(overall.active_bytes / overall.reserved_bytes)
+    pinned = f"live blocks pin {format_bytes(held)}" if held else "no live block pins free memory"
+    return f"{used} of {format_bytes(overall.reserved_bytes)} reserved is in use at {where(moment)}; {pinned}"
 
 
 def allocations_finding(moment: Moment) -> str:

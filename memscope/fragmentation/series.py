@@ -147,14 +147,33 @@ class FragmentationSeries:
         large = left // self.rounds_to_bytes * self.rounds_to_bytes
         # A request below 10 MiB takes a segment that is larger than it; one of up to 1 MiB takes 2 MiB.
         small = np.where(left >= SMALL_SEGMENT_BYTES, SMALL_BYTES, 0)
-        new_memory = np.where(large >= MIN_LARGE_ALLOC_BYTES, large, small)
-        largest: Int64Array = new_memory.astype(np.int64)
+        new_memory = np.where(large >= MIN_LARGE_ALLOC_BYTES, large, small).astype(np.int64)
+        largest: Int64Array = np.maximum(new_memory, self.largest_cached_request_bytes())
+        return largest
+
+    def largest_cached_request_bytes(self) -> Int64Array:
+        """The largest request that would succeed without a call of the driver: int64 (rows of ``overall``,).
+
+        It is the largest free block of the default pool, of whatever stream; a small one serves up to 1 MiB.
+        """
+        overall = self.overall
+        largest = np.zeros(len(overall), np.int64)
         for group in self.groups:
             if group.pool in (None, (0, 0)):
                 row = np.searchsorted(group.table.event, overall.event, side="right") - 1
                 free = group.table.largest_free_block_bytes[row]
                 np.maximum(largest, np.minimum(free, SMALL_BYTES) if group.size_class == "small" else free, out=largest)
         return largest
+
+    def free_in_private_pools_bytes(self) -> Int64Array:
+        """Free bytes of private pools, which their pool's life keeps from going back: int64 (rows of ``overall``,)."""
+        total = np.zeros(len(self.overall), np.int64)
+        for group in self.groups:
+            if group.pool not in (None, (0, 0)):
+                total += group.table.free_bytes[
+                    np.searchsorted(group.table.event, self.overall.event, side="right") - 1
+                ]
+        return total
 
     def n_events_of_rows(self) -> Int64Array:
         """For how many events each row of ``overall`` holds: int64 (rows,), summing to the device's events."""

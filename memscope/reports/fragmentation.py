@@ -94,7 +94,7 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
             format_bytes(pin.returned_bytes),
             format_bytes(pin.pinning_bytes),
             format_count(len(pin.allocation_ids)),
-            age_words(largest),
+            _age_words(largest),
             Text(_holder_words(moment, largest)),
         )
     console.print(table)
@@ -111,7 +111,7 @@ def _holder_words(moment: Moment, holder: Holder) -> str:
     return f"{holder.category.label}: {who}"
 
 
-def age_words(holder: Holder) -> str:
+def _age_words(holder: Holder) -> str:
     """``1,465, step 0``; what predates the events is older than all of them."""
     parts = [f"{'over ' if holder.alloc_event is None else ''}{format_count(holder.age_events)}"]
     if holder.age_ns is not None:
