@@ -158,4 +158,10 @@ API int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *n, void
 // ---------------------------------------------------------------- links: there are none
 API int nvmlDeviceGetNvLinkRemoteDeviceType(void *handle, unsigned link, int *type) { (void)handle; (void)link; (void)type; return UNSUPPORTED; }
 API int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *handle, unsigned link, void *info) { (void)handle; (void)link; (void)info; return UNSUPPORTED; }
-API int nvmlDeviceGetGpuFabricInfoV(void *handle, void *info) { (void)handle; (void)info; return UNSUPPORTED; }
+// PyTorch requires this to succeed before it maps expandable segments on Hopper: all zero is a GPU without a fabric.
+API int nvmlDeviceGetGpuFabricInfoV(void *handle, void *info) {
+  (void)handle;
+  size_t size = *(unsigned *)info & 0xffffff;  // the struct says its own version and size first
+  if (size > sizeof(unsigned)) memset((char *)info + sizeof(unsigned), 0, size - sizeof(unsigned));
+  return OK;
+}
