@@ -173,27 +173,27 @@ class Moment:
 
     def unknown_sites(self, limit: int) -> pd.DataFrame:
         """The lines of code whose allocations in use have no category, largest first; columns as in :meth:`by`."""
-        rows = self._in_use
+        rows = self.in_use_rows
         unknown = rows[self.analysis.attribution(self.device).category[rows] == Category.UNKNOWN]
         found = sum_groups(self.lifetimes.allocations, unknown, self._labels(Grouping.SITE, unknown), "site")
         return found.sort_values("requested_bytes", ascending=False, kind="stable").head(limit)
 
     def call_tree(self) -> CallTree:
         """The calls that made what is in use, outermost first."""
-        return call_tree(self.analysis.trace, self.lifetimes.allocations, self._in_use)
+        return call_tree(self.analysis.trace, self.lifetimes.allocations, self.in_use_rows)
 
     def module_tree(self) -> ModuleTree:
         """The modules that own what is in use."""
         attribution = self.analysis.attribution(self.device)
-        return module_tree(self.analysis.trace, self.lifetimes.allocations, attribution, self._in_use)
+        return module_tree(self.analysis.trace, self.lifetimes.allocations, attribution, self.in_use_rows)
 
-    @property
-    def _in_use(self) -> Int64Array:
-        """Rows that are live and not pending."""
+    @cached_property
+    def in_use_rows(self) -> Int64Array:
+        """Rows of the allocations in use, largest block first: their blocks are the allocated bytes."""
         return self.rows[~self.lifetimes.allocations.pending_at(self.event)[self.rows]]
 
     def _grouped(self, grouping: Grouping) -> pd.DataFrame:
-        rows = self._in_use
+        rows = self.in_use_rows
         return sum_groups(self.lifetimes.allocations, rows, self._labels(grouping, rows), grouping.value)
 
     def _labels(self, grouping: Grouping, rows: Int64Array) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dash_mantine_components as dmc
+import pandas as pd  # noqa: F401 - whole before any thread draws: plotly mistakes a half-imported one for it
 from dash import Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
 from werkzeug.serving import make_server

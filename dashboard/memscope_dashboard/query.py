@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlencode
 
 from memscope.analysis import Analysis, Moment
 from memscope.errors import UsageError
+from memscope.trace.schema import NONE_ID
 from memscope_dashboard.store import TraceStore
 
 
@@ -69,10 +70,10 @@ class Query:
         lifetimes = analysis.device(device)
         low, high = lifetimes.first_event - 1, lifetimes.last_event
         event = self.event
-        if event is None or not low <= event <= high or self.device != device:
+        if event == low:
+            event = NONE_ID
+        if event is None or self.device != device or not (low <= event <= high or event == NONE_ID):
             event = lifetimes.usage.peak_event
-        elif event == low:
-            event = -1
         return Query(self.trace_id, device, event)
 
 

@@ -109,16 +109,17 @@ def call_tree(trace: Trace, table: AllocationTable, rows: Int64Array, frames: Bo
     parents, frame_ids = [np.array([NONE_ID], np.int64)], [np.array([NONE_ID], np.int64)]
     node = np.full(len(stack_ids), ROOT, np.int64)
     n_nodes, depth = 1, 0
+    n_keys = trace.stacks.n_frames + 1
     while True:
         deeper = np.flatnonzero(lengths > depth)
         if not len(deeper):
             break
-        pairs = np.stack([node[deeper], calls[deeper, depth]])
-        distinct, which = np.unique(pairs, axis=1, return_inverse=True)
-        parents.append(distinct[0])
-        frame_ids.append(distinct[1])
+        pairs = node[deeper] * n_keys + calls[deeper, depth] + 1
+        distinct, which = np.unique(pairs, return_inverse=True)
+        parents.append(distinct // n_keys)
+        frame_ids.append(distinct % n_keys - 1)
         node[deeper] = n_nodes + which.reshape(-1)
-        n_nodes += distinct.shape[1]
+        n_nodes += len(distinct)
         depth += 1
     parent = np.concatenate(parents)
     own_bytes, own_count = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)

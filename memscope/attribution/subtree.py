@@ -36,8 +36,10 @@ def rows_below_call(
     if not path:
         return np.ones(len(stack_id), np.bool_)
     if list(path) == [NONE_ID]:
-        return np.equal(stack_id, NONE_ID)
-    return _stacks_below(trace, path, frames)[stack_id] & (stack_id != NONE_ID)
+        no_stack: BoolArray = stack_id == NONE_ID
+        return no_stack
+    found: BoolArray = _stacks_below(trace, path, frames)[stack_id] & (stack_id != NONE_ID)
+    return found
 
 
 def _stacks_below(trace: Trace, path: Sequence[int], frames: BoolArray | None) -> BoolArray:

@@ -23,6 +23,7 @@ from memscope.figures.timeline_data import has_times
 from memscope.reports import html_parts as parts
 from memscope.reports.findings import findings_html
 from memscope.reports.html_page import page, picture
+from memscope.reports.oom import oom_html
 from memscope.units import format_count
 from memscope.whole_file import whole_file
 
@@ -101,6 +102,8 @@ def _device(analysis: Analysis, device: int) -> str:
     bar = picture(
         f"ledger-{device}", _in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar"
     )
+    if len(analysis.oom_events(device)):
+        body += _section("Out of memory", oom_html(analysis, analysis.oom(device)))
     body += _section("Findings", findings_html(analysis.findings(device)))
     coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
     body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)

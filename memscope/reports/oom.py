@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from html import escape
 from typing import Any
 
 from rich.console import Console
@@ -106,7 +108,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _place(analysis: Analysis, verdict: OomVerdict) -> str:
+def _place(analysis: Analysis, verdict: OomVerdict, how: str = "--at EVENT") -> str:
     event = verdict.event
     assert event is not None
     where = describe_moment(analysis.trace, event)
@@ -117,7 +119,7 @@ def _place(analysis: Analysis, verdict: OomVerdict) -> str:
         return place
     named = ", ".join(str(other) for other in others[:_N_EVENTS_NAMED])
     more = f" and {format_count(len(others) - _N_EVENTS_NAMED)} more" if len(others) > _N_EVENTS_NAMED else ""
-    return f"{place}; other requests failed at events {named}{more} (--at EVENT)"
+    return f"{place}; other requests failed at events {named}{more} ({how})"
 
 
 def _print_groups(verdict: OomVerdict, console: Console) -> None:
@@ -194,3 +196,34 @@ def _print_counterfactuals(verdict: OomVerdict, console: Console) -> None:
 def _block(block: FreedBlock) -> str:
     born = "before the recording" if block.alloc_event is None else f"event {block.alloc_event:,}"
     return f"{format_bytes(block.block_bytes)} {block.category}: {_name(block.owner, block.site)} ({born})"
+
+
+def oom_html(analysis: Analysis, verdict: OomVerdict) -> str:
+    """The verdict as a part of the HTML report; markup in names is escaped."""
+    parts = [f'<p><b class="bad">{escape(_sentence(oom_headline(verdict)))}</b></p>']
+    if verdict.reason not in oom_headline(verdict):
+        parts.append(f"<p>{escape(_sentence(verdict.reason))}.</p>")
+    if verdict.event is not None:
+        parts.append(f'<p class="quiet">{escape(_sentence(_place(analysis, verdict, "memscope oom --at EVENT")))}</p>')
+    parts.append(_list_html(escape(text) for text in verdict.evidence))
+    parts.append(_list_html(f'<span class="warn">⚠</span> {escape(text)}' for text in verdict.trust))
+    changes = [_change_html(change) for change in verdict.counterfactuals]
+    changes += [f'<span class="quiet">{escape(text)}</span>' for text in verdict.not_found]
+    if changes:
+        parts.append(f"<p><b>What would have let it through</b></p>{_list_html(changes)}")
+    return "".join(parts)
+
+
+def _list_html(items: Iterable[str]) -> str:
+    listed = "".join(f"<li>{item}</li>" for item in items)
+    return f"<ul>{listed}</ul>" if listed else ""
+
+
+def _change_html(change: Counterfactual) -> str:
+    mark, _, words = _CHECKED[change.checked]
+    note = f": {change.note}" if change.note else ""
+    text = f'{mark} {escape(change.text)} <span class="quiet">({escape(words + note)})</span>'
+    blocks = [f'<span class="quiet">{escape(_block(block))}</span>' for block in change.blocks]
+    if change.n_blocks > len(change.blocks) > 0:
+        blocks.append(f'<span class="quiet">and {format_count(change.n_blocks - len(change.blocks))} smaller</span>')
+    return text + _list_html(blocks)

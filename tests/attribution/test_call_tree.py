@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis
@@ -41,6 +41,7 @@ def naive(stacks: list[tuple[int, ...]], sizes: list[int]) -> dict[tuple[int, ..
     return {path: tuple(row) for path, row in total.items()}  # type: ignore[misc]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 5000)), max_size=12))
 def test_the_call_tree_is_what_adding_one_by_one_gives(made: list[tuple[list[int], int]]) -> None:
     builder = TraceBuilder()

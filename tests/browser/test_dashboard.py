@@ -22,7 +22,7 @@ from tests.training_trace import HOSTILE, training_trace
 pytestmark = pytest.mark.browser
 
 Run = Callable[..., Outcome]
-NAMES = ("Overview", "Timeline", "Address map", "Allocations", "Replay", "Device")
+NAMES = ("Overview", "Timeline", "Address map", "Flame graph", "Allocations", "Fragmentation", "Replay", "Device")
 
 
 def event_in_address(page: Page) -> int:

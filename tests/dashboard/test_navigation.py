@@ -13,7 +13,7 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
 from memscope.units import format_bytes
-from tests.oracles import BAD, needs_shared
+from tests.oracles import BAD, ORACLE, needs_shared
 
 NOW = {"trace": "train.memscope", "device": 0, "event": 40}
 
@@ -120,3 +120,15 @@ def test_the_inspector_keeps_a_pin_that_is_not_live(store: TraceStore) -> None:
     last = len(moment.lifetimes.allocations) - 1
     assert "not live at this moment" in text_of(inspect(moment, last))
     assert "Nothing is pinned" in text_of(inspect(moment, 10**6))
+
+
+@needs_shared
+def test_the_start_of_a_later_device_is_a_moment_too() -> None:
+    name = "two_gpus.pickle.gz"
+    store = TraceStore([ORACLE / "torch-2.11.0" / name])
+    second = store.analysis(name).devices[1]
+    assert store.analysis(name).device(second).first_event > 0
+    assert Query(name, second, -1).resolved(store) == Query(name, second, -1)
+    before = store.analysis(name).device(second).first_event - 1
+    assert Query(name, second, before).resolved(store) == Query(name, second, -1)
+    store.close()

@@ -17,7 +17,7 @@ from memscope_dashboard.boundary import guarded
 from memscope_dashboard.components import run_graph
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
-from memscope_dashboard.views import VIEWS, address_map, allocations, overview, timeline
+from memscope_dashboard.views import VIEWS, address_map, overview, timeline
 
 from memscope.errors import UsageError
 from memscope.figures.replay_lines import replay_lines
@@ -224,34 +224,6 @@ def test_free_memory_cannot_be_pinned(store: TraceStore) -> None:
 
     assert address_map.clicked_row({"points": [{"customdata": -1}]}, moment_data(store)) is no_update
     assert address_map.clicked_row(None, moment_data(store)) is no_update
-
-
-def test_allocations_are_found_by_owner_category_and_address(store: TraceStore) -> None:
-    moment = Query.from_data(moment_data(store)).moment(store)
-    every, n, n_bytes = allocations.compute(moment, None, None)
-    assert n == len(moment.rows)
-    assert n_bytes == moment.active_bytes
-    assert every["block_bytes"].is_monotonic_decreasing
-    found, n, _ = allocations.compute(moment, "layers.2 weight", None)
-    assert found["owner"].tolist() == ["model.layers.2.weight"]
-    weights, _, weight_bytes = allocations.compute(moment, None, ["weights"])
-    assert set(weights["category"]) == {"weights"}
-    assert int(weights["requested_bytes"].sum()) == moment.ledger["weights"]
-    assert weight_bytes == int(weights["block_bytes"].sum())
-    address = hex(int(every["address"].iloc[0]))
-    assert allocations.compute(moment, address, None)[1] >= 1
-
-
-def test_allocations_beyond_the_limit_are_named_with_their_bytes(
-    store: TraceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(allocations, "MAX_ROWS", 2)
-    data = moment_data(store)
-    _, note, rows = allocations.update(store, data, None, None)
-    assert len(rows) == 2
-    moment = Query.from_data(data).moment(store)
-    rest = int(moment.lifetimes.allocations.block_bytes[moment.rows[2:]].sum())
-    assert format_bytes(rest) in note
 
 
 def test_replay_compares_with_the_recording_to_the_byte(store: TraceStore) -> None:

@@ -167,3 +167,30 @@ def test_200_000_events_take_about_a_second() -> None:
     started = time.perf_counter()
     fragmentation_series(lifetimes)
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_largest_cached_request_is_the_largest_free_block_of_the_default_pool(seed: int) -> None:
+    trace = random_layout(seed, 80).trace()
+    lifetimes, series = DeviceLifetimes(trace, 0), series_of(trace, 0)
+    cached = series.largest_cached_request_bytes()
+    for event in (-1, *range(lifetimes.first_event, lifetimes.end_event, 5)):
+        groups = measure_fragmentation(trace, lifetimes.state_at(event)).groups
+        free = [
+            min(group.largest_free_block_bytes, MiB) if group.size_class == "small" else group.largest_free_block_bytes
+            for group in groups
+            if group.pool in (None, (0, 0))
+        ]
+        assert cached[series.overall.row_of(event)] == max(free, default=0)
+
+
+@needs_shared
+def test_free_memory_of_private_pools_is_that_of_their_groups() -> None:
+    trace = open_trace(ORACLE / "torch-2.11.0" / "pools_default.pickle.gz")
+    lifetimes, series = DeviceLifetimes(trace, 0), series_of(trace, 0)
+    private = series.free_in_private_pools_bytes()
+    for event in range(lifetimes.first_event, lifetimes.end_event, 997):
+        groups = measure_fragmentation(trace, lifetimes.state_at(event)).groups
+        expected = sum(group.free_bytes for group in groups if group.pool not in (None, (0, 0)))
+        assert private[series.overall.row_of(event)] == expected
+    assert private.max() > 0

@@ -25,6 +25,43 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return none;
     },
 
+    // The table of allocations forgets its rows and asks for those in sight again.
+    askAgain: function () {
+      window.dash_ag_grid.getApiAsync("allocations-grid").then(function (api) {
+        if (!api.isDestroyed()) api.purgeInfiniteCache();
+      });
+      return window.dash_clientside.no_update;
+    },
+
+    // A click on a box of the flame graph is answered by the server: plotly's own zoom has only what is drawn.
+    hearFlame: function (figure) {
+      const none = window.dash_clientside.no_update;
+      const attach = function (tries) {
+        const graph = document.querySelector("#flame-graph .js-plotly-plot");
+        if (!graph || !graph.on) {
+          if (tries) setTimeout(() => attach(tries - 1), 50);
+          return;
+        }
+        if (graph.memscopeHears) return;
+        graph.memscopeHears = true;
+        graph.on("plotly_icicleclick", function (event) {
+          const trace = graph.data[0];
+          const meta = graph.layout.meta;
+          let box = trace.ids.indexOf(event.points[0].id);
+          if (box < 0 || (box > 0 && trace.customdata[box] === null)) return false;
+          // The first box leads one level up; any other to itself.
+          const below = [];
+          for (; box > 0; box = trace.ids.indexOf(trace.parents[box])) below.unshift(trace.customdata[box]);
+          const path = below.length ? meta.path.concat(below) : meta.path.slice(0, -1);
+          window.dash_clientside.set_props("pin", { data: null });
+          window.dash_clientside.set_props("narrow", { data: path.length ? { ...meta, path: path } : null });
+          return false;
+        });
+      };
+      attach(100);
+      return none;
+    },
+
     // The address shows view and moment, and the navigation keeps the moment; history is not filled by scrubbing.
     address: function (moment, path, hrefs) {
       const n = hrefs.length;

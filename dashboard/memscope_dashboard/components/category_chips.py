@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
 from memscope.analysis import Moment
 from memscope.figures.labels import row_label
 from memscope.figures.ledger import ledger_lines
+from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope_dashboard.components.text import swatch
 
 
@@ -23,6 +25,21 @@ def category_chips(moment: Moment) -> list[Component]:
         )
         for line in ledger_lines(moment.ledger)
         if line.bytes
+    ]
+
+
+def category_choice(moment: Moment) -> list[Component]:
+    """Chips that can be switched on, one for each category that holds bytes at the moment; none on means all."""
+    lines = [line for line in ledger_lines(moment.ledger) if line.bytes and line.name in CATEGORY_BY_LABEL]
+    return [
+        dmc.Chip(
+            [swatch(line.name), html.Span(line.label, className="chip-name"), html.Span(line.size, className="num")],
+            value=line.name,
+            size="xs",
+            variant="outline",
+            radius="sm",
+        )
+        for line in lines
     ]
 
 

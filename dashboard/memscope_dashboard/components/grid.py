@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import dash_ag_grid as dag
 from dash.development.base_component import Component
@@ -25,20 +25,30 @@ NUMBER: dict[str, Any] = {
 """Settings of a column of numbers."""
 
 
-def data_grid(id_: str, columns: Sequence[dict[str, Any]], nothing: str, **options: Any) -> Component:
+def data_grid(
+    id_: str,
+    columns: Sequence[dict[str, Any]],
+    nothing: str,
+    *,
+    row_model: Literal["clientSide", "infinite"] = "clientSide",
+    **options: Any,
+) -> Component:
     """A table that fills its panel, without rows; each row's ``row`` is its id.
 
     Parameters
     ----------
     nothing
         What stands there when there are no rows.
+    row_model
+        Whether the browser holds all rows, or asks the server for those in sight.
     options
         More of the grid's own settings.
     """
     return dag.AgGrid(
         id=id_,
         columnDefs=list(columns),
-        rowData=[],
+        **({"rowData": []} if row_model == "clientSide" else {}),
+        rowModelType=row_model,
         getRowId="params.data.row",
         dashGridOptions={
             "theme": {"function": _GRID_THEME},

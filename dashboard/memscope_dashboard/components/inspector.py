@@ -18,7 +18,9 @@ from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.trace import Frame
 from memscope.units import format_bytes, format_count
+from memscope_dashboard.components.site_inspector import inspect_narrowing
 from memscope_dashboard.components.text import facts, size, swatch
+from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
@@ -44,7 +46,10 @@ def empty_inspector() -> Component:
         [
             html.Div(className="icon icon-pin big"),
             html.P("Nothing is pinned"),
-            html.P("Click a block in the address map or a row of the allocations to see who it is.", className="quiet"),
+            html.P(
+                "Click a block in the address map, an allocation, or a box of the flame graph to see what it is.",
+                className="quiet",
+            ),
         ],
         className="inspector-empty",
     )
@@ -214,17 +219,32 @@ def _stack(analysis: Analysis, stack_id: int) -> list[Component]:
     return [head, html.Div([*lines, *more], className="stack")]
 
 
+def inspect_choice(store: TraceStore, query: Query, pin: dict[str, Any] | None, narrow: dict[str, Any] | None) -> Any:
+    """The pinned allocation; without one, the call or module that the allocations are narrowed to.
+
+    Raises
+    ------
+    MemscopeError
+        If the moment cannot be shown.
+    """
+    if pin is not None and pin["trace"] == query.trace_id and pin["device"] == query.device:
+        return inspect(query.moment(store), int(pin["row"]))
+    if narrow is None:
+        return empty_inspector()
+    moment = query.moment(store)
+    narrowing = Narrowing.from_data(narrow, query, moment.analysis)
+    return empty_inspector() if narrowing is None else inspect_narrowing(moment, narrowing, query)
+
+
 def register(app: Dash, store: TraceStore) -> None:
     """Wire the pin, and the links that move it or the moment."""
 
-    def show(pin: dict[str, Any] | None, data: dict[str, Any] | None) -> Any:
+    def show(pin: dict[str, Any] | None, narrow: dict[str, Any] | None, data: dict[str, Any] | None) -> Any:
         if data is None:
             raise PreventUpdate
         query = Query.from_data(data)
-        if pin is None or pin["trace"] != query.trace_id or pin["device"] != query.device:
-            return empty_inspector()
         try:
-            return inspect(query.moment(store), int(pin["row"]))
+            return inspect_choice(store, query, pin, narrow)
         except MemscopeError:
             return empty_inspector()
 
@@ -237,7 +257,8 @@ def register(app: Dash, store: TraceStore) -> None:
     def go(_clicks: list[int | None]) -> Any:
         return {"event": ctx.triggered_id["event"]} if ctx.triggered[0]["value"] else no_update
 
-    app.callback(Output("inspector", "children"), Input("pin", "data"), Input("moment", "data"))(show)
+    inputs = [Input("pin", "data"), Input("narrow", "data"), Input("moment", "data")]
+    app.callback(Output("inspector", "children"), *inputs)(show)
     app.callback(
         Output("pin", "data", allow_duplicate=True),
         Input({"type": "pin-row", "row": ALL}, "n_clicks"),

@@ -65,6 +65,12 @@ def recording_notes(analysis: Analysis) -> list[Component]:
     return [html.Details([html.Summary(how_many), html.Ul(notes, className="notes")])]
 
 
+def tile(label: str, value: Any, note: Any) -> Component:
+    """One of a view's main numbers, with a quiet line below it."""
+    parts = [(label, "tile-label"), (value, "tile-value"), (note, "quiet")]
+    return html.Div([html.Div(part, className=name) for part, name in parts], className="tile")
+
+
 def section(title: str, *children: Any, id: str | None = None) -> Component:  # noqa: A002
     """A titled panel."""
     names = {} if id is None else {"id": id}

@@ -1,13 +1,25 @@
 """The views, in the order of the navigation."""
 
 from memscope_dashboard.view import View
-from memscope_dashboard.views import address_map, allocations, device, overview, ranks, replay, timeline
+from memscope_dashboard.views import (
+    address_map,
+    allocations,
+    device,
+    flame,
+    fragmentation,
+    overview,
+    ranks,
+    replay,
+    timeline,
+)
 
 VIEWS: tuple[View, ...] = (
     overview.VIEW,
     timeline.VIEW,
     address_map.VIEW,
+    flame.VIEW,
     allocations.VIEW,
+    fragmentation.VIEW,
     replay.VIEW,
     device.VIEW,
     ranks.VIEW,

@@ -1,72 +1,96 @@
-"""Allocations: who is live at the moment, largest first."""
+"""Allocations: who is live at the moment, one by one or in groups; searched, filtered and sorted on the server."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dash_mantine_components as dmc
-import pandas as pd
-from dash import Dash, Input, Output, State, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Moment
+from memscope.attribution.grouping import Grouping
+from memscope.errors import MemscopeError
 from memscope.figures.findings import allocations_finding
-from memscope.figures.labels import row_label, short_place, split_site
+from memscope.figures.labels import row_label
 from memscope.trace.categories import Category
+from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.grid import NUMBER, data_grid
+from memscope_dashboard.components.allocation_columns import (
+    GROUPINGS,
+    TOTAL,
+    allocation_records,
+    columns,
+    group_records,
+    total_record,
+)
+from memscope_dashboard.components.grid import data_grid
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding, view_heading
+from memscope_dashboard.live_allocations import Group, LiveTable, live_table
+from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 
-MAX_ROWS = 2_000
-_TEXT_LIMIT = 160
+_BLOCK_ROWS = 100
+"""Rows that the table asks for at once."""
+_MAX_ROWS_AT_ONCE = 1_000
 
 
-def _columns() -> list[dict[str, Any]]:
-    rules = {f"cat-cell row-{category.label}": f"params.value === '{category.label}'" for category in Category}
-    return [
-        {
-            "field": "block_bytes",
-            "headerName": "block",
-            "width": 106,
-            "tooltipField": "exact",
-            "valueFormatter": {"function": "params.data.size"},
-            **NUMBER,
-        },
-        {
-            "field": "category",
-            "headerName": "category",
-            "width": 138,
-            "cellClassRules": rules,
-            "valueFormatter": {"function": "params.data.label"},
-        },
-        {"field": "owner", "headerName": "owner", "flex": 4, "minWidth": 170, "tooltipField": "owner"},
-        {"field": "site", "headerName": "allocated by", "flex": 4, "minWidth": 160, "tooltipField": "site_whole"},
-        {
-            "field": "alloc_event",
-            "headerName": "since event",
-            "width": 108,
-            "valueFormatter": {"function": "params.data.since"},
-            **NUMBER,
-        },
-        {"field": "stream", "headerName": "stream", "width": 84, "cellClass": "num"},
-    ]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the controls say: the same for the title and for the rows."""
+
+    search: str | None = None
+    categories: tuple[str, ...] = ()
+    grouping: Grouping | None = None
+    narrow: dict[str, Any] | None = None
+    filters: dict[str, Any] | None = None
+
+    @classmethod
+    def from_controls(cls, values: Sequence[Any]) -> Asked:
+        """Read the values of the search, the categories, the switch, the narrowing and the columns' filters."""
+        search, categories, by, narrow, filters = values
+        return cls(search, tuple(categories or ()), GROUPINGS.get(by or "allocation"), narrow, filters)
+
+    @property
+    def key(self) -> str:
+        """The same as text, to tell what was asked before."""
+        parts = [self.search, self.categories, self.grouping and self.grouping.value, self.narrow, self.filters]
+        return json.dumps(parts, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The allocations that fit: positions in the table, what they sum to, and the path they are narrowed to."""
+
+    table: LiveTable
+    positions: Int64Array
+    narrowing: Narrowing | None
+    in_use_bytes: int
+    requested_bytes: int
+    n_in_use: int
+    pending_bytes: int
 
 
 def layout() -> Component:
     """Components and ids only."""
     categories = [{"value": category.label, "label": row_label(category.label)} for category in Category]
     controls = [
+        dmc.SegmentedControl(
+            id="allocations-by", data=[{"value": n, "label": n} for n in GROUPINGS], value="allocation", size="xs"
+        ),
         dmc.TextInput(
             id="allocations-search",
-            placeholder="owner, line of code, address…",
+            placeholder="owner, code, address…",
             size="xs",
-            w=220,
+            w=170,
             debounce=250,
             **{"aria-label": "Search"},
         ),
@@ -75,116 +99,193 @@ def layout() -> Component:
             data=categories,
             placeholder="all categories",
             size="xs",
-            w=190,
+            w=150,
             clearable=True,
             **{"aria-label": "Categories"},
         ),
     ]
     grid = data_grid(
         "allocations-grid",
-        _columns(),
-        "Nothing that is live at this moment matches",
+        columns(None),
+        "",
+        row_model="infinite",
         rowSelection={"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+        cacheBlockSize=_BLOCK_ROWS,
+        maxConcurrentDatasourceRequests=1,
+        maxBlocksInCache=20,
+        pinnedBottomRowData=[],
     )
+    nothing = html.Div("Nothing that is live at this moment matches", id="allocations-nothing", className="hidden")
     return view_frame(
         "allocations",
-        view_heading("allocations-title", "allocations-note", controls),
-        html.Div(grid, className="panel fill-panel grid-panel"),
+        view_heading("allocations-title", "allocations-note"),
+        html.Div([html.Div(id="allocations-narrow", className="narrowed"), *controls], className="controls-row"),
+        html.Div([grid, nothing], className="panel fill-panel grid-panel"),
+        dcc.Store(id="allocations-asked"),
     )
 
 
-def compute(moment: Moment, search: str | None, categories: list[str] | None) -> tuple[pd.DataFrame, int, int]:
-    """Live allocations that match, largest first, at most ``MAX_ROWS``; how many match, and their bytes."""
-    live = moment.allocations()
-    live["row"] = moment.rows
-    if categories:
-        live = live[live["category"].isin(categories)]
-    if search and search.strip():
-        words = search.lower().split()
-        text = live["owner"].fillna("") + " " + live["site"].fillna("") + " " + live["category"]
-        text = (text + " " + live["address"].map(hex)).str.lower()
-        for word in words:
-            live = live[text.loc[live.index].str.contains(word, regex=False)]
-    return live.head(MAX_ROWS), len(live), int(live["block_bytes"].sum())
+def compute(moment: Moment, table: LiveTable, asked: Asked, query: Query) -> Found:
+    """The allocations that fit what is asked."""
+    narrowing = Narrowing.from_data(asked.narrow, query, moment.analysis)
+    among = None if narrowing is None else narrowing.among(moment, table.rows)
+    positions = table.matching(asked.search, asked.categories, asked.filters, among)
+    pending = table.is_pending[positions]
+    in_use = positions[~pending]
+    return Found(
+        table,
+        positions,
+        narrowing,
+        int(table.block_bytes[in_use].sum()),
+        int(table.requested_bytes[in_use].sum()),
+        len(in_use),
+        int(table.block_bytes[positions[pending]].sum()),
+    )
 
 
-def grid_rows(live: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for the grid, long texts cut in their middle."""
-    return [
-        {
-            "row": str(record["row"]),
-            "block_bytes": int(record["block_bytes"]),
-            "size": format_bytes(record["block_bytes"]),
-            "exact": _exact(record["block_bytes"], record["requested_bytes"]),
-            "category": record["category"],
-            "label": row_label(record["category"]) + (" (pending)" if record["is_pending"] else ""),
-            "owner": _shortened(record["owner"]),
-            "site": _short_site(record["site"]),
-            "site_whole": record["site"],
-            "alloc_event": int(record["alloc_event"]),
-            "since": "the start" if record["alloc_event"] < 0 else format_count(record["alloc_event"]),
-            "stream": "—"
-            if pd.isna(record["stream"])
-            else "default"
-            if record["stream"] == 0
-            else hex(int(record["stream"])),
-        }
-        for record in live.to_dict("records")
-    ]
+def _table(store: TraceStore, query: Query, moment: Moment) -> LiveTable:
+    return store.recent(("live", query), lambda: live_table(moment))
 
 
-def _exact(block_bytes: int, requested_bytes: int) -> str:
-    return f"{format_count(block_bytes)} bytes, requested {format_count(requested_bytes)}"
+def find(store: TraceStore, query: Query, asked: Asked) -> tuple[Moment, Found]:
+    """The moment, and the allocations that fit; the last few answers are kept."""
+    moment = query.moment(store)
+
+    def search() -> Found:
+        return compute(moment, _table(store, query, moment), asked, query)
+
+    return moment, store.recent(("found", query, asked.key), search)
 
 
-def _short_site(site: Any) -> str:
-    """``step · optimizer/optimizer.py:64`` of a whole path; the whole one is in the tooltip."""
-    if not isinstance(site, str):
-        return "—"
-    function, place = split_site(site)
-    return _shortened(f"{function} · {short_place(place)}" if place else function)
+def rows_for(store: TraceStore, data: dict[str, Any], asked: Asked, request: dict[str, Any]) -> dict[str, Any]:
+    """The rows that the table asks for, and how many there are in all."""
+    query = Query.from_data(data)
+    moment, found = find(store, query, asked)
+    sort = request.get("sortModel") or []
+    begin = max(int(request.get("startRow") or 0), 0)
+    end = min(int(request.get("endRow") or _BLOCK_ROWS), begin + _MAX_ROWS_AT_ONCE)
+    key = ("order", query, asked.key, json.dumps(sort))
+    if asked.grouping is not None:
+        grouping = asked.grouping
+        groups = store.recent(key, lambda: _sorted_groups(found.table.groups(found.positions, grouping), sort))
+        return {"rowData": group_records(groups[begin:end], found.in_use_bytes), "rowCount": len(groups)}
+    order = store.recent(key, lambda: found.table.sorted(found.positions, sort))
+    reasons = {rule.name: rule.reason for rule in moment.analysis.attribution(moment.device).rules}
+    records = allocation_records(found.table, order[begin:end].tolist(), reasons)
+    return {"rowData": records, "rowCount": len(order)}
 
 
-def _shortened(text: Any) -> str:
-    if not isinstance(text, str):
-        return "—"
-    return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT // 3]}…{text[-2 * _TEXT_LIMIT // 3 :]}"
+def _sorted_groups(groups: list[Group], sort: Sequence[dict[str, Any]]) -> list[Group]:
+    for rule in reversed(list(sort)):
+        name, falls = str(rule["colId"]), rule.get("sort") == "desc"
+        if name == "name":
+            groups = sorted(groups, key=lambda group: group.name.lower(), reverse=falls)
+        elif name == "category":
+            groups = sorted(groups, key=lambda group: -1 if group.category is None else group.category, reverse=falls)
+        elif name in ("block_bytes", "requested_bytes", "n_allocations"):
+            groups = sorted(groups, key=lambda group: int(getattr(group, name)), reverse=falls)
+    return groups
 
 
-def update(
-    store: TraceStore, data: dict[str, Any] | None, search: str | None, categories: list[str] | None
-) -> list[Any]:
-    """Title, note and rows for a moment and a filter."""
+def note_words(moment: Moment, found: Found, grouping: Grouping | None) -> str:
+    """How many fit, what they hold, and what a click does."""
+    n, n_all = len(found.positions), len(moment.rows)
+    shown = f"All {format_count(n)}" if n == n_all else f"{format_count(n)} of {format_count(n_all)}"
+    if not n:
+        return f"None of {format_count(n_all)} shown: change the search, the filters or the categories."
+    text = f"{shown} shown: {format_bytes(found.in_use_bytes)} allocated"
+    if found.pending_bytes:
+        text += f", and {format_bytes(found.pending_bytes)} in pending frees"
+    what = "it" if grouping is None else "its largest allocation"
+    return f"{text}. Click a row to pin {what}."
+
+
+def narrowed(found: Found, moment: Moment) -> list[Any]:
+    """What the table is narrowed to, with a button that ends it."""
+    if found.narrowing is None:
+        return []
+    label = found.narrowing.label(moment.analysis)
+    inside = "in" if found.narrowing.kind.value == "modules" else "below"
+    end = html.Button(
+        "✕", id={"type": "widen", "at": "allocations"}, className="unpin", title="Show all", type="button"
+    )
+    return [html.Span(f"only {inside}", className="quiet"), html.Span(label, className="narrow-name", title=label), end]
+
+
+def update(store: TraceStore, data: dict[str, Any] | None, *controls: Any) -> list[Any]:
+    """Title, note, narrowing, columns, the row of totals and the empty state for a moment and the controls."""
     if data is None:
         raise PreventUpdate
-    moment = Query.from_data(data).moment(store)
-    live, n_found, n_bytes = compute(moment, search, categories)
-    note = f"{format_count(n_found)} of {format_count(len(moment.rows))} shown, {format_bytes(n_bytes)}"
-    if n_found > len(live):
-        rest = n_bytes - int(live["block_bytes"].sum())
-        note = f"The largest {format_count(len(live))} of {format_count(n_found)}; "
-        note += f"{format_bytes(rest)} in the smaller ones: search to reach them"
-    return [finding(allocations_finding(moment)), f"{note}. Click a row to pin it.", grid_rows(live)]
+    asked = Asked.from_controls(controls)
+    query = Query.from_data(data)
+    moment, found = find(store, query, asked)
+    is_all = found.in_use_bytes == moment.allocated_bytes
+    label = "allocated" if is_all else "shown"
+    total = total_record(asked.grouping, label, found.in_use_bytes, found.requested_bytes, found.n_in_use)
+    options = Patch()
+    options["pinnedBottomRowData"] = [total] if len(found.positions) else []
+    return [
+        finding(allocations_finding(moment)),
+        note_words(moment, found, asked.grouping),
+        narrowed(found, moment),
+        columns(asked.grouping, has_streams=bool((found.table.stream != 0).any())),
+        options,
+        "hidden" if len(found.positions) else "grid-nothing",
+    ]
 
 
 def register(app: Dash, store: TraceStore) -> None:
     """Wiring only."""
 
-    def answer(data: dict[str, Any] | None, search: str | None, categories: list[str] | None) -> list[Any]:
-        return update(store, data, search, categories)
+    def answer(data: dict[str, Any] | None, *controls: Any) -> list[Any]:
+        return update(store, data, *controls)
+
+    def rows(request: dict[str, Any] | None, data: dict[str, Any] | None, *controls: Any) -> Any:
+        if request is None or data is None or data.get("event") is None:
+            raise PreventUpdate
+        try:
+            asked = Asked.from_controls((*controls, request.get("filterModel")))
+            return rows_for(store, data, asked, request)
+        except MemscopeError:
+            return {"rowData": [], "rowCount": 0}
 
     def pin(clicked: dict[str, Any] | None, data: dict[str, Any]) -> Any:
-        return pin_data(data, int(clicked["rowId"])) if clicked and clicked.get("rowId") else no_update
+        row = (clicked or {}).get("rowId")
+        return pin_data(data, int(row)) if row and row.isdigit() and row != TOTAL else no_update
 
-    outputs = [Output("allocations-title", "children"), Output("allocations-note", "children")]
-    inputs = [Input("moment", "data"), Input("allocations-search", "value"), Input("allocations-categories", "value")]
-    register_update(app, "allocations", answer, [*outputs, Output("allocations-grid", "rowData")], inputs)
+    def widen(_clicks: list[int | None]) -> Any:
+        return None if ctx.triggered[0]["value"] else no_update
+
+    controls = ("allocations-search", "allocations-categories", "allocations-by")
+    chosen = [*[(name, "value") for name in controls], ("narrow", "data")]
+    outputs = [Output(f"allocations-{name}", "children") for name in ("title", "note", "narrow")]
+    outputs += [Output("allocations-grid", "columnDefs"), Output("allocations-grid", "dashGridOptions")]
+    inputs = [Input("moment", "data"), *[Input(*part) for part in chosen], Input("allocations-grid", "filterModel")]
+    register_update(app, "allocations", answer, [*outputs, Output("allocations-nothing", "className")], inputs)
+    app.callback(
+        Output("allocations-grid", "getRowsResponse"),
+        Input("allocations-grid", "getRowsRequest"),
+        State("moment", "data"),
+        *[State(*part) for part in chosen],
+        prevent_initial_call=True,
+    )(rows)
+    app.clientside_callback(
+        ClientsideFunction("memscope", "askAgain"),
+        Output("allocations-asked", "data"),
+        Input("moment", "data"),
+        *[Input(*part) for part in chosen],
+    )
     app.callback(
         Output("pin", "data", allow_duplicate=True),
         Input("allocations-grid", "cellClicked"),
         State("moment", "data"),
         prevent_initial_call=True,
     )(pin)
+    app.callback(
+        Output("narrow", "data", allow_duplicate=True),
+        Input({"type": "widen", "at": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )(widen)
 
 
 VIEW = View("allocations", "Allocations", layout, register)

@@ -14,9 +14,19 @@ from memscope.figures.labels import NOT_MEASURED, pool_label, short_place, split
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
 from memscope.units import format_count, format_fraction
+from memscope_dashboard import attention
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import ledger_table
-from memscope_dashboard.components.text import facts, finding, picture, recording_notes, section, size, view_heading
+from memscope_dashboard.components.text import (
+    facts,
+    finding,
+    picture,
+    recording_notes,
+    section,
+    size,
+    tile,
+    view_heading,
+)
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
@@ -38,6 +48,8 @@ def layout() -> Component:
         "overview",
         view_heading("overview-title", "overview-note"),
         html.Div(id="overview-tiles", className="tiles"),
+        attention.oom_section(),
+        attention.findings_section(),
         html.Div(
             [
                 html.Div(
@@ -94,25 +106,13 @@ def tiles(moment: Moment) -> list[Component]:
     else:
         room = "segments not recorded"
     free_share = format_fraction(free / moment.reserved_bytes) if free is not None and moment.reserved_bytes else None
+    of_peak = f"{format_fraction(share)} of the peak" if share is not None else ""
     return [
-        _tile(
-            "Allocated", moment.allocated_bytes, f"{format_fraction(share)} of the peak" if share is not None else ""
-        ),
-        _tile("Reserved", moment.reserved_bytes, html.Span(["highest ", size(highest)]) if highest is not None else ""),
-        _tile("Reserved, not in use", free, f"{free_share} of reserved" if free_share else ""),
-        _tile("Headroom", headroom, room),
+        tile("Allocated", size(moment.allocated_bytes), of_peak),
+        tile("Reserved", size(moment.reserved_bytes), ["highest ", size(highest)] if highest is not None else ""),
+        tile("Reserved, not in use", size(free), f"{free_share} of reserved" if free_share else ""),
+        tile("Headroom", size(headroom), room),
     ]
-
-
-def _tile(label: str, n_bytes: int | None, note: Any) -> Component:
-    return html.Div(
-        [
-            html.Div(label, className="tile-label"),
-            html.Div(size(n_bytes), className="tile-value"),
-            html.Div(note, className="quiet"),
-        ],
-        className="tile",
-    )
 
 
 def trust(moment: Moment) -> list[Component]:
@@ -252,6 +252,7 @@ def register(app: Dash, store: TraceStore) -> None:
     ]
     outputs += [Output(f"overview-{name}", "children") for name in ("trust", "coverage", "fragmentation")]
     register_update(app, "overview", answer, outputs, [Input("moment", "data"), Input("scheme", "data")])
+    attention.register(app, store)
 
 
 VIEW = View("overview", "Overview", layout, register)

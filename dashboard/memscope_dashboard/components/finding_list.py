@@ -1,0 +1,55 @@
+"""Findings as a list: each leads to the view and the moment that prove it."""
+
+from __future__ import annotations
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from memscope.figures.labels import short_place, split_site
+from memscope.findings.finding import Finding, Findings
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_count
+from memscope_dashboard.components.text import finding as with_units
+from memscope_dashboard.components.text import size
+from memscope_dashboard.query import Query
+
+_VIEWS = {"timeline": "timeline", "map": "address map", "allocations": "allocations"}
+
+
+def finding_list(findings: Findings, query: Query) -> list[Component]:
+    """A device's findings, worst first, and what could not be looked for.
+
+    Each stands in an element ``{"type": "finding", "index": i}``, so that a click can also pin what shows it.
+    """
+    items = [_item(one, query, position) for position, one in enumerate(findings.findings)]
+    shown = [html.Ul(items, className="findings")] if items else [html.P("Nothing found that needs attention.")]
+    notes = [html.Div(f"{note[:1].upper()}{note[1:]}.") for note in findings.notes]
+    return [*shown, html.Div(notes, className="quiet small finding-notes") if notes else None]
+
+
+def _item(one: Finding, query: Query, position: int) -> Component:
+    target = Query(query.trace_id, one.device, one.event).search()
+    when = "at the start" if one.event == NONE_ID else f"at event {format_count(one.event)}"
+    view = _VIEWS.get(one.view, one.view)
+    link = dcc.Link(f"{view} {when}", href=f"/{one.view}{target}", className="link")
+    return html.Li(
+        [
+            html.Span(one.severity.label, className=f"severity severity-{one.severity.label}"),
+            html.Div(
+                [
+                    html.Div(with_units(one.title), className="finding-title"),
+                    html.Div(one.text, className="quiet"),
+                    html.Div([_site(site) for site in one.sites], className="finding-sites") if one.sites else None,
+                    html.Div(["See the ", link], id={"type": "finding", "index": position}, className="finding-link"),
+                ],
+                className="finding-body",
+            ),
+            html.Div(size(one.bytes) if one.bytes is not None else None, className="finding-bytes"),
+        ],
+        className="finding-item",
+    )
+
+
+def _site(site: str) -> Component:
+    function, place = split_site(site)
+    return html.Code(f"{function} · {short_place(place)}" if place else function, title=site)

@@ -1,0 +1,175 @@
+"""The verdict on a failed request: why, what would have let it through, and on demand what that rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from memscope.analysis import Analysis
+from memscope.figures.labels import pool_label, row_label, short_place, split_site, stream_label
+from memscope.oom.verdict import Counterfactual, FreedBlock, OomVerdict, oom_headline
+from memscope.trace.marks import describe_moment
+from memscope.units import format_bytes, format_count
+from memscope_dashboard.components.text import finding, size, swatch
+from memscope_dashboard.jobs import Progress
+from memscope_dashboard.query import Query
+
+MAX_CHOICES = 1_000
+"""Failed requests that the list offers."""
+
+_CHECKED = {"exact": "checked by replay", "modelled": "by a modelled replay", "unchecked": "not checked by replay"}
+_N_OWNERS = 6
+_VIEWS = (("map", "address map"), ("timeline", "timeline"), ("fragmentation", "fragmentation"))
+
+
+def oom_choices(analysis: Analysis, events: Sequence[int]) -> list[dict[str, str]]:
+    """The failed requests that can be chosen: event, size and where it was."""
+    return [{"value": str(event), "label": _choice(analysis, event)} for event in events[:MAX_CHOICES]]
+
+
+def _choice(analysis: Analysis, event: int) -> str:
+    where = describe_moment(analysis.trace, event)
+    asked = format_bytes(int(analysis.trace.size_bytes[event]))
+    return f"event {format_count(event)}: {asked}{f', {where}' if where else ''}"
+
+
+def verdict_panel(analysis: Analysis, verdict: OomVerdict, query: Query) -> list[Component]:
+    """The verdict in a line, its reason, and the way to the state at the failed request."""
+    headline, event = oom_headline(verdict), verdict.event
+    parts: list[Component] = [html.P(finding(_sentence(headline)), className="oom-headline")]
+    if verdict.reason not in headline:
+        parts.append(html.P(f"{_sentence(verdict.reason)}."))
+    target = Query(query.trace_id, verdict.device, event).search()
+    links = [dcc.Link(label, href=f"/{view}{target}", className="link") for view, label in _VIEWS]
+    where = "" if event is None else describe_moment(analysis.trace, event)
+    place = "" if event is None else f"Event {format_count(event)}{f', {where}' if where else ''}"
+    n = len(verdict.events)
+    count = f"; {format_count(n)} requests failed in this run" if n > 1 else ""
+    if n > MAX_CHOICES:
+        count += f", of which the list has the first {format_count(MAX_CHOICES)}"
+    parts.append(
+        html.Div([html.Span(f"{place}{count}. ", className="quiet"), "See the state then: ", *_between(links)])
+    )
+    if verdict.trust:
+        parts.append(
+            html.Ul([html.Li(_sentence(text), className="warn-item") for text in verdict.trust], className="notes")
+        )
+    return parts
+
+
+def _between(links: Sequence[Component]) -> list[Any]:
+    found: list[Any] = []
+    for position, link in enumerate(links):
+        found += [", " if position else "", link]
+    return found
+
+
+def evidence_panel(verdict: OomVerdict) -> Component:
+    """What the verdict rests on, where memory was free, and who held it, folded up."""
+    parts: list[Component | None] = [
+        html.Ul([html.Li(_sentence(text)) for text in verdict.evidence], className="notes")
+    ]
+    parts += _groups(verdict) if verdict.groups else []
+    parts += _owners(verdict) if verdict.owners else []
+    return html.Details([html.Summary("What this rests on, where memory was free, and who held it"), *parts])
+
+
+def changes_panel(verdict: OomVerdict, progress: Progress) -> list[Component]:
+    """What would have let the request through, or how far the search for it is."""
+    if progress.state in ("waiting", "running"):
+        words = "Searching by replay what would have let it through…"
+        return [html.P(words, className="quiet", **{"aria-live": "polite"})]
+    if progress.state == "failed":
+        return [html.P(f"What would have let it through could not be searched: {progress.problem}", className="bad")]
+    items = [_change(change) for change in verdict.counterfactuals]
+    found: list[Component] = [html.H3("What would have let it through")]
+    if items:
+        found.append(html.Ol(items, className="changes"))
+    if verdict.not_found:
+        found.append(html.Ul([html.Li(_sentence(text)) for text in verdict.not_found], className="notes quiet"))
+    if len(found) == 1:
+        found.append(
+            html.P("Nothing was searched: the recording does not hold what a replay needs.", className="quiet")
+        )
+    return found
+
+
+def _change(change: Counterfactual) -> Component:
+    text = "With this setting, from the start of the program:" if change.line else _sentence(change.text)
+    words = [html.Span(finding(text)), " "]
+    words.append(
+        html.Span(_CHECKED[change.checked], className=f"exactness {change.checked}", title=change.note or None)
+    )
+    parts: list[Any] = [html.Div(words)]
+    if change.note:
+        parts.append(html.Div(_sentence(change.note), className="quiet small"))
+    if change.line:
+        copy = dmc.CopyButton(
+            value=change.line, children="copy", copiedChildren="copied", size="compact-xs", variant="default"
+        )
+        parts.append(html.Div([html.Code(change.line), copy], className="tuned-line"))
+    if change.blocks:
+        rows = [_block(block) for block in change.blocks]
+        if change.n_blocks > len(change.blocks):
+            rows.append(html.Li(f"and {format_count(change.n_blocks - len(change.blocks))} smaller", className="quiet"))
+        parts.append(html.Details([html.Summary("which blocks"), html.Ul(rows, className="notes")]))
+    return html.Li(parts)
+
+
+def _block(block: FreedBlock) -> Component:
+    born = "before the recording" if block.alloc_event is None else f"event {format_count(block.alloc_event)}"
+    words = f" {row_label(block.category)}: {_name(block.owner, block.site)} ({born})"
+    return html.Li([swatch(block.category), size(block.block_bytes), words], title=block.site)
+
+
+def _name(owner: str | None, site: str | None) -> str:
+    function, place = split_site(site) if site else ("", "")
+    short = f"{function} · {short_place(place)}" if place else function
+    return ", ".join(text for text in (owner, short) if text) or "no owner or stack recorded"
+
+
+def _groups(verdict: OomVerdict) -> list[Component]:
+    head = ("where memory was free", "reserved", "free", "largest", "for this request")
+    rows = [
+        (
+            f"{group.size_class} blocks, {pool_label(group.pool)}, {stream_label(group.stream)}",
+            size(group.reserved_bytes),
+            size(group.free_bytes),
+            size(group.largest_free_bytes),
+            group.why_not or "may use it",
+        )
+        for group in verdict.groups
+    ]
+    free = None if verdict.limit is None else verdict.limit.device_free_bytes
+    rows.append(("left to the driver", "", size(free), "", ""))
+    return [_table(head, rows, (1, 2, 3))]
+
+
+def _owners(verdict: OomVerdict) -> list[Component]:
+    rows = []
+    for owner in verdict.owners[:_N_OWNERS]:
+        more = f" and {format_count(owner.n_owners - 1)} more" if owner.owner and owner.n_owners > 1 else ""
+        name = None if owner.owner is None else f"{owner.owner}{more}"
+        category = html.Span([swatch(owner.category), row_label(owner.category)])
+        words = html.Span(_name(name, owner.site), title=owner.site)
+        rows.append((category, words, format_count(owner.n_allocations), size(owner.block_bytes)))
+    return [_table(("who held memory", "owner and line", "allocations", "size"), rows, (2, 3))]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], numeric: Sequence[int]) -> Component:
+    def classes(i: int) -> str:
+        return "num" if i in numeric else ""
+
+    top = html.Thead(html.Tr([html.Th(name, className=classes(i)) for i, name in enumerate(head)]))
+    body = html.Tbody([html.Tr([html.Td(cell, className=classes(i)) for i, cell in enumerate(row)]) for row in rows])
+    return html.Table([top, body], className="small-table")
+
+
+def _sentence(text: str) -> str:
+    """The same with a capital letter, unless it begins with the name of a setting."""
+    first = text.split(" ", 1)[0]
+    return f"{text[:1].upper()}{text[1:]}" if "_" not in first and ":" not in first[:-1] else text

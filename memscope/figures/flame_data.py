@@ -1,0 +1,216 @@
+"""The tree of calls or of modules at a moment, as the boxes of a flame graph: whatever is merged, no byte is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from memscope.analysis import Moment
+from memscope.attribution.call_tree import ROOT, CallTree, ModuleTree, call_tree, module_tree, sum_below
+from memscope.attribution.sites import own_frames
+from memscope.trace.categories import Category
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array, frozen_array
+
+MERGED_FRAC = 0.003
+"""Share of what is shown below which neighbours are merged into one box."""
+MAX_LEVELS = 24
+"""Levels drawn at once; the deeper ones come when a box is clicked."""
+MAX_BOXES = 1_500
+
+Key = int | str
+
+
+class FlameKind(Enum):
+    """What the tree is made of."""
+
+    CALLS = "calls"
+    MODULES = "modules"
+
+
+@dataclass(frozen=True, slots=True)
+class FlameTree:
+    """All nodes behind a flame graph, with their block bytes.
+
+    Attributes
+    ----------
+    kind, own_only
+        What it is made of, and whether only the user's own frames are kept.
+    parent
+        int64 (nodes,): −1 for the root; parents come before their children.
+    keys
+        What tells a node from its siblings: a frame id, or a module's name. The root's is −1 or empty.
+    by_category
+        int64 (nodes, categories): block bytes of everything below and here.
+    bytes, own_bytes
+        int64 (nodes,): the same of all categories, and of what was made right here.
+    count
+        int64 (nodes,): allocations below and here.
+    """
+
+    kind: FlameKind
+    own_only: bool
+    parent: Int64Array
+    keys: tuple[Key, ...]
+    by_category: Int64Array
+    bytes: Int64Array
+    own_bytes: Int64Array
+    count: Int64Array
+    order: Int64Array
+    """int64 (nodes,): nodes by parent, the largest child first."""
+    parent_in_order: Int64Array
+    """int64 (nodes,): their parents, ascending."""
+
+    def children(self, node: int) -> Int64Array:
+        """The nodes right below a node, largest first."""
+        begin, end = np.searchsorted(self.parent_in_order, [node, node + 1])
+        return self.order[begin:end]
+
+    def find(self, path: Sequence[Key]) -> int | None:
+        """The node at the end of a path of keys; None where nothing is live there."""
+        node = ROOT
+        for key in path:
+            found = next((child for child in self.children(node).tolist() if self.keys[child] == key), None)
+            if found is None:
+                return None
+            node = found
+        return node
+
+
+@dataclass(frozen=True, slots=True)
+class FlameBoxes:
+    """What is drawn: a node and what lies below it, small neighbours merged.
+
+    Attributes
+    ----------
+    parent
+        int64 (boxes,): a box, −1 for the first.
+    node
+        int64 (boxes,): the node of the tree; −1 for merged ones and for what was made in the first box itself.
+    bytes
+        int64 (boxes,): a box's children never hold more than it does.
+    n_merged
+        int64 (boxes,): how many siblings a box stands for; 0 for one that is a node.
+    by_category
+        int64 (boxes, categories).
+    n_levels
+        How deep it is.
+    is_cut
+        Whether there are deeper levels that are not drawn.
+    """
+
+    parent: Int64Array
+    node: Int64Array
+    bytes: Int64Array
+    n_merged: Int64Array
+    by_category: Int64Array
+    n_levels: int
+    is_cut: bool
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+
+def flame_tree(
+    moment: Moment, kind: FlameKind, *, own_only: bool = False, categories: Collection[Category] = ()
+) -> FlameTree:
+    """Build the tree of everything allocated at a moment; its root is exactly the allocated bytes.
+
+    Parameters
+    ----------
+    own_only
+        Whether to pass over the frames of libraries.
+    categories
+        Those to keep; all if there are none.
+    """
+    analysis, table = moment.analysis, moment.lifetimes.allocations
+    attribution = analysis.attribution(moment.device)
+    rows = moment.in_use_rows
+    if categories:
+        rows = rows[np.isin(attribution.category[rows], list(categories))]
+    tree: CallTree | ModuleTree
+    keys: tuple[Key, ...]
+    if kind is FlameKind.CALLS:
+        frames = own_frames(analysis.trace) if own_only else None
+        tree = call_tree(analysis.trace, table, rows, frames)
+        keys = tuple(tree.frame_id.tolist())
+    else:
+        tree = module_tree(analysis.trace, table, attribution, rows)
+        keys = tree.name
+    n_nodes = len(tree)
+    own = np.zeros((n_nodes, len(Category)), np.int64)
+    np.add.at(own, (tree.node_of_row, attribution.category[rows]), table.block_bytes[rows])
+    by_category = sum_below(tree.parent, own)
+    n_bytes = by_category.sum(axis=1)
+    order = np.lexsort((np.arange(n_nodes), -n_bytes, tree.parent))
+    return FlameTree(
+        kind=kind,
+        own_only=own_only,
+        parent=tree.parent,
+        keys=keys,
+        by_category=by_category,
+        bytes=n_bytes,
+        own_bytes=own.sum(axis=1),
+        count=tree.count,
+        order=order,
+        parent_in_order=tree.parent[order],
+    )
+
+
+def flame_boxes(tree: FlameTree, focus: int = ROOT, max_boxes: int = MAX_BOXES) -> FlameBoxes:
+    """Lay out a node and what is below it; what is smaller is merged until few enough boxes are left."""
+    share = MERGED_FRAC
+    while True:
+        boxes = _boxes(tree, focus, share * int(tree.bytes[focus]))
+        if len(boxes) <= max_boxes or share >= 1:
+            return boxes
+        share *= 2
+
+
+def _boxes(tree: FlameTree, focus: int, least_bytes: float) -> FlameBoxes:
+    parent, node, n_merged = [NONE_ID], [focus], [0]
+    sizes, by_category, level = [int(tree.bytes[focus])], [tree.by_category[focus]], [0]
+    is_cut = False
+
+    def add(above: int, at: int, n: int, categories: Int64Array) -> None:
+        parent.append(above)
+        node.append(at)
+        n_merged.append(n)
+        sizes.append(int(categories.sum()))
+        by_category.append(categories)
+        level.append(level[above] + 1)
+
+    box = 0
+    while box < len(parent):
+        children = tree.children(node[box]) if node[box] != NONE_ID else np.empty(0, np.int64)
+        if len(children) and level[box] + 1 >= MAX_LEVELS:
+            is_cut = True
+        elif len(children):
+            n_large = int(np.count_nonzero(tree.bytes[children] >= max(least_bytes, 1)))
+            for child in children[:n_large].tolist():
+                add(box, child, 0, tree.by_category[child])
+            small = children[n_large:]
+            if len(small):
+                add(box, NONE_ID, len(small), tree.by_category[small].sum(axis=0))
+            own = tree.by_category[node[box]] - tree.by_category[children].sum(axis=0)
+            if node[box] == ROOT and own.any():
+                add(box, NONE_ID, 0, own)
+        box += 1
+    return FlameBoxes(
+        parent=frozen_array(parent, np.int64),
+        node=frozen_array(node, np.int64),
+        bytes=frozen_array(sizes, np.int64),
+        n_merged=frozen_array(n_merged, np.int64),
+        by_category=np.array(by_category, np.int64),
+        n_levels=max(level) + 1,
+        is_cut=is_cut,
+    )
+
+
+def majority(by_category: Int64Array) -> Category | None:
+    """The category that holds more than half of some bytes, None where none does: int64 (categories,)."""
+    largest = int(np.argmax(by_category))
+    return Category(largest) if 2 * int(by_category[largest]) > int(by_category.sum()) else None
