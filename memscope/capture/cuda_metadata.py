@@ -27,10 +27,6 @@ def describe_recording(
     """The metadata of a recording, as far as they are known at this moment."""
     import torch
 
-    fractions: dict[int, float] = {}
-    for device in devices:
-        with suppress(AttributeError, RuntimeError):
-            fractions[device] = float(torch.cuda.memory.get_per_process_memory_fraction(device))
     emulated = provenance()
     return TraceMetadata(
         source="cuda",
@@ -38,7 +34,7 @@ def describe_recording(
         tie_rule=tie_rule_of(torch.__version__),
         device_names={device: torch.cuda.get_device_name(device) for device in devices},
         device_total_bytes={device: torch.cuda.get_device_properties(device).total_memory for device in devices},
-        memory_fraction=fractions,
+        memory_fraction=_memory_fractions(devices),
         rank=environment.rank,
         created_ns=created_ns,
         max_entries=max_entries,
@@ -52,6 +48,24 @@ def describe_recording(
             **emulated.get("extra", {}),
         },
     )
+
+
+def _memory_fractions(devices: Sequence[int]) -> dict[int, float]:
+    """The share of each device that the process may take, of those that the process has set up.
+
+    PyTorch up to 2.6 makes a device the current one when asked for its share, and so would set others up.
+    """
+    import torch
+
+    internals: Any = torch._C
+    has_context = getattr(internals, "_cuda_hasPrimaryContext", lambda _: False)
+    fractions: dict[int, float] = {}
+    for device in devices:
+        with suppress(AttributeError, RuntimeError):
+            if has_context(device):
+                with torch.cuda.device(device):
+                    fractions[device] = float(torch.cuda.memory.get_per_process_memory_fraction(device))
+    return fractions
 
 
 def memory_statistics(devices: Sequence[int], moment: str) -> dict[str, Any]:

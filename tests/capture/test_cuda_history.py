@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,8 @@ def history(monkeypatch: pytest.MonkeyPatch) -> FakeHistory:
         (cuda, "get_device_name", lambda _: "Fake GPU"),
         (cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1 << 30)),
         (cuda.memory, "get_per_process_memory_fraction", lambda _: 0.5),
+        (cuda, "device", lambda _: nullcontext()),
+        (torch._C, "_cuda_hasPrimaryContext", lambda _: True),
         (cuda, "memory_stats", lambda _: {"num_ooms": 0}),
         (cuda.memory, "memory_stats_as_nested_dict", fake.stats),
         (cuda.memory, "reset_accumulated_memory_stats", fake.reset),

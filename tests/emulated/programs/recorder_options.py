@@ -11,6 +11,7 @@ _, path, options = sys.argv
 options = json.loads(options)
 n_devices = torch.cuda.device_count()
 with memscope.record(path, overwrite=True, **options) as rec:
+    assert torch.cuda.current_device() == 0
     kept = [torch.zeros(1 << 20, device=f"cuda:{number % n_devices}") for number in range(4)]
     model = torch.nn.Linear(256, 256, device="cuda")
     rec.step()
