@@ -78,6 +78,7 @@ def _assert_holds_what_pytorch_said(recorded: Recorded, device: int, *, are_addr
         ("train", (), ""),
         ("train", ("--compute-capability", "8.0"), EXPANDABLE),
         ("train", (), EXPANDABLE),
+        ("train_checkpointed", (), ""),
         ("generate", (), ""),
         ("streams", ("--event-latency", 60), ""),
         ("streams", ("--event-latency", 60), EXPANDABLE),
