@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.errors import MemscopeError
 from memscope_dashboard.components.finding_list import finding_list
-from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.oom_card import changes_panel, evidence_panel, oom_choices, verdict_panel
 from memscope_dashboard.components.text import section
 from memscope_dashboard.oom_board import OomBoard
@@ -122,13 +121,6 @@ def changes(store: TraceStore, shown: dict[str, Any] | None, is_tick: bool = Fal
     return [changes_panel(board.verdict(shown["event"]), progress), not progress.is_active]
 
 
-def pin_of(store: TraceStore, index: int, data: dict[str, Any]) -> Any:
-    """The allocation that shows a finding best; no change where none does."""
-    query = Query.from_data(data)
-    found = query.analysis(store).findings(query.device or 0).findings
-    return pin_data(data, found[index].rows[0]) if index < len(found) and found[index].rows else no_update
-
-
 def _subject(subject: dict[str, Any] | None) -> Query:
     if subject is None or subject["device"] is None:
         raise PreventUpdate
@@ -153,9 +145,6 @@ def register(app: Dash, store: TraceStore) -> None:
     def search(shown: dict[str, Any] | None, _ticks: int | None) -> list[Any]:
         return changes(store, shown, ctx.triggered_id == "overview-oom-tick")
 
-    def pin(_clicks: list[int | None], data: dict[str, Any]) -> Any:
-        return pin_of(store, ctx.triggered_id["index"], data) if ctx.triggered[0]["value"] else no_update
-
     app.callback(Output("overview-findings", "children"), Input("subject", "data"))(list_findings)
     app.callback(
         Output("overview-oom", "style"),
@@ -175,9 +164,9 @@ def register(app: Dash, store: TraceStore) -> None:
         Input("overview-oom-shown", "data"),
         Input("overview-oom-tick", "n_intervals"),
     )(search)
-    app.callback(
+    app.clientside_callback(
+        ClientsideFunction("memscope", "pinFinding"),
         Output("pin", "data", allow_duplicate=True),
-        Input({"type": "finding", "index": ALL}, "n_clicks"),
-        State("moment", "data"),
+        Input({"type": "finding", "index": ALL, "pin": ALL}, "n_clicks"),
         prevent_initial_call=True,
-    )(pin)
+    )

@@ -57,6 +57,7 @@ def test_a_click_on_the_device_chooses_the_moment_on_its_clock(sampled: Site, wa
     page = watched.open(sampled.url("device", "all"))
     page.get_by_text("time", exact=True).click()
     expect(page.locator("#device-graph .xtick text").last).to_contain_text(" s")
+    page.wait_for_load_state("networkidle")  # a graph that is drawn anew under the pointer hears no click
     box = page.locator("#device-graph .nsewdrag").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dash import dcc, no_update
+from dash import dcc
 from dash.exceptions import PreventUpdate
 from memscope_dashboard import attention
 from memscope_dashboard.oom_board import OomBoard
@@ -55,10 +56,16 @@ def test_each_finding_leads_to_the_view_and_moment_that_prove_it(shipped: TraceS
 
 
 def test_a_finding_pins_what_shows_it(shipped: TraceStore) -> None:
-    data = data_of(shipped)
-    (leak,) = shipped.analysis(TRACE).findings(0).of_kind("leak")
-    assert attention.pin_of(shipped, 0, data) == {"trace": TRACE, "device": 0, "row": leak.rows[0]}
-    assert attention.pin_of(shipped, 99, data) is no_update
+    found = shipped.analysis(TRACE).findings(0).findings
+    listed = attention.findings(shipped, data_of(shipped))
+    parts = [part for one in listed if one is not None for part in [one, *one._traverse()]]
+    ids = [part.id for part in parts if isinstance(getattr(part, "id", None), dict) and part.id["type"] == "finding"]
+    assert [found[one["index"]].kind for one in ids] == [one.kind for one in found]
+    assert "leak" in {one.kind for one in found}
+    for one in ids:
+        rows = found[one["index"]].rows
+        expected = {"trace": TRACE, "device": 0, "row": rows[0]} if len(rows) else None
+        assert (json.loads(one["pin"]) if one["pin"] else None) == expected
 
 
 def test_without_findings_the_list_says_so_and_what_was_not_looked_for(shipped: TraceStore) -> None:

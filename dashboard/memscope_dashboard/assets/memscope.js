@@ -62,6 +62,14 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return none;
     },
 
+    // A finding's link leads to another page: what it pins is in the element's id, and nothing is waited for.
+    pinFinding: function () {
+      const context = window.dash_clientside.callback_context;
+      const id = context.triggered_id;
+      const isClick = context.triggered.some((change) => change.value);
+      return isClick && id && id.pin ? JSON.parse(id.pin) : window.dash_clientside.no_update;
+    },
+
     // The address shows view and moment, and the navigation keeps the moment; history is not filled by scrubbing.
     address: function (moment, path, hrefs) {
       const n = hrefs.length;

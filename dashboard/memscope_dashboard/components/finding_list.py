@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from dash import dcc, html
 from dash.development.base_component import Component
 
@@ -9,6 +11,7 @@ from memscope.figures.labels import short_place, split_site
 from memscope.findings.finding import Finding, Findings
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count
+from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding as with_units
 from memscope_dashboard.components.text import size
 from memscope_dashboard.query import Query
@@ -19,7 +22,8 @@ _VIEWS = {"timeline": "timeline", "map": "address map", "allocations": "allocati
 def finding_list(findings: Findings, query: Query) -> list[Component]:
     """A device's findings, worst first, and what could not be looked for.
 
-    Each stands in an element ``{"type": "finding", "index": i}``, so that a click can also pin what shows it.
+    Each stands in an element ``{"type": "finding", "index": i, "pin": …}``, so that a click can also pin what shows it:
+    what is to be pinned is in the element, because the page is on its way to another when the click is heard.
     """
     items = [_item(one, query, position) for position, one in enumerate(findings.findings)]
     shown = [html.Ul(items, className="findings")] if items else [html.P("Nothing found that needs attention.")]
@@ -40,7 +44,7 @@ def _item(one: Finding, query: Query, position: int) -> Component:
                     html.Div(with_units(one.title), className="finding-title"),
                     html.Div(one.text, className="quiet"),
                     html.Div([_site(site) for site in one.sites], className="finding-sites") if one.sites else None,
-                    html.Div(["See the ", link], id={"type": "finding", "index": position}, className="finding-link"),
+                    html.Div(["See the ", link], id=finding_id(one, query, position), className="finding-link"),
                 ],
                 className="finding-body",
             ),
@@ -48,6 +52,13 @@ def _item(one: Finding, query: Query, position: int) -> Component:
         ],
         className="finding-item",
     )
+
+
+def finding_id(one: Finding, query: Query, position: int) -> dict[str, str | int]:
+    """The element's id; ``pin`` is what the browser keeps of the allocation that shows the finding best, as JSON."""
+    target = {"trace": query.trace_id, "device": one.device}
+    pin = json.dumps(pin_data(target, one.rows[0])) if len(one.rows) else ""
+    return {"type": "finding", "index": position, "pin": pin}
 
 
 def _site(site: str) -> Component:
