@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes, format_count
@@ -63,14 +64,20 @@ def test_a_click_on_the_device_chooses_the_moment_on_its_clock(sampled: Site, wa
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=3)
     expect(page.locator("#device-graph .hoverlayer")).to_contain_text("device used")
-    page.mouse.down()
-    page.mouse.up()
     n = sampled.analysis("all").trace.n_events
-    page.wait_for_function(
+    is_chosen = (
         "([low, high]) => {const e = Number(new URLSearchParams(location.search).get('event'));"
-        " return low < e && e < high}",
-        arg=[0.4 * n, 0.6 * n],
+        " return low < e && e < high}"
     )
+    for x in (0.5, 0.49, 0.51):
+        # A graph that is drawn anew between the button's way down and up hears no click; the next one is heard.
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + 0.5 * box["height"])
+        page.mouse.down()
+        page.mouse.up()
+        with suppress(TimeoutError):
+            page.wait_for_function(is_chosen, arg=[0.4 * n, 0.6 * n], timeout=5000)
+            break
+    assert page.evaluate(is_chosen, [0.4 * n, 0.6 * n]), page.url
 
 
 def test_a_click_opens_another_rank_at_the_same_step(ranked: Site, watched: Watched) -> None:
