@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import TimeoutError as PageTimeoutError
+from playwright.sync_api import expect
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes, format_count
@@ -74,7 +75,7 @@ def test_a_click_on_the_device_chooses_the_moment_on_its_clock(sampled: Site, wa
         page.mouse.move(box["x"] + x * box["width"], box["y"] + 0.5 * box["height"])
         page.mouse.down()
         page.mouse.up()
-        with suppress(TimeoutError):
+        with suppress(PageTimeoutError):
             page.wait_for_function(is_chosen, arg=[0.4 * n, 0.6 * n], timeout=5000)
             break
     assert page.evaluate(is_chosen, [0.4 * n, 0.6 * n]), page.url
