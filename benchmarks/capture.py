@@ -26,7 +26,7 @@ from memscope.capture.environment import read_environment
 from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, max_events
 
 _STEPS = 12
-_ROUNDS = 5
+_ROUNDS = 25
 
 
 def main() -> None:

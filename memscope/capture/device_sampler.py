@@ -16,7 +16,7 @@ from memscope.errors import UsageError
 from memscope.trace.sampling import COUNTED_COLUMNS
 from memscope.trace.tables import Int64Array
 
-DEFAULT_INTERVAL_S = 0.05
+DEFAULT_INTERVAL_S = 0.1
 DEFAULT_MAX_SAMPLES = 100_000
 _UNCHANGED_NS = 1_000_000_000
 

@@ -73,25 +73,28 @@ class SavedTensors:
         saved, running, ref = self._saved, self._running, weakref.ref
 
         def pack(tensor: Any) -> Any:
-            module = running[-1] if running else None
-            # The graph must not keep the module alive.
-            reference = None if module is None else ref(module)
             if tensor.grad_fn is not None:
                 tensor = tensor.detach()  # an output that held its own graph would keep it alive for good
             elif tensor.requires_grad or not tensor.is_cuda:
-                return tensor, reference
+                return tensor
+            if not running:
+                saved.append((ref(tensor), None))
+                return tensor
+            module = running[-1]
             saved.append((ref(tensor), module))
-            return tensor, reference
+            return tensor, ref(module)  # the graph must not keep the module alive
 
         return pack
 
     def _unpacker(self) -> Callable[[Any], Any]:
-        visits, now = self._visits, time.time_ns
+        visits, visit, now = self._visits, self._visits.append, time.time_ns
 
         def unpack(packed: Any) -> Any:
+            if type(packed) is not tuple:
+                return packed
             tensor, module = packed
-            if module is not None and (not visits or visits[-1][1] is not module):
-                visits.append((now(), module))
+            if not visits or visits[-1][1] is not module:
+                visit((now(), module))
             return tensor
 
         return unpack

@@ -1,0 +1,142 @@
+"""The options of ``memscope kv``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memscope.cli.options import json_option
+from memscope.errors import UsageError
+from memscope.units import parse_bytes
+
+
+def _size(_context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """A size option's bytes."""
+    try:
+        return None if text is None else parse_bytes(text)
+    except UsageError as error:
+        raise UsageError(f"--{str(parameter.name).replace('_', '-')}: {error}") from error
+
+
+def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Print the registry and leave."""
+    if not wanted or context.resilient_parsing:
+        return
+    from memscope.kv.managers import MANAGERS
+
+    for manager in MANAGERS.values():
+        click.echo(f"{manager.name:14} {manager.summary}")
+    context.exit()
+
+
+def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Every option of the verb, in the order of its help."""
+    size: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
+    options = (
+        click.option("--config", required=True, help="The model: its config.json, a folder with one, or a preset."),
+        click.option(
+            "--requests",
+            "file",
+            default=None,
+            type=click.Path(path_type=Path),
+            help="A request trace: Azure, BurstGPT or plain CSV, Mooncake JSONL; .gz too.",
+        ),
+        click.option("--generate", "n_generated", type=int, default=None, metavar="N", help="Make N requests instead."),
+        click.option("--rate", type=float, default=1.0, help="Generated requests a second. [default: 1]"),
+        click.option("--lengths", default="sharegpt", help="Generated lengths: sharegpt, alpaca, long-prompt."),
+        click.option("--burstiness", type=float, default=1.0, help="1: Poisson arrivals; more: bursty. [default: 1]"),
+        click.option(
+            "--shared-prefix",
+            type=float,
+            default=0.0,
+            metavar="F",
+            help="Share of generated requests that begin with a common prefix. [default: 0]",
+        ),
+        click.option("--seed", type=int, default=0, help="Of the generator. [default: 0]"),
+        click.option(
+            "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="The first N requests only."
+        ),
+        click.option("--speed-up", type=float, default=1.0, metavar="F", help="Let requests arrive F times as fast."),
+        click.option("--gpu", "gpu_name", default=None, help="A GPU of the catalogue, or a size. [default: H100-80GB]"),
+        click.option("--capacity", **size, help="Memory of the device, in place of the GPU's."),
+        click.option(
+            "--utilisation", type=float, default=0.9, metavar="F", help="Share of it that is taken. [default: 0.9]"
+        ),
+        click.option("--context", **size, help="Held outside PyTorch. [default: the catalogue's estimate]"),
+        click.option("--activations", **size, help="Held by activations. [default: an estimate]"),
+        click.option("--cuda-graphs", **size, help="Held by CUDA graphs. [default: not measured]"),
+        click.option("--weight-bytes", **size, help="Weights on one GPU. [default: counted]"),
+        click.option("--kv-memory", **size, help="Memory for keys and values, in place of a budget."),
+        click.option(
+            "--weights",
+            type=click.Choice(("none", "int8", "int4")),
+            default="none",
+            help="Quantisation. [default: none]",
+        ),
+        click.option("--kv-dtype", type=click.Choice(("bf16", "fp8", "int4")), default="bf16", help="[default: bf16]"),
+        click.option(
+            "--tensor-parallel",
+            type=click.IntRange(min=1),
+            default=1,
+            metavar="N",
+            help="GPUs that share the model. [default: 1]",
+        ),
+        click.option(
+            "--max-length",
+            type=click.IntRange(min=1),
+            default=None,
+            metavar="N",
+            help="The longest sequence. [default: the model's]",
+        ),
+        click.option(
+            "--manager",
+            "managers",
+            multiple=True,
+            help="A manager; repeatable. [default: all but concat, which takes long] (--list names them)",
+        ),
+        click.option(
+            "--list", is_flag=True, expose_value=False, is_eager=True, callback=_list, help="Name the managers."
+        ),
+        click.option(
+            "--block-size",
+            "block_sizes",
+            type=click.IntRange(min=1),
+            multiple=True,
+            metavar="N",
+            help="Tokens of a block; repeatable. [default: 16]",
+        ),
+        click.option(
+            "--page-size",
+            default="2MiB",
+            metavar="SIZE",
+            callback=_size,
+            help="Page of virtual: 64KiB or 2MiB. [default: 2MiB]",
+        ),
+        click.option(
+            "--scheduler",
+            "policy",
+            type=click.Choice(("static", "continuous", "chunked")),
+            default="chunked",
+            help="[default: chunked, that is continuous with prompts spread over steps]",
+        ),
+        click.option("--max-requests", type=int, default=256, help="Requests of a step. [default: 256]"),
+        click.option("--max-step-tokens", type=int, default=8192, help="Tokens of a step. [default: 8192]"),
+        click.option(
+            "--preemption", type=click.Choice(("recompute", "swap")), default="recompute", help="[default: recompute]"
+        ),
+        click.option("--swap-space", **size, help="Host memory for preempted requests."),
+        click.option(
+            "--tflops", type=float, default=None, help="Peak arithmetic, for time estimates. [default: the GPU's]"
+        ),
+        click.option("--bandwidth", **size, help="Peak memory traffic a second. [default: the GPU's]"),
+        click.option(
+            "-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]"
+        ),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,1 @@
+"""Key/value caches of serving: what they take, and request traces replayed under several ways to manage them."""

@@ -1,0 +1,178 @@
+"""What a replay of requests found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from memscope.trace.tables import Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class KvWaste:
+    """Key/value memory over time, in byte·microseconds; exact.
+
+    Attributes
+    ----------
+    tokens
+        Holds tokens of requests that run.
+    reservation
+        Is kept for tokens that its request will have.
+    internal
+        Belongs to a request and never holds one of its tokens, or no longer: block tails, lengths not reached.
+    external
+        Is free while a request waits for memory, or lies in a buddy allocator's rounding.
+    unclaimed
+        Is free, or cached, while nothing waits for memory: not waste.
+    """
+
+    tokens: int
+    reservation: int
+    internal: int
+    external: int
+    unclaimed: int
+
+    @property
+    def claimed(self) -> int:
+        """Everything but ``unclaimed``: what the shares are of."""
+        return self.tokens + self.reservation + self.internal + self.external
+
+    def share(self, part: int) -> float | None:
+        """A part as a share of what is claimed; None if nothing ever was."""
+        return part / self.claimed if self.claimed else None
+
+
+@dataclass(frozen=True, slots=True)
+class KvTimeline:
+    """State in each step; every array is read-only int64 (n_steps,).
+
+    Attributes
+    ----------
+    end_us
+        When a step ends.
+    n_running, n_waiting
+        Requests in it, and those that have come and do not run.
+    token_bytes, alloc_bytes
+        Bytes that hold tokens, and bytes taken.
+    """
+
+    end_us: Int64Array
+    n_running: Int64Array
+    n_waiting: Int64Array
+    token_bytes: Int64Array
+    alloc_bytes: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.end_us)
+
+
+@dataclass(frozen=True, slots=True)
+class KvResult:
+    """One manager's replay. Counts and bytes are exact in the model; times are estimates of the cost model.
+
+    Attributes
+    ----------
+    manager, block_size, page_bytes
+        Which, and the size of its blocks or pages where it has any.
+    capacity_bytes
+        Key/value memory on one GPU, in whole blocks.
+    n_requests, n_completed, n_refused
+        Refused: too long for the model or for the memory.
+    n_hit_blocks, n_queried_blocks
+        Full blocks of prompts found cached at a request's first start, of those looked for; None where no prefixes are
+        known or none are shared.
+    hit_tokens
+        Tokens of those found.
+    longest_context_tokens, largest_batch_requests
+        The longest sequence that fits alone; how many requests of the mean final length fit together;
+        None for tensors, where that depends on what was allocated before.
+    makespan_us, busy_us
+        From the first arrival to the last end, and how long of it steps ran.
+    first_token_us
+        Wait for the first token of each completed request.
+    """
+
+    manager: str
+    block_size: int | None
+    page_bytes: int | None
+    capacity_bytes: int
+    waste: KvWaste
+    timeline: KvTimeline
+    n_requests: int
+    n_completed: int
+    n_refused: int
+    n_steps: int
+    n_preemptions: int
+    n_swaps: int
+    n_recomputed_tokens: int
+    n_evictions: int
+    n_hit_blocks: int | None
+    n_queried_blocks: int | None
+    hit_tokens: int | None
+    prompt_tokens: int
+    n_generated_tokens: int
+    n_computed_tokens: int
+    peak_concurrent_requests: int
+    mean_concurrent_requests: float
+    peak_alloc_bytes: int
+    peak_token_bytes: int
+    longest_context_tokens: int | None
+    largest_batch_requests: int | None
+    mean_final_tokens: int
+    makespan_us: int
+    busy_us: int
+    first_token_us: Int64Array
+    notes: tuple[str, ...]
+
+    @property
+    def kv_token_share_frac(self) -> float | None:
+        """Share of claimed key/value memory, over time, that holds tokens; None if none was ever claimed."""
+        return self.waste.share(self.waste.tokens)
+
+    @property
+    def prefix_hit_frac(self) -> float | None:
+        """Share of the prompts' full blocks that were found cached; None if it was not known or asked."""
+        if not self.n_queried_blocks or self.n_hit_blocks is None:
+            return None
+        return self.n_hit_blocks / self.n_queried_blocks
+
+    @property
+    def generated_tokens_per_s(self) -> float | None:
+        """Estimate: tokens generated a second of the whole replay."""
+        return self.n_generated_tokens / self.makespan_us * 1e6 if self.makespan_us else None
+
+    @property
+    def requests_per_s(self) -> float | None:
+        """Estimate: requests completed a second of the whole replay."""
+        return self.n_completed / self.makespan_us * 1e6 if self.makespan_us else None
+
+    def first_token_s(self, percentile: float) -> float | None:
+        """Estimate: a percentile of the wait for the first token, in seconds."""
+        if not len(self.first_token_us):
+            return None
+        return float(np.percentile(self.first_token_us, percentile)) / 1e6
+
+    def concurrency(self, n_points: int = 120) -> list[dict[str, float | int]]:
+        """Requests over time, in equal spans: time-weighted mean and peak running, mean waiting; [] without steps."""
+        timeline = self.timeline
+        if not len(timeline):
+            return []
+        n_points = min(n_points, len(timeline))
+        places = np.unique(np.searchsorted(timeline.end_us, np.linspace(0, timeline.end_us[-1], n_points + 1)[1:]))
+        starts: npt.NDArray[np.int64] = np.concatenate(([0], places[:-1] + 1))
+        duration = np.diff(timeline.end_us, prepend=0)
+        weight = np.add.reduceat(duration, starts)
+        running = np.add.reduceat(duration * timeline.n_running, starts) / weight
+        waiting = np.add.reduceat(duration * timeline.n_waiting, starts) / weight
+        peak = np.maximum.reduceat(timeline.n_running, starts)
+        return [
+            {
+                "end_s": float(timeline.end_us[end]) / 1e6,
+                "mean_running": float(mean),
+                "peak_running": int(most),
+                "mean_waiting": float(wait),
+            }
+            for end, mean, most, wait in zip(places, running, peak, waiting, strict=True)
+        ]

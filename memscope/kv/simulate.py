@@ -1,0 +1,241 @@
+"""Replaying a request trace under one way to manage key/value memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from memscope._kernels import kv_layout as at
+from memscope._kernels import kv_serving as kernel
+from memscope._kernels.kv_tensors import NoTensors, Tensors
+from memscope.errors import InvariantError, UsageError
+from memscope.kv.limits import largest_batch, longest_context, never_fits
+from memscope.kv.managers import ManagerOptions, Memory, manager_named
+from memscope.kv.requests import RequestTable
+from memscope.kv.result import KvResult, KvTimeline, KvWaste
+from memscope.kv.scheduler import SchedulerOptions
+from memscope.kv.shapes import KvShape
+from memscope.kv.speeds import CostModel
+from memscope.kv.tensors import make_tensors, n_retries, peak_reserved_bytes
+from memscope.trace.tables import BoolArray, Int64Array, frozen_array
+from memscope.units import format_bytes
+
+_N_ROWS = 1 << 12
+"""Steps between two looks at the integrals: 80 GiB in units of 2 KiB over 4,096 steps of a minute sum to less than 2⁶³.
+What does not sum up exactly is noticed at the end."""
+
+OnDone = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class KvJob:
+    """One replay: what is served, with what memory, how."""
+
+    shape: KvShape
+    requests: RequestTable
+    kv_bytes: int
+    manager: str
+    options: ManagerOptions
+    scheduler: SchedulerOptions
+    cost: CostModel
+
+
+def simulate(job: KvJob, on_done: OnDone | None = None) -> KvResult:
+    """Serve all requests of a trace.
+
+    Parameters
+    ----------
+    on_done
+        Called now and then with the number of requests done and of all.
+
+    Raises
+    ------
+    UsageError
+        If no request fits, or an option does not suit the manager or the trace.
+    """
+    manager = manager_named(job.manager)
+    final = job.requests.cached_tokens
+    is_refused = final > job.options.max_length
+    longest = job.options.max_length
+    memory = manager.make(job.shape, job.requests, job.options, longest)
+    capacity = job.kv_bytes // memory.unit_bytes // memory.quantum * memory.quantum
+    is_refused = is_refused | never_fits(memory, np.minimum(final, longest), capacity)
+    if is_refused.all():
+        raise UsageError(
+            f"{job.manager}: none of {len(job.requests):,} requests fits: the longest sequence is "
+            f"{job.options.max_length:,} tokens, the memory {format_bytes(capacity * memory.unit_bytes)}"
+        )
+    serving = _serving(job, memory, capacity, is_refused)
+    kernel.prepare(serving)
+    totals, timeline = _run(serving, on_done)
+    _check(serving, totals, capacity)
+    if not serving.counters[at.C_N_DONE]:
+        raise UsageError(f"{job.manager}: every request runs out of memory, even alone")
+    return _result(job, memory, serving, totals, timeline, manager.has_blocks)
+
+
+def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> at.Serving:
+    requests, scheduler, cost = job.requests, job.scheduler, job.cost
+    n, is_prefix = len(requests), memory.kind == at.KIND_PREFIX
+    is_chunked = scheduler.policy == "chunked"
+    shares = is_prefix and requests.has_prefixes
+    params = np.zeros(at.N_PARAMS, np.int64)
+    params[at.P_KIND] = memory.kind
+    params[at.P_CAPACITY] = capacity
+    params[at.P_MAX_RUNNING] = scheduler.max_requests
+    served = requests.cached_tokens[~is_refused]
+    params[at.P_STEP_TOKENS] = (
+        scheduler.max_step_tokens if is_chunked else max(scheduler.max_step_tokens, int(served.max()) + 1)
+    )
+    params[at.P_IS_CHUNKED] = int(is_chunked)
+    params[at.P_IS_STATIC] = int(scheduler.policy == "static")
+    params[at.P_NODE_TOKENS] = memory.node_tokens
+    params[at.P_PRIVATE_TOKENS] = memory.private_tokens
+    params[at.P_CHUNK_TOKENS] = requests.chunk_tokens if shares else 0
+    params[at.P_GRANULE] = memory.granule
+    params[at.P_SWAP_CAPACITY] = (
+        0 if is_prefix or memory.kind == at.KIND_TENSORS else scheduler.swap_bytes // memory.unit_bytes
+    )
+    params[at.P_TENSOR_UNITS] = memory.tensor_units
+    costs = np.zeros(at.N_COSTS, np.float64)
+    costs[at.F_FLOPS_PER_US] = cost.flops_per_s / 1e6
+    costs[at.F_BYTES_PER_US] = cost.bytes_per_s / 1e6
+    costs[at.F_FLOPS_PER_TOKEN] = cost.flops_per_token
+    costs[at.F_FLOPS_PER_PAIR] = cost.flops_per_token_pair
+    costs[at.F_WEIGHT_BYTES] = cost.weight_bytes
+    costs[at.F_OVERHEAD_US] = cost.overhead_s * 1e6
+    costs[at.F_SWAP_BYTES_PER_US] = cost.swap_bytes_per_s / 1e6
+    costs[at.F_UNIT_BYTES] = memory.unit_bytes
+    n_regions = scheduler.max_requests + at.MAX_ORDERS if memory.kind == at.KIND_CONTIGUOUS else 0
+    return at.Serving(
+        params=params,
+        costs=costs,
+        counters=np.zeros(at.N_COUNTERS, np.int64),
+        integrals=np.zeros(at.N_INTEGRALS, np.int64),
+        requests=_request_rows(requests, memory, is_refused),
+        lists=np.zeros((at.N_LISTS, scheduler.max_requests), np.int64),
+        sizes=np.stack((memory.alloc_of, memory.tokens_of)),
+        free_blocks=np.zeros((at.MAX_ORDERS, 1 + n_regions), np.int64),
+        chunk_id=requests.chunk_id if shares else frozen_array(np.empty(0, np.int64), np.int64),
+        nodes=_no_nodes(requests.n_chunks * max(1, requests.chunk_tokens // memory.node_tokens) if shares else 0),
+        timeline=np.zeros((_N_ROWS, at.N_TIMELINE), np.int64),
+        store=make_tensors(job.shape, n, scheduler.max_requests, capacity * memory.unit_bytes)
+        if memory.kind == at.KIND_TENSORS
+        else NoTensors(),
+    )
+
+
+def _request_rows(requests: RequestTable, memory: Memory, is_refused: BoolArray) -> Int64Array:
+    """A row for each request, as the kernel keeps it."""
+    rows = np.zeros((len(requests), at.N_REQUEST_COLUMNS), np.int64)
+    rows[:, at.R_ARRIVAL] = requests.arrival_us
+    rows[:, at.R_PROMPT] = requests.prompt_tokens
+    rows[:, at.R_OUTPUT] = requests.output_tokens
+    rows[:, at.R_IS_REFUSED] = is_refused
+    rows[:, [at.R_FIRST_TOKEN_US, at.R_FINISH_US]] = at.NONE
+    if len(memory.region):
+        rows[:, at.R_REGION] = memory.region
+    if requests.has_prefixes:
+        rows[:, at.R_CHUNK_START] = requests.chunk_start[:-1]
+    return rows
+
+
+def _no_nodes(n_keys: int) -> npt.NDArray[np.int32]:
+    """Shared blocks of which none is cached: the ring holds its end alone."""
+    nodes = np.full((at.N_NODE_ROWS, n_keys + 1), n_keys, np.int32)
+    nodes[at.K_READERS] = at.NONE
+    return nodes
+
+
+def _run(serving: at.Serving, on_done: OnDone | None) -> tuple[list[int], Int64Array]:
+    """Serve everything: the integrals in whole Python numbers, and the timeline (n_steps, N_TIMELINE)."""
+    totals, parts = [0] * at.N_INTEGRALS, []
+    status, n_all = at.STATUS_PAUSE, len(serving.requests)
+    while status == at.STATUS_PAUSE:
+        status, n_rows = kernel.serve(serving)
+        totals = [total + int(part) for total, part in zip(totals, serving.integrals, strict=True)]
+        serving.integrals[:] = 0
+        parts.append(serving.timeline[:n_rows].copy())
+        if on_done is not None:
+            on_done(int(serving.counters[at.C_N_DONE] + serving.counters[at.C_N_REFUSED]), n_all)
+    if status != at.STATUS_DONE:
+        raise InvariantError("a step of a serving replay had work and did none of it")
+    return totals, np.concatenate(parts)
+
+
+def _check(serving: at.Serving, totals: list[int], capacity: int) -> None:
+    """What must hold at the end: everything given back, every request served or refused, and time accounted for."""
+    counters = serving.counters
+    for name in ("C_ALLOC", "C_TOKENS", "C_FUTURE", "C_SLACK", "C_SWAPPED", "C_LOGICAL", "C_N_RUNNING"):
+        if counters[getattr(at, name)]:
+            raise InvariantError(f"a serving replay ends with {name} {counters[getattr(at, name)]}")
+    if counters[at.C_N_DONE] + counters[at.C_N_REFUSED] != len(serving.requests):
+        raise InvariantError("a serving replay lost a request")
+    if sum(totals) != capacity * int(counters[at.C_NOW]):
+        raise InvariantError("the parts of key/value memory do not sum to all of it")
+
+
+def _result(
+    job: KvJob, memory: Memory, serving: at.Serving, totals: list[int], rows: Int64Array, has_blocks: bool
+) -> KvResult:
+    counters, unit = [int(n) for n in serving.counters], memory.unit_bytes
+    capacity = int(serving.params[at.P_CAPACITY])
+    served = serving.requests[serving.requests[:, at.R_IS_REFUSED] == 0]
+    shares = memory.kind == at.KIND_PREFIX and job.requests.has_prefixes
+    mean_final = int(np.rint((served[:, at.R_PROMPT] + served[:, at.R_OUTPUT] - 1).mean()))
+    end_us = rows[:, at.T_TIME]
+    weighted = int(np.dot(np.diff(end_us, prepend=0), rows[:, at.T_RUNNING]))
+    notes = memory.notes
+    if memory.kind == at.KIND_PREFIX and not shares:
+        notes = (*notes, "the trace does not tell which requests begin alike: nothing is shared")
+    if memory.kind == at.KIND_PREFIX and job.scheduler.preemption == "swap":
+        notes = (*notes, "preempted requests are computed again, from what is still cached")
+    is_tensors = isinstance(serving.store, Tensors)
+    if is_tensors:
+        notes = (
+            f"the allocator reserved {format_bytes(peak_reserved_bytes(serving.store))} at its peak, and gave its "
+            f"unused memory back {n_retries(serving.store):,} times to serve a request",
+            *notes,
+        )
+    return KvResult(
+        manager=job.manager,
+        block_size=job.options.block_size if has_blocks else None,
+        page_bytes=job.options.page_bytes if job.manager == "virtual" else None,
+        capacity_bytes=capacity * unit,
+        waste=KvWaste(*(total * unit for total in totals)),
+        timeline=KvTimeline(
+            frozen_array(end_us, np.int64),
+            frozen_array(rows[:, at.T_RUNNING], np.int64),
+            frozen_array(rows[:, at.T_WAITING], np.int64),
+            frozen_array(rows[:, at.T_TOKENS] * unit, np.int64),
+            frozen_array(rows[:, at.T_ALLOC] * unit, np.int64),
+        ),
+        n_requests=len(job.requests),
+        n_completed=counters[at.C_N_DONE],
+        n_refused=counters[at.C_N_REFUSED],
+        n_steps=counters[at.C_N_STEPS],
+        n_preemptions=counters[at.C_N_PREEMPTIONS],
+        n_swaps=counters[at.C_N_SWAPS],
+        n_recomputed_tokens=counters[at.C_N_RECOMPUTED],
+        n_evictions=counters[at.C_N_EVICTIONS],
+        n_hit_blocks=counters[at.C_N_HIT] if shares else None,
+        n_queried_blocks=counters[at.C_N_QUERIED] if shares else None,
+        hit_tokens=counters[at.C_N_HIT] * memory.node_tokens if shares else None,
+        prompt_tokens=int(served[:, at.R_PROMPT].sum()),
+        n_generated_tokens=counters[at.C_N_GENERATED],
+        n_computed_tokens=counters[at.C_N_COMPUTED],
+        peak_concurrent_requests=counters[at.C_PEAK_RUNNING],
+        mean_concurrent_requests=weighted / counters[at.C_NOW] if counters[at.C_NOW] else 0.0,
+        peak_alloc_bytes=counters[at.C_PEAK_ALLOC] * unit,
+        peak_token_bytes=counters[at.C_PEAK_TOKENS] * unit,
+        longest_context_tokens=None if is_tensors else longest_context(memory, capacity, job.manager == "max-length"),
+        largest_batch_requests=None if is_tensors else largest_batch(memory, capacity, mean_final),
+        mean_final_tokens=mean_final,
+        makespan_us=counters[at.C_NOW],
+        busy_us=counters[at.C_BUSY_US],
+        first_token_us=frozen_array(served[:, at.R_FIRST_TOKEN_US] - served[:, at.R_ARRIVAL], np.int64),
+        notes=notes,
+    )
