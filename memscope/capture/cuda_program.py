@@ -232,7 +232,7 @@ class CudaProgram:
         import torch
 
         running, thread, get_ident = self._running, self._thread, threading.get_ident
-        visit, now, ref = self._log.visits.append, time.time_ns, weakref.ref
+        visit, now, ref = self._log.visits.extend, time.time_ns, weakref.ref
         is_torch_own = call is getattr(torch.nn.Module, "_wrapped_call_impl", None)
 
         def watched(module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -263,7 +263,7 @@ class CudaProgram:
         self._notes.flush()
         with self._in_phase("forward"):
             self._running.append(module)
-            self._log.visits.append((time.time_ns(), weakref.ref(module)))
+            self._log.visits.extend((time.time_ns(), weakref.ref(module)))
             try:
                 result = call(module, *args, **kwargs)
             finally:

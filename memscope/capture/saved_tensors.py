@@ -18,13 +18,14 @@ class SavedTensors:
     running
         The modules that are running, the innermost last.
     visits
-        When a module's backward begins is added to it: nanoseconds since the epoch, and a weak reference to the module.
+        When a module's backward begins is added to it: nanoseconds since the epoch, a weak reference to it.
     """
 
-    def __init__(self, running: Sequence[Any], visits: list[tuple[int, Any]]) -> None:
+    def __init__(self, running: Sequence[Any], visits: list[Any]) -> None:
         self._running = running
         self._visits = visits
-        self._saved: list[tuple[weakref.ref[Any], Any]] = []
+        self._saved: list[Any] = []
+        """A weak reference to each tensor and the module that ran, in turn: no tuples for the garbage collector."""
 
     def install(self, patches: Patches) -> None:
         """Start to look."""
@@ -64,13 +65,13 @@ class SavedTensors:
         """What was saved since the last time and is still kept, and the module that ran then, if one did."""
         saved = self._saved[:]
         self._saved.clear()
-        for reference, module in saved:
+        for reference, module in zip(saved[::2], saved[1::2], strict=True):
             tensor = reference()
             if tensor is not None:
                 yield tensor, module
 
     def _packer(self) -> Callable[[Any], Any]:
-        saved, running, ref = self._saved, self._running, weakref.ref
+        save, running, ref = self._saved.extend, self._running, weakref.ref
 
         def pack(tensor: Any) -> Any:
             if tensor.grad_fn is not None:
@@ -78,22 +79,22 @@ class SavedTensors:
             elif tensor.requires_grad or not tensor.is_cuda:
                 return tensor
             if not running:
-                saved.append((ref(tensor), None))
+                save((ref(tensor), None))
                 return tensor
             module = running[-1]
-            saved.append((ref(tensor), module))
+            save((ref(tensor), module))
             return tensor, ref(module)  # the graph must not keep the module alive
 
         return pack
 
     def _unpacker(self) -> Callable[[Any], Any]:
-        visits, visit, now = self._visits, self._visits.append, time.time_ns
+        visits, visit, now = self._visits, self._visits.extend, time.time_ns
 
         def unpack(packed: Any) -> Any:
             if type(packed) is not tuple:
                 return packed
             tensor, module = packed
-            if not visits or visits[-1][1] is not module:
+            if not visits or visits[-1] is not module:
                 visit((now(), module))
             return tensor
 

@@ -75,8 +75,11 @@ class ClaimLog:
     claims: list[Claim] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     open_spans: list[Span] = field(default_factory=list)
-    visits: list[tuple[int, Any]] = field(default_factory=list)
-    """When the program came into a module, forwards or backwards: nanoseconds since the epoch, and the module."""
+    visits: list[Any] = field(default_factory=list)
+    """When the program came into a module, forwards or backwards: nanoseconds since the epoch and the module, in turn.
+
+    One flat list, because a tuple for each would be work for the program's garbage collector.
+    """
     name_of: Callable[[Any], str] = str
     """Name of a module that was visited; empty for none."""
 
@@ -98,7 +101,8 @@ class ClaimLog:
             "claims": claims,
             "batches": [[[*row[:4], labels.setdefault(row.label, len(labels))] for row in batch] for batch in batches],
             "visits": [
-                [time_ns, labels.setdefault(self.name_of(module), len(labels))] for time_ns, module in self.visits
+                [time_ns, labels.setdefault(self.name_of(module), len(labels))]
+                for time_ns, module in zip(self.visits[::2], self.visits[1::2], strict=True)
             ],
             "labels": list(labels),
             "spans": [list(span) for span in (*self.spans, *self.open_spans)],
@@ -125,7 +129,7 @@ class ClaimLog:
                 Span(_calls(begin), None if end is None else _calls(end), int(category), str(label))
                 for begin, end, category, label in record["spans"]
             ],
-            visits=[(int(time_ns), str(labels[label])) for time_ns, label in record.get("visits", ())],
+            visits=[part for time_ns, label in record.get("visits", ()) for part in (int(time_ns), str(labels[label]))],
         )
 
     @classmethod
@@ -137,7 +141,7 @@ class ClaimLog:
             marks=[mark for log in logs for mark in log.marks],
             claims=[claim for log in logs for claim in log.claims],
             spans=closed + still_open,
-            visits=[visit for log in logs for visit in log.visits],
+            visits=[part for log in logs for part in log.visits],
         )
 
 
@@ -332,9 +336,9 @@ class _Placer:
         """
         if not self._log.visits or not self._clocks_agree(device):
             return phase_label
-        times = _int64([time_ns for time_ns, _ in self._log.visits])
+        times = _int64(self._log.visits[::2])
         order = np.argsort(times, kind="stable")
-        names = [self._log.visits[i][1] for i in order.tolist()]
+        names = [self._log.visits[2 * i + 1] for i in order.tolist()]
         index = np.searchsorted(times[order], self._trace.time_ns[allocs], "right") - 1
         is_told = index >= 0
         began_ns = np.maximum(self._trace.time_ns[phase_begin] - _CLOCK_TOLERANCE_NS, 0)

@@ -156,13 +156,13 @@ def _visited(log: ClaimLog, marks_shift_ns: int = 0) -> list[str]:
 
 
 def test_temporaries_are_named_by_the_module_last_come_into() -> None:
-    log = ClaimLog(visits=[(8_000_000, "before"), (10_500_000, "lm_head"), (12_500_000, "norm"), (12_800_000, "")])
+    log = ClaimLog(visits=[8_000_000, "before", 10_500_000, "lm_head", 12_500_000, "norm", 12_800_000, ""])
     assert _visited(log) == ["backward", "backward of lm_head", "backward of lm_head", "backward"]
     again = ClaimLog.from_json(ClaimLog(visits=log.visits).to_json())
     assert again.visits == log.visits
 
 
 def test_modules_are_left_out_where_the_clocks_disagree() -> None:
-    log = ClaimLog(visits=[(10_500_000, "lm_head")])
+    log = ClaimLog(visits=[10_500_000, "lm_head"])
     assert set(_visited(log, marks_shift_ns=2_000_000)) == {"backward"}
     assert "backward of lm_head" in _visited(log)
