@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memscope.capture.oom import add_oom_note, has_note, is_out_of_memory, oom_path
-from memscope.errors import MemscopeError
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
 
@@ -65,5 +64,5 @@ def why_it_ran_out(trace: Trace) -> str:
 
     try:
         return oom_headline(Analysis(trace).oom(searches=False))
-    except MemscopeError as error:
-        return f"why cannot be told ({error})"
+    except Exception as error:  # noqa: BLE001  an error here would replace the program's own
+        return f"why cannot be told ({error or type(error).__name__})"

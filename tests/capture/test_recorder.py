@@ -234,3 +234,17 @@ def test_an_engine_registers_the_cache_that_it_owns() -> None:
     memscope.register_kv_cache(cache)  # nothing is being recorded
     with pytest.raises(UsageError, match="takes tensors, or containers of tensors"):
         memscope.register_kv_cache({"layers": []})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
+def test_a_verdict_that_fails_does_not_take_the_place_of_the_programs_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(memscope.analysis.Analysis, "oom", fails)
+    path = tmp_path / "run.memscope"
+    with pytest.raises(torch.OutOfMemoryError) as caught, memscope.record(path, backend="dry-run", gpu="1GiB"):
+        torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    assert ["why cannot be told (a defect)" in note for note in caught.value.__notes__] == [True]
