@@ -5,10 +5,12 @@ The parts' ids begin with the name of their view: ``NAME-graph``, ``NAME-axis``,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
+import plotly.graph_objects as go
 from dash import Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
@@ -92,6 +94,36 @@ def clicked_event(store: TraceStore, click: dict[str, Any] | None, axis: str, da
     x = x_of_events(analysis, query.device, axis)
     index = max(int(np.searchsorted(x, float(click["points"][0]["x"]), side="right")) - 1, 0)
     return {"event": analysis.device(query.device).usage.event_at(index)}
+
+
+def draw_run(
+    store: TraceStore,
+    figure_of: Callable[..., go.Figure],
+    subject: dict[str, Any] | None,
+    scheme: str | None,
+    axis: str,
+    window: dict[str, Any] | None,
+    data: dict[str, Any] | None,
+) -> list[Any]:
+    """Figure and the reset button for a device, an axis and a visible range.
+
+    ``figure_of`` takes an analysis, a device, a theme, and ``axis``, ``window``, ``moment`` and ``height`` by name.
+    """
+    if subject is None or data is None or scheme is None or data["device"] is None:
+        raise PreventUpdate
+    query = Query.from_data(data)
+    moment = query.moment(store)
+    shown = shown_window(window, axis, query)
+    figure = figure_of(
+        moment.analysis,
+        moment.device,
+        theme_named(scheme),
+        axis=drawn_axis(moment.analysis, moment.device, axis),
+        window=shown,
+        moment=moment.event,
+        height=None,
+    )
+    return [figure, reset_style(shown)]
 
 
 def register_run_graph(app: Dash, store: TraceStore, name: str) -> None:

@@ -11,17 +11,14 @@ from dash.exceptions import PreventUpdate
 from memscope.analysis import Moment
 from memscope.figures.device import device_count_figure
 from memscope.figures.device_words import count_origin, device_finding, why_not_counted
-from memscope.figures.theme import theme_named
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import device_table
 from memscope_dashboard.components.run_graph import (
-    drawn_axis,
+    draw_run,
     register_run_graph,
-    reset_style,
     run_controls,
     run_graph,
     run_note,
-    shown_window,
 )
 from memscope_dashboard.components.text import finding, recording_notes, section, view_heading
 from memscope_dashboard.query import Query
@@ -59,30 +56,9 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     return [finding(device_finding(moment)), note, count_panel(moment)]
 
 
-def draw(
-    store: TraceStore,
-    subject: dict[str, Any] | None,
-    scheme: str | None,
-    axis: str,
-    window: dict[str, Any] | None,
-    data: dict[str, Any] | None,
-) -> list[Any]:
+def draw(store: TraceStore, *chosen: Any) -> list[Any]:
     """Figure and the reset button for a device, an axis and a visible range."""
-    if subject is None or data is None or scheme is None or data["device"] is None:
-        raise PreventUpdate
-    query = Query.from_data(data)
-    moment = query.moment(store)
-    shown = shown_window(window, axis, query)
-    figure = device_count_figure(
-        moment.analysis,
-        moment.device,
-        theme_named(scheme),
-        axis=drawn_axis(moment.analysis, moment.device, axis),
-        window=shown,
-        moment=moment.event,
-        height=None,
-    )
-    return [figure, reset_style(shown)]
+    return draw_run(store, device_count_figure, *chosen)
 
 
 def register(app: Dash, store: TraceStore) -> None:

@@ -28,13 +28,11 @@ from memscope_dashboard.components.grid import data_grid
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.pin_rows import NO_PINS, PIN_COLUMNS, allocation_of, pin_note, pin_rows
 from memscope_dashboard.components.run_graph import (
-    drawn_axis,
+    draw_run,
     register_run_graph,
-    reset_style,
     run_controls,
     run_graph,
     run_note,
-    shown_window,
 )
 from memscope_dashboard.components.text import finding, picture, sentence, size, swatch, tile, view_heading
 from memscope_dashboard.query import Query
@@ -202,30 +200,9 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     ]
 
 
-def draw(
-    store: TraceStore,
-    subject: dict[str, Any] | None,
-    scheme: str | None,
-    axis: str,
-    window: dict[str, Any] | None,
-    data: dict[str, Any] | None,
-) -> list[Any]:
+def draw(store: TraceStore, *chosen: Any) -> list[Any]:
     """Figure and the reset button for a device, an axis and a visible range."""
-    if subject is None or data is None or scheme is None or data["device"] is None:
-        raise PreventUpdate
-    query = Query.from_data(data)
-    moment = query.moment(store)
-    shown = shown_window(window, axis, query)
-    figure = fragmentation_figure(
-        moment.analysis,
-        moment.device,
-        theme_named(scheme),
-        axis=drawn_axis(moment.analysis, moment.device, axis),
-        window=shown,
-        moment=moment.event,
-        height=None,
-    )
-    return [figure, reset_style(shown)]
+    return draw_run(store, fragmentation_figure, *chosen)
 
 
 def register(app: Dash, store: TraceStore) -> None:
