@@ -12,7 +12,15 @@ from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind
 from memscope.trace.stacks import StackInterner, StringTable
-from memscope.trace.tables import BlockTable, MarkTable, OwnerTable, SampleTable, SegmentTable
+from memscope.trace.tables import (
+    BlockTable,
+    CacheLayerTable,
+    CacheLengthTable,
+    MarkTable,
+    OwnerTable,
+    SampleTable,
+    SegmentTable,
+)
 from memscope.trace.trace import Trace
 
 _ARRAY_CODE = {1: "b", 2: "h", 4: "i", 8: "q"}
@@ -60,6 +68,8 @@ class TraceBuilder:
         self._blocks = _Rows(schema.BLOCK_COLUMNS)
         self._marks = _Rows(schema.MARK_COLUMNS)
         self._samples = _Rows(schema.SAMPLE_COLUMNS)
+        self._cache_layers = _Rows(schema.CACHE_LAYER_COLUMNS)
+        self._cache_lengths = _Rows(schema.CACHE_LENGTH_COLUMNS)
         self._owners: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
         self._streams: dict[int, int] = {}
         self._pools: dict[tuple[int, int], int] = {(0, 0): 0}
@@ -132,6 +142,39 @@ class TraceBuilder:
             device_used_bytes=device_used_bytes,
             process_used_bytes=process_used_bytes,
             others_used_bytes=others_used_bytes,
+        )
+
+    def add_cache_layer(
+        self,
+        *,
+        cache_id: int,
+        layer: int,
+        kind: str,
+        n_sequences: int,
+        key_token_bytes: int = NONE_ID,
+        value_token_bytes: int = NONE_ID,
+        capacity_tokens: int = NONE_ID,
+        window_tokens: int = NONE_ID,
+        device: int = 0,
+    ) -> None:
+        """Say how a layer of a cache keeps its tokens from the next event on; −1 as in ``CacheLayerTable``."""
+        self._cache_layers.append(
+            event=self.n_events,
+            device=device,
+            cache_id=cache_id,
+            layer=layer,
+            kind_id=self.strings.intern(kind),
+            n_sequences=n_sequences,
+            key_token_bytes=key_token_bytes,
+            value_token_bytes=value_token_bytes,
+            capacity_tokens=capacity_tokens,
+            window_tokens=window_tokens,
+        )
+
+    def add_cache_length(self, cache_id: int, n_tokens: int, time_ns: int = NONE_ID, *, device: int = 0) -> None:
+        """Say how many tokens of each sequence a key/value cache holds from the next event on."""
+        self._cache_lengths.append(
+            event=self.n_events, time_ns=time_ns, device=device, cache_id=cache_id, n_tokens=n_tokens
         )
 
     def set_owner(self, alloc_event: int, category: Category, label: str, *, tagged: bool = False) -> None:
@@ -212,6 +255,8 @@ class TraceBuilder:
             samples=SampleTable.from_columns(self._samples.arrays()),
             marks=MarkTable.from_columns(self._marks.arrays()),
             owners=OwnerTable.from_columns(_owner_columns(owners)),
+            cache_layers=CacheLayerTable.from_columns(self._cache_layers.arrays()),
+            cache_lengths=CacheLengthTable.from_columns(self._cache_lengths.arrays()),
         )
 
 

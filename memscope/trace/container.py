@@ -17,7 +17,17 @@ import numpy as np
 from memscope.errors import InputFileError, InvariantError
 from memscope.trace import schema
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.tables import BlockTable, MarkTable, OwnerTable, SampleTable, SegmentTable, StackTable, Table
+from memscope.trace.tables import (
+    BlockTable,
+    CacheLayerTable,
+    CacheLengthTable,
+    MarkTable,
+    OwnerTable,
+    SampleTable,
+    SegmentTable,
+    StackTable,
+    Table,
+)
 from memscope.trace.trace import Trace
 from memscope.whole_file import whole_file
 
@@ -36,10 +46,14 @@ _TABLES: dict[str, type[Table]] = {
     "samples": SampleTable,
     "marks": MarkTable,
     "owners": OwnerTable,
+    "cache_layers": CacheLayerTable,
+    "cache_lengths": CacheLengthTable,
 }
 _PLAIN_PARTS = ("events", "stacks", "frames", "ids", "strings", "streams", "pools")
 _OWNERS_BY_ADDRESS = 2
 """Schema version since which an owner may be named by an address."""
+_SINCE = {"cache_layers": 3, "cache_lengths": 3}
+"""Schema version since which a table is there."""
 
 _DELTA_COLUMNS = ("time_ns", "address", "event", "alloc_event")
 
@@ -97,7 +111,8 @@ def read_container(path: str | Path) -> Trace:
     try:
         with zipfile.ZipFile(path) as archive:
             metadata = _read_metadata(archive, path)
-            parts = {name: _decode(archive, name) for name in _PLAIN_PARTS + tuple(_TABLES)}
+            names = [n for n in (*_PLAIN_PARTS, *_TABLES) if metadata.schema_version >= _SINCE.get(n, 0)]
+            parts = {name: _decode(archive, name) for name in names}
             if metadata.schema_version < _OWNERS_BY_ADDRESS:
                 nowhere = np.full(len(parts["owners"]["alloc_event"]), schema.NONE_ID)
                 parts["owners"] |= {"device": nowhere, "address": nowhere}
@@ -200,7 +215,7 @@ def _trace(parts: Mapping[str, dict[str, Any]], metadata: TraceMetadata) -> Trac
     lengths = parts["stacks"]["n_frames"]
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    tables: dict[str, Any] = {name: kind.from_columns(parts[name]) for name, kind in _TABLES.items()}
+    tables: dict[str, Any] = {name: kind.from_columns(parts[name]) for name, kind in _TABLES.items() if name in parts}
     return Trace(
         **{name: parts["events"][name] for name in schema.EVENT_COLUMNS},
         stacks=StackTable(offsets=offsets, frame_ids=parts["ids"]["frame_id"], **parts["frames"]),

@@ -12,7 +12,15 @@ from memscope.errors import UsageError
 from memscope.trace import schema
 from memscope.trace.schema import NONE_ID
 from memscope.trace.stacks import StackInterner, StringTable
-from memscope.trace.tables import Int32Array, Int64Array, MarkTable, OwnerTable, SampleTable
+from memscope.trace.tables import (
+    CacheLayerTable,
+    CacheLengthTable,
+    Int32Array,
+    Int64Array,
+    MarkTable,
+    OwnerTable,
+    SampleTable,
+)
 from memscope.trace.trace import Trace
 
 
@@ -65,6 +73,16 @@ def join_traces(parts: Sequence[Trace]) -> Trace:
             ],
         ),
         owners=_sorted_owners(_stacked(OwnerTable, owners)),
+        cache_layers=_stacked(
+            CacheLayerTable,
+            [
+                replace(_at(part.cache_layers, place), kind_id=_mapped(part.cache_layers.kind_id, maps["label_id"]))
+                for part, place, maps in zip(parts, places, ids.maps, strict=True)
+            ],
+        ),
+        cache_lengths=_stacked(
+            CacheLengthTable, [_at(part.cache_lengths, place) for part, place in zip(parts, places, strict=True)]
+        ),
     )
 
 
@@ -151,8 +169,9 @@ def _replaced(table: Any, maps: dict[str, Int32Array]) -> Any:
     return replace(table, **changes)
 
 
-def _at(samples: SampleTable, place: Int64Array) -> SampleTable:
-    return replace(samples, event=_moved(samples.event, place, 0))
+def _at(table: Any, place: Int64Array) -> Any:
+    """A table whose rows stand at events, in the positions of all."""
+    return replace(table, event=_moved(table.event, place, 0))
 
 
 def _stacked(kind: Any, tables: Sequence[Any]) -> Any:

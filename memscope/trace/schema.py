@@ -12,7 +12,7 @@ import numpy as np
 NONE_ID = -1
 """The only value that means "none" in a column of ids, events, times or sizes."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the ``.memscope`` container's content; raised on every change that older readers would misread."""
 
 
@@ -130,3 +130,20 @@ OWNER_COLUMNS = _columns(
 )
 """Who owns an allocation, recorded by identity: one row at most for each alloc event, or for each device and address
 where the allocation predates the events (``alloc_event`` −1; ``device`` and ``address`` are −1 otherwise)."""
+
+CACHE_LAYER_COLUMNS = _columns(
+    event=np.int64,
+    device=np.int16,
+    cache_id=np.int32,
+    layer=np.int32,
+    kind_id=np.int32,
+    n_sequences=np.int32,
+    key_token_bytes=np.int64,
+    value_token_bytes=np.int64,
+    capacity_tokens=np.int64,
+    window_tokens=np.int64,
+)
+"""How a layer of a key/value cache keeps its tokens, from a position in the events on."""
+
+CACHE_LENGTH_COLUMNS = _columns(event=np.int64, time_ns=np.int64, device=np.int16, cache_id=np.int32, n_tokens=np.int64)
+"""How many tokens of each sequence a key/value cache has taken in, from a position in the events on."""

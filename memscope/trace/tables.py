@@ -147,6 +147,45 @@ class OwnerTable(Table):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheLayerTable(Table):
+    """How the layers of key/value caches keep their tokens, in order of events; a later row replaces an earlier one.
+
+    A row holds from the event on whose position it carries, for one layer of one cache on one device. Caches are
+    numbered in the order in which they were first seen. ``kind_id`` is the text of the layer's kind (a class's name),
+    ``key_token_bytes`` and ``value_token_bytes`` what one token of one of the ``n_sequences`` takes (−1 where that is
+    not the same for every token, as in quantised layers), ``capacity_tokens`` what is allocated for each sequence
+    (−1: it grows), ``window_tokens`` how many of the last tokens are kept (−1: all).
+    """
+
+    COLUMNS: ClassVar[schema.Columns] = schema.CACHE_LAYER_COLUMNS
+    event: Int64Array
+    device: Int16Array
+    cache_id: Int32Array
+    layer: Int32Array
+    kind_id: Int32Array
+    n_sequences: Int32Array
+    key_token_bytes: Int64Array
+    value_token_bytes: Int64Array
+    capacity_tokens: Int64Array
+    window_tokens: Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLengthTable(Table):
+    """Tokens of each sequence that a key/value cache has taken in, in order of events.
+
+    A row holds from the event on whose position it carries; ``n_tokens`` is −1 where it could not be told.
+    """
+
+    COLUMNS: ClassVar[schema.Columns] = schema.CACHE_LENGTH_COLUMNS
+    event: Int64Array
+    time_ns: Int64Array
+    device: Int16Array
+    cache_id: Int32Array
+    n_tokens: Int64Array
+
+
+@dataclass(frozen=True, slots=True)
 class StackTable:
     """Call stacks as runs of interned frames, innermost frame first.
 

@@ -13,6 +13,8 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import (
     BlockTable,
+    CacheLayerTable,
+    CacheLengthTable,
     Int8Array,
     Int16Array,
     Int32Array,
@@ -84,6 +86,8 @@ class Trace:
     samples: SampleTable = field(default_factory=SampleTable.empty)
     marks: MarkTable = field(default_factory=MarkTable.empty)
     owners: OwnerTable = field(default_factory=OwnerTable.empty)
+    cache_layers: CacheLayerTable = field(default_factory=CacheLayerTable.empty)
+    cache_lengths: CacheLengthTable = field(default_factory=CacheLengthTable.empty)
 
     def __post_init__(self) -> None:
         for name, dtype in schema.EVENT_COLUMNS.items():
@@ -157,6 +161,7 @@ class Trace:
             for owner in (self, self.segments, self.blocks, self.marks, self.owners):
                 if any(f.name == name for f in fields(owner)):
                     _check_ids(f"{type(owner).__name__}.{name}", getattr(owner, name), limit)
+        _check_ids("CacheLayerTable.kind_id", self.cache_layers.kind_id, len(self.strings))
         _check_ids("BlockTable.segment_id", self.blocks.segment_id, len(self.segments))
         _check_ids("Trace.action", self.action, len(Action))
         _check_ids("StackTable.frame_ids", self.stacks.frame_ids, self.stacks.n_frames)

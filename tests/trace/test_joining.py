@@ -107,12 +107,16 @@ def test_marks_samples_and_owners_move_with_their_events() -> None:
         builder.set_owner(1, Category.WEIGHTS, f"w{first}")
         builder.set_owner_at(0, first + 5, Category.GRADIENTS, f"old {first}")
         builder.add_mark(MarkKind.STEP, "end", time_ns=first)
+        builder.add_cache_layer(cache_id=0, layer=first, kind=f"kind {first}", n_sequences=1)
+        builder.add_cache_length(0, first)
         return builder.build(TraceMetadata(source="cuda"))
 
     joined = join_traces([part(100), part(200)])
     assert joined.marks.event.tolist() == [0, 2, 2, 4]
     assert [joined.string(int(i)) for i in joined.marks.label_id] == ["100", "end", "200", "end"]
     assert joined.samples.event.tolist() == [1, 3]
+    assert joined.cache_layers.event.tolist() == joined.cache_lengths.event.tolist() == [2, 4]
+    assert [joined.string(int(i)) for i in joined.cache_layers.kind_id] == ["kind 100", "kind 200"]
     # What predates the second part was made in the first, or is named there by its address.
     assert joined.owners.alloc_event.tolist() == [-1, 1, 3]
     assert [joined.string(int(i)) for i in joined.owners.label_id] == ["old 100", "w100", "w200"]
