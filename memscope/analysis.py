@@ -23,6 +23,7 @@ from memscope.findings.find import find_findings
 from memscope.findings.finding import Findings
 from memscope.fragmentation.over_time import Outline, OverTime, outline, summarise
 from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
+from memscope.kv_lens.lens import KvLens
 from memscope.lifetimes.completeness import Completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.lifetimes import Lifetimes
@@ -81,6 +82,7 @@ class Analysis:
         self._steps: dict[int, Steps | None] = {}
         self._fragmentation: dict[int, FragmentationSeries | None] = {}
         self._findings: dict[int, Findings] = {}
+        self._kv_lenses: dict[int, KvLens] = {}
 
     def __repr__(self) -> str:
         return f"<Analysis of {self.trace!r}>"
@@ -226,6 +228,13 @@ class Analysis:
                 self.site_frame_of_stack,
             )
         return self._findings[device]
+
+    def kv_lens(self, device: int | None = None) -> KvLens:
+        """A device's key/value cache over its events; false where none is known of."""
+        lifetimes = self.device(device)
+        if lifetimes.device not in self._kv_lenses:
+            self._kv_lenses[lifetimes.device] = KvLens(lifetimes, self.attribution(lifetimes.device))
+        return self._kv_lenses[lifetimes.device]
 
     @cached_property
     def site_frame_of_stack(self) -> Int32Array:

@@ -32,6 +32,7 @@ def replay_caching(
     tie_rule: TieRule | None = None,
     address_rule: AddressRule | None = None,
     measures_fragmentation: bool = False,
+    requests: Requests | None = None,
 ) -> ReplayResult:
     """Serve a device's recorded requests with PyTorch's caching allocator.
 
@@ -45,6 +46,8 @@ def replay_caching(
         The release's rule for equally good blocks; the recorded one if not given.
     measures_fragmentation
         Whether to serve them once more up to the peak, and measure the state there.
+    requests
+        Other requests to serve in place of the recorded ones: those, changed.
 
     Raises
     ------
@@ -57,7 +60,8 @@ def replay_caching(
         # Without a device there is nothing that a fraction could be of.
         settings = dataclasses.replace(settings, memory_fraction=1.0, throws_on_malloc_oom=False)
     rule = tie_rule if tie_rule is not None else trace.metadata.tie_rule
-    requests = requests_of(lifetimes)
+    if requests is None:
+        requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
         arrays = new_arrays(
