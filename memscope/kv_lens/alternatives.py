@@ -25,8 +25,8 @@ ONCE = "allocated once"
 POOL = "one pool for each layer"
 SUMMARIES = {
     AS_RECORDED: "each tensor made anew, longer, beside the old one",
-    ONCE: "each tensor at its final length from the start, as a static cache of the right length",
-    POOL: "one tensor for each layer's keys and values, of the most that they held at once, as a paged cache",
+    ONCE: "each tensor at its final length from the start",
+    POOL: "one tensor a layer for keys, one for values, of the most they held at once",
 }
 
 OnDone = Callable[[int, int], None]

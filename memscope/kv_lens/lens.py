@@ -11,7 +11,7 @@ from memscope.attribution.attribution import Attribution
 from memscope.kv_lens.fill import Fill, find_fill
 from memscope.kv_lens.growth import Growth, find_growth, most_at_once
 from memscope.kv_lens.parts import CacheParts, find_parts
-from memscope.kv_lens.series import SPLITS, KvSplit, PartTimes, part_times, split_at, split_series
+from memscope.kv_lens.series import SPLITS, KvSplit, PartTimes, held_tokens, part_times, split_at, split_series
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
@@ -198,33 +198,19 @@ class KvLens:
         most, event = most_at_once(self.times.stale[growth.old] + first, self.times.end[growth.old] + first, size)
         return GrowthCost(len(growth), int(table.requested_bytes[old].sum()), most, event)
 
-    def tokens_at(self, event: int) -> int | None:
-        """Tokens of all sequences of the caches that have memory after an event, as was noted; None where not told.
+    @cached_property
+    def held_tokens(self) -> Int64Array:
+        """Tokens of all sequences of the caches that have memory, after each event: int64 (n + 1,), −1 where not told.
 
-        Tokens that a window has left behind count: the cache took them in. None too where any cache is not told of.
+        As was noted: tokens that a window has left behind count, because the cache took them in. Not told is where any
+        cache is not told of.
         """
-        live, _ = self.parts_at(event)
-        index = self._index(event)
-        live = live[self.times.stale[live] > index]
-        total = 0
-        for cache_id in np.unique(self.parts.cache_id[live]).tolist():
-            n_tokens, n_sequences = self._length(cache_id, index), self._n_sequences(cache_id, live)
-            if n_tokens is None or n_sequences is None:
-                return None
-            total += n_tokens * n_sequences
-        return total if len(live) else 0
+        return held_tokens(self.lifetimes, self.parts, self.fill, self.times)
 
-    def _length(self, cache_id: int, index: int) -> int | None:
-        lengths = self.fill.lengths.get(cache_id)
-        if lengths is None:
-            return None
-        n_tokens = int(lengths.at(np.array([index + self.lifetimes.first_event]))[0])
-        return None if n_tokens == NONE_ID else n_tokens
-
-    def _n_sequences(self, cache_id: int, live: Int64Array) -> int | None:
-        of_cache = live[self.parts.cache_id[live] == cache_id]
-        most = int(self.fill.n_sequences[of_cache].max(initial=NONE_ID))
-        return None if most == NONE_ID else most
+    def tokens_at(self, event: int) -> int | None:
+        """Tokens of all sequences of the caches that have memory after an event; None where not told."""
+        tokens = int(self.held_tokens[self._index(event)])
+        return None if tokens == NONE_ID else tokens
 
     @cached_property
     def caches(self) -> tuple[CacheSummary, ...]:

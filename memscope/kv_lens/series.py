@@ -209,3 +209,28 @@ def _add_static(
     untold = np.where(kept == NONE_ID, room, 0)
     for name, value in (("token_bytes", tokens), ("untold_bytes", untold), ("unused_bytes", room - tokens - untold)):
         np.add.at(change[name], ticks, np.diff(value, prepend=0))
+
+
+def held_tokens(lifetimes: DeviceLifetimes, parts: CacheParts, fill: Fill, times: PartTimes) -> Int64Array:
+    """Tokens of all sequences of the caches that have memory, after each event: int64 (n + 1,), −1 where not told."""
+    n_moments = lifetimes.n_events + 1
+    tokens, untold = np.zeros(n_moments + 1, np.int64), np.zeros(n_moments + 1, np.int64)
+    for cache_id in np.unique(parts.cache_id).tolist():
+        members = np.flatnonzero(parts.cache_id == cache_id)
+        lengths = fill.lengths.get(cache_id)
+        begin, stale = times.begin[members], times.stale[members]
+        noted = (
+            np.empty(0, np.int64) if lengths is None else np.clip(lengths.event - lifetimes.first_event, 0, n_moments)
+        )
+        ticks = np.unique(np.concatenate([begin, stale, noted]))
+        n_live = np.zeros(len(ticks), np.int64)
+        np.add.at(n_live, np.searchsorted(ticks, begin), 1)
+        np.subtract.at(n_live, np.searchsorted(ticks, stale), 1)
+        is_live = np.cumsum(n_live) > 0
+        n_sequences = int(fill.n_sequences[members].max())
+        length = np.full(len(ticks), NONE_ID) if lengths is None else lengths.at(ticks + lifetimes.first_event)
+        is_told = (length != NONE_ID) & (n_sequences > 0)
+        np.add.at(tokens, ticks, np.diff(np.where(is_live & is_told, length * n_sequences, 0), prepend=0))
+        np.add.at(untold, ticks, np.diff((is_live & ~is_told).astype(np.int64), prepend=0))
+    held = np.cumsum(tokens)[:n_moments]
+    return frozen_array(np.where(np.cumsum(untold)[:n_moments] > 0, NONE_ID, held), np.int64)

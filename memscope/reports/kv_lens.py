@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memscope.analysis import Analysis
+from memscope.figures.kv_lens import LABELS, MEANINGS
 from memscope.kv_lens.alternatives import SUMMARIES, GrowthReplay, replay_without_copies
 from memscope.kv_lens.lens import CacheSummary, KvLens, KvRow
 from memscope.kv_lens.series import SPLITS
@@ -22,13 +23,6 @@ from memscope.units import format_bytes, format_count, format_fraction
 NEGLIGIBLE_FRAC = 0.01
 """A difference below this share of the recorded peak is called none."""
 _N_CACHES = 12
-_MEANINGS = {
-    "token_bytes": ("tokens", "hold tokens"),
-    "unused_bytes": ("unused", "in tensors beyond their tokens: a static cache's tail, what a window left behind"),
-    "stale_bytes": ("stale", "replaced by a newer copy and not freed yet, or freed and waiting for a stream"),
-    "untold_bytes": ("not told", "in tensors of which only their owner knows what they hold, as an engine's pool"),
-    "rounding_bytes": ("rounding", "added by the allocator"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +57,8 @@ class LensReport:
             return tokens, "as the program's own cache counts them"
         if self.token_bytes and self.total.token_bytes:
             return self.total.token_bytes // self.token_bytes, "bytes that hold tokens ÷ the configuration's"
+        if self.total.untold_bytes:
+            return None, "only the owner of these tensors knows"
         return None, "not recorded: --config gives the bytes of a token"
 
     def room_tokens(self, row: KvRow) -> int | None:
@@ -96,7 +92,11 @@ def lens_report(
 
 def lens_json(analysis: Analysis, reports: Sequence[LensReport]) -> dict[str, Any]:
     """The object of ``memscope kv TRACE --json``."""
-    return {**trace_json(analysis), "kv_cache": [_device_json(report) for report in reports]}
+    return {
+        "trace": trace_json(analysis),
+        "warnings": list(analysis.completeness.warnings),
+        "devices": [_device_json(report) for report in reports],
+    }
 
 
 def _device_json(report: LensReport) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _device_json(report: LensReport) -> dict[str, Any]:
         "event": event,
         "peak_event": lens.peak_event,
         "peak_bytes": lens.total_at(lens.peak_event).block_bytes,
-        **_row_json(report.total),
+        **{name: value for name, value in _row_json(report.total).items() if name not in ("name", "key")},
         "held_tokens": tokens,
         "held_tokens_source": source,
         "bytes_per_token": lens.bytes_per_token(event),
@@ -181,10 +181,9 @@ def _print_split(total: KvRow, console: Console) -> None:
     table.add_column(style="dim")
     for name in SPLITS:
         size = getattr(total, name)
-        if size or name in ("token_bytes", "unused_bytes"):
-            word, meaning = _MEANINGS[name]
-            share = format_fraction(size / total.block_bytes) if total.block_bytes else ""
-            table.add_row(f"  {word}", format_bytes(size), share, meaning)
+        if size:
+            share = format_fraction(size / total.block_bytes)
+            table.add_row(f"  {LABELS[name]}", format_bytes(size), share, MEANINGS[name])
     console.print(table)
 
 
@@ -267,9 +266,8 @@ def _print_pools(report: LensReport, console: Console) -> None:
         console.print(f"  {row.name}: {format_bytes(row.block_bytes)} in {row.n_tensors:,} tensors{words}")
 
 
-def growth_verdict(report: LensReport) -> str:
+def growth_verdict(replay: GrowthReplay | None) -> str:
     """What growing by copying cost, in one sentence."""
-    replay = report.replay
     if replay is None:
         return "what that cost in reserved memory was not replayed"
     once = next(one for one in replay.alternatives if one.name != replay.alternatives[0].name)
@@ -293,7 +291,7 @@ def _print_growth(report: LensReport, console: Console) -> None:
     console.print(
         Text(
             f"It grows by copying: {format_count(cost.n_copies)} copies moved {format_bytes(cost.moved_bytes)}; "
-            f"{growth_verdict(report)}",
+            f"{growth_verdict(replay)}",
             style="bold",
         )
     )

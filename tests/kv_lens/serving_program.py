@@ -15,6 +15,7 @@ from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.trace import Trace
+from tests.replay.recordings import add_final_state
 
 MiB = 1 << 20
 
@@ -176,23 +177,8 @@ class Program:
 
     def trace(self) -> Trace:
         """The recording so far, with the final state."""
-        state = self.allocator.state()
         builder = copy.deepcopy(self.builder)
-        for i in range(len(state.segments)):
-            segment = builder.add_segment(
-                address=int(state.segments.address[i]),
-                size_bytes=int(state.segments.size_bytes[i]),
-                is_large=bool(state.segments.is_large[i]),
-                is_expandable=bool(state.segments.is_expandable[i]),
-            )
-            for k in (state.blocks.segment_id == i).nonzero()[0]:
-                builder.add_block(
-                    segment,
-                    address=int(state.blocks.address[k]),
-                    size_bytes=int(state.blocks.size_bytes[k]),
-                    requested_bytes=int(state.blocks.requested_bytes[k]),
-                    state=int(state.blocks.state[k]),
-                )
+        add_final_state(builder, self.allocator)
         config = CachingAllocatorConfig.parse(self.conf)
         metadata = TraceMetadata(
             source="synthetic",

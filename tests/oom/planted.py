@@ -15,6 +15,7 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 from memscope.units import GiB, MiB
+from tests.replay.recordings import add_final_state
 
 SECOND = 1_000_000_000
 PRIVATE = (0, 1)
@@ -118,24 +119,7 @@ class Program:
 
     def trace(self, **metadata) -> Trace:
         """The trace so far; metadata given here takes the place of the program's own."""
-        state = self.allocator.state()
-        for i in range(len(state.segments)):
-            segment = self.builder.add_segment(
-                address=int(state.segments.address[i]),
-                size_bytes=int(state.segments.size_bytes[i]),
-                is_large=bool(state.segments.is_large[i]),
-                is_expandable=bool(state.segments.is_expandable[i]),
-                stream=self.allocator.stream_handles[state.segments.stream_id[i]],
-                pool=self.allocator.pools[state.segments.pool_id[i]],
-            )
-            for k in (state.blocks.segment_id == i).nonzero()[0]:
-                self.builder.add_block(
-                    segment,
-                    address=int(state.blocks.address[k]),
-                    size_bytes=int(state.blocks.size_bytes[k]),
-                    requested_bytes=int(state.blocks.requested_bytes[k]),
-                    state=int(state.blocks.state[k]),
-                )
+        add_final_state(self.builder, self.allocator)
         config = CachingAllocatorConfig.parse(self.conf)
         return self.builder.build(dataclasses.replace(self._metadata(config), **metadata))
 

@@ -18,6 +18,28 @@ SIZES = (
 )
 
 
+def add_final_state(builder, allocator):
+    """Add the segments and blocks that a simulated allocator has now."""
+    state = allocator.state()
+    for i in range(len(state.segments)):
+        segment = builder.add_segment(
+            address=int(state.segments.address[i]),
+            size_bytes=int(state.segments.size_bytes[i]),
+            is_large=bool(state.segments.is_large[i]),
+            is_expandable=bool(state.segments.is_expandable[i]),
+            stream=allocator.stream_handles[state.segments.stream_id[i]],
+            pool=allocator.pools[state.segments.pool_id[i]],
+        )
+        for k in (state.blocks.segment_id == i).nonzero()[0]:
+            builder.add_block(
+                segment,
+                address=int(state.blocks.address[k]),
+                size_bytes=int(state.blocks.size_bytes[k]),
+                requested_bytes=int(state.blocks.requested_bytes[k]),
+                state=int(state.blocks.state[k]),
+            )
+
+
 class Recorder:
     """A program under record: requests go in, a trace comes out.
 
@@ -73,24 +95,7 @@ class Recorder:
                 stream=stream,
                 pool=pool if self.has_pool_ids else (0, 0),
             )
-        state = self.allocator.state()
-        for i in range(len(state.segments)):
-            segment = builder.add_segment(
-                address=int(state.segments.address[i]),
-                size_bytes=int(state.segments.size_bytes[i]),
-                is_large=bool(state.segments.is_large[i]),
-                is_expandable=bool(state.segments.is_expandable[i]),
-                stream=self.allocator.stream_handles[state.segments.stream_id[i]],
-                pool=self.allocator.pools[state.segments.pool_id[i]],
-            )
-            for k in (state.blocks.segment_id == i).nonzero()[0]:
-                builder.add_block(
-                    segment,
-                    address=int(state.blocks.address[k]),
-                    size_bytes=int(state.blocks.size_bytes[k]),
-                    requested_bytes=int(state.blocks.requested_bytes[k]),
-                    state=int(state.blocks.state[k]),
-                )
+        add_final_state(builder, self.allocator)
         return builder.build(self.metadata())
 
     def metadata(self):
