@@ -23,6 +23,7 @@ from memscope.figures.timeline_data import has_times
 from memscope.reports import html_parts as parts
 from memscope.reports.findings import findings_html
 from memscope.reports.html_page import page, picture
+from memscope.reports.kv_lens_html import cache_sections
 from memscope.reports.oom import oom_html
 from memscope.units import format_count
 from memscope.whole_file import whole_file
@@ -113,6 +114,7 @@ def _device(analysis: Analysis, device: int) -> str:
         body += _section(
             timeline_finding(analysis, device), picture(f"timeline-{device}", figures, "memory over events")
         )
+    body += "".join(_section(title, content) for title, content in cache_sections(analysis, device))
     body += _fragmentation(analysis.fragmentation_moment(device))
     if len(analysis.device(device).allocations):
         lines = replay_lines(analysis, device)

@@ -263,7 +263,7 @@ def _print_pools(report: LensReport, console: Console) -> None:
     for row in report.lens.pools_at(report.event):
         room = report.room_tokens(row)
         words = "" if room is None else f", room for {format_count(room)} tokens"
-        console.print(f"  {row.name}: {format_bytes(row.block_bytes)} in {row.n_tensors:,} tensors{words}")
+        console.print(Text(f"  {row.name}: {format_bytes(row.block_bytes)} in {row.n_tensors:,} tensors{words}"))
 
 
 def growth_verdict(replay: GrowthReplay | None) -> str:

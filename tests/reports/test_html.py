@@ -16,6 +16,7 @@ from memscope.oom.verdict import oom_headline
 from memscope.reports.html import html_report, write_html_report
 from memscope.reports.oom import oom_html
 from memscope.units import format_bytes, format_count
+from tests.kv_lens.serving_program import Program, generate
 from tests.oom.planted import plant
 from tests.oracles import BAD, REAL, needs_shared
 from tests.sampled_trace import counted_training_trace
@@ -179,3 +180,20 @@ def test_names_in_a_verdict_are_no_markup() -> None:
 
 def test_without_a_failed_request_there_is_no_verdict() -> None:
     assert "Out of memory" not in " ".join(read(html_report(Analysis(training_trace(with_oom=False)))).texts)
+
+
+def test_a_key_value_cache_is_drawn_with_its_layers_caches_and_what_growing_cost() -> None:
+    program = Program()
+    program.malloc(1 << 30, "<b>an engine's</b>")
+    generate(program, prompt=100, n_new=20, n_layers=4, rate_bytes=100_000)
+    content = html_report(program.analysis())
+    assert 'id="kv-0"' in content
+    assert 'id="kv-layers-0"' in content
+    assert "DynamicLayer × 4" in content
+    assert "It grows by copying: 160 copies moved" in content
+    assert "&lt;b&gt;an engine&#x27;s&lt;/b&gt;: " in content
+    assert "<b>an engine" not in content
+
+
+def test_without_a_key_value_cache_there_is_no_section_of_it(content: str) -> None:
+    assert 'id="kv-0"' not in content
