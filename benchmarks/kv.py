@@ -1,6 +1,6 @@
 """Serving replays: where key/value memory goes beside the published figures, and tokens replayed a second.
 
-    python benchmarks/kv.py [--requests 20000]
+    python benchmarks/kv.py [--requests 20000] [--concat 200]
 
 The setting is that of the PagedAttention paper (arXiv 2309.06180, figure 2): OPT-13B on an A100 40GB, of which 12 GB
 are left for keys and values, sequences of up to 2,048 tokens, ShareGPT-like lengths, more requests than can be served.
@@ -11,6 +11,15 @@ Why figures differ from the published ones: lengths are drawn from lognormal dis
 than from the data; the steps' times are a model; the buddy allocator's rounding is counted as external waste, and the
 paper does not say where it counts it. Speed is on one core, kernels compiled beforehand, this process's own seconds;
 the slow twin of the tests serves the beginning of the same requests in the same run.
+
+Then parallel sampling (section 6.3 and figure 15): every request asks for 2, 4 or 6 sequences, and what sharing the
+prompt's blocks saves is set against what would be taken without. The paper averages over runs at several request rates;
+here one rate is replayed, more than can be served. All samples of a request are as long as each other, since one length
+is drawn for each request.
+
+``concat`` is replayed for fewer requests. It asks the caching allocator for 80 tensors a generated token, one at a
+time, because what one of them finds depends on all before it; each takes about half a microsecond, so that 20,000
+requests would take minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +27,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +50,10 @@ PUBLISHED = {
     "paged": ("vLLM", 96.3),
 }
 """Share that holds tokens, in percent: figure 2 of the paper."""
+PUBLISHED_SAVINGS = {"alpaca": (6.1, 9.8), "sharegpt": (16.2, 30.5)}
+"""Memory saved in percent by sharing the prompts of 2 and of 6 samples: section 6.3 of the paper."""
 KV_BYTES = 12 * 10**9
+N_SAMPLED = 5000
 N_TWIN = 150
 
 
@@ -61,32 +74,52 @@ def paper_job(n_requests: int, manager: str) -> KvJob:
     )
 
 
+def sampling_job(lengths: str, n_samples: int) -> KvJob:
+    """The paper's setting, where every request asks for several sequences."""
+    options = GeneratorOptions(N_SAMPLED, rate_per_s=50.0, lengths=lengths, n_samples=n_samples)
+    return replace(paper_job(1, "paged"), requests=generate_requests(options))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
-    n_requests = parser.parse_args().requests
+    parser.add_argument("--concat", type=int, default=200, help="Requests replayed with concat; 0: none.")
+    given = parser.parse_args()
     names = [name for name, manager in MANAGERS.items() if manager.is_default]
+    heads = ("manager", "tokens", "reserved", "internal", "external", "published", "requests", "seconds", "Mtokens/s")
+    print("{:15}{:>8}{:>10}{:>10}{:>10}  {:22}{:>9}{:>9}{:>11}".format(*heads))
     for name in names:
-        simulate(paper_job(10, name))
-    heads = ("manager", "tokens", "reserved", "internal", "external", "published", "seconds", "Mtokens/s")
-    print("{:15}{:>8}{:>10}{:>10}{:>10}  {:22}{:>8}{:>11}".format(*heads))
-    for name in names:
-        one = paper_job(n_requests, name)
-        start = time.process_time()
-        result = simulate(one)
-        seconds = time.process_time() - start
-        waste = result.waste
-        parts = (waste.tokens, waste.reservation, waste.internal, waste.external)
-        shares = [f"{100 * (waste.share(part) or 0):.1f} %" for part in parts]
-        peer, figure = PUBLISHED.get(name, ("", 0.0))
-        published = f"{figure} % {peer}" if peer else ""
-        rate = result.n_generated_tokens / seconds / 1e6
-        print(
-            "{:15}{:>8}{:>10}{:>10}{:>10}  {:22}{:>8}{:>11}".format(
-                name, *shares, published, f"{seconds:.2f}", f"{rate:.1f}"
-            )
-        )
+        _print_shares(name, given.requests)
+    if given.concat:
+        _print_shares("concat", given.concat)
+    _print_savings()
     _beside_the_twin()
+
+
+def _print_shares(name: str, n_requests: int) -> None:
+    simulate(paper_job(10, name))
+    one = paper_job(n_requests, name)
+    start = time.process_time()
+    result = simulate(one)
+    seconds = time.process_time() - start
+    waste = result.waste
+    parts = (waste.tokens, waste.reservation, waste.internal, waste.external)
+    shares = [f"{100 * (waste.share(part) or 0):.1f} %" for part in parts]
+    peer, figure = PUBLISHED.get(name, ("", 0.0))
+    published = f"{figure} % {peer}" if peer else ""
+    rate = result.n_generated_tokens / seconds / 1e6
+    print(
+        "{:15}{:>8}{:>10}{:>10}{:>10}  {:22}{:>9}{:>9}{:>11}".format(
+            name, *shares, published, f"{n_requests:,}", f"{seconds:.2f}", f"{rate:.2g}" if rate < 1 else f"{rate:.1f}"
+        )
+    )
+
+
+def _print_savings() -> None:
+    for lengths, (fewest, most) in PUBLISHED_SAVINGS.items():
+        saved = [100 * (simulate(sampling_job(lengths, n)).sharing_saved_frac or 0) for n in (2, 4, 6)]
+        shown = ", ".join(f"{share:.1f}" for share in saved)
+        print(f"paged, {lengths}, 2, 4 and 6 samples: sharing saves {shown} %; published {fewest} (2) to {most} (6) %")
 
 
 def _beside_the_twin() -> None:

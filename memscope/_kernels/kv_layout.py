@@ -33,7 +33,7 @@ P_IS_STATIC = 5
 P_NODE_TOKENS = 6
 """Tokens of a shared block."""
 P_PRIVATE_TOKENS = 7
-"""Tokens by which a sequence's own part of its memory grows (prefix kinds)."""
+"""Tokens by which a sequence's own part of its memory grows, where samples or prefixes are shared."""
 P_CHUNK_TOKENS = 8
 P_GRANULE = 9
 """Units of the buddy allocator's smallest block."""
@@ -41,7 +41,15 @@ P_SWAP_CAPACITY = 10
 """Units of host memory for preempted requests; 0: recompute them."""
 P_TENSOR_UNITS = 11
 """Units of one token in a request's largest tensor."""
-N_PARAMS = 12
+P_SHARES_SAMPLES = 12
+"""Whether the samples of a request share its prompt."""
+P_IS_PADDED = 13
+"""Whether the prompts of a batch are made as long as its longest one, and every sequence grows until all are done."""
+P_LONGEST = 14
+"""Tokens of the longest sequence that is accepted."""
+P_REGIONS = 15
+"""Regions of the longest sequence that fit at once (contiguous kinds)."""
+N_PARAMS = 16
 
 F_FLOPS_PER_US = 0
 F_BYTES_PER_US = 1
@@ -97,7 +105,19 @@ C_N_FINISHED = 28
 C_BUSY_US = 29
 C_IS_FULL = 30
 """Whether tensors ran out of memory, so that nothing starts until a request is done (tensor kinds)."""
-N_COUNTERS = 31
+C_SAVED = 31
+"""Units that would be taken on top if no block were shared."""
+C_N_COPIES = 32
+"""Blocks copied when samples of a request went apart."""
+C_N_SEQUENCES = 33
+"""Samples of all running requests."""
+C_N_PADS = 34
+"""Tokens that prompts and finished sequences were padded with."""
+C_BATCH_TOKENS = 35
+"""Tokens that the prompts of the next batch are padded to (padded batches)."""
+C_N_BATCH = 36
+"""Requests that the next batch may still take (padded batches)."""
+N_COUNTERS = 37
 
 I_TOKENS = 0
 I_RESERVATION = 1
@@ -112,7 +132,15 @@ T_RUNNING = 1
 T_WAITING = 2
 T_TOKENS = 3
 T_ALLOC = 4
-N_TIMELINE = 5
+T_START = 5
+"""Where a step begins: later than the one before it ended if nothing was there to serve."""
+T_RESERVATION = 6
+T_SLACK = 7
+T_EXTERNAL = 8
+T_PREEMPTIONS = 9
+"""Preemptions until now."""
+T_SAVED = 10
+N_TIMELINE = 11
 
 STATUS_DONE = 0
 STATUS_PAUSE = 1
@@ -123,19 +151,22 @@ R_ARRIVAL = 0
 R_PROMPT = 1
 R_OUTPUT = 2
 R_REGION = 3
-"""Units reserved (contiguous kinds)."""
+"""Units reserved for each sample (contiguous kinds)."""
 R_IS_REFUSED = 4
 R_COMPUTED = 5
-"""Tokens held."""
+"""Tokens held of each sample."""
 R_GENERATED = 6
 R_ORDER = 7
-R_ADDRESS = 8
-"""Its buddy block: the power of two, and where."""
+R_FIRST_ADDRESS = 8
+"""Its buddy blocks: the power of two, and where their addresses begin in ``addresses``."""
 R_IS_SWAPPED = 9
 R_FIRST_TOKEN_US = 10
 R_FINISH_US = 11
 R_CHUNK_START = 12
-N_REQUEST_COLUMNS = 13
+R_SAMPLES = 13
+R_PAD = 14
+"""Tokens before its first one that make its prompt as long as the batch's longest, and after its last one (padded)."""
+N_REQUEST_COLUMNS = 15
 
 L_RUNNING = 0
 L_PREEMPTED = 1
@@ -151,7 +182,22 @@ K_PREVIOUS = 1
 K_NEXT = 2
 N_NODE_ROWS = 3
 
+W_TOKENS = 0
+W_UNITS = 1
+N_WINDOW_COLUMNS = 2
+
 MAX_ORDERS = 62
+
+
+class Rules(NamedTuple):
+    """What says how much memory a sequence takes: part of :class:`Serving`, for functions that need no more.
+
+    Everything that is passed is an argument for each part of each of its arrays, and is compiled as such.
+    """
+
+    params: Any
+    sizes: Any
+    windows: Any
 
 
 class Serving(NamedTuple):
@@ -170,6 +216,10 @@ class Serving(NamedTuple):
         int64 (N_SIZES, longest + 1): units taken, and units held, by a sequence of so many tokens.
     free_blocks
         int64 (MAX_ORDERS, 1 + m): the buddy allocator's free blocks of each power of two, their number first.
+    addresses
+        int64 (samples,): the buddy block of each sample (contiguous kinds).
+    windows
+        int64 (m, N_WINDOW_COLUMNS): layers by window, 0 for all tokens, and units of a token in those.
     chunk_id
         int64: see ``RequestTable``.
     nodes
@@ -189,6 +239,8 @@ class Serving(NamedTuple):
     lists: Any
     sizes: Any
     free_blocks: Any
+    addresses: Any
+    windows: Any
     chunk_id: Any
     nodes: Any
     timeline: Any

@@ -12,38 +12,30 @@ from memscope._kernels.compiled import borrowing
 
 
 @borrowing
-def node_key(serving, request, block):
+def node_key(params, chunk_id, start, block):
     """Key of a full block of a request's prompt."""
-    node, chunk = serving.params[at.P_NODE_TOKENS], serving.params[at.P_CHUNK_TOKENS]
-    start = serving.requests[request, at.R_CHUNK_START]
+    node, chunk = params[at.P_NODE_TOKENS], params[at.P_CHUNK_TOKENS]
     if node <= chunk:
         per = chunk // node
-        return serving.chunk_id[start + block // per] * per + block % per
-    return serving.chunk_id[start + (block + 1) * (node // chunk) - 1]
+        return chunk_id[start + block // per] * per + block % per
+    return chunk_id[start + (block + 1) * (node // chunk) - 1]
 
 
 @borrowing
-def n_full_blocks(serving, request, n_tokens):
+def n_full_blocks(params, row, n_tokens):
     """Full blocks of the prompt among the first tokens of a sequence."""
-    if serving.params[at.P_CHUNK_TOKENS] == 0:
+    if params[at.P_CHUNK_TOKENS] == 0:
         return 0
-    return min(serving.requests[request, at.R_PROMPT], n_tokens) // serving.params[at.P_NODE_TOKENS]
-
-
-@borrowing
-def private_units(serving, request, n_tokens):
-    """Units that a sequence takes for itself, beside its shared blocks."""
-    own = n_tokens - n_full_blocks(serving, request, n_tokens) * serving.params[at.P_NODE_TOKENS]
-    step = serving.params[at.P_PRIVATE_TOKENS]
-    return -(-own // step) * step
+    return min(row[at.R_PROMPT], n_tokens) // params[at.P_NODE_TOKENS]
 
 
 @borrowing
 def n_cached_blocks(serving, request, n_known):
     """Blocks at a prompt's start that are cached; at least one token is left to compute."""
-    most = n_full_blocks(serving, request, n_known - 1)
+    start = serving.requests[request, at.R_CHUNK_START]
+    most = n_full_blocks(serving.params, serving.requests[request], n_known - 1)
     n = 0
-    while n < most and serving.nodes[at.K_READERS, node_key(serving, request, n)] >= 0:
+    while n < most and serving.nodes[at.K_READERS, node_key(serving.params, serving.chunk_id, start, n)] >= 0:
         n += 1
     return n
 
@@ -51,9 +43,10 @@ def n_cached_blocks(serving, request, n_known):
 @borrowing
 def n_idle_blocks(serving, request, n_blocks):
     """How many of a prompt's first, cached blocks nobody reads now."""
+    start = serving.requests[request, at.R_CHUNK_START]
     n = 0
     for block in range(n_blocks):
-        if serving.nodes[at.K_READERS, node_key(serving, request, block)] == 0:
+        if serving.nodes[at.K_READERS, node_key(serving.params, serving.chunk_id, start, block)] == 0:
             n += 1
     return n
 
@@ -61,20 +54,23 @@ def n_idle_blocks(serving, request, n_blocks):
 @borrowing
 def read_cached(serving, request, n_blocks):
     """Become a reader of a prompt's first blocks, which are cached."""
+    start = serving.requests[request, at.R_CHUNK_START]
+    node = serving.params[at.P_NODE_TOKENS]
     for block in range(n_blocks):
-        _read(serving, node_key(serving, request, block))
+        _read(serving.counters, serving.nodes, node, node_key(serving.params, serving.chunk_id, start, block))
 
 
 @borrowing
 def share_blocks(serving, request, first, last):
     """Make a sequence's own blocks shared ones, now that they are full; a block that is there already is dropped."""
+    start = serving.requests[request, at.R_CHUNK_START]
     node, counters = serving.params[at.P_NODE_TOKENS], serving.counters
     for block in range(first, last):
-        key = node_key(serving, request, block)
+        key = node_key(serving.params, serving.chunk_id, start, block)
         counters[at.C_ALLOC] -= node
         counters[at.C_TOKENS] -= node
         if serving.nodes[at.K_READERS, key] >= 0:
-            _read(serving, key)
+            _read(counters, serving.nodes, node, key)
         else:
             serving.nodes[at.K_READERS, key] = 1
             counters[at.C_ALLOC] += node
@@ -84,12 +80,15 @@ def share_blocks(serving, request, first, last):
 @borrowing
 def leave_blocks(serving, request, n_blocks):
     """Stop reading a prompt's first blocks, the last of them first."""
+    start = serving.requests[request, at.R_CHUNK_START]
     node, counters = serving.params[at.P_NODE_TOKENS], serving.counters
     end = serving.nodes.shape[1] - 1
     for block in range(n_blocks - 1, -1, -1):
-        key = node_key(serving, request, block)
+        key = node_key(serving.params, serving.chunk_id, start, block)
         serving.nodes[at.K_READERS, key] -= 1
-        if serving.nodes[at.K_READERS, key] == 0:
+        if serving.nodes[at.K_READERS, key] > 0:
+            counters[at.C_SAVED] -= node
+        else:
             last = serving.nodes[at.K_PREVIOUS, end]
             serving.nodes[at.K_NEXT, last] = key
             serving.nodes[at.K_PREVIOUS, key] = last
@@ -109,7 +108,7 @@ def evict_for(serving, n_units):
         return False
     while capacity - counters[at.C_ALLOC] - counters[at.C_IDLE] < n_units:
         key = serving.nodes[at.K_NEXT, end]
-        _unlink(serving, key)
+        _unlink(serving.nodes, key)
         serving.nodes[at.K_READERS, key] = at.NONE
         counters[at.C_IDLE] -= node
         counters[at.C_N_EVICTIONS] += 1
@@ -117,18 +116,20 @@ def evict_for(serving, n_units):
 
 
 @borrowing
-def _read(serving, key):
-    counters, node = serving.counters, serving.params[at.P_NODE_TOKENS]
-    if serving.nodes[at.K_READERS, key] == 0:
-        _unlink(serving, key)
+def _read(counters, nodes, node, key):
+    """Become a reader of a cached block of so many units."""
+    if nodes[at.K_READERS, key] == 0:
+        _unlink(nodes, key)
         counters[at.C_IDLE] -= node
         counters[at.C_ALLOC] += node
         counters[at.C_TOKENS] += node
-    serving.nodes[at.K_READERS, key] += 1
+    else:
+        counters[at.C_SAVED] += node
+    nodes[at.K_READERS, key] += 1
 
 
 @borrowing
-def _unlink(serving, key):
-    before, after = serving.nodes[at.K_PREVIOUS, key], serving.nodes[at.K_NEXT, key]
-    serving.nodes[at.K_NEXT, before] = after
-    serving.nodes[at.K_PREVIOUS, after] = before
+def _unlink(nodes, key):
+    before, after = nodes[at.K_PREVIOUS, key], nodes[at.K_NEXT, key]
+    nodes[at.K_NEXT, before] = after
+    nodes[at.K_PREVIOUS, after] = before

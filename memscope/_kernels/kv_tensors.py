@@ -1,8 +1,9 @@
 """Caches that are tensors: every step makes them anew, one token longer, in PyTorch's caching allocator.
 
-A layer's keys, and its values, are one tensor of a request; a step concatenates the old one and the new tokens to
-another, and only then lets the old one go (``torch.cat``, as Hugging Face's ``DynamicLayer.update``). Which store a
-replay has decides what is compiled: the allocator is not, where nothing needs it.
+A layer's keys, and its values, are one tensor of a request, with a row for each sample and, in a padded batch, with its
+padding; a step concatenates the old one and the new tokens to another, and only then lets the old one go
+(``torch.cat``, as Hugging Face's ``DynamicLayer.update``). Which store a replay has decides what is compiled: the
+allocator is not, where nothing needs it.
 """
 
 from __future__ import annotations
@@ -52,9 +53,12 @@ class Tensors(NamedTuple):
 @borrowing
 def _grow_tensors(store, serving, request, before, n_tokens):
     arrays, block = store.arrays, store.block
+    n_samples, pad = serving.requests[request, at.R_SAMPLES], serving.requests[request, at.R_PAD]
+    old = before + pad if before > 0 else 0
+    added = n_tokens + pad - old
     for i in range(store.n_grown[request], len(store.token_bytes)):
-        kept = before if store.window[i] == 0 else min(before, store.window[i] - 1)
-        new = malloc(arrays, 0, (kept + n_tokens - before) * store.token_bytes[i])
+        kept = old if store.window[i] == 0 else min(old, store.window[i] - 1)
+        new = malloc(arrays, 0, n_samples * (kept + added) * store.token_bytes[i])
         if new < 0:
             store.n_grown[request] = i
             return False

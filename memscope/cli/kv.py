@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from memscope.cli.kv_lens import refuse_options_that_do_not_suit, show_lens
 from memscope.cli.kv_options import kv_options
 from memscope.cli.options import announce_compilation, console, print_json
 from memscope.cli.sweeping import progress
@@ -14,42 +16,54 @@ from memscope.errors import UsageError
 if TYPE_CHECKING:
     from memscope.capture.gpus import GpuModel
     from memscope.kv.budget import BudgetInputs
-    from memscope.kv.parameters import Parameters
+    from memscope.kv.question import ServingPlan, ServingQuestion
     from memscope.kv.requests import RequestTable
-    from memscope.reports.kv import KvReport
-
-DEFAULT_MAX_LENGTH = 4096
-DEFAULT_BLOCK_SIZE = 16
+    from memscope.kv.result import KvResult
 
 
 @click.command()
+@click.argument("trace", type=click.Path(path_type=Path), required=False)
 @kv_options
-def kv(as_json: bool, n_jobs: int, **given: Any) -> None:
-    """Share out a GPU between weights and key/value cache, and replay requests under several ways to manage it.
+def kv(
+    trace: Path | None,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    n_jobs: int,
+    **given: Any,
+) -> None:
+    """What the key/value cache of a recording holds and wastes, or how many requests a GPU could serve.
 
-    Without requests only the budget is printed. --list names the managers; an unknown --config names the presets.
+    With TRACE: the cache's tokens, unused tails and stale copies, by layer and by cache, and what growing by copying
+    costs. With --config and no TRACE: the GPU shared out between weights and cache, and requests replayed under several
+    ways to manage it; without requests only the budget. --list names the managers; an unknown --config the presets.
     """
-    from memscope.reports.kv import kv_json, print_kv
+    refuse_options_that_do_not_suit(click.get_current_context())
+    if trace is not None:
+        show_lens(trace, given, as_json=as_json)
+        return
+    from memscope.kv.question import plan_serving
+    from memscope.reports.kv import KvReport, kv_json, print_kv
 
-    report = _report(given, n_jobs)
+    plan = plan_serving(_question(given))
+    report = KvReport(plan, tuple(_replayed(plan, n_jobs)))
     if as_json:
         print_json(kv_json(report))
-    else:
+    if output is not None:
+        from memscope.reports.kv_html import write_kv_html
+
+        write_kv_html(report, output, overwrite=force)
+        click.echo(f"memscope: wrote {output}", err=True)
+    elif not as_json:
         print_kv(report, console())
 
 
-def _report(given: dict[str, Any], n_jobs: int) -> KvReport:
-    """Do what the options say."""
+def _question(given: dict[str, Any]) -> ServingQuestion:
+    """What the options ask."""
     from memscope.capture.gpus import DEFAULT_GPU, find_gpu
-    from memscope.kv.budget import make_budget
     from memscope.kv.config_file import read_model_config
-    from memscope.kv.managers import ManagerOptions
+    from memscope.kv.question import ServingQuestion
     from memscope.kv.scheduler import SchedulerOptions
-    from memscope.kv.shapes import KvShape
-    from memscope.kv.simulate import KvJob
-    from memscope.kv.speeds import make_cost_model, peaks_of
-    from memscope.kv.sweep import kv_jobs, run_kv_jobs
-    from memscope.reports.kv import KvReport
 
     scheduler = SchedulerOptions(
         policy=given["policy"],
@@ -60,64 +74,49 @@ def _report(given: dict[str, Any], n_jobs: int) -> KvReport:
     )
     config = read_model_config(given["config"])
     gpu = find_gpu(given["gpu_name"] or DEFAULT_GPU)
-    shape = KvShape(config.kv_layers(), given["kv_dtype"], given["tensor_parallel"])
-    parameters = _parameters(given, config)
-    budget = make_budget(config, shape, parameters, _budget_inputs(given, gpu, scheduler))
-    max_length = given["max_length"] or config.max_length or DEFAULT_MAX_LENGTH
-    block_sizes = given["block_sizes"]
-    options = ManagerOptions((block_sizes or (DEFAULT_BLOCK_SIZE,))[0], given["page_size"], max_length)
-    requests, cost, results = _requests(given), None, []
-    if requests is not None:
-        weight_bytes = next((row.bytes for row in budget.rows if row.name == "weights"), None)
-        if weight_bytes is None:
-            weight_bytes = given["weight_bytes"]
-        if weight_bytes is None:
-            weight_bytes = _counted(parameters, given)
-        peaks = peaks_of(gpu.name, given["tflops"], given["bandwidth"])
-        cost = make_cost_model(config, parameters, weight_bytes, peaks, shape.tensor_parallel)
-        template = KvJob(shape, requests, budget.kv_bytes, "paged", options, scheduler, cost)
-        jobs = kv_jobs(template, given["managers"], block_sizes)
-        announce_compilation("kv_serving")
-        if "concat" in given["managers"]:
-            announce_compilation("kv_tensors")
-        with progress("serving") as on_done:
-            results = run_kv_jobs(jobs, n_jobs, on_done)
-    return KvReport(
-        config, shape, gpu.name, budget, max_length, options.block_size, requests, scheduler, cost, tuple(results)
+    return ServingQuestion(
+        config,
+        gpu.name,
+        _memory(given, gpu),
+        kv_dtype=given["kv_dtype"],
+        tensor_parallel=given["tensor_parallel"],
+        max_length=given["max_length"],
+        managers=given["managers"],
+        block_sizes=given["block_sizes"],
+        page_bytes=given["page_size"],
+        scheduler=scheduler,
+        requests=_requests(given),
+        tflops=given["tflops"],
+        bandwidth_bytes_per_s=given["bandwidth"],
     )
 
 
-def _parameters(given: dict[str, Any], config: Any) -> Parameters | None:
-    """The model's parameters; None where they are not known and not needed."""
-    from memscope.kv.parameters import count_parameters
+def _replayed(plan: ServingPlan, n_jobs: int) -> list[KvResult]:
+    """The plan's replays, with a bar while they run."""
+    from memscope.kv.sweep import run_kv_jobs
 
-    try:
-        return count_parameters(config)
-    except UsageError:
-        if given["weight_bytes"] is None:
-            raise
-        return None
-
-
-def _counted(parameters: Parameters | None, given: dict[str, Any]) -> int:
-    if parameters is None:
-        raise UsageError("the weights' bytes are not known: give --weight-bytes")
-    return parameters.bytes_per_gpu(given["weights"], given["tensor_parallel"])
+    if not plan.jobs:
+        return []
+    announce_compilation("kv_serving")
+    if any(job.manager == "concat" for job in plan.jobs):
+        announce_compilation("kv_tensors")
+    with progress("serving") as on_done:
+        return run_kv_jobs(plan.jobs, n_jobs, on_done)
 
 
-def _budget_inputs(given: dict[str, Any], gpu: GpuModel, scheduler: Any) -> BudgetInputs:
+def _memory(given: dict[str, Any], gpu: GpuModel) -> BudgetInputs:
+    """The device's memory, and what is known or given of its shares."""
     from memscope.kv.budget import BudgetInputs
+    from memscope.kv.question import CONTEXT_ESTIMATE
 
     context = given["context"]
     return BudgetInputs(
         total_bytes=given["capacity"] or gpu.total_bytes,
         utilisation_frac=given["utilisation"],
         context_bytes=gpu.context_bytes if context is None else context,
-        context_source="estimate: the CUDA context and kernels" if context is None else "given",
+        context_source=CONTEXT_ESTIMATE if context is None else "given",
         weight_format=given["weights"],
         weight_bytes=given["weight_bytes"],
-        n_step_tokens=scheduler.max_step_tokens,
-        n_step_requests=scheduler.max_requests,
         activation_bytes=given["activations"],
         cuda_graph_bytes=given["cuda_graphs"],
         kv_bytes=given["kv_memory"],
@@ -148,4 +147,6 @@ def _requests(given: dict[str, Any]) -> RequestTable | None:
         return None
     if given["limit"] is not None:
         requests = requests.first(given["limit"])
+    if given["n_samples"] is not None:
+        requests = requests.with_samples(given["n_samples"])
     return requests.faster(given["speed_up"]) if given["speed_up"] != 1 else requests

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from memscope.cli.options import json_option
+from memscope.cli.options import force_option, json_option, rules_option
 from memscope.errors import UsageError
 from memscope.units import parse_bytes
 
@@ -36,7 +36,12 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Every option of the verb, in the order of its help."""
     size: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
     options = (
-        click.option("--config", required=True, help="The model: its config.json, a folder with one, or a preset."),
+        click.option("--config", default=None, help="The model: its config.json, a folder with one, or a preset."),
+        click.option(
+            "--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]"
+        ),
+        click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]"),
+        rules_option,
         click.option(
             "--requests",
             "file",
@@ -58,6 +63,14 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, default=0, help="Of the generator. [default: 0]"),
         click.option(
             "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="The first N requests only."
+        ),
+        click.option(
+            "--samples",
+            "n_samples",
+            type=click.IntRange(min=1),
+            default=None,
+            metavar="N",
+            help="Answers of each request, which share its prompt. [default: 1, or the file's]",
         ),
         click.option("--speed-up", type=float, default=1.0, metavar="F", help="Let requests arrive F times as fast."),
         click.option("--gpu", "gpu_name", default=None, help="A GPU of the catalogue, or a size. [default: H100-80GB]"),
@@ -122,7 +135,7 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="chunked",
             help="[default: chunked, that is continuous with prompts spread over steps]",
         ),
-        click.option("--max-requests", type=int, default=256, help="Requests of a step. [default: 256]"),
+        click.option("--max-requests", type=int, default=256, help="Sequences of a step. [default: 256]"),
         click.option("--max-step-tokens", type=int, default=8192, help="Tokens of a step. [default: 8192]"),
         click.option(
             "--preemption", type=click.Choice(("recompute", "swap")), default="recompute", help="[default: recompute]"
@@ -136,6 +149,10 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]"
         ),
         json_option,
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file."
+        ),
+        force_option,
     )
     for option in reversed(options):
         command = option(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,12 @@ class Memory:
         Tokens of a shared block, and by which a sequence's own memory grows.
     tensor_units
         Units of one token in a request's largest tensor.
+    shares_samples
+        Whether the samples of a request share its prompt.
+    pads
+        Whether static batches are padded to their longest prompt.
+    windows
+        Layers by window (0 for all tokens), and units of a token in them.
     notes
         What is modelled otherwise than one would think, a sentence each.
     """
@@ -85,6 +91,9 @@ class Memory:
     node_tokens: int = 1
     private_tokens: int = 1
     tensor_units: int = 0
+    shares_samples: bool = False
+    pads: bool = False
+    windows: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -119,10 +128,20 @@ def _growing(shape: KvShape, table: Int64Array, longest: int, notes: tuple[str, 
 
 
 def _paged(shape: KvShape, _requests: RequestTable, options: ManagerOptions, longest: int) -> Memory:
-    return _growing(shape, shape.paged_bytes_table(longest, options.block_size), longest)
+    """Blocks, those of a prompt shared by its request's samples; each group of layers with a window has its own."""
+    memory = _growing(shape, shape.paged_bytes_table(longest, options.block_size), longest)
+    windows = tuple((window or 0, size // memory.unit_bytes) for window, size in shape.groups)
+    return replace(memory, shares_samples=True, private_tokens=options.block_size, windows=windows)
 
 
 def _virtual(shape: KvShape, _requests: RequestTable, options: ManagerOptions, longest: int) -> Memory:
+    """Pages behind the tokens that are there.
+
+    vAttention also maps pages for the next steps ahead, and leaves those of a request that is done where they are, for
+    the next one; both are taken back as soon as another request needs them, and it counts them as free itself. They
+    save time, not memory, and are not counted as taken here. Source: microsoft/vattention, ``vattention/vattention.cu``
+    (``get_num_free_kvblocks``, ``reclaim_kvblocks_on_demand``) at 00b5ddc.
+    """
     notes = ("a window's old tokens keep their pages until the request ends",) if _has_windows(shape) else ()
     return _growing(shape, shape.virtual_bytes_table(longest, options.page_bytes), longest, notes)
 
@@ -137,7 +156,7 @@ def _contiguous(shape: KvShape, longest: int, reserved_tokens: Int64Array) -> Me
 
 def _max_length(shape: KvShape, requests: RequestTable, _options: ManagerOptions, longest: int) -> Memory:
     reserved = np.full(len(requests), longest, np.int64)
-    return _contiguous(shape, longest, reserved)
+    return replace(_contiguous(shape, longest, reserved), pads=True)
 
 
 def _oracle_length(shape: KvShape, requests: RequestTable, _options: ManagerOptions, longest: int) -> Memory:
@@ -163,6 +182,8 @@ def _prefix(shape: KvShape, longest: int, node_tokens: int, private_tokens: int,
         quantum=private_tokens,
         node_tokens=node_tokens,
         private_tokens=private_tokens,
+        shares_samples=True,
+        windows=((0, 1),),
         notes=notes,
     )
 
@@ -178,6 +199,7 @@ def _paged_prefix(shape: KvShape, requests: RequestTable, options: ManagerOption
 
 
 def _radix(shape: KvShape, requests: RequestTable, _options: ManagerOptions, longest: int) -> Memory:
+    """Blocks of one token: samples of a request share all of its prompt, and nothing is ever copied."""
     notes = ("prefixes are shared as far as the trace tells them apart: whole chunks",) if requests.has_prefixes else ()
     return _prefix(shape, longest, requests.chunk_tokens or 1, 1, notes)
 
@@ -187,11 +209,16 @@ def _has_windows(shape: KvShape) -> bool:
 
 
 def _concat(shape: KvShape, _requests: RequestTable, _options: ManagerOptions, longest: int) -> Memory:
+    """Tensors of each request, a row for each of its samples, as ``generate(num_return_sequences=…)`` makes them.
+
+    Under the static scheduler all requests of a batch are padded alike, but each still has tensors of its own, so that
+    requests can be put back one by one; ``generate`` has one tensor for all of them.
+    """
     unit = tensors_unit_bytes(shape)
     tokens = shape.sequence_bytes_table(longest) // unit
     notes = ("a request that runs out of memory with no other one running is given up",)
     largest = max(size for size, _ in tensor_token_bytes(shape)) // unit
-    return Memory(at.KIND_TENSORS, unit, tokens, tokens, _no_region(), tensor_units=largest, notes=notes)
+    return Memory(at.KIND_TENSORS, unit, tokens, tokens, _no_region(), tensor_units=largest, pads=True, notes=notes)
 
 
 MANAGERS: dict[str, Manager] = {

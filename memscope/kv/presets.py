@@ -1,7 +1,7 @@
 """Configurations of well-known models: the keys of their ``config.json`` that decide about memory.
 
-Source of each: the ``config.json`` beside the published weights, in the repository that ``source`` names. The counts of
-parameters that follow from them are checked against the published ones in the tests.
+Source of each: the ``config.json`` beside the published weights, in the repository on huggingface.co that ``source``
+names. The counts of parameters that follow from them are checked against the published ones in the tests.
 """
 
 from __future__ import annotations

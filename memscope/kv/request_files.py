@@ -21,6 +21,7 @@ from memscope.kv.requests import RequestTable, in_order_of_arrival
 MOONCAKE_CHUNK_TOKENS = 512
 """Tokens that one ``hash_ids`` entry stands for. Source: the Mooncake trace's README."""
 _MAX_TOKENS = 1 << 24
+_MAX_SAMPLES = 1 << 20
 _MAX_SECONDS = 10 * 366 * 86_400
 _COLUMNS = {
     "Azure": ("timestamp", "contexttokens", "generatedtokens"),
@@ -28,13 +29,16 @@ _COLUMNS = {
     "plain": ("arrival_s", "prompt_tokens", "output_tokens"),
 }
 """The columns of each known CSV, in small letters: arrival, tokens in, tokens out."""
+_SAMPLES = "n_samples"
+"""A plain CSV may have it."""
 
 
 def read_requests(path: str | Path) -> RequestTable:
     """Read a request trace; its kind is seen from its first line.
 
     Azure: ``TIMESTAMP,ContextTokens,GeneratedTokens``. BurstGPT: ``Timestamp,…,Request tokens,Response tokens,…``,
-    whose rows without a response (failed calls) are left out. Plain: ``arrival_s,prompt_tokens,output_tokens``.
+    whose rows without a response (failed calls) are left out. Plain: ``arrival_s,prompt_tokens,output_tokens``,
+    and ``n_samples`` if requests ask for several sequences.
     Mooncake: one object a line with ``timestamp`` (milliseconds), ``input_length``, ``output_length`` and ``hash_ids``.
 
     Raises
@@ -71,7 +75,7 @@ def _read_csv(path: Path, text: str) -> RequestTable:
         rows = csv.reader(io.StringIO(text), strict=True)
         header = [name.strip().lower() for name in next(rows)]
         kind, places = _columns(path, header)
-        arrival, prompt, output = array("q"), array("q"), array("q")
+        arrival, prompt, output, samples = array("q"), array("q"), array("q"), array("q")
         for number, row in enumerate(rows, start=2):
             if not row:
                 continue
@@ -83,29 +87,37 @@ def _read_csv(path: Path, text: str) -> RequestTable:
             arrival.append(_time_us(path, number, row[places[0]]))
             prompt.append(_tokens(path, number, row[places[1]]))
             output.append(n_output)
+            if len(places) > len(_COLUMNS[kind]):
+                samples.append(_whole(path, number, row[places[3]], "samples", _MAX_SAMPLES))
     except csv.Error as error:
         raise InputFileError(path, f"is not CSV: {error}") from error
     if not len(arrival):
         raise InputFileError(path, "has no request that generates anything")
     times, ins, outs = (np.array(column, np.int64) for column in (arrival, prompt, output))
-    return in_order_of_arrival(times, ins, outs, f"{path.name} ({kind} CSV)")
+    each = np.array(samples, np.int64) if len(samples) else None
+    return in_order_of_arrival(times, ins, outs, f"{path.name} ({kind} CSV)", each)
 
 
 def _columns(path: Path, header: list[str]) -> tuple[str, list[int]]:
     for kind, names in _COLUMNS.items():
         if all(name in header for name in names):
-            return kind, [header.index(name) for name in names]
+            optional = (_SAMPLES,) if kind == "plain" and _SAMPLES in header else ()
+            return kind, [header.index(name) for name in (*names, *optional)]
     known = "; ".join(",".join(names) for names in _COLUMNS.values())
     raise InputFileError(path, f"row 1 does not name the columns of a known request trace ({known})")
 
 
 def _tokens(path: Path, number: int, text: str, least: int = 1) -> int:
+    return _whole(path, number, text, "tokens", _MAX_TOKENS, least)
+
+
+def _whole(path: Path, number: int, text: str, what: str, most: int, least: int = 1) -> int:
     try:
         n = float(text)
     except ValueError:
         n = math.nan
-    if not (least <= n <= _MAX_TOKENS) or n != int(n):
-        raise InputFileError(path, f"row {number}: {text!r} is not a number of tokens from {least}")
+    if not (least <= n <= most) or n != int(n):
+        raise InputFileError(path, f"row {number}: {text!r} is not a number of {what} from {least}")
     return int(n)
 
 

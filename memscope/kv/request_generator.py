@@ -55,6 +55,8 @@ class GeneratorOptions:
         Share of requests that begin with one of ``n_prefixes`` common prefixes.
     prefix_tokens
         Length of a common prefix; it comes on top of the prompt that was drawn.
+    n_samples
+        Sequences that each request asks for.
     """
 
     n_requests: int = 1000
@@ -64,6 +66,7 @@ class GeneratorOptions:
     shared_prefix_frac: float = 0.0
     n_prefixes: int = 4
     prefix_tokens: int = 512
+    n_samples: int = 1
 
 
 def generate_requests(options: GeneratorOptions, seed: int = 0) -> RequestTable:
@@ -87,7 +90,8 @@ def generate_requests(options: GeneratorOptions, seed: int = 0) -> RequestTable:
     prompt = prompt + is_shared * options.prefix_tokens
     start, ids = _chunks(prompt, prefix, options)
     what = f"a generator ({options.lengths} lengths, seed {seed})"
-    return RequestTable(arrival - arrival[0], prompt, output, what, start, ids, CHUNK_TOKENS)
+    table = RequestTable(arrival - arrival[0], prompt, output, what, start, ids, CHUNK_TOKENS)
+    return table.with_samples(options.n_samples)
 
 
 def _check(options: GeneratorOptions) -> None:

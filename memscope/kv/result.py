@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from memscope.kv.timeline import KvMemoryOverTime, KvTimeline, memory_over_time
 from memscope.trace.tables import Int64Array
 
 
@@ -45,30 +45,6 @@ class KvWaste:
 
 
 @dataclass(frozen=True, slots=True)
-class KvTimeline:
-    """State in each step; every array is read-only int64 (n_steps,).
-
-    Attributes
-    ----------
-    end_us
-        When a step ends.
-    n_running, n_waiting
-        Requests in it, and those that have come and do not run.
-    token_bytes, alloc_bytes
-        Bytes that hold tokens, and bytes taken.
-    """
-
-    end_us: Int64Array
-    n_running: Int64Array
-    n_waiting: Int64Array
-    token_bytes: Int64Array
-    alloc_bytes: Int64Array
-
-    def __len__(self) -> int:
-        return len(self.end_us)
-
-
-@dataclass(frozen=True, slots=True)
 class KvResult:
     """One manager's replay. Counts and bytes are exact in the model; times are estimates of the cost model.
 
@@ -85,8 +61,15 @@ class KvResult:
         known or none are shared.
     hit_tokens
         Tokens of those found.
+    n_block_copies
+        Blocks copied because samples of one request, which shared them, went on differently; a block of all layers is
+        one. 0 where samples share nothing.
+    n_pad_tokens
+        Tokens that hold nothing, computed to make the sequences of a static batch equally long; internal waste.
+    n_recomputed_tokens, n_generated_tokens, n_computed_tokens
+        Of all samples; a prompt that samples share is computed once. Without padding.
     longest_context_tokens, largest_batch_requests
-        The longest sequence that fits alone; how many requests of the mean final length fit together;
+        The longest sequence that fits alone; how many sequences of the mean final length fit together;
         None for tensors, where that depends on what was allocated before.
     makespan_us, busy_us
         From the first arrival to the last end, and how long of it steps ran.
@@ -114,6 +97,8 @@ class KvResult:
     prompt_tokens: int
     n_generated_tokens: int
     n_computed_tokens: int
+    n_block_copies: int
+    n_pad_tokens: int
     peak_concurrent_requests: int
     mean_concurrent_requests: float
     peak_alloc_bytes: int
@@ -139,6 +124,20 @@ class KvResult:
         return self.n_hit_blocks / self.n_queried_blocks
 
     @property
+    def saved_byte_us(self) -> int:
+        """Memory that sharing saves, in byte·microseconds: what would be taken on top if no block were shared."""
+        return self.timeline.byte_us(self.timeline.saved_bytes)
+
+    @property
+    def sharing_saved_frac(self) -> float | None:
+        """Memory saved by sharing as a share of what would be taken without; None if none was ever taken.
+
+        The measure of the PagedAttention paper (arXiv 2309.06180, figure 15).
+        """
+        saved, taken = self.saved_byte_us, self.timeline.byte_us(self.timeline.alloc_bytes)
+        return saved / (saved + taken) if taken else None
+
+    @property
     def generated_tokens_per_s(self) -> float | None:
         """Estimate: tokens generated a second of the whole replay."""
         return self.n_generated_tokens / self.makespan_us * 1e6 if self.makespan_us else None
@@ -159,14 +158,10 @@ class KvResult:
         timeline = self.timeline
         if not len(timeline):
             return []
-        n_points = min(n_points, len(timeline))
-        places = np.unique(np.searchsorted(timeline.end_us, np.linspace(0, timeline.end_us[-1], n_points + 1)[1:]))
-        starts: npt.NDArray[np.int64] = np.concatenate(([0], places[:-1] + 1))
-        duration = np.diff(timeline.end_us, prepend=0)
-        weight = np.add.reduceat(duration, starts)
-        running = np.add.reduceat(duration * timeline.n_running, starts) / weight
-        waiting = np.add.reduceat(duration * timeline.n_waiting, starts) / weight
-        peak = np.maximum.reduceat(timeline.n_running, starts)
+        first, last = timeline.spans(n_points)
+        running = timeline.mean(timeline.n_running, first, last)
+        waiting = timeline.mean(timeline.n_waiting, first, last)
+        peak = np.maximum.reduceat(timeline.n_running, first)
         return [
             {
                 "end_s": float(timeline.end_us[end]) / 1e6,
@@ -174,5 +169,9 @@ class KvResult:
                 "peak_running": int(most),
                 "mean_waiting": float(wait),
             }
-            for end, mean, most, wait in zip(places, running, peak, waiting, strict=True)
+            for end, mean, most, wait in zip(last, running, peak, waiting, strict=True)
         ]
+
+    def memory_over_time(self, n_points: int = 120) -> KvMemoryOverTime:
+        """Memory over time, split into tokens and each kind of waste, in the spans of :meth:`concurrency`."""
+        return memory_over_time(self.timeline, self.capacity_bytes, n_points)

@@ -17,15 +17,18 @@ class SchedulerOptions:
     Attributes
     ----------
     policy
-        ``static``: a batch runs until its last request is done; ``continuous``: requests join and leave at every step,
-        and a prompt is computed in one step; ``chunked``: a prompt may be spread over steps.
+        ``static``: a batch runs until its last request is done, and keeps its memory until then. Where keys and values
+        are plain tensors (``max-length``, ``concat``) it is padded, as Hugging Face's ``generate`` does it: every
+        prompt is made as long as the longest one, and every sequence grows until all are done. ``continuous``:
+        requests join and leave at every step, and a prompt is computed in one step. ``chunked``: a prompt may be spread
+        over steps.
     max_requests
-        The most requests of a step.
+        The most sequences of a step: requests, or the samples that they ask for.
     max_step_tokens
         The most tokens of a step; where prompts are not spread, at least the longest sequence.
     preemption
-        ``recompute``, or ``swap`` to host memory of ``swap_bytes`` (and recompute what has no room there). Managers
-        that share prefixes always recompute.
+        Of a request with all its samples: ``recompute``, or ``swap`` to host memory of ``swap_bytes`` (and recompute
+        what has no room there). Managers that share prefixes always recompute.
     """
 
     policy: str = "chunked"

@@ -12,14 +12,15 @@ from memscope._kernels import kv_layout as at
 from memscope._kernels import kv_serving as kernel
 from memscope._kernels.kv_tensors import NoTensors, Tensors
 from memscope.errors import InvariantError, UsageError
-from memscope.kv.limits import largest_batch, longest_context, never_fits
+from memscope.kv.limits import largest_batch, longest_context, n_regions, never_fits
 from memscope.kv.managers import ManagerOptions, Memory, manager_named
 from memscope.kv.requests import RequestTable
-from memscope.kv.result import KvResult, KvTimeline, KvWaste
+from memscope.kv.result import KvResult, KvWaste
 from memscope.kv.scheduler import SchedulerOptions
 from memscope.kv.shapes import KvShape
 from memscope.kv.speeds import CostModel
 from memscope.kv.tensors import make_tensors, n_retries, peak_reserved_bytes
+from memscope.kv.timeline import make_timeline
 from memscope.trace.tables import BoolArray, Int64Array, frozen_array
 from memscope.units import format_bytes
 
@@ -57,12 +58,13 @@ def simulate(job: KvJob, on_done: OnDone | None = None) -> KvResult:
         If no request fits, or an option does not suit the manager or the trace.
     """
     manager = manager_named(job.manager)
+    _check_samples(job)
     final = job.requests.cached_tokens
     is_refused = final > job.options.max_length
     longest = job.options.max_length
     memory = manager.make(job.shape, job.requests, job.options, longest)
     capacity = job.kv_bytes // memory.unit_bytes // memory.quantum * memory.quantum
-    is_refused = is_refused | never_fits(memory, np.minimum(final, longest), capacity)
+    is_refused = is_refused | never_fits(memory, job.requests, capacity)
     if is_refused.all():
         raise UsageError(
             f"{job.manager}: none of {len(job.requests):,} requests fits: the longest sequence is "
@@ -77,6 +79,19 @@ def simulate(job: KvJob, on_done: OnDone | None = None) -> KvResult:
     return _result(job, memory, serving, totals, timeline, manager.has_blocks)
 
 
+def _check_samples(job: KvJob) -> None:
+    """All samples of a request run at once: a step must have room for them."""
+    most, scheduler = int(job.requests.n_samples.max()), job.scheduler
+    room = scheduler.max_requests
+    if scheduler.policy == "chunked":
+        room = min(room, scheduler.max_step_tokens)
+    if most > room:
+        raise UsageError(
+            f"{job.requests.source}: a request asks for {most:,} samples, which run together: a step of at most "
+            f"{scheduler.max_requests:,} sequences and {scheduler.max_step_tokens:,} tokens has no room for them"
+        )
+
+
 def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> at.Serving:
     requests, scheduler, cost = job.requests, job.scheduler, job.cost
     n, is_prefix = len(requests), memory.kind == at.KIND_PREFIX
@@ -86,10 +101,7 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
     params[at.P_KIND] = memory.kind
     params[at.P_CAPACITY] = capacity
     params[at.P_MAX_RUNNING] = scheduler.max_requests
-    served = requests.cached_tokens[~is_refused]
-    params[at.P_STEP_TOKENS] = (
-        scheduler.max_step_tokens if is_chunked else max(scheduler.max_step_tokens, int(served.max()) + 1)
-    )
+    params[at.P_STEP_TOKENS] = scheduler.max_step_tokens if is_chunked else _whole_step(job, is_refused)
     params[at.P_IS_CHUNKED] = int(is_chunked)
     params[at.P_IS_STATIC] = int(scheduler.policy == "static")
     params[at.P_NODE_TOKENS] = memory.node_tokens
@@ -100,6 +112,10 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
         0 if is_prefix or memory.kind == at.KIND_TENSORS else scheduler.swap_bytes // memory.unit_bytes
     )
     params[at.P_TENSOR_UNITS] = memory.tensor_units
+    params[at.P_SHARES_SAMPLES] = int(memory.shares_samples)
+    params[at.P_IS_PADDED] = int(memory.pads and scheduler.policy == "static")
+    params[at.P_LONGEST] = len(memory.tokens_of) - 1
+    params[at.P_REGIONS] = n_regions(memory, capacity) if memory.kind == at.KIND_CONTIGUOUS else 0
     costs = np.zeros(at.N_COSTS, np.float64)
     costs[at.F_FLOPS_PER_US] = cost.flops_per_s / 1e6
     costs[at.F_BYTES_PER_US] = cost.bytes_per_s / 1e6
@@ -109,7 +125,8 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
     costs[at.F_OVERHEAD_US] = cost.overhead_s * 1e6
     costs[at.F_SWAP_BYTES_PER_US] = cost.swap_bytes_per_s / 1e6
     costs[at.F_UNIT_BYTES] = memory.unit_bytes
-    n_regions = scheduler.max_requests + at.MAX_ORDERS if memory.kind == at.KIND_CONTIGUOUS else 0
+    is_contiguous = memory.kind == at.KIND_CONTIGUOUS
+    n_free_blocks = scheduler.max_requests + at.MAX_ORDERS if is_contiguous else 0
     return at.Serving(
         params=params,
         costs=costs,
@@ -118,7 +135,9 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
         requests=_request_rows(requests, memory, is_refused),
         lists=np.zeros((at.N_LISTS, scheduler.max_requests), np.int64),
         sizes=np.stack((memory.alloc_of, memory.tokens_of)),
-        free_blocks=np.zeros((at.MAX_ORDERS, 1 + n_regions), np.int64),
+        free_blocks=np.zeros((at.MAX_ORDERS, 1 + n_free_blocks), np.int64),
+        addresses=np.zeros(int(requests.n_samples.sum()) if is_contiguous else 0, np.int64),
+        windows=np.array(memory.windows, np.int64).reshape(-1, at.N_WINDOW_COLUMNS),
         chunk_id=requests.chunk_id if shares else frozen_array(np.empty(0, np.int64), np.int64),
         nodes=_no_nodes(requests.n_chunks * max(1, requests.chunk_tokens // memory.node_tokens) if shares else 0),
         timeline=np.zeros((_N_ROWS, at.N_TIMELINE), np.int64),
@@ -126,6 +145,13 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
         if memory.kind == at.KIND_TENSORS
         else NoTensors(),
     )
+
+
+def _whole_step(job: KvJob, is_refused: BoolArray) -> int:
+    """Tokens of a step where prompts are not spread: room for the longest sequences of a request at once."""
+    requests = job.requests
+    served = (requests.n_samples * requests.cached_tokens)[~is_refused]
+    return max(job.scheduler.max_step_tokens, job.scheduler.max_requests, int(served.max()) + 1)
 
 
 def _request_rows(requests: RequestTable, memory: Memory, is_refused: BoolArray) -> Int64Array:
@@ -136,6 +162,8 @@ def _request_rows(requests: RequestTable, memory: Memory, is_refused: BoolArray)
     rows[:, at.R_OUTPUT] = requests.output_tokens
     rows[:, at.R_IS_REFUSED] = is_refused
     rows[:, [at.R_FIRST_TOKEN_US, at.R_FINISH_US]] = at.NONE
+    rows[:, at.R_SAMPLES] = requests.n_samples
+    rows[:, at.R_FIRST_ADDRESS] = np.cumsum(requests.n_samples) - requests.n_samples
     if len(memory.region):
         rows[:, at.R_REGION] = memory.region
     if requests.has_prefixes:
@@ -169,7 +197,8 @@ def _run(serving: at.Serving, on_done: OnDone | None) -> tuple[list[int], Int64A
 def _check(serving: at.Serving, totals: list[int], capacity: int) -> None:
     """What must hold at the end: everything given back, every request served or refused, and time accounted for."""
     counters = serving.counters
-    for name in ("C_ALLOC", "C_TOKENS", "C_FUTURE", "C_SLACK", "C_SWAPPED", "C_LOGICAL", "C_N_RUNNING"):
+    held = ("C_ALLOC", "C_TOKENS", "C_FUTURE", "C_SLACK", "C_SWAPPED", "C_LOGICAL", "C_SAVED")
+    for name in (*held, "C_N_RUNNING", "C_N_SEQUENCES"):
         if counters[getattr(at, name)]:
             raise InvariantError(f"a serving replay ends with {name} {counters[getattr(at, name)]}")
     if counters[at.C_N_DONE] + counters[at.C_N_REFUSED] != len(serving.requests):
@@ -186,33 +215,15 @@ def _result(
     served = serving.requests[serving.requests[:, at.R_IS_REFUSED] == 0]
     shares = memory.kind == at.KIND_PREFIX and job.requests.has_prefixes
     mean_final = int(np.rint((served[:, at.R_PROMPT] + served[:, at.R_OUTPUT] - 1).mean()))
-    end_us = rows[:, at.T_TIME]
-    weighted = int(np.dot(np.diff(end_us, prepend=0), rows[:, at.T_RUNNING]))
-    notes = memory.notes
-    if memory.kind == at.KIND_PREFIX and not shares:
-        notes = (*notes, "the trace does not tell which requests begin alike: nothing is shared")
-    if memory.kind == at.KIND_PREFIX and job.scheduler.preemption == "swap":
-        notes = (*notes, "preempted requests are computed again, from what is still cached")
-    is_tensors = isinstance(serving.store, Tensors)
-    if is_tensors:
-        notes = (
-            f"the allocator reserved {format_bytes(peak_reserved_bytes(serving.store))} at its peak, and gave its "
-            f"unused memory back {n_retries(serving.store):,} times to serve a request",
-            *notes,
-        )
+    weighted = int(np.dot(rows[:, at.T_TIME] - rows[:, at.T_START], rows[:, at.T_RUNNING]))
+    is_tensors = memory.kind == at.KIND_TENSORS
     return KvResult(
         manager=job.manager,
         block_size=job.options.block_size if has_blocks else None,
         page_bytes=job.options.page_bytes if job.manager == "virtual" else None,
         capacity_bytes=capacity * unit,
         waste=KvWaste(*(total * unit for total in totals)),
-        timeline=KvTimeline(
-            frozen_array(end_us, np.int64),
-            frozen_array(rows[:, at.T_RUNNING], np.int64),
-            frozen_array(rows[:, at.T_WAITING], np.int64),
-            frozen_array(rows[:, at.T_TOKENS] * unit, np.int64),
-            frozen_array(rows[:, at.T_ALLOC] * unit, np.int64),
-        ),
+        timeline=make_timeline(rows, capacity, unit),
         n_requests=len(job.requests),
         n_completed=counters[at.C_N_DONE],
         n_refused=counters[at.C_N_REFUSED],
@@ -226,6 +237,8 @@ def _result(
         hit_tokens=counters[at.C_N_HIT] * memory.node_tokens if shares else None,
         prompt_tokens=int(served[:, at.R_PROMPT].sum()),
         n_generated_tokens=counters[at.C_N_GENERATED],
+        n_block_copies=counters[at.C_N_COPIES],
+        n_pad_tokens=counters[at.C_N_PADS],
         n_computed_tokens=counters[at.C_N_COMPUTED],
         peak_concurrent_requests=counters[at.C_PEAK_RUNNING],
         mean_concurrent_requests=weighted / counters[at.C_NOW] if counters[at.C_NOW] else 0.0,
@@ -237,5 +250,26 @@ def _result(
         makespan_us=counters[at.C_NOW],
         busy_us=counters[at.C_BUSY_US],
         first_token_us=frozen_array(served[:, at.R_FIRST_TOKEN_US] - served[:, at.R_ARRIVAL], np.int64),
-        notes=notes,
+        notes=_notes(job, memory, serving, shares),
     )
+
+
+def _notes(job: KvJob, memory: Memory, serving: at.Serving, shares: bool) -> tuple[str, ...]:
+    """What is modelled otherwise than one would think, or would not be seen in the numbers."""
+    notes = []
+    if isinstance(serving.store, Tensors):
+        notes.append(
+            f"the allocator reserved {format_bytes(peak_reserved_bytes(serving.store))} at its peak, and gave its "
+            f"unused memory back {n_retries(serving.store):,} times to serve a request"
+        )
+    notes += memory.notes
+    if memory.kind == at.KIND_PREFIX and not shares:
+        notes.append("the trace does not tell which requests begin alike: nothing is shared between them")
+    if memory.kind == at.KIND_PREFIX and job.scheduler.preemption == "swap":
+        notes.append("preempted requests are computed again, from what is still cached")
+    if job.requests.n_samples.max() > 1 and not memory.shares_samples:
+        notes.append("every sample of a request keeps its prompt for itself")
+    if serving.params[at.P_IS_PADDED]:
+        n_pads = int(serving.counters[at.C_N_PADS])
+        notes.append(f"batches are padded to their longest prompt: {n_pads:,} tokens that hold nothing, internal waste")
+    return tuple(notes)

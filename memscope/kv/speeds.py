@@ -34,8 +34,13 @@ PEAKS: dict[str, tuple[float, float]] = {
     "V100-16GB": (125e12, 900e9),
     "V100-32GB": (125e12, 900e9),
 }
-"""Dense 16-bit tensor operations and bytes a second. Source: NVIDIA's data sheets of each product (SXM modules where a
-product comes in several forms; figures with sparsity halved; GeForce with 32-bit accumulation)."""
+"""Dense 16-bit tensor operations with 32-bit accumulation, and bytes, a second.
+
+Source: NVIDIA's data sheets of each product, SXM modules where a product comes in several forms. Where a sheet gives
+figures with sparsity alone they are halved: A6000 (309.7 with), H100 and H200 (1,979), B200 (HGX, 4,500 at 1,000 W).
+GeForce: appendices of NVIDIA's GA102 (71), Ada (165.2) and Blackwell RTX (209.5, a quarter of the 838 with 16-bit
+accumulation and sparsity) architecture papers. A10G: AWS's variant of the A10, 70, where the A10 has 125.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.kv.budget import Budget
-from memscope.kv.model_config import ModelConfig
+from memscope.figures.kv_words import result_label
+from memscope.kv.question import ServingPlan
 from memscope.kv.requests import RequestTable
 from memscope.kv.result import KvResult
 from memscope.kv.scheduler import SchedulerOptions
-from memscope.kv.shapes import KvShape
 from memscope.kv.speeds import CostModel
 from memscope.units import format_bytes, format_count, format_fraction
 
@@ -22,7 +21,7 @@ NOT_MEASURED = "not measured"
 LEGEND = (
     "tokens + reserved + internal + external = 100 % of the KV memory that requests claim,",
     "  over time, in byte·µs. tokens: holds tokens of running requests; reserved: kept for",
-    "  tokens to come; internal: taken and never filled (block tails, lengths not reached);",
+    "  tokens to come; internal: taken and never filled (block tails, padding, lengths not reached);",
     "  external: free while a request waits for memory, and rounding to powers of two",
     "memory, counts and hits are exact in the model; ~ marks estimates of the cost model, which",
     "  also decides when requests meet. wait: until a request's first token",
@@ -31,37 +30,29 @@ LEGEND = (
 
 @dataclass(frozen=True, slots=True)
 class KvReport:
-    """Everything that ``memscope kv`` found."""
+    """Everything that ``memscope kv`` found: what was worked out, and the replays' results in the order of the jobs."""
 
-    config: ModelConfig
-    shape: KvShape
-    gpu_name: str
-    budget: Budget
-    max_length: int
-    block_size: int
-    requests: RequestTable | None
-    scheduler: SchedulerOptions
-    cost: CostModel | None
+    plan: ServingPlan
     results: tuple[KvResult, ...]
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens that the cache holds while every window still holds them."""
-        return self.budget.kv_bytes // self.shape.bytes_per_token
+    def requests(self) -> RequestTable | None:
+        """What was served; None if only a budget was asked for."""
+        return self.plan.question.requests
 
     @property
-    def n_blocks(self) -> int:
-        """Whole blocks in the cache."""
-        return self.n_tokens // self.block_size
+    def scheduler(self) -> SchedulerOptions:
+        """How steps are formed."""
+        return self.plan.question.scheduler
 
 
 def kv_json(report: KvReport) -> dict[str, Any]:
     """The object of ``memscope kv --json``."""
-    shape, budget = report.shape, report.budget
+    shape, budget = report.plan.shape, report.plan.budget
     return {
         "model": {
-            "name": report.config.name,
-            "source": report.config.source,
+            "name": report.plan.question.config.name,
+            "source": report.plan.question.config.source,
             "kv_dtype": shape.kv_dtype,
             "tensor_parallel": shape.tensor_parallel,
             "n_kv_layers": len(shape.layers),
@@ -69,16 +60,16 @@ def kv_json(report: KvReport) -> dict[str, Any]:
             "kv_bytes_per_token_by_window": [
                 {"window": window, "kv_bytes_per_token": size} for window, size in shape.groups
             ],
-            "max_length": report.max_length,
+            "max_length": report.plan.max_length,
         },
-        "gpu": report.gpu_name,
+        "gpu": report.plan.question.gpu_name,
         "budget": {
             "total_bytes": budget.total_bytes,
             "rows": [{"name": row.name, "bytes": row.bytes, "source": row.source} for row in budget.rows],
             "kv_bytes": budget.kv_bytes,
-            "kv_tokens": report.n_tokens,
-            "block_size": report.block_size,
-            "n_blocks": report.n_blocks,
+            "kv_tokens": report.plan.n_tokens,
+            "block_size": report.plan.block_size,
+            "n_blocks": report.plan.n_blocks,
         },
         "requests": None if report.requests is None else _requests_json(report.requests),
         "scheduler": {
@@ -88,8 +79,8 @@ def kv_json(report: KvReport) -> dict[str, Any]:
             "preemption": report.scheduler.preemption,
             "swap_bytes": report.scheduler.swap_bytes,
         },
-        "cost_model": None if report.cost is None else _cost_json(report.cost),
-        "results": [_result_json(result, report.shape.tensor_parallel) for result in report.results],
+        "cost_model": None if report.plan.cost is None else _cost_json(report.plan.cost),
+        "results": [_result_json(result, report.plan.shape.tensor_parallel) for result in report.results],
     }
 
 
@@ -97,6 +88,7 @@ def _requests_json(requests: RequestTable) -> dict[str, Any]:
     return {
         "source": requests.source,
         "n_requests": len(requests),
+        "n_sequences": int(requests.n_samples.sum()),
         "prompt_tokens": int(requests.prompt_tokens.sum()),
         "output_tokens": int(requests.output_tokens.sum()),
         "span_s": int(requests.arrival_us[-1]) / 1e6,
@@ -147,6 +139,10 @@ def _result_json(result: KvResult, tensor_parallel: int) -> dict[str, Any]:
         "n_swaps": result.n_swaps,
         "n_recomputed_tokens": result.n_recomputed_tokens,
         "n_evictions": result.n_evictions,
+        "n_block_copies": result.n_block_copies,
+        "n_pad_tokens": result.n_pad_tokens,
+        "saved_byte_us": result.saved_byte_us,
+        "sharing_saved_frac": result.sharing_saved_frac,
         "prefix_hit_frac": result.prefix_hit_frac,
         "n_hit_blocks": result.n_hit_blocks,
         "n_queried_blocks": result.n_queried_blocks,
@@ -167,8 +163,15 @@ def _result_json(result: KvResult, tensor_parallel: int) -> dict[str, Any]:
             "first_token_p99_s": result.first_token_s(99),
         },
         "concurrency": result.concurrency(),
+        "memory_over_time": _over_time_json(result),
         "notes": list(result.notes),
     }
+
+
+def _over_time_json(result: KvResult) -> dict[str, list[Any]]:
+    """Means over equal spans, column by column."""
+    over_time = result.memory_over_time()
+    return {field.name: getattr(over_time, field.name).tolist() for field in fields(over_time)}
 
 
 def print_kv(report: KvReport, console: Console) -> None:
@@ -179,7 +182,9 @@ def print_kv(report: KvReport, console: Console) -> None:
         return
     requests, scheduler = report.requests, report.scheduler
     console.print()
-    console.print(Text(f"{format_count(len(requests))} requests from {requests.source}", style="bold"))
+    n_sequences = int(requests.n_samples.sum())
+    sampled = "" if n_sequences == len(requests) else f", {format_count(n_sequences)} samples of them"
+    console.print(Text(f"{format_count(len(requests))} requests from {requests.source}{sampled}", style="bold"))
     console.print(
         f"  {format_count(int(requests.prompt_tokens.sum()))} tokens in, "
         f"{format_count(int(requests.output_tokens.sum()))} out, arriving over {requests.arrival_us[-1] / 1e6:,.0f} s"
@@ -193,16 +198,20 @@ def print_kv(report: KvReport, console: Console) -> None:
     console.print(_service_table(report))
     _print_refused(report, console)
     for result in report.results:
+        if result.sharing_saved_frac:
+            copies = f", {format_count(result.n_block_copies)} blocks copied on write" if result.n_block_copies else ""
+            saved = f"shared prompts save {format_fraction(result.sharing_saved_frac)} of what would be held{copies}"
+            console.print(f"  {result_label(result)}: {saved}")
         for note in result.notes:
-            console.print(Text(f"  {_label(result)}: {note}", style="yellow"))
+            console.print(Text(f"  {result_label(result)}: {note}", style="yellow"))
     for line in LEGEND:
         console.print(Text(f"  {line}", style="dim"))
 
 
 def _print_budget(report: KvReport, console: Console) -> None:
-    shape, budget = report.shape, report.budget
+    shape, budget = report.plan.shape, report.plan.budget
     gpus = f"one of {shape.tensor_parallel} × " if shape.tensor_parallel > 1 else ""
-    console.print(Text(f"{report.config.name} on {gpus}{report.gpu_name}", style="bold"))
+    console.print(Text(f"{report.plan.question.config.name} on {gpus}{report.plan.question.gpu_name}", style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
@@ -221,10 +230,10 @@ def _print_budget(report: KvReport, console: Console) -> None:
         per_window = f" ({', '.join(parts)})"
     console.print(f"  a token takes {format_bytes(shape.bytes_per_token)} in {shape.kv_dtype}{per_window}")
     console.print(
-        f"  room for {format_count(report.n_tokens)} tokens, or {format_count(report.n_blocks)} blocks of "
-        f"{report.block_size}; the longest sequence is {format_count(report.max_length)} tokens"
+        f"  room for {format_count(report.plan.n_tokens)} tokens, or {format_count(report.plan.n_blocks)} blocks of "
+        f"{report.plan.block_size}; the longest sequence is {format_count(report.plan.max_length)} tokens"
     )
-    if report.config.is_partial:
+    if report.plan.question.config.is_partial:
         console.print(Text("  only the text part of the model is counted", style="yellow"))
 
 
@@ -237,7 +246,7 @@ def _memory_table(report: KvReport) -> Table:
         waste = result.waste
         shares = (waste.tokens, waste.reservation, waste.internal, waste.external)
         table.add_row(
-            _label(result),
+            result_label(result),
             *(_percent(waste.share(part)) for part in shares),
             format_count(result.peak_concurrent_requests),
             _count(result.largest_batch_requests),
@@ -253,7 +262,7 @@ def _service_table(report: KvReport) -> Table:
     )
     for result in report.results:
         table.add_row(
-            _label(result),
+            result_label(result),
             _percent(result.prefix_hit_frac),
             format_count(result.n_evictions),
             format_count(result.n_preemptions),
@@ -283,19 +292,11 @@ def _print_refused(report: KvReport, console: Console) -> None:
         if result.n_refused:
             console.print(
                 Text(
-                    f"  {_label(result)}: {format_count(result.n_refused)} requests are refused: longer than "
-                    f"{format_count(report.max_length)} tokens, or than the memory",
+                    f"  {result_label(result)}: {format_count(result.n_refused)} requests are refused: longer than "
+                    f"{format_count(report.plan.max_length)} tokens, or than the memory",
                     style="yellow",
                 )
             )
-
-
-def _label(result: KvResult) -> str:
-    if result.block_size is not None:
-        return f"{result.manager} ({result.block_size})"
-    if result.page_bytes is not None:
-        return f"{result.manager} ({format_bytes(result.page_bytes)})"
-    return result.manager
 
 
 def _percent(fraction: float | None) -> str:

@@ -150,3 +150,64 @@ def test_a_bad_row_is_named(memscope: Run, tmp_path: Path) -> None:
     outcome = memscope("kv", "--config", "llama-3-8b", "--requests", path)
     assert outcome.code == 1
     assert f"{path}: row 3: 'x' is not a number of tokens" in outcome.err
+
+
+def test_the_report_is_one_offline_file_and_is_not_overwritten_unasked(memscope: Run, tmp_path: Path) -> None:
+    path = tmp_path / "kv.html"
+    arguments = (*FAST, "--manager", "paged", "--manager", "max-length", "--block-size", 16, "--block-size", 64)
+    outcome = memscope("kv", *arguments, "-o", path)
+    assert outcome.code == 0, outcome.err
+    assert f"wrote {path}" in outcome.err
+    assert outcome.out == ""
+    page = path.read_text(encoding="utf-8")
+    assert "http-equiv" in page
+    for words in ("paged (64)", "8,030,261,248 parameters", "exact in the model", "not measured", "estimated time"):
+        assert words in page
+    for place in ("kv-shares", "kv-sweep", "kv-time-0", "kv-time-2"):
+        assert f'id="{place}"' in page
+    assert "<script src=" not in page
+    again = memscope("kv", *arguments, "-o", path)
+    assert again.code == 1
+    assert "exists already" in again.err
+    assert memscope("kv", *arguments, "-o", path, "-f").code == 0
+
+
+def test_a_report_without_requests_is_the_budget(memscope: Run, tmp_path: Path) -> None:
+    path = tmp_path / "budget.html"
+    outcome = memscope("kv", "--config", "llama-3-8b", "-o", path, "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["results"] == []
+    page = path.read_text(encoding="utf-8")
+    assert "KV cache" in page
+    assert "kv-shares" not in page
+
+
+def test_names_from_a_configuration_are_text_in_the_report(memscope: Run, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA | {"_name_or_path": "<img src=x>"}), encoding="utf-8")
+    assert memscope("kv", "--config", path, "-o", tmp_path / "kv.html").code == 0
+    page = (tmp_path / "kv.html").read_text(encoding="utf-8")
+    assert "<img src=x>" not in page
+    assert "&lt;img src=x&gt;" in page
+
+
+def test_samples_share_their_prompts_where_the_manager_can(memscope: Run) -> None:
+    arguments = (*FAST, "--samples", 4, "--manager", "paged", "--manager", "max-length")
+    content = _json(memscope, *arguments)
+    assert content["requests"]["n_sequences"] == 4 * content["requests"]["n_requests"]
+    paged, reserved = content["results"]
+    assert paged["n_block_copies"] > 0
+    assert 0 < paged["sharing_saved_frac"] < 1
+    assert (reserved["n_block_copies"], reserved["saved_byte_us"]) == (0, 0)
+    out = memscope("kv", *arguments).out
+    assert "240 samples of them" in out
+    assert "paged (16): shared prompts save" in out
+
+
+def test_memory_over_time_is_in_the_object_and_sums_to_the_memory(memscope: Run) -> None:
+    (result,) = _json(memscope, *FAST, "--manager", "paged")["results"]
+    over_time = result["memory_over_time"]
+    names = ("token_bytes", "reservation_bytes", "internal_bytes", "external_bytes", "unclaimed_bytes")
+    for parts in zip(*(over_time[name] for name in names), strict=True):
+        assert sum(parts) == pytest.approx(result["capacity_bytes"])
+    assert len(over_time["end_us"]) == len(result["concurrency"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from memscope.kv.managers import ManagerOptions
 from memscope.kv.requests import RequestTable
+from memscope.kv.result import KvResult
 from memscope.kv.scheduler import SchedulerOptions
 from memscope.kv.shapes import KvLayer, KvShape
 from memscope.kv.simulate import KvJob
@@ -26,18 +27,19 @@ COST = CostModel(
     swap_bytes_per_s=1e9,
 )
 """Only traffic counts: a step takes (50,000 + bytes held) / 1,000 + 20 microseconds."""
-Request = tuple[int, int, int]
-"""Arrival in microseconds, tokens in, tokens out."""
+Request = tuple[int, int, int] | tuple[int, int, int, int]
+"""Arrival in microseconds, tokens in, tokens out, and samples where they are more than one."""
 
 
 def table(requests: Sequence[Request], chunks: Sequence[Sequence[int]] = (), chunk_tokens: int = 0) -> RequestTable:
-    """A table of requests, with prefixes if their chunks are given."""
-    arrival, prompt, output = (np.array(column, np.int64) for column in zip(*requests, strict=True))
+    """A table of requests, with prefixes if their chunks are given, and samples if they say how many."""
+    rows = [row if len(row) == 4 else (*row, 1) for row in requests]
+    arrival, prompt, output, samples = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     if not chunk_tokens:
-        return RequestTable(arrival, prompt, output, "a test")
+        return RequestTable(arrival, prompt, output, "a test", n_samples=samples)
     start = np.cumsum([0, *map(len, chunks)])
     ids = np.array([i for row in chunks for i in row], np.int64)
-    return RequestTable(arrival, prompt, output, "a test", start, ids, chunk_tokens)
+    return RequestTable(arrival, prompt, output, "a test", start, ids, chunk_tokens, samples)
 
 
 def job(
@@ -75,9 +77,9 @@ def naive(one: KvJob) -> NaiveServing:
         return max(1, int(took + one.cost.overhead_s * 1e6 + 0.5))
 
     rows = [
-        (int(a), int(p), int(o), keys(i))
-        for i, (a, p, o) in enumerate(
-            zip(requests.arrival_us, requests.prompt_tokens, requests.output_tokens, strict=True)
+        (int(a), int(p), int(o), keys(i), int(n))
+        for i, (a, p, o, n) in enumerate(
+            zip(requests.arrival_us, requests.prompt_tokens, requests.output_tokens, requests.n_samples, strict=True)
         )
     ]
     engine = NaiveServing(
@@ -90,3 +92,25 @@ def naive(one: KvJob) -> NaiveServing:
         shares=shares,
     )
     return engine.run()
+
+
+def check_timeline(result: KvResult) -> None:
+    """In each step the parts are all of the memory, and over the steps they are those of the waste, byte for byte."""
+    timeline, waste = result.timeline, result.waste
+    parts = {
+        "tokens": timeline.token_bytes,
+        "reservation": timeline.reservation_bytes,
+        "internal": timeline.internal_bytes,
+        "external": timeline.external_bytes,
+        "unclaimed": timeline.unclaimed_bytes,
+    }
+    assert np.all(sum(parts.values()) == result.capacity_bytes)
+    assert min(int(column.min()) for column in parts.values()) >= 0
+    duration = timeline.duration_us.astype(object)
+    assert np.all(timeline.start_us[1:] >= timeline.end_us[:-1])
+    idle = result.makespan_us - result.busy_us
+    assert duration.sum() == result.busy_us
+    for name, column in parts.items():
+        between = idle * result.capacity_bytes if name == "unclaimed" else 0
+        assert (duration * column).sum() + between == getattr(waste, name)
+    assert timeline.n_preemptions[-1] == result.n_preemptions

@@ -11,7 +11,8 @@ import pytest
 
 from memscope.kv.request_files import read_requests
 from memscope.kv.requests import RequestTable
-from memscope.kv.simulate import simulate
+from memscope.kv.simulate import KvJob, simulate
+from tests.kv.block_counts import BlockCounts
 from tests.kv.serving import job, naive
 from tests.oracles import DATA, needs_shared
 
@@ -73,3 +74,45 @@ def test_a_bounded_cache_evicts_as_the_slow_twin_does(n_tokens: int) -> None:
     assert result.n_preemptions == twin.n_preempted
     assert result.makespan_us == twin.now
     assert result.n_evictions > 0
+
+
+def _counted(one: KvJob) -> BlockCounts:
+    """The twin for whole traces, on a replay's input; blocks are the trace's chunks."""
+    requests, token_bytes = one.requests, one.shape.bytes_per_token
+    starts, ids = requests.chunk_start.tolist(), requests.chunk_id.tolist()
+    columns = (requests.arrival_us, requests.prompt_tokens, requests.output_tokens)
+    rows = [
+        (arrival, prompt, output, ids[starts[i] : starts[i] + prompt // BLOCK])
+        for i, (arrival, prompt, output) in enumerate(zip(*(column.tolist() for column in columns), strict=True))
+    ]
+    fixed, per_token = one.cost.weight_bytes / (one.cost.bytes_per_s / 1e6), token_bytes / (one.cost.bytes_per_s / 1e6)
+
+    def duration(n_held: int) -> int:
+        return max(1, int(fixed + n_held * per_token + one.cost.overhead_s * 1e6 + 0.5))
+
+    step_tokens = max(one.scheduler.max_step_tokens, int((requests.prompt_tokens + requests.output_tokens).max()))
+    n_blocks = one.kv_bytes // (BLOCK * token_bytes)
+    return BlockCounts(rows, n_blocks, BLOCK, one.scheduler.max_requests, step_tokens, duration).run()
+
+
+@pytest.mark.parametrize("n_tokens", [200_000, 500_000, 1_000_000, 3_000_000, 10_000_000])
+def test_the_whole_trace_hits_and_evicts_as_counted_block_by_block(n_tokens: int) -> None:
+    one = job(
+        _requests(),
+        "paged-prefix",
+        n_tokens=n_tokens,
+        block_size=BLOCK,
+        max_length=1 << 18,
+        policy="continuous",
+        max_requests=256,
+        max_step_tokens=1 << 17,
+    )
+    # Steps of 20 ms and, at most, some more: about as many requests run at once as on a GPU.
+    one = replace(one, cost=replace(one.cost, overhead_s=0.02, weight_bytes=0, bytes_per_s=5e8))
+    result, twin = simulate(one), _counted(one)
+    assert result.n_completed == 12_031
+    assert (result.n_hit_blocks, result.n_queried_blocks) == (twin.n_hit, twin.n_queried)
+    assert result.n_evictions == twin.n_evicted > 0
+    assert result.n_preemptions == twin.n_preempted
+    assert result.n_recomputed_tokens == twin.n_recomputed
+    assert (result.n_steps, result.makespan_us) == (twin.n_steps, twin.now)

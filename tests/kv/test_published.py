@@ -56,3 +56,12 @@ def test_smaller_blocks_waste_less() -> None:
         result = simulate(type(one)(**{**{name: getattr(one, name) for name in one.__slots__}, "options": options}))
         shares.append(result.waste.internal / result.waste.claimed)
     assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize("lengths", ["alpaca", "sharegpt"])
+def test_samples_save_by_sharing_what_is_published(lengths: str) -> None:
+    fewest, most = _benchmark().PUBLISHED_SAVINGS[lengths]
+    saved = [simulate(_benchmark().sampling_job(lengths, n)).sharing_saved_frac or 0 for n in (2, 4, 6)]
+    assert 100 * saved[0] == pytest.approx(fewest, abs=1.5)
+    assert 100 * saved[2] == pytest.approx(most, abs=1.5)
+    assert saved == sorted(saved)

@@ -37,6 +37,16 @@ def test_requests_are_sorted_by_arrival(tmp_path: Path) -> None:
     assert table.prompt_tokens.tolist() == [3, 1]
 
 
+def test_a_plain_file_may_say_how_many_samples_are_asked_for(tmp_path: Path) -> None:
+    table = read_requests(_file(tmp_path, "arrival_s,prompt_tokens,n_samples,output_tokens\n5,1,4,2\n3.5,3,1,4\n"))
+    assert table.n_samples.tolist() == [1, 4]
+    assert table.output_tokens.tolist() == [4, 2]
+    assert read_requests(_file(tmp_path, PLAIN + "5,1,2\n")).n_samples.tolist() == [1]
+    for wrong in ("0", "1.5", "-1", "many", "1e30", ""):
+        with pytest.raises(InputFileError, match=r"row 2: '.*' is not a number of samples from 1"):
+            read_requests(_file(tmp_path, f"arrival_s,prompt_tokens,output_tokens,n_samples\n5,1,4,{wrong}\n"))
+
+
 def test_failed_calls_of_burstgpt_are_left_out(tmp_path: Path) -> None:
     rows = "5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n"
     table = read_requests(_file(tmp_path, BURST + rows))

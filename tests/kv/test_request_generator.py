@@ -17,6 +17,14 @@ def test_the_same_seed_makes_the_same_requests() -> None:
     assert not np.array_equal(first.prompt_tokens, other.prompt_tokens)
 
 
+def test_every_request_can_ask_for_samples() -> None:
+    table = generate_requests(GeneratorOptions(20, n_samples=4))
+    assert table.n_samples.tolist() == [4] * 20
+    assert np.array_equal(table.prompt_tokens, generate_requests(GeneratorOptions(20)).prompt_tokens)
+    with pytest.raises(UsageError, match="at least one sample"):
+        generate_requests(GeneratorOptions(20, n_samples=0))
+
+
 def test_lengths_have_the_published_means() -> None:
     table = generate_requests(GeneratorOptions(50_000))
     assert table.prompt_tokens.mean() == pytest.approx(161.31, rel=0.05)

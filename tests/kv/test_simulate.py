@@ -12,19 +12,24 @@ from memscope.kv.managers import MANAGERS
 from memscope.kv.result import KvResult
 from memscope.kv.shapes import KvLayer, KvShape
 from memscope.kv.simulate import KvJob, simulate
-from tests.kv.serving import Request, job, naive, table
+from tests.kv.serving import Request, check_timeline, job, naive, table
 
 DEFAULT = sorted(name for name, manager in MANAGERS.items() if manager.is_default)
 
 CHUNK = 4
 LENGTHS = st.tuples(st.integers(0, 400), st.integers(1, 40), st.integers(1, 30))
+SAMPLED = st.tuples(st.integers(0, 400), st.integers(1, 40), st.integers(1, 30), st.sampled_from([1, 1, 2, 5]))
+
+
+def _from_zero(requests: list[Request]) -> list[Request]:
+    return [(row[0] - requests[0][0], *row[1:]) for row in requests]
 
 
 def _chunks(requests: list[Request], seed: int) -> list[list[int]]:
     """Chunk ids of prompts that are cut out of three texts at random places, each position its own id."""
     rng = np.random.default_rng(seed)
     rows, fresh = [], 1000
-    for _, prompt, _ in requests:
+    for _, prompt, *_ in requests:
         n, text = -(-prompt // CHUNK), int(rng.integers(3))
         n_common = int(rng.integers(n + 1))
         rows.append([100 * text + i for i in range(n_common)] + list(range(fresh, fresh + n - n_common)))
@@ -38,6 +43,9 @@ def _agree(result: KvResult, one: KvJob) -> None:
     assert result.makespan_us == twin.now
     assert result.n_preemptions == twin.n_preempted
     assert result.n_recomputed_tokens == twin.n_recomputed
+    assert result.n_computed_tokens == twin.n_computed
+    assert result.n_block_copies == twin.n_copied
+    assert result.saved_byte_us == twin.byte_time["saved"] * unit
     assert result.n_evictions == twin.n_evicted
     assert result.peak_concurrent_requests == twin.peak_running
     assert result.n_generated_tokens == twin.n_generated
@@ -53,22 +61,23 @@ def _agree(result: KvResult, one: KvJob) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=st.lists(LENGTHS, min_size=1, max_size=25).map(sorted),
+    requests=st.lists(SAMPLED, min_size=1, max_size=25).map(sorted),
     block_size=st.sampled_from([1, 2, 4, 8]),
     n_blocks=st.integers(0, 30),
-    max_running=st.integers(1, 8),
-    step_tokens=st.integers(1, 60),
+    max_running=st.integers(5, 12),
+    step_tokens=st.integers(5, 60),
     seed=st.integers(0, 1000),
     manager=st.sampled_from(["paged", "paged-prefix"]),
 )
 def test_every_number_is_the_slow_twins(
     requests: list[Request], block_size: int, n_blocks: int, max_running: int, step_tokens: int, seed: int, manager: str
 ) -> None:
-    requests = [(arrival - requests[0][0], prompt, output) for arrival, prompt, output in requests]
+    requests = _from_zero(requests)
     one = job(
         table(requests, _chunks(requests, seed), CHUNK),
         manager,
-        n_tokens=72 + n_blocks * block_size,
+        # The largest request is 40 tokens shared and 5 times 36 at most that are not.
+        n_tokens=40 + 5 * 40 + n_blocks * block_size,
         block_size=block_size,
         max_requests=max_running,
         max_step_tokens=step_tokens,
@@ -78,18 +87,18 @@ def test_every_number_is_the_slow_twins(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=st.lists(LENGTHS, min_size=1, max_size=25).map(sorted),
+    requests=st.lists(SAMPLED, min_size=1, max_size=25).map(sorted),
     manager=st.sampled_from(DEFAULT),
     policy=st.sampled_from(["static", "continuous", "chunked"]),
     swap=st.sampled_from([0, 500, 5000]),
     window=st.sampled_from([None, 3, 17]),
-    n_tokens=st.integers(256, 400),
+    n_tokens=st.integers(640, 900),
     seed=st.integers(0, 1000),
 )
 def test_memory_is_accounted_for_and_no_request_is_lost(
     requests: list[Request], manager: str, policy: str, swap: int, window: int | None, n_tokens: int, seed: int
 ) -> None:
-    requests = [(arrival - requests[0][0], prompt, output) for arrival, prompt, output in requests]
+    requests = _from_zero(requests)
     shape = KvShape((KvLayer(1, 1 << 13, 1 << 13), KvLayer(2, 1 << 13, 1 << 13, window)))
     one = job(
         table(requests, _chunks(requests, seed), CHUNK),
@@ -104,27 +113,39 @@ def test_memory_is_accounted_for_and_no_request_is_lost(
         swap_bytes=swap * shape.bytes_per_token,
     )
     result = simulate(one)
+    prompts, outputs, samples = (
+        getattr(one.requests, name).tolist() for name in ("prompt_tokens", "output_tokens", "n_samples")
+    )
     waste, timeline = result.waste, result.timeline
     whole = waste.tokens + waste.reservation + waste.internal + waste.external + waste.unclaimed
     assert whole == result.capacity_bytes * result.makespan_us
     assert min(waste.tokens, waste.reservation, waste.internal, waste.external, waste.unclaimed) >= 0
     assert result.n_completed == len(requests)
     assert result.n_refused == 0
-    assert result.n_generated_tokens == sum(output for _, _, output in requests)
+    assert result.n_generated_tokens == sum(int(o) * int(n) for o, n in zip(outputs, samples, strict=True))
     assert np.all(timeline.token_bytes <= timeline.alloc_bytes)
     assert np.all(timeline.alloc_bytes <= result.capacity_bytes)
     assert result.peak_alloc_bytes == timeline.alloc_bytes.max()
     assert np.all(result.first_token_us > 0)
+    check_timeline(result)
     if MANAGERS[manager].name not in ("paged-prefix", "radix"):
         # Every token but the last one is computed once, and again for each preemption that lost it.
-        once = sum(prompt + output - 1 for _, prompt, output in requests)
+        once = sum(
+            (prompt if manager == "paged" else n * prompt) + n * (output - 1)
+            for prompt, output, n in zip(prompts, outputs, samples, strict=True)
+        )
         assert result.n_computed_tokens == once + result.n_recomputed_tokens
+    if manager in ("max-length", "oracle-length", "buddy", "virtual", "radix"):
+        assert result.n_block_copies == 0
+    if manager != "max-length" or policy != "static":
+        assert result.n_pad_tokens == 0
+    assert timeline.saved_bytes.min() >= 0
 
 
 @settings(max_examples=25, deadline=None)
 @given(requests=st.lists(LENGTHS, min_size=1, max_size=20).map(sorted), step_tokens=st.integers(5, 80))
 def test_managers_agree_on_the_tokens_held_where_memory_is_ample(requests: list[Request], step_tokens: int) -> None:
-    requests = [(arrival - requests[0][0], prompt, output) for arrival, prompt, output in requests]
+    requests = _from_zero(requests)
     results = [
         simulate(job(table(requests), name, n_tokens=1 << 26, max_length=128, max_step_tokens=step_tokens))
         for name in DEFAULT

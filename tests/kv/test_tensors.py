@@ -19,7 +19,7 @@ from memscope.kv.simulate import simulate
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching import CachingAllocator
 from memscope.units import MiB
-from tests.kv.serving import job, table
+from tests.kv.serving import check_timeline, job, table
 
 SHAPE = KvShape((KvLayer(2, 3072, 3072), KvLayer(2, 3072, 3072, window=5)))
 """Tensors of 12 KiB a token: they leave the small pool after 85 tokens."""
@@ -69,6 +69,43 @@ def check_running_out() -> None:
         concatenated(1500, 3, 1600 * SHAPE.bytes_per_token)
 
 
+def check_padded_batch() -> None:
+    """A static batch: tensors as long as the longest prompt, made anew in every step until the last one is done."""
+    capacity = 6000 * SHAPE.bytes_per_token
+    requests = table([(0, 90, 12), (0, 120, 3, 2)])
+    one = job(requests, "concat", shape=SHAPE, n_tokens=6000, max_length=256, policy="static")
+    result = simulate(one)
+    allocator, rows = CachingAllocator(total_bytes=capacity), (1, 2)
+    tensors = [[0] * 4 for _ in rows]
+    length, alloc = 0, []
+    for n_tokens in (120, *([1] * 11)):
+        for n_rows, mine in zip(rows, tensors, strict=True):
+            for i, window in enumerate((None, None, 5, 5)):
+                kept = length if window is None else min(length, window - 1)
+                new = allocator.malloc(n_rows * (kept + n_tokens) * 12 * 1024)
+                if mine[i]:
+                    allocator.free(mine[i])
+                mine[i] = new
+        length += n_tokens
+        alloc.append(allocator.stats.active_bytes)
+    assert result.timeline.alloc_bytes.tolist() == alloc
+    assert _reserved(result) == f"{allocator.stats.peak_reserved_bytes / MiB:.1f} MiB"
+    assert result.n_pad_tokens == 30 + 2 * 9
+    held = [SHAPE.sequence_bytes(90 + i) + (2 * SHAPE.sequence_bytes(120 + i) if i < 3 else 0) for i in range(12)]
+    assert result.timeline.token_bytes.tolist() == held
+    assert result.n_steps == 12
+
+
+def check_padded_batch_without_room() -> None:
+    """A padded batch that outgrows memory puts its last request back, which comes in another batch."""
+    requests = table([(0, 400, 60), (0, 300, 260), (0, 400, 120), (0, 20, 300)])
+    result = simulate(job(requests, "concat", shape=SHAPE, n_tokens=1600, max_length=2000, policy="static"))
+    check_timeline(result)
+    assert result.n_completed == 4
+    assert result.n_preemptions > 0
+    assert result.n_pad_tokens > 0
+
+
 def check_none_fits() -> None:
     """A segment of the allocator is 20 MiB: with less, no tensor of more than 1 MiB can be."""
     with pytest.raises(UsageError, match="every request runs out of memory, even alone"):
@@ -80,7 +117,16 @@ def _reserved(result: KvResult) -> str:
     return note.removeprefix("the allocator reserved ").split(" at its peak")[0]
 
 
-@pytest.mark.parametrize("check", ["check_one_request", "check_running_out", "check_none_fits"])
+CHECKS = [
+    "check_one_request",
+    "check_running_out",
+    "check_padded_batch",
+    "check_padded_batch_without_room",
+    "check_none_fits",
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
 def test_tensors_are_the_allocators_as_plain_python(check: str) -> None:
     root = Path(__file__).resolve().parents[2]
     code = f"from tests.kv import test_tensors; test_tensors.{check}()"
@@ -93,3 +139,5 @@ def test_tensors_are_the_allocators_as_plain_python(check: str) -> None:
 def test_tensors_are_the_allocators_compiled() -> None:
     check_one_request()
     check_running_out()
+    check_padded_batch()
+    check_padded_batch_without_room()
