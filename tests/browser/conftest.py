@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 
 from memscope.analysis import Analysis, load
 from memscope.trace.container import write_container
+from tests.kv_lens.serving_program import serving_trace
 from tests.naive_layout import random_layout
 from tests.oracles import BAD, REAL
 from tests.training_trace import training_trace
@@ -45,6 +46,7 @@ def _files(folder: Path) -> dict[str, Path]:
     files = {
         "train": write_container(training_trace(4, 6), folder / "train.memscope"),
         "other": write_container(random_layout(5, 60).trace(), folder / "other.memscope"),
+        "serving": write_container(serving_trace(), folder / "serving.memscope"),
     }
     real = [*sorted(TRACES.glob("*train*.memscope")), *sorted(REAL.glob("lm-fwd-bwd-seq150.pickle.gz"))]
     files["real"] = real[0] if real else files["train"]

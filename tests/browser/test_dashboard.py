@@ -22,7 +22,17 @@ from tests.training_trace import HOSTILE, training_trace
 pytestmark = pytest.mark.browser
 
 Run = Callable[..., Outcome]
-NAMES = ("Overview", "Timeline", "Address map", "Flame graph", "Allocations", "Fragmentation", "Replay", "Device")
+NAMES = (
+    "Overview",
+    "Timeline",
+    "Address map",
+    "Flame graph",
+    "Allocations",
+    "Fragmentation",
+    "Replay",
+    "KV cache",
+    "Device",
+)
 
 
 def event_in_address(page: Page) -> int:

@@ -227,3 +227,11 @@ def generate(
                 program.describe(cache, layer, n_sequences, rate_bytes, **limits)
         program.note(cache, length)
     return cache
+
+
+def serving_trace() -> Trace:
+    """A cache that grew and was dropped, then a static one."""
+    program = Program()
+    program.drop(generate(program, prompt=100, n_new=40, n_layers=4, rate_bytes=100_000))
+    generate(program, prompt=20, n_new=10, n_layers=4, rate_bytes=131_072, capacity=200)
+    return program.trace()

@@ -7,6 +7,7 @@ from memscope_dashboard.views import (
     device,
     flame,
     fragmentation,
+    kv,
     overview,
     ranks,
     replay,
@@ -21,6 +22,7 @@ VIEWS: tuple[View, ...] = (
     allocations.VIEW,
     fragmentation.VIEW,
     replay.VIEW,
+    kv.VIEW,
     device.VIEW,
     ranks.VIEW,
 )

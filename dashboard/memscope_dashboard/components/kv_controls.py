@@ -1,0 +1,259 @@
+"""The controls of the simulation of serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from memscope.capture.gpus import DEFAULT_GPU, gpu_names
+from memscope.kv.budget import DEFAULT_UTILISATION
+from memscope.kv.managers import MANAGERS, PAGE_SIZES
+from memscope.kv.presets import PRESETS
+from memscope.kv.question import DEFAULT_BLOCK_SIZE
+from memscope.kv.request_generator import LENGTHS
+from memscope.kv.scheduler import PREEMPTIONS, SCHEDULERS, SchedulerOptions
+from memscope.units import format_bytes
+from memscope_dashboard.kv_asked import DEFAULT_N_REQUESTS, DEFAULT_RATE, FROM_FILE
+from memscope_dashboard.kv_uploads import MAX_SENT_BYTES
+
+HIDDEN = {"display": "none"}
+DEFAULT_MODEL = "llama-3-8b"
+
+WEIGHT_LABELS = {"none": "16 bits", "int8": "8 bits", "int4": "4 bits"}
+KV_LABELS = {"bf16": "16 bits", "fp8": "8 bits (fp8)", "int4": "4 bits (int4)"}
+_LENGTH_WORDS = {"sharegpt": "made: chats (ShareGPT)", "alpaca": "made: short (Alpaca)", "long-prompt": "made: long"}
+LENGTH_LABELS = {name: _LENGTH_WORDS.get(name, f"made: {name}") for name in LENGTHS}
+SCHEDULER_LABELS = {"static": "static batches", "continuous": "continuous", "chunked": "chunked prefill"}
+
+LABELS = {
+    "capacity": "GPU memory",
+    "tensor-parallel": "GPUs per model",
+    "n": "How many",
+    "rate": "Per second",
+    "burstiness": "Burstiness",
+    "shared": "Shared prefix",
+    "seed": "Seed",
+    "first": "First so many",
+    "speed-up": "Speed-up",
+    "block-sizes": "Block sizes",
+    "max-length": "Longest sequence",
+    "max-requests": "Requests per step",
+    "step-tokens": "Tokens per step",
+    "swap": "Swap space",
+    "utilisation": "Memory taken",
+    "weight-size": "Weight size",
+}
+"""Controls in which something can be wrong, as they are called."""
+VALUES = (
+    *("model", "gpu", "capacity", "weights", "kv-dtype", "tensor-parallel"),
+    *("lengths", "n", "rate", "burstiness", "shared", "seed"),
+    *("requests-file", "first", "speed-up"),
+    *("managers", "block-sizes", "max-length"),
+    *("scheduler", "max-requests", "step-tokens", "preemption", "swap", "page", "utilisation", "weight-size"),
+)
+"""Every control with a value, by the part of its id after ``kv-``."""
+_DEFAULT_SCHEDULER = SchedulerOptions()
+_KEPT: dict[str, Any] = {"persistence": True, "persistence_type": "session"}
+_COMBO = {"shadow": "md", "position": "bottom-start"}
+
+
+def controls() -> Component:
+    """All of them, in rows of what belongs together; what is seldom changed is folded up."""
+    rows = html.Div([_device_row(), _request_row(), _manager_row()], className="kv-rows")
+    return html.Div([rows, _more(), _run_line()], className="panel kv-controls")
+
+
+def model_options(sent: Mapping[str, str]) -> list[dict[str, str]]:
+    """The presets, and what was sent: id → name."""
+    found = [{"value": name, "label": name} for name in PRESETS]
+    return found + [{"value": id_, "label": f"{name} (sent)"} for id_, name in sent.items()]
+
+
+def _device_row() -> Component:
+    return html.Div(
+        [
+            _with_upload(
+                "Model",
+                _select("model", model_options({}), DEFAULT_MODEL, label=None, searchable=True),
+                _upload("config-upload", "send a config.json", ".json,.gz"),
+                "span-2",
+            ),
+            _select("gpu", _plain_options(gpu_names()), DEFAULT_GPU, "GPU", searchable=True),
+            _text("capacity", "the GPU's"),
+            _select("weights", _options(WEIGHT_LABELS), "none", "Weights"),
+            _select("kv-dtype", _options(KV_LABELS), "bf16", "Keys and values"),
+            _number("tensor-parallel", 1, 1),
+        ],
+        className="kv-row kv-device",
+    )
+
+
+def _request_row() -> Component:
+    made = [
+        _number("n", DEFAULT_N_REQUESTS, 1),
+        _number("rate", DEFAULT_RATE, 0),
+        _number("burstiness", 1, 0, title="1: Poisson arrivals; more: bursty"),
+        _number("shared", 0, 0, suffix=" %", title="Requests that begin with a common prefix"),
+        _number("seed", 0, 0),
+    ]
+    upload = dcc.Upload(
+        html.Span("Choose a file, or drop one here: Azure, BurstGPT or plain CSV, Mooncake JSON lines; .gz too"),
+        id="kv-requests-upload",
+        className="kv-drop",
+        max_size=MAX_SENT_BYTES,
+    )
+    sent = [
+        html.Div(
+            [html.Div("File", className="kv-label"), upload],
+            className="span-3",
+        ),
+        _number("first", "", 1, placeholder="all"),
+        _number("speed-up", 1, 0),
+    ]
+    lengths = [*_options(LENGTH_LABELS), {"value": FROM_FILE, "label": "from a file…"}]
+    return html.Div(
+        [
+            html.Div(_select("lengths", lengths, "sharegpt", "Requests"), className="span-2"),
+            html.Div(made, id="kv-made", className="kv-part"),
+            html.Div(sent, id="kv-sent", className="kv-part", style=HIDDEN),
+            dcc.Store(id="kv-requests-file", storage_type="session"),
+        ],
+        className="kv-row kv-requests",
+    )
+
+
+def _manager_row() -> Component:
+    items = [
+        {"value": manager.name, "label": manager.name, "summary": manager.summary} for manager in MANAGERS.values()
+    ]
+    managers = dmc.MultiSelect(
+        id="kv-managers",
+        label="Managers of the memory",
+        data=items,
+        renderOption={"function": "strategyOption"},
+        placeholder="all but concat, which takes long",
+        clearable=True,
+        hidePickedOptions=True,
+        maxDropdownHeight=340,
+        comboboxProps={**_COMBO, "width": 420},
+        size="xs",
+        **_KEPT,
+    )
+    sizes = dmc.TagsInput(
+        id="kv-block-sizes",
+        label=LABELS["block-sizes"],
+        value=[str(DEFAULT_BLOCK_SIZE)],
+        data=["8", "16", "32", "64", "128", "256"],
+        splitChars=[",", " "],
+        acceptValueOnBlur=True,
+        size="xs",
+        **_KEPT,
+    )
+    return html.Div(
+        [
+            html.Div(managers, className="span-4"),
+            html.Div(sizes, className="span-2"),
+            _number("max-length", "", 1, placeholder="the model's", title="The longest sequence, in tokens"),
+        ],
+        className="kv-row kv-memory",
+    )
+
+
+def _more() -> Component:
+    pages = {str(size): format_bytes(size) for size in PAGE_SIZES}
+    fields = [
+        _select("scheduler", _options({name: SCHEDULER_LABELS[name] for name in SCHEDULERS}), "chunked", "Scheduler"),
+        _number("max-requests", _DEFAULT_SCHEDULER.max_requests, 1),
+        _number("step-tokens", _DEFAULT_SCHEDULER.max_step_tokens, 1),
+        _select("preemption", _plain_options(PREEMPTIONS), "recompute", "When memory runs out"),
+        _text("swap", "none", title="Host memory for preempted requests"),
+        _select("page", _options(pages), str(PAGE_SIZES[-1]), "Page of virtual"),
+        _number("utilisation", round(100 * DEFAULT_UTILISATION), 1, suffix=" %", title="Of the GPU's memory"),
+        _text("weight-size", "counted", title="Bytes of the weights on one GPU"),
+    ]
+    return html.Details(
+        [html.Summary("Scheduler, preemption, pages, shares of the memory"), html.Div(fields, className="kv-row")],
+        className="kv-more",
+    )
+
+
+def _run_line() -> Component:
+    return html.Div(
+        [
+            html.Button("Run", id="kv-run", className="go kv-run", type="button"),
+            html.Button("Cancel", id="kv-cancel", className="go", type="button", style=HIDDEN),
+            dmc.Progress(id="kv-meter", value=0, size="sm", style=HIDDEN, className="replay-meter"),
+            html.Span(id="kv-progress", role="status"),
+            html.Span(id="kv-refusal", className="bad", role="status"),
+            html.Span(id="kv-sent-problem", className="bad", role="status"),
+        ],
+        className="progress-line kv-run-line",
+    )
+
+
+def _with_upload(label: str, field: Component, upload: Component, class_name: str) -> Component:
+    head = html.Div([html.Span(label, className="kv-label"), upload], className="kv-label-line")
+    return html.Div([head, field], className=class_name)
+
+
+def _upload(name: str, words: str, accept: str) -> Component:
+    return dcc.Upload(
+        html.Button(words, type="button", className="link kv-send"),
+        id=f"kv-{name}",
+        accept=accept,
+        max_size=MAX_SENT_BYTES,
+    )
+
+
+def _select(
+    name: str, data: list[dict[str, str]], value: str, label: str | None = None, *, searchable: bool = False
+) -> Component:
+    names = {"label": label} if label is not None else {"aria-label": name.capitalize()}
+    return dmc.Select(
+        id=f"kv-{name}",
+        data=data,
+        value=value,
+        allowDeselect=False,
+        searchable=searchable,
+        maxDropdownHeight=340,
+        comboboxProps={**_COMBO, "width": "max-content"},
+        size="xs",
+        **names,
+        **_KEPT,
+    )
+
+
+def _number(name: str, value: Any, least: int, *, title: str = "", **others: Any) -> Component:
+    return dmc.NumberInput(
+        id=f"kv-{name}",
+        label=html.Span(LABELS[name], title=title) if title else LABELS[name],
+        value=value,
+        min=least,
+        clampBehavior="none",
+        hideControls=True,
+        thousandSeparator=",",
+        debounce=True,
+        size="xs",
+        className="kv-number",
+        **others,
+        **_KEPT,
+    )
+
+
+def _text(name: str, placeholder: str, *, title: str = "") -> Component:
+    words = html.Span(LABELS[name], title=title) if title else LABELS[name]
+    return dmc.TextInput(
+        id=f"kv-{name}", label=words, placeholder=placeholder, debounce=True, size="xs", className="kv-number", **_KEPT
+    )
+
+
+def _options(labels: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"value": value, "label": label} for value, label in labels.items()]
+
+
+def _plain_options(names: Any) -> list[dict[str, str]]:
+    return [{"value": name, "label": name} for name in names]

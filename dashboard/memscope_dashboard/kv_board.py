@@ -1,0 +1,312 @@
+"""What was simulated of serving, for all pages: each replay once, whoever asks for it again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock, RLock
+from typing import TypeVar
+
+from memscope.capture.gpus import DEFAULT_GPU, find_gpu
+from memscope.errors import MemscopeError, UsageError
+from memscope.figures.kv_curves import ServingCurve, serving_curve, without_timeline
+from memscope.kv.budget import DEFAULT_UTILISATION, BudgetInputs
+from memscope.kv.config_file import read_model_config
+from memscope.kv.managers import MANAGERS
+from memscope.kv.model_config import ModelConfig
+from memscope.kv.presets import PRESETS
+from memscope.kv.question import CONTEXT_ESTIMATE, ServingPlan, ServingQuestion, plan_serving
+from memscope.kv.request_generator import GeneratorOptions, generate_requests
+from memscope.kv.requests import RequestTable
+from memscope.kv.result import KvResult
+from memscope.kv.scheduler import SchedulerOptions
+from memscope.kv.simulate import KvJob, simulate
+from memscope.units import MiB
+from memscope_dashboard.jobs import Job, Jobs, Progress, Report
+from memscope_dashboard.kv_uploads import UPLOAD_PREFIX, Uploads
+
+_IDLE = Progress("done")
+_N_PLANS = 8
+_N_OUTCOMES = 96
+MAX_REQUESTS = 100_000
+"""Requests of one simulation that a page can ask for; more are for the command line."""
+
+Key = TypeVar("Key", bound=Hashable)
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsAsked:
+    """The requests to serve: made with a seed, or the first ``n`` of a file that was sent, ``speed_up`` times as fast.
+
+    Attributes
+    ----------
+    upload
+        Id of the file, None to make requests.
+    n_first
+        None for all of the file.
+    """
+
+    made: GeneratorOptions = field(default_factory=GeneratorOptions)
+    seed: int = 0
+    upload: str | None = None
+    n_first: int | None = None
+    speed_up: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the controls ask for.
+
+    Attributes
+    ----------
+    model
+        A preset's name, or the id of a configuration that was sent.
+    capacity_bytes, weight_bytes, max_length
+        None for the GPU's, the counted and the model's.
+    managers
+        Names in the registry; the default ones if empty.
+    """
+
+    model: str
+    gpu: str = DEFAULT_GPU
+    capacity_bytes: int | None = None
+    utilisation_frac: float = DEFAULT_UTILISATION
+    weight_format: str = "none"
+    weight_bytes: int | None = None
+    kv_dtype: str = "bf16"
+    tensor_parallel: int = 1
+    max_length: int | None = None
+    managers: tuple[str, ...] = ()
+    block_sizes: tuple[int, ...] = ()
+    page_bytes: int = 2 * MiB
+    scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+    requests: RequestsAsked = field(default_factory=RequestsAsked)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one replay.
+
+    Attributes
+    ----------
+    manager, block_size
+        Which; the block size is None where the manager has no blocks.
+    result
+        Without its timeline, of which ``curve`` keeps what can be drawn; None if there is a ``problem``.
+    """
+
+    manager: str
+    block_size: int | None
+    result: KvResult | None
+    curve: ServingCurve | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KvState:
+    """The board at a moment, for what was asked.
+
+    Attributes
+    ----------
+    outcomes
+        Of the plan's jobs, in their order; None for those that are not done.
+    running
+        How far the work on this question is, in requests over all replays that were missing.
+    at
+        The manager that is replayed now, empty if none is.
+    """
+
+    plan: ServingPlan
+    outcomes: tuple[Outcome | None, ...]
+    running: Progress
+    at: str = ""
+
+    @property
+    def n_done(self) -> int:
+        """Replays that are done."""
+        return sum(outcome is not None for outcome in self.outcomes)
+
+    @property
+    def done(self) -> tuple[Outcome, ...]:
+        """The replays that are done, in order."""
+        return tuple(outcome for outcome in self.outcomes if outcome is not None)
+
+    @property
+    def results(self) -> tuple[KvResult, ...]:
+        """What those found that could be made."""
+        return tuple(outcome.result for outcome in self.done if outcome.result is not None)
+
+
+class KvBoard:
+    """The simulations of serving, made in the background one after the other.
+
+    Parameters
+    ----------
+    jobs
+        Where its work is started.
+    """
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.uploads = Uploads()
+        self._jobs = jobs
+        self._turn = Lock()
+        self._guard = RLock()
+        self._plans: OrderedDict[Asked, ServingPlan] = OrderedDict()
+        self._requests: OrderedDict[RequestsAsked, RequestTable] = OrderedDict()
+        self._outcomes: OrderedDict[Hashable, Outcome] = OrderedDict()
+        self._names: OrderedDict[str, Asked] = OrderedDict()
+        self._job: Job | None = None
+        self._asked: Asked | None = None
+        self._at = ""
+
+    def plan(self, asked: Asked) -> ServingPlan:
+        """Work a question out up to its replays; the last few are kept.
+
+        Raises
+        ------
+        MemscopeError
+            If it cannot be answered.
+        """
+        return self._kept(self._plans, asked, lambda: plan_serving(self._question(asked)))
+
+    def run(self, asked: Asked) -> None:
+        """See to it that a question is answered; the work on another one is dropped."""
+        plan = self.plan(asked)
+        with self._guard:
+            is_on_its_way = asked == self._asked and self._job is not None and self._job.progress.is_active
+            if is_on_its_way:
+                return
+            if self._job is not None:
+                self._job.cancel()
+            self._asked, self._job, self._at = asked, None, ""
+            missing = [job for job in plan.jobs if _key(asked, job) not in self._outcomes]
+            if missing:
+                self._job = self._jobs.start(lambda report: self._serve(asked, missing, report), self._turn)
+
+    def cancel(self) -> None:
+        """Drop the replays that are still to come, and the one that runs."""
+        with self._guard:
+            if self._job is not None:
+                self._job.cancel()
+
+    def state(self, asked: Asked) -> KvState:
+        """What is known of what was asked for.
+
+        Raises
+        ------
+        MemscopeError
+            If it cannot be answered.
+        """
+        plan = self.plan(asked)
+        with self._guard:
+            is_this = self._job is not None and asked == self._asked
+            running = self._job.progress if is_this and self._job is not None else _IDLE
+            outcomes = tuple(self._outcomes.get(_key(asked, job)) for job in plan.jobs)
+            return KvState(plan, outcomes, running, self._at if running.is_active else "")
+
+    def name(self, asked: Asked) -> str:
+        """A short text by which a page remembers a question."""
+        text = f"{hash(asked) & (1 << 64) - 1:016x}"
+        with self._guard:
+            self._names[text] = asked
+            self._names.move_to_end(text)
+            while len(self._names) > _N_PLANS:
+                self._names.popitem(last=False)
+        return text
+
+    def named(self, text: str | None) -> Asked | None:
+        """The question of that name; None if it is not known any longer."""
+        with self._guard:
+            return None if text is None else self._names.get(text)
+
+    def _question(self, asked: Asked) -> ServingQuestion:
+        gpu = find_gpu(asked.gpu)
+        memory = BudgetInputs(
+            total_bytes=asked.capacity_bytes or gpu.total_bytes,
+            utilisation_frac=asked.utilisation_frac,
+            context_bytes=gpu.context_bytes,
+            context_source=CONTEXT_ESTIMATE,
+            weight_format=asked.weight_format,
+            weight_bytes=asked.weight_bytes,
+        )
+        return ServingQuestion(
+            self._config(asked.model),
+            gpu.name,
+            memory,
+            kv_dtype=asked.kv_dtype,
+            tensor_parallel=asked.tensor_parallel,
+            max_length=asked.max_length,
+            managers=asked.managers,
+            block_sizes=asked.block_sizes,
+            page_bytes=asked.page_bytes,
+            scheduler=asked.scheduler,
+            requests=self._kept(self._requests, asked.requests, lambda: self._table(asked.requests)),
+        )
+
+    def _config(self, model: str) -> ModelConfig:
+        if model.startswith(UPLOAD_PREFIX):
+            return self.uploads.config(model)
+        if model not in PRESETS:  # a path never comes from the browser
+            raise UsageError(f"there is no model {model!r}: choose one, or send its config.json")
+        return read_model_config(model)
+
+    def _table(self, asked: RequestsAsked) -> RequestTable:
+        if asked.upload is None:
+            return generate_requests(asked.made, asked.seed)
+        requests = self.uploads.requests(asked.upload)
+        if asked.n_first is not None:
+            requests = requests.first(asked.n_first)
+        if len(requests) > MAX_REQUESTS:
+            raise UsageError(
+                f"{requests.source} has {len(requests):,} requests: name how many of the first to serve, at most "
+                f"{MAX_REQUESTS:,}, or use memscope kv"
+            )
+        return requests.faster(asked.speed_up) if asked.speed_up != 1 else requests
+
+    def _kept(self, kept: OrderedDict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
+        with self._guard:
+            if key not in kept:
+                kept[key] = make()
+                while len(kept) > _N_PLANS:
+                    kept.popitem(last=False)
+            kept.move_to_end(key)
+            return kept[key]
+
+    def _serve(self, asked: Asked, jobs: Sequence[KvJob], report: Report) -> None:
+        n_all, n_before = sum(len(job.requests) for job in jobs), 0
+        for job in jobs:
+            with self._guard:
+                self._at = job.manager
+            start = n_before
+
+            # A replay tells its end too: the work is not done before the outcome is kept.
+            def tell(n_done: int, _n: int, start: int = start) -> None:
+                report(min(start + n_done, n_all - 1), n_all)
+
+            outcome = _outcome(job, tell)
+            n_before += len(job.requests)
+            with self._guard:
+                self._outcomes[_key(asked, job)] = outcome
+                while len(self._outcomes) > _N_OUTCOMES:
+                    self._outcomes.popitem(last=False)
+            report(n_before, n_all)
+
+
+def _key(asked: Asked, job: KvJob) -> Hashable:
+    """Everything that a replay depends on."""
+    has_blocks, options = MANAGERS[job.manager].has_blocks, job.options
+    block_size = options.block_size if has_blocks else None
+    page_bytes = options.page_bytes if job.manager == "virtual" else None
+    sizes = (block_size, page_bytes, options.max_length)
+    return (job.manager, sizes, job.shape, job.kv_bytes, job.scheduler, job.cost, asked.requests)
+
+
+def _outcome(job: KvJob, on_done: Callable[[int, int], None]) -> Outcome:
+    block_size = job.options.block_size if MANAGERS[job.manager].has_blocks else None
+    try:
+        result = simulate(job, on_done)
+    except MemscopeError as error:
+        return Outcome(job.manager, block_size, None, None, problem=str(error))
+    return Outcome(job.manager, block_size, without_timeline(result), serving_curve(result))

@@ -1,0 +1,127 @@
+"""The key/value cache of the open trace in the dashboard: the library's numbers, and replays in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memscope_dashboard.app import create_app
+from memscope_dashboard.components.kv_tables import caches_table, growth_table
+from memscope_dashboard.kv_lens_board import KvLensBoard
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.views import kv_trace
+
+from memscope.figures.kv_lens import cache_finding
+from memscope.reports.kv_lens import growth_verdict
+from memscope.trace.container import write_container
+from memscope.units import format_bytes
+from tests.dashboard.conftest import WAIT_S
+from tests.dashboard.test_navigation import text_of
+from tests.kv_lens.serving_program import Program, serving_trace
+from tests.training_trace import training_trace
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TraceStore]:
+    folder = tmp_path_factory.mktemp("serving")
+    pool = Program()
+    pool.malloc(1 << 30, "the engine's")
+    store = TraceStore(
+        [
+            write_container(serving_trace(), folder / "serving.memscope"),
+            write_container(training_trace(), folder / "train.memscope"),
+            write_container(pool.trace(), folder / "pool.memscope"),
+        ]
+    )
+    yield store
+    store.close(WAIT_S)
+
+
+@pytest.fixture
+def data(serving: TraceStore) -> dict[str, Any]:
+    analysis = serving.analysis("serving.memscope")
+    return Query("serving.memscope", 0, analysis.kv_lens(0).peak_event).data()
+
+
+def test_the_view_shows_the_lens_at_the_moment(serving: TraceStore, data: dict[str, Any]) -> None:
+    title, _, chips, layers, figure, caches, pools, shown = kv_trace.update(serving, data, "light", "event", "layer")
+    lens = serving.analysis("serving.memscope").kv_lens(0)
+    total = lens.total_at(data["event"])
+    assert text_of(title) == cache_finding(lens, data["event"])
+    assert format_bytes(total.token_bytes) in text_of(chips)
+    assert layers.startswith("4 layers")
+    assert len(figure.layout.yaxis.ticktext) == 4
+    assert "DynamicLayer × 4" in text_of(caches)
+    assert pools == []
+    assert shown == "panel-stack"
+
+
+def test_caches_can_be_drawn_in_place_of_layers(serving: TraceStore, data: dict[str, Any]) -> None:
+    end = data | {"event": serving.analysis("serving.memscope").device(0).last_event}
+    layers, figure = kv_trace.update(serving, end, "dark", "time", "cache")[3:5]
+    assert layers == "1 cache at this moment"
+    assert list(figure.layout.yaxis.ticktext) == ["cache 2"]
+
+
+def test_a_trace_without_a_cache_says_how_one_would_be_known(serving: TraceStore) -> None:
+    query = Query("train.memscope", 0, 5)
+    title, note, *_, shown = kv_trace.update(serving, query.data(), "light", "event", "layer")
+    assert title == "No key/value cache is known of in this trace"
+    assert "register_kv_cache" in note
+    assert shown == "panel-stack hidden"
+    assert kv_trace.update_growth(serving, query.data())[2] is True
+
+
+def test_an_engines_pool_is_named(serving: TraceStore) -> None:
+    title, *_, caches, pools, _ = kv_trace.update(
+        serving, Query("pool.memscope", 0, 1).data(), "light", "event", "layer"
+    )
+    assert "only its owner knows" in text_of(title)
+    assert "was not recorded" in text_of(caches)
+    assert text_of(pools).startswith("the engine's: 1.0 GiB in 1 tensors")
+
+
+def test_what_growing_cost_is_replayed_in_the_background_once(serving: TraceStore, data: dict[str, Any]) -> None:
+    analysis = serving.analysis("serving.memscope")
+    board = KvLensBoard(analysis, 0, serving.jobs)
+    assert board.wait(WAIT_S).state == "done"
+    replay = board.replay
+    assert replay is not None
+    again = board.begin()
+    assert (again.state, board.replay) == ("done", replay)
+    subject = {"trace": "serving.memscope", "device": 0}
+    title, table, is_done = kv_trace.update_growth(serving, subject)
+    while not is_done:
+        title, table, is_done = kv_trace.update_growth(serving, subject)
+    assert growth_verdict(replay) in text_of(title)
+    for one in replay.alternatives:
+        assert format_bytes(one.result.peak_reserved_bytes) in text_of(table)
+    assert text_of(growth_table(analysis.kv_lens(0), None)).startswith("Old tensors")
+
+
+def test_many_caches_are_cut_short(monkeypatch: pytest.MonkeyPatch, serving: TraceStore) -> None:
+    monkeypatch.setattr("memscope_dashboard.components.kv_tables.N_CACHES", 1)
+    assert "1 smaller ones are not shown" in text_of(caches_table(serving.analysis("serving.memscope").kv_lens(0)))
+
+
+def test_the_picture_over_the_run_is_wired(serving: TraceStore, data: dict[str, Any]) -> None:
+    subject = {"trace": "serving.memscope", "device": 0}
+    figure, style = kv_trace.draw(serving, subject, "light", "event", None, data)
+    assert {trace.name for trace in figure.data} >= {"tokens", "stale", "tokens held"}
+    assert style == {"visibility": "hidden"}
+
+
+def test_the_page_has_both_parts(serving: TraceStore) -> None:
+    app = create_app(serving)
+    names = [name for name in app.callback_map if "kvlens" in name]
+    assert len(names) >= 4
+
+
+def test_files_are_small(serving: TraceStore, tmp_path: Path) -> None:
+    """A length for each token and a description for each layer cost little."""
+    trace = serving.analysis("serving.memscope").trace
+    file = write_container(trace, tmp_path / "again.memscope")
+    assert file.stat().st_size / trace.n_events < 40
