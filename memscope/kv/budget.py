@@ -104,7 +104,7 @@ def make_budget(config: ModelConfig, shape: KvShape, parameters: Parameters | No
         BudgetRow(
             "left unused",
             total - int(total * inputs.utilisation_frac),
-            f"all but {inputs.utilisation_frac:g} of the device",
+            f"all but {100 * inputs.utilisation_frac:g} % of the device",
         ),
         BudgetRow("context", inputs.context_bytes, inputs.context_source),
         _weights(parameters, shape.tensor_parallel, inputs),
