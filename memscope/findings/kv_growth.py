@@ -44,11 +44,11 @@ def find_kv_growth(subject: Subject) -> list[Finding]:
             text=(
                 f"The cache held {format_bytes(most)} at most. Each of its tensors is made anew {how} beside the old "
                 f"one: {format_bytes(cost.copy_peak_bytes)} more at once.{holes} A static or paged cache is allocated "
-                "once."
+                "once; memscope kv replays the run without the copies."
             ),
             bytes=most,
             event=event,
-            view="allocations",
+            view="kv",
             rows=subject.largest(np.flatnonzero(table.active_at(event) & np.isin(np.arange(len(table)), rows))),
             sites=subject.sites_by_bytes(new, table.block_bytes[new]),
             evidence={

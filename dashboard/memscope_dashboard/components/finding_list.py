@@ -16,7 +16,7 @@ from memscope_dashboard.components.text import finding as with_units
 from memscope_dashboard.components.text import size
 from memscope_dashboard.query import Query
 
-_VIEWS = {"timeline": "timeline", "map": "address map", "allocations": "allocations"}
+_VIEWS = {"timeline": "timeline", "map": "address map", "allocations": "allocations", "kv": "KV cache"}
 
 
 def finding_list(findings: Findings, query: Query) -> list[Component]:
