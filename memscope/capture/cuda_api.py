@@ -78,6 +78,8 @@ def patch_cuda(patches: Patches, device: SimulatedDevice) -> None:
             if name in vars(accelerator):
                 patches.set(accelerator, name, answer)
     patches.set(torch, "Generator", _generator_class())
+    patches.set(torch, "Stream", _Stream)
+    patches.set(torch, "Event", _Event)
 
 
 def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:

@@ -19,6 +19,7 @@ from memscope.capture.device_sampler import DeviceSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.event_counter import EventCounter
 from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
+from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.obstacles import find_obstacle
 from memscope.capture.oom_file import OomFile
 from memscope.capture.ownership import STRENGTH, tag_meaning
@@ -187,6 +188,10 @@ class CudaHistory:
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn whose parameters, gradients and states to name."""
         self._program.know(model, optimizer)
+
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+        """Note what a key/value cache holds now; its parts with their numbers."""
+        return self._program.know_cache(cache)
 
     def explain(self, error: BaseException) -> None:
         """Add a line to an out-of-memory error that says where the trace is, and why memory ran out."""

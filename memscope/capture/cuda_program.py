@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from memscope.capture.cache_watch import CacheWatch
 from memscope.capture.device_notes import DeviceNotes
 from memscope.capture.event_counter import EventCounter
+from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.ownership import named_buffers
 from memscope.capture.patches import Patches
-from memscope.capture.program import cache_tensors
 from memscope.capture.saved_tensors import SavedTensors
 from memscope.trace.categories import Category
 from memscope.trace.claims import ClaimLog, Mark
 from memscope.trace.schema import MarkKind
 
 _GENERATION = "transformers.generation.utils"
+_MODELS = "transformers.modeling_utils"
 
 
 class CudaProgram:
@@ -49,6 +51,7 @@ class CudaProgram:
         self._counter = counter
         self._patches = patches
         self._notes = DeviceNotes(log, counter)
+        self._caches = CacheWatch(self._notes)
         self._thread = threading.get_ident()
         self._models: weakref.WeakSet[Any] = weakref.WeakSet()
         self._plain_models: list[Any] = []
@@ -62,7 +65,7 @@ class CudaProgram:
         self._phase = ""
         self._n_steps = self._n_optimizer_steps = 0
         self._first_optimizer: int | None = None
-        self._watches_generation = False
+        self._watches_generation = self._watches_compiling = False
         self._is_watching = False
 
     def install(self) -> None:
@@ -106,6 +109,12 @@ class CudaProgram:
             yield
         finally:
             self._mark(MarkKind.PHASE_END, name)
+
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+        """Note a cache as it is now; its parts with their numbers."""
+        noted = self._caches.note(cache)
+        self._notes.flush()
+        return noted
 
     def scan(self) -> None:
         """Note everything that can be found now."""
@@ -234,9 +243,11 @@ class CudaProgram:
         running, thread, get_ident = self._running, self._thread, threading.get_ident
         visit, now, ref = self._log.visits.extend, time.time_ns, weakref.ref
         is_torch_own = call is getattr(torch.nn.Module, "_wrapped_call_impl", None)
+        is_compiling = torch.compiler.is_dynamo_compiling
 
         def watched(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if get_ident() != thread:
+            # What is compiled is followed from outside: none of this may become part of it, or break it.
+            if is_compiling() or get_ident() != thread:
                 return call(module, *args, **kwargs)
             if not running:
                 return self._run_outermost(call, module, args, kwargs)
@@ -261,6 +272,7 @@ class CudaProgram:
         for name, value in kwargs.items():
             self._note_input(value, name)
         self._notes.flush()
+        self._caches.begins(kwargs)
         with self._in_phase("forward"):
             self._running.append(module)
             self._log.visits.extend((time.time_ns(), weakref.ref(module)))
@@ -268,7 +280,7 @@ class CudaProgram:
                 result = call(module, *args, **kwargs)
             finally:
                 self._running.pop()
-            self._note_caches(kwargs, result)
+            self._caches.ended(args, kwargs, result)
             self._note_outputs(result)
             self._note_saved()
             self._notes.flush()
@@ -290,18 +302,6 @@ class CudaProgram:
         for name, value in named:
             if getattr(value, "is_cuda", False):
                 self._notes.add(value, Category.ACTIVATIONS, f"output {name}")
-
-    def _note_caches(self, kwargs: Mapping[str, Any], result: Any) -> None:
-        """Key/value caches that were passed in or came out; with gradients on, they are activations."""
-        import torch
-
-        if torch.is_grad_enabled():
-            return
-        caches = [kwargs.get("past_key_values"), getattr(result, "past_key_values", None)]
-        for cache in caches if caches[0] is not caches[1] else caches[:1]:
-            with suppress(AttributeError, TypeError):  # a cache of a kind that is not known
-                for label, tensor in cache_tensors(cache):
-                    self._notes.add(tensor, Category.KV_CACHE, label)
 
     def _watched_backward(self, backward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -345,12 +345,14 @@ class CudaProgram:
         if mixin is None:
             return
         self._watches_generation = True
+        self._caches.install(self._patches)
         generate = mixin.generate
 
         def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != self._thread:
                 return generate(model, *args, **kwargs)
             self._know_model(model)
+            self._watch_compiling()
             for position, value in enumerate(args):
                 self._note_input(value, f"argument {position}")
             for name, value in kwargs.items():
@@ -360,6 +362,29 @@ class CudaProgram:
                 return generate(model, *args, **kwargs)
 
         self._patches.set(mixin, "generate", watched)
+
+    def _watch_compiling(self) -> None:
+        """Watch how ``generate`` calls a model that it has compiled: from outside, as a compiled module is called."""
+        model_class = getattr(sys.modules.get(_MODELS), "PreTrainedModel", None)
+        compiled_call = vars(model_class).get("get_compiled_call") if model_class is not None else None
+        if self._watches_compiling or compiled_call is None:
+            return
+        self._watches_compiling = True
+
+        def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
+            compiled = compiled_call(model, *args, **kwargs)
+
+            def run(_: Any, *args: Any, **kwargs: Any) -> Any:
+                return compiled(*args, **kwargs)
+
+            def called(*args: Any, **kwargs: Any) -> Any:
+                if threading.get_ident() != self._thread or self._running:
+                    return compiled(*args, **kwargs)
+                return self._run_outermost(run, model, args, kwargs)
+
+            return called
+
+        self._patches.set(model_class, "get_compiled_call", watched)
 
 
 def _stepped(optimizer: Any) -> Iterator[tuple[Any, str]]:

@@ -13,6 +13,7 @@ from memscope.capture.autocast import Autocast
 from memscope.capture.cuda_api import patch_cuda
 from memscope.capture.device import Clock, SimulatedDevice
 from memscope.capture.gpus import GpuModel
+from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom_file import OomFile
 from memscope.capture.operations import OperationRouter
 from memscope.capture.ownership import OwnerBook
@@ -186,6 +187,10 @@ class DryRun:
             self.program.know_model(model)
         if optimizer is not None:
             self.program.know_optimizer(optimizer)
+
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+        """Note what a key/value cache holds now; its parts with their numbers."""
+        return self.program.caches.note(cache)
 
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from memscope.capture.cache_watch import CacheWatch
+from memscope.capture.kv_caches import LayerShape
 from memscope.capture.operations import OperationRouter
 from memscope.capture.ownership import OwnerBook, buffer_category, named_buffers
 from memscope.capture.patches import Patches
@@ -55,6 +57,7 @@ class ProgramWatcher:
         self._depth = 0
         self._n_moving = 0
         self._watches_generation = False
+        self.caches = CacheWatch(_CacheNotes(self._claim, storages))
         self.call_mode: Any = None
         """The function mode of the dry run, to be switched on again where torch has switched it off."""
         self._count_call_modes: Callable[[], int] = torch._C._len_torch_function_stack
@@ -201,20 +204,11 @@ class ProgramWatcher:
             self._claim_input(value, f"argument {position}")
         for name, value in kwargs.items():
             self._claim_input(value, name)
+        self.caches.begins(kwargs)
         with self._phases.phase("forward"):
             result = self._run_module(call, self._paths[module], module, args, kwargs)
-        self._claim_caches(kwargs, result)
+        self.caches.ended(args, kwargs, result)
         return result
-
-    def _claim_caches(self, kwargs: Mapping[str, Any], result: Any) -> None:
-        """Claim key/value caches that were passed in or came out; with gradients on, they are activations."""
-        import torch
-
-        if torch.is_grad_enabled():
-            return
-        for cache in (kwargs.get("past_key_values"), getattr(result, "past_key_values", None)):
-            for label, tensor in cache_tensors(cache):
-                self._claim(tensor, Category.KV_CACHE, label)
 
     def _watched_backward(self, backward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -269,6 +263,7 @@ class ProgramWatcher:
         if mixin is None:
             return
         self._watches_generation = True
+        self.caches.install(self._patches)
         generate = mixin.generate
 
         def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -277,6 +272,29 @@ class ProgramWatcher:
                 return generate(model, *args, **kwargs)
 
         self._patches.set(mixin, "generate", watched)
+
+
+class _CacheNotes:
+    """Writes what is found of caches into the trace, before its next event."""
+
+    def __init__(self, claim: Callable[[Any, Category, str], None], storages: StorageTable) -> None:
+        self._own = claim
+        self._device = storages.device
+
+    def claim(self, tensor: Any, label: str) -> None:
+        """A tensor is part of a cache."""
+        self._own(tensor, Category.KV_CACHE, label)
+
+    def cache_layer(self, cache_id: int, layer: int, shape: LayerShape) -> None:
+        """How a layer keeps its tokens from now on."""
+        self._device.builder.add_cache_layer(cache_id=cache_id, layer=layer, **shape._asdict())
+
+    def cache_length(self, cache_id: int, n_tokens: int, device: int) -> None:
+        """Tokens of each sequence that a cache has taken in."""
+        self._device.builder.add_cache_length(cache_id, n_tokens, self._device.clock(), device=device)
+
+    def flush(self) -> None:
+        """All is written already."""
 
 
 def _uncompiled(model: Any = None, **_: Any) -> Any:
@@ -295,20 +313,6 @@ def _declare_kernels() -> Any:
     for name in ("silu_backward", "mish_backward", "native_channel_shuffle"):
         library.impl(name, lambda *inputs: torch.empty_like(inputs[-1]), "CUDA")
     return library
-
-
-def cache_tensors(cache: Any) -> Iterator[tuple[str, Any]]:
-    """Labels and tensors of a key/value cache: transformers' Cache objects, or tuples of (keys, values)."""
-    for part in ("self_attention_cache", "cross_attention_cache"):
-        if hasattr(cache, part):
-            yield from cache_tensors(getattr(cache, part))
-    layers = getattr(cache, "layers", None)
-    if layers is None and isinstance(cache, tuple | list):
-        layers = cache
-    for position, layer in enumerate(layers or ()):
-        pair = layer[:2] if isinstance(layer, tuple | list) else (layer.keys, layer.values)
-        for kind, tensor in zip(("keys", "values"), pair, strict=False):
-            yield f"layer {position} {kind}", tensor
 
 
 def _conversion(converted: Callable[[Any, str, Any], None], moving: Callable[[int], None]) -> Callable[..., Any]:

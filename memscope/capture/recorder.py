@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
 from memscope.capture.gpus import DEFAULT_GPU, find_gpu
-from memscope.capture.program import cache_tensors
+from memscope.capture.kv_caches import CacheLeaf, leaf_tensors, leaves
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
@@ -60,6 +60,9 @@ class RecordingBackend(Protocol):
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn names."""
 
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+        """Note what a key/value cache holds now; its parts with their numbers."""
+
     def written(self) -> None:
         """The trace is in its file."""
 
@@ -99,6 +102,10 @@ class NoRecording:
 
     def know(self, model: Any, optimizer: Any) -> None:
         """Nothing is learned."""
+
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:  # noqa: ARG002
+        """Nothing is noted."""
+        return []
 
     def written(self) -> None:
         """There is no file."""
@@ -413,8 +420,9 @@ def tag(what: Any, name: str | None = None) -> Any:
 def register_kv_cache(cache: Any) -> None:
     """Say which tensors are an engine's key/value cache, once it has allocated them.
 
-    Caches that are passed to a Hugging Face model are found by themselves. Where nothing is being recorded, nothing
-    happens.
+    Caches that are passed to a Hugging Face model are found by themselves. Of a transformers ``Cache`` it is noted how
+    its layers keep tokens, and how many it holds now: a loop that calls the layers of a model by itself can say so
+    after each step. Where nothing is being recorded, nothing happens.
 
     Parameters
     ----------
@@ -447,6 +455,11 @@ def _tensors_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple):
         items = enumerate(value)
     else:
-        items = cache_tensors(value)
+        noted = _active[-1].backend.know_cache(value) if _active else []
+        items = [part for number, leaf in noted or _unnumbered(value) for part in leaf_tensors(leaf, number)]
     for key, part in items:
         yield from _tensors_in(part, f"{place} {key}".strip())
+
+
+def _unnumbered(cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+    return [(None, leaf) for leaf in leaves(cache)]

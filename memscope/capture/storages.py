@@ -22,7 +22,7 @@ class StorageTable:
     """
 
     def __init__(self, device: SimulatedDevice, owners: OwnerBook, phases: PhaseTracker) -> None:
-        self._device = device
+        self.device = device
         self._owners = owners
         self._phases = phases
         self._live: dict[int, Allocation | None] = {}
@@ -76,7 +76,7 @@ class StorageTable:
         self._live.clear()
 
     def _allocate(self, n_bytes: int) -> Allocation:
-        event, address = self._device.malloc(n_bytes)
+        event, address = self.device.malloc(n_bytes)
         allocation = Allocation(event, address, n_bytes, self._phases.serial, self._phases.place)
         self._owners.born(allocation)
         return allocation
@@ -89,4 +89,4 @@ class StorageTable:
 
     def _die(self, allocation: Allocation) -> None:
         self._owners.died(allocation, self._phases.serial)
-        self._device.free(allocation.address)
+        self.device.free(allocation.address)

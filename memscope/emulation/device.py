@@ -10,6 +10,7 @@ MAX_DEVICES = 16
 NOTES = (
     "Recorded on an emulated device, not on a GPU: PyTorch's own allocator made every decision, nothing was computed.",
     "What the program read back was zeros: where it branches on computed values, it did otherwise than on a GPU.",
+    "What torch.compile's Inductor would have made kernels of ran eagerly, with the memory that this takes.",
     "Sizes that NVIDIA's libraries would choose (cuDNN plans, solver workspaces, NCCL buffers) are not those of a GPU.",
 )
 """What a trace recorded on it must say, a sentence each."""

@@ -5,6 +5,7 @@ Both are adapted as soon as the program imports them, and not before: a program 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -23,6 +24,27 @@ def _without_cudnn(torch: ModuleType) -> None:
     """Switch cuDNN off: the stand-in for it has no plans, so that every use of it would fail."""
     torch.backends.cudnn.enabled = False
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _without_inductor(torch: ModuleType) -> None:
+    """Run eagerly what ``torch.compile`` would have Inductor make kernels of: they would be for a real device.
+
+    Other backends do as they do. ``generate`` compiles by itself where the cache is static.
+    """
+    plain = torch.compile
+
+    @functools.wraps(plain)
+    def compile_(model: Any = None, *args: Any, **options: Any) -> Any:
+        if options.get("backend", "inductor") != "inductor":
+            return plain(model, *args, **options)
+        return (lambda given: given) if model is None else model
+
+    torch.compile = compile_  # type: ignore[attr-defined]
+
+
+def _adapted_torch(torch: ModuleType) -> None:
+    _without_cudnn(torch)
+    _without_inductor(torch)
 
 
 def _generation_that_ends(utils: ModuleType) -> None:
@@ -49,7 +71,7 @@ def _generation_that_ends(utils: ModuleType) -> None:
 
 
 _ADAPTATIONS: dict[str, Callable[[ModuleType], None]] = {
-    "torch": _without_cudnn,
+    "torch": _adapted_torch,
     "transformers.generation.utils": _generation_that_ends,
 }
 

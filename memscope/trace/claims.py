@@ -14,13 +14,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from typing_extensions import Self
 
+from memscope.trace.cache_notes import (
+    CacheLayerNote,
+    Placing,
+    place_layers,
+    place_lengths,
+    read_layer_notes,
+    read_length_notes,
+)
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, Action, MarkKind
 from memscope.trace.stacks import StringTable
 from memscope.trace.tables import Int64Array, MarkTable, OwnerTable
 from memscope.trace.trace import Trace
 
-Sizes = tuple[int, int, int, int]
+Sizes = tuple[int, int, int, int, int, int]
 Calls = tuple[int, ...]
 """Allocator calls of each device since the recording began."""
 
@@ -80,16 +88,21 @@ class ClaimLog:
 
     One flat list, because a tuple for each would be work for the program's garbage collector.
     """
+    cache_layers: list[CacheLayerNote] = field(default_factory=list)
+    cache_lengths: list[int] = field(default_factory=list)
+    """Lengths of caches, each as the numbers that ``cache_notes.LENGTH_WIDTH`` counts; flat for the same reason."""
     name_of: Callable[[Any], str] = str
     """Name of a module that was visited; empty for none."""
 
     def sizes(self) -> Sizes:
         """How much there is of each."""
-        return len(self.marks), len(self.claims), len(self.spans), len(self.visits)
+        n_cache = len(self.cache_layers), len(self.cache_lengths)
+        return len(self.marks), len(self.claims), len(self.spans), len(self.visits), *n_cache
 
     def drop(self, sizes: Sizes) -> None:
         """Forget the oldest, which are kept elsewhere."""
         del self.marks[: sizes[0]], self.claims[: sizes[1]], self.spans[: sizes[2]], self.visits[: sizes[3]]
+        del self.cache_layers[: sizes[4]], self.cache_lengths[: sizes[5]]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary in which equal rows and texts are written once."""
@@ -105,6 +118,8 @@ class ClaimLog:
                 for time_ns, module in zip(self.visits[::2], self.visits[1::2], strict=True)
             ],
             "labels": list(labels),
+            "cache_layers": [list(note) for note in self.cache_layers],
+            "cache_lengths": list(self.cache_lengths),
             "spans": [list(span) for span in (*self.spans, *self.open_spans)],
         }
 
@@ -130,6 +145,8 @@ class ClaimLog:
                 for begin, end, category, label in record["spans"]
             ],
             visits=[part for time_ns, label in record.get("visits", ()) for part in (int(time_ns), str(labels[label]))],
+            cache_layers=read_layer_notes(record.get("cache_layers", ())),
+            cache_lengths=read_length_notes(record.get("cache_lengths", ())),
         )
 
     @classmethod
@@ -142,6 +159,8 @@ class ClaimLog:
             claims=[claim for log in logs for claim in log.claims],
             spans=closed + still_open,
             visits=[part for log in logs for part in log.visits],
+            cache_layers=[note for log in logs for note in log.cache_layers],
+            cache_lengths=[number for log in logs for number in log.cache_lengths],
         )
 
 
@@ -150,7 +169,7 @@ def _calls(values: Iterable[Any]) -> Calls:
 
 
 def place_log(trace: Trace, log: ClaimLog, first_calls: Mapping[int, int]) -> Trace:
-    """Put marks and owners into a trace.
+    """Put marks, owners and what was noted of caches into a trace.
 
     Parameters
     ----------
@@ -166,7 +185,11 @@ def place_log(trace: Trace, log: ClaimLog, first_calls: Mapping[int, int]) -> Tr
         strings.intern(text)
     placer = _Placer(trace, log, first_calls, strings)
     marks, owners = placer.marks(), placer.owners()
-    return replace(trace, marks=marks, owners=owners, strings=strings.strings())
+    layers = place_layers(log.cache_layers, placer.places, strings.intern)
+    lengths = place_lengths(log.cache_lengths, placer.places)
+    return replace(
+        trace, marks=marks, owners=owners, cache_layers=layers, cache_lengths=lengths, strings=strings.strings()
+    )
 
 
 class _Device:
@@ -227,6 +250,7 @@ class _Placer:
         self._log = log
         self._strings = strings
         self._devices = [_Device(trace, device, first_calls.get(device, 0)) for device in trace.devices]
+        self.places = {d.device: Placing(d.first_call, d.events_after) for d in self._devices}
 
     def marks(self) -> MarkTable:
         """The marks, placed on the device that has most events."""

@@ -54,7 +54,7 @@ def test_a_growing_cache_is_the_models_memory(memscope: Run, tmp_path: Path) -> 
     keys = [
         int(trace.size_bytes[event])
         for event, (category, label) in owners(trace).items()
-        if category == Category.KV_CACHE and label == "layer 1 keys"
+        if category == Category.KV_CACHE and label == "cache 1 layer 1 keys"
     ]
     token_bytes = 2 * 64 * 2  # batch, width, bytes of a half
     assert [size // token_bytes for size in keys if size >= 16 * token_bytes] == [16, 17, 18, 19, 20]

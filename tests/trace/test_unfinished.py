@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from memscope.errors import InputFileError
+from memscope.trace.cache_notes import CacheLayerNote
 from memscope.trace.claims import Claim, ClaimLog, Mark, Row
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.open import open_trace
@@ -112,6 +113,18 @@ def test_of_stretches_with_a_gap_between_them_the_longest_is_taken(tmp_path: Pat
     assert trace.marks.event.tolist() == [5]
     assert trace.owners.alloc_event.tolist() == [-1, 4]
     assert [trace.strings[i] for i in trace.owners.label_id] == ["first", "fourteenth"]
+
+
+def test_what_was_noted_of_caches_survives_a_recording_that_was_cut_off(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "run.memscope")
+    layer = CacheLayerNote(2, 0, 1, 0, "DynamicLayer", 4, 64, 64, -1, -1)
+    recording.drain(3, log=ClaimLog(cache_layers=[layer], cache_lengths=[2, 7, 0, 1, 10]))
+    recording.drain(2, log=ClaimLog(cache_lengths=[5, 8, 0, 1, 11]))
+    trace = open_trace(recording.folder)
+    assert trace.cache_layers.event.tolist() == [2]
+    assert trace.strings[trace.cache_layers.kind_id[0]] == "DynamicLayer"
+    assert trace.cache_lengths.event.tolist() == [2, 5]
+    assert trace.cache_lengths.n_tokens.tolist() == [10, 11]
 
 
 def test_a_recording_under_way_is_told_from_one_that_was_cut_off(tmp_path: Path) -> None:
