@@ -23,6 +23,7 @@ from memscope.units import format_bytes, format_count, format_fraction
 
 LABELS = {
     "token_bytes": "tokens",
+    "other_bytes": "other",
     "unused_bytes": "unused",
     "stale_bytes": "stale",
     "untold_bytes": "not told",
@@ -30,6 +31,7 @@ LABELS = {
 }
 MEANINGS = {
     "token_bytes": "hold tokens",
+    "other_bytes": "lengths, window sizes and states that the cache keeps beside its tokens",
     "unused_bytes": "in tensors beyond their tokens: a static cache's tail, what a window left behind",
     "stale_bytes": "replaced by a newer copy and not freed yet, or freed and waiting for a stream",
     "untold_bytes": "in tensors of which only their owner knows what they hold, as an engine's pool",
@@ -37,6 +39,7 @@ MEANINGS = {
 }
 ROWS = {
     "token_bytes": "kv_cache",
+    "other_bytes": "workspace",
     "unused_bytes": FREE_PINNED,
     "stale_bytes": PENDING_FREES,
     "untold_bytes": "unknown",
@@ -265,6 +268,7 @@ def cache_finding(lens: KvLens, event: int) -> str:
 
 
 _REST = {
+    "other_bytes": "are kept beside tokens",
     "unused_bytes": "are tails without tokens",
     "stale_bytes": "are old copies",
     "untold_bytes": "are not told of",

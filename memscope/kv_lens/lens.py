@@ -29,7 +29,7 @@ class KvRow:
         The layer's or cache's number, −1 where there is none.
     n_tensors
         Allocations.
-    token_bytes, unused_bytes, stale_bytes, untold_bytes, rounding_bytes
+    token_bytes, other_bytes, unused_bytes, stale_bytes, untold_bytes, rounding_bytes
         As in :class:`~memscope.kv_lens.series.KvSplit`.
     """
 
@@ -37,6 +37,7 @@ class KvRow:
     key: int
     n_tensors: int
     token_bytes: int
+    other_bytes: int
     unused_bytes: int
     stale_bytes: int
     untold_bytes: int
@@ -45,7 +46,7 @@ class KvRow:
     @property
     def block_bytes(self) -> int:
         """Their sum."""
-        return self.token_bytes + self.unused_bytes + self.stale_bytes + self.untold_bytes + self.rounding_bytes
+        return sum(int(getattr(self, name)) for name in SPLITS)
 
 
 @dataclass(frozen=True, slots=True)

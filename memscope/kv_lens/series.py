@@ -10,10 +10,11 @@ from memscope.kv_lens.fill import Fill
 from memscope.kv_lens.growth import NEVER, Growth, let_go_events
 from memscope.kv_lens.parts import CacheParts
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.trace.cache_labels import may_hold_tokens
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array, frozen_array
 
-SPLITS = ("token_bytes", "unused_bytes", "stale_bytes", "untold_bytes", "rounding_bytes")
+SPLITS = ("token_bytes", "other_bytes", "unused_bytes", "stale_bytes", "untold_bytes", "rounding_bytes")
 """What a cache's bytes are, in stacking order; together they are the bytes of its blocks."""
 
 
@@ -28,6 +29,8 @@ class KvSplit:
     ----------
     token_bytes
         Hold tokens.
+    other_bytes
+        Hold what the cache keeps beside its tokens: lengths, window sizes, states of layers without attention.
     unused_bytes
         Are in a tensor beyond its tokens: a static cache's tail, what a window has left behind.
     stale_bytes
@@ -39,6 +42,7 @@ class KvSplit:
     """
 
     token_bytes: Int64Array
+    other_bytes: Int64Array
     unused_bytes: Int64Array
     stale_bytes: Int64Array
     untold_bytes: Int64Array
@@ -68,7 +72,7 @@ class PartTimes:
         First moment with it, first at which it is of no more use, first without it; after all moments for never.
     group
         Which parts fill up together (a cache's of one capacity and window); −1 for those whose tokens do not change.
-    fixed_token_bytes, fixed_untold_bytes
+    fixed_token_bytes, fixed_other_bytes, fixed_untold_bytes
         Of those whose tokens do not change.
     """
 
@@ -77,6 +81,7 @@ class PartTimes:
     end: Int64Array
     group: Int64Array
     fixed_token_bytes: Int64Array
+    fixed_other_bytes: Int64Array
     fixed_untold_bytes: Int64Array
 
     def __post_init__(self) -> None:
@@ -96,7 +101,7 @@ def part_times(lifetimes: DeviceLifetimes, parts: CacheParts, growth: Growth, fi
     np.minimum.at(stale, growth.old, begin[growth.new])
     is_static = fill.capacity_tokens != NONE_ID
     requested = table.requested_bytes[rows]
-    tokens, untold = _fixed(parts, growth, fill, requested)
+    tokens, other, untold = _fixed(parts, growth, fill, requested)
     names = np.column_stack([parts.cache_id, fill.capacity_tokens, fill.window_tokens])[is_static]
     group = np.full(len(parts), NONE_ID, np.int64)
     if len(names):
@@ -107,23 +112,26 @@ def part_times(lifetimes: DeviceLifetimes, parts: CacheParts, growth: Growth, fi
         end=np.maximum(end, begin),
         group=group,
         fixed_token_bytes=np.where(is_static, 0, tokens),
+        fixed_other_bytes=np.where(is_static, 0, other),
         fixed_untold_bytes=np.where(is_static, 0, untold),
     )
 
 
-def _fixed(parts: CacheParts, growth: Growth, fill: Fill, requested_bytes: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Bytes of tokens, and bytes of which it is not known, of tensors that are made as long as they need to be.
+def _fixed(
+    parts: CacheParts, growth: Growth, fill: Fill, requested_bytes: Int64Array
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Bytes of tokens, of other things, and of which it is not known, in tensors made as long as they need to be.
 
-    That they are is known where a layer says that it grows, and where one replaced another; a state is all of use.
+    That they are is known where a layer says that it grows, and where one replaced another.
     """
     is_grown = np.zeros(len(parts), np.bool_)
     is_grown[growth.old] = is_grown[growth.new] = True
-    is_state: BoolArray = np.array([parts.parts[i].endswith("state") for i in parts.part_id.tolist()], np.bool_)
-    is_told = (fill.layer_row != NONE_ID) | is_grown | is_state
+    is_other: BoolArray = np.array([not may_hold_tokens(part) for part in parts.parts], np.bool_)[parts.part_id]
+    is_told = ~is_other & ((fill.layer_row != NONE_ID) | is_grown)
     window = (fill.window_tokens != NONE_ID) & (fill.rate_bytes > 0)
     kept = np.where(window, fill.window_tokens * np.maximum(fill.rate_bytes, 0), requested_bytes)
     tokens = np.where(is_told, np.minimum(requested_bytes, kept), 0)
-    return tokens, np.where(is_told, 0, requested_bytes)
+    return tokens, np.where(is_other, requested_bytes, 0), np.where(is_told | is_other, 0, requested_bytes)
 
 
 def split_at(
@@ -135,6 +143,7 @@ def split_at(
     rows = parts.rows[live]
     requested = table.requested_bytes[rows]
     tokens, untold = times.fixed_token_bytes[live].copy(), times.fixed_untold_bytes[live].copy()
+    other = times.fixed_other_bytes[live]
     for group in np.unique(times.group[live][times.group[live] != NONE_ID]).tolist():
         here = np.flatnonzero(times.group[live] == group)
         member = int(live[here[0]])
@@ -143,9 +152,9 @@ def split_at(
         untold[here] = np.where(kept == NONE_ID, requested[here], 0)
     is_stale = times.stale[live] <= index
     stale = np.where(is_stale, requested, 0)
-    tokens, untold = np.where(is_stale, 0, tokens), np.where(is_stale, 0, untold)
+    tokens, other, untold = (np.where(is_stale, 0, part) for part in (tokens, other, untold))
     rounding = table.block_bytes[rows] - requested
-    return live, KvSplit(tokens, requested - tokens - untold - stale, stale, untold, rounding)
+    return live, KvSplit(tokens, other, requested - tokens - other - untold - stale, stale, untold, rounding)
 
 
 def _kept(parts: CacheParts, fill: Fill, member: int, first_event: int, index: Int64Array) -> Int64Array:
@@ -171,8 +180,9 @@ def split_series(lifetimes: DeviceLifetimes, parts: CacheParts, fill: Fill, time
     fixed = times.group == NONE_ID
     begin, stale, end = times.begin, times.stale, times.end
     add("token_bytes", begin, stale, times.fixed_token_bytes)
+    add("other_bytes", begin, stale, times.fixed_other_bytes)
     add("untold_bytes", begin, stale, times.fixed_untold_bytes)
-    unused = requested - times.fixed_token_bytes - times.fixed_untold_bytes
+    unused = requested - times.fixed_token_bytes - times.fixed_other_bytes - times.fixed_untold_bytes
     add("unused_bytes", begin[fixed], stale[fixed], unused[fixed])
     add("stale_bytes", stale, end, requested)
     add("rounding_bytes", begin, end, table.block_bytes[rows] - requested)

@@ -219,9 +219,10 @@ def layer_runs(rows: Sequence[KvRow]) -> list[tuple[str, KvRow, int]]:
 def _print_layers(rows: Sequence[KvRow], console: Console) -> None:
     if len(rows) == 1 and rows[0].key == NONE_ID:
         return
-    table = _table("layer", "each", "tokens", "unused", "stale", "not told", "rounding")
+    shown = [split for split in SPLITS if any(getattr(row, split) for row in rows)]
+    table = _table("layer", "each", *(LABELS[split] for split in shown))
     for name, row, n in layer_runs(rows):
-        sizes = [format_bytes(getattr(row, split)) if getattr(row, split) else "" for split in SPLITS]
+        sizes = [format_bytes(getattr(row, split)) if getattr(row, split) else "" for split in shown]
         table.add_row(name, f"{format_bytes(row.block_bytes)}{f' × {n}' if n > 1 else ''}", *sizes)
     console.print(table)
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_RECORDED = re.compile(r"(?:cache (?P<cache>\d+) )?(?P<cross>cross )?layer (?P<layer>\d+) (?P<part>\S.*)")
-_LAYER = re.compile(r"(?:\blayers?[ ._\[]?|\bblocks?[ ._\[]|\bh\.|^\[)(?P<layer>\d+)")
-_CACHE = re.compile(r"\b(?:cache|request|req|seq|sequence)[ ._#-]?(?P<cache>\d+)\b")
+_RECORDED = re.compile(r"(?:cache (?P<cache>\d{1,9}) )?(?P<cross>cross )?layer (?P<layer>\d{1,9}) (?P<part>\S.*)")
+_LAYER = re.compile(r"(?:\blayers?[ ._\[]?|\bblocks?[ ._\[]|\bh\.|^\[)(?P<layer>\d{1,9})")
+_CACHE = re.compile(r"\b(?:cache|request|req|seq|sequence)[ ._#-]?(?P<cache>\d{1,9})\b")
 _PART = re.compile(r"\b(?P<part>keys?|values?|k|v)(?:\b|_)")
+
+
+def may_hold_tokens(part: str) -> bool:
+    """Whether a part holds keys or values, or may: not its length, a state, or anything else a cache keeps beside them.
+
+    >>> may_hold_tokens("values scale"), may_hold_tokens("indexer keys"), may_hold_tokens(""), may_hold_tokens("length")
+    (True, True, True, False)
+    """
+    return not part or "keys" in part.split() or "values" in part.split()
 
 
 class CachePart(NamedTuple):
