@@ -2,9 +2,9 @@
 
 Run from the project's root, with Chromium installed::
 
-    python docs/screenshots.py [TRACE]
+    python docs/screenshots.py [VIEW]…
 
-Without TRACE, ``examples/train_llama.py`` is recorded first, which needs torch and transformers but no GPU.
+The examples are recorded first, which needs torch and transformers but no GPU. Without VIEW every picture is taken.
 """
 
 from __future__ import annotations
@@ -24,23 +24,30 @@ from werkzeug.serving import make_server
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
+TRAINING, GENERATION = "llama-3-8b.memscope", "gpt2-generate.memscope"
 SHOTS = (
-    ("overview", "dark"),
-    ("timeline", "dark"),
-    ("timeline", "light"),
-    ("map", "dark"),
-    ("allocations", "light"),
-    ("replay", "light"),
+    ("overview", "dark", TRAINING),
+    ("timeline", "dark", TRAINING),
+    ("timeline", "light", TRAINING),
+    ("map", "dark", TRAINING),
+    ("allocations", "light", TRAINING),
+    ("replay", "light", TRAINING),
+    ("kv", "light", GENERATION),
 )
-"""View and colour scheme of each picture."""
+"""View, colour scheme and trace of each picture."""
+PROGRAMS = {
+    TRAINING: "examples/train_llama.py",
+    GENERATION: "examples/generate_gpt2.py --layers 16 --hidden 1600 --heads 25 --batch 16 --new-tokens 160",
+}
 
 
-def record(folder: Path) -> Path:
-    """Record the example on a simulated H100."""
-    trace = folder / "llama-3-8b.memscope"
-    options = ["run", "--dry-run", "--gpu", "H100-80GB", "-o", str(trace), "examples/train_llama.py"]
-    subprocess.run([sys.executable, "-m", "memscope", *options], cwd=ROOT, check=True)  # noqa: S603
-    return trace
+def record(folder: Path) -> dict[str, Path]:
+    """Record the examples on a simulated H100."""
+    traces = {name: folder / name for name in PROGRAMS}
+    for name, program in PROGRAMS.items():
+        options = ["run", "--dry-run", "--gpu", "H100-80GB", "-o", str(traces[name]), *program.split()]
+        subprocess.run([sys.executable, "-m", "memscope", *options], cwd=ROOT, check=True)  # noqa: S603
+    return traces
 
 
 def pin_largest_gradient(page: Page) -> None:
@@ -52,7 +59,7 @@ def pin_largest_gradient(page: Page) -> None:
         page.wait_for_selector("#inspector .stack")
 
 
-def photograph(browser: Browser, address: str, view: str, scheme: str) -> Path:
+def photograph(browser: Browser, address: str, view: str, scheme: str, trace: str) -> Path:
     """Open a view at 1440 × 900 and keep what it looks like, at one and a half times the density."""
     context = browser.new_context(
         viewport={"width": 1440, "height": 900},
@@ -60,7 +67,7 @@ def photograph(browser: Browser, address: str, view: str, scheme: str) -> Path:
         color_scheme="dark" if scheme == "dark" else "light",
     )
     page = context.new_page()
-    page.goto(f"{address}/{view}")
+    page.goto(f"{address}/{view}?trace={trace}")
     page.wait_for_selector(".view-panel:not(.waiting)")
     page.wait_for_timeout(1500)
     if view == "map":
@@ -72,6 +79,8 @@ def photograph(browser: Browser, address: str, view: str, scheme: str) -> Path:
         page.wait_for_function(
             "!document.querySelector('#replay-title').textContent.includes('Replaying')", timeout=600_000
         )
+    if view == "kv":
+        page.wait_for_selector("#kvlens-growth table", timeout=600_000)
     page.wait_for_timeout(500)
     path = IMAGES / f"{view}-{scheme}.png"
     page.screenshot(path=path)
@@ -87,12 +96,13 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        trace = Path(sys.argv[1]) if len(sys.argv) > 1 else record(Path(folder))
-        server = make_server("127.0.0.1", 0, create_app(TraceStore([trace])).server, threaded=True)
+        traces = record(Path(folder))
+        server = make_server("127.0.0.1", 0, create_app(TraceStore(list(traces.values()))).server, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for view, scheme in SHOTS:
-            path = photograph(browser, f"http://127.0.0.1:{server.server_port}", view, scheme)
+        wanted = [shot for shot in SHOTS if not sys.argv[1:] or shot[0] in sys.argv[1:]]
+        for view, scheme, trace in wanted:
+            path = photograph(browser, f"http://127.0.0.1:{server.server_port}", view, scheme, trace)
             sys.stdout.write(f"{path.relative_to(ROOT)}\n")
         browser.close()
         server.shutdown()

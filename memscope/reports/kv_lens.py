@@ -54,7 +54,7 @@ class LensReport:
         """Tokens of all sequences held at the moment, and how that is known."""
         tokens = self.lens.tokens_at(self.event)
         if tokens is not None:
-            return tokens, "as the program's own cache counts them"
+            return tokens, "as the program's own cache counted them after its last pass"
         if self.token_bytes and self.total.token_bytes:
             return self.total.token_bytes // self.token_bytes, "bytes that hold tokens ÷ the configuration's"
         if self.total.untold_bytes:

@@ -67,7 +67,7 @@ def test_any_moment_can_be_asked_for(memscope: Run, serving: Path) -> None:
 def test_the_text_says_what_fills_the_cache_and_what_growing_costs(memscope: Run, serving: Path) -> None:
     out = memscope("kv", serving).out
     assert "tokens held:" in out
-    assert "as the program's own cache counts them" in out
+    assert "as the program's own cache counted them" in out
     assert "a token takes" in out
     assert "DynamicLayer × 4" in out
     assert "It grows by copying: 320 copies moved" in out
