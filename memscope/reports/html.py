@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
-
-import plotly.graph_objects as go
 
 from memscope import __version__
 from memscope.analysis import Analysis, Moment
@@ -17,12 +14,11 @@ from memscope.figures.findings import allocations_finding, ledger_finding, map_f
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.replay import calibration_words, replay_figure, replay_finding
 from memscope.figures.replay_lines import replay_lines
-from memscope.figures.theme import THEMES, Theme
 from memscope.figures.timeline import timeline_figure
 from memscope.figures.timeline_data import has_times
 from memscope.reports import html_parts as parts
 from memscope.reports.findings import findings_html
-from memscope.reports.html_page import page, picture
+from memscope.reports.html_page import in_themes, page, picture
 from memscope.reports.kv_lens_html import cache_sections
 from memscope.reports.oom import oom_html
 from memscope.units import format_count
@@ -87,10 +83,6 @@ def _head(analysis: Analysis) -> str:
     )
 
 
-def _in_themes(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
-    return {name: draw(theme) for name, theme in THEMES.items()}
-
-
 def _section(title: str, *content: str) -> str:
     return f"<section><h3>{escape(title)}</h3>{''.join(content)}</section>"
 
@@ -100,9 +92,7 @@ def _device(analysis: Analysis, device: int) -> str:
     name = analysis.trace.metadata.device_names.get(device)
     label = f"GPU {device}{f' · {name}' if name else ''}"
     body = f'<h2>{escape(ledger_finding(peak))}</h2><p class="quiet">{escape(label)}</p>{parts.tiles(peak)}'
-    bar = picture(
-        f"ledger-{device}", _in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar"
-    )
+    bar = picture(f"ledger-{device}", in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar")
     if len(analysis.oom_events(device)):
         body += _section("Out of memory", oom_html(analysis, analysis.oom(device)))
     body += _section("Findings", findings_html(analysis.findings(device)))
@@ -110,7 +100,7 @@ def _device(analysis: Analysis, device: int) -> str:
     body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
     body += _device_count(peak)
     if analysis.device(device).n_events:
-        figures = _in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
+        figures = in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
         body += _section(
             timeline_finding(analysis, device), picture(f"timeline-{device}", figures, "memory over events")
         )
@@ -118,7 +108,7 @@ def _device(analysis: Analysis, device: int) -> str:
     body += _fragmentation(analysis.fragmentation_moment(device))
     if len(analysis.device(device).allocations):
         lines = replay_lines(analysis, device)
-        bars = picture(f"replay-{device}", _in_themes(lambda theme: replay_figure(lines, theme)), "replays compared")
+        bars = picture(f"replay-{device}", in_themes(lambda theme: replay_figure(lines, theme)), "replays compared")
         check = f'<p class="quiet">{escape(calibration_words(lines))}</p>'
         body += _section(replay_finding(lines), bars, parts.replay_table(lines), check)
     body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
@@ -143,7 +133,7 @@ def _device_count(peak: Moment) -> str:
     if not peak.lifetimes.n_events:
         return _section(device_finding(peak), rows)
     axis = "time" if has_times(peak.analysis, device) else "event"
-    figures = _in_themes(
+    figures = in_themes(
         lambda theme: device_count_figure(peak.analysis, device, theme, axis=axis, moment=peak.event, height=320)
     )
     drawn = picture(f"device-{device}", figures, "the device's own count against PyTorch's lines")
@@ -153,7 +143,7 @@ def _device_count(peak: Moment) -> str:
 def _fragmentation(moment: Moment) -> str:
     if not moment.lifetimes.segments_are_known and not len(moment.state.segments):
         return _section("Fragmentation", '<p class="missing">Not measured: the segments were not recorded.</p>')
-    figures = _in_themes(lambda theme: map_figure(moment, theme))
+    figures = in_themes(lambda theme: map_figure(moment, theme))
     drawn = picture(f"map-{moment.device}", figures, "segments and blocks at the moment of most reserved memory")
     if not moment.lifetimes.segments_are_known:
         return _section(map_finding(moment), drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from html import escape
 
 import plotly.graph_objects as go
@@ -82,6 +83,11 @@ def _variables(theme: Theme) -> str:
     hatch = f"{hatched}{{background:repeating-linear-gradient(135deg,{theme.faint} 0 1.5px,transparent 1.5px 4px)}}"
     plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in HATCHED_ROWS)
     return f':root[data-scheme="{theme.name}"]{{{body}{rows}}}{hatch}{plain}'
+
+
+def in_themes(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
+    """A figure in every theme, by the theme's name."""
+    return {name: draw(theme) for name, theme in THEMES.items()}
 
 
 def picture(place: str, figures: dict[str, go.Figure], description: str) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
-
-import plotly.graph_objects as go
 
 from memscope.analysis import Analysis
 from memscope.figures.kv_lens import LABELS, MEANINGS, cache_figure, cache_finding, layers_figure
 from memscope.figures.labels import NOT_MEASURED
-from memscope.figures.theme import THEMES, Theme
 from memscope.kv_lens.lens import KvLens
 from memscope.kv_lens.series import SPLITS
-from memscope.reports.html_page import picture
+from memscope.reports.html_page import in_themes, picture
 from memscope.reports.html_parts import size, table
 from memscope.reports.kv_lens import LensReport, growth_verdict, kinds_words, lens_report
 from memscope.trace.schema import NONE_ID
@@ -30,18 +26,14 @@ def cache_sections(analysis: Analysis, device: int) -> list[tuple[str, str]]:
     lens, event = report.lens, report.event
     body = _split_table(report)
     if lens.lifetimes.n_events:
-        over_run = _in_themes(lambda theme: cache_figure(analysis, device, theme, moment=event))
+        over_run = in_themes(lambda theme: cache_figure(analysis, device, theme, moment=event))
         body = picture(f"kv-{device}", over_run, "the key/value cache over the run") + body
     layers = lens.by_layer(event)
     if any(row.key != NONE_ID for row in layers):
-        bars = _in_themes(lambda theme: layers_figure(layers, theme))
+        bars = in_themes(lambda theme: layers_figure(layers, theme))
         body += picture(f"kv-layers-{device}", bars, "the layers at the cache's peak")
     body += _caches_table(lens) + _pools(lens, event)
     return [(cache_finding(lens, event), body), *_growth_section(report)]
-
-
-def _in_themes(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:
-    return {name: draw(theme) for name, theme in THEMES.items()}
 
 
 def _split_table(report: LensReport) -> str:
