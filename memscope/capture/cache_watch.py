@@ -108,6 +108,7 @@ class CacheWatch:
                 with suppress(*UNKNOWN_KIND):
                     for leaf in leaves(cache):
                         self._look_before(leaf)
+                    self._note_copies(cache)
 
     def ended(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """A forward pass ended: note the caches that were passed in or came out."""
@@ -150,6 +151,17 @@ class CacheWatch:
         if known.static is not None and (known.static in self._emptied or not known.static.is_initialized):
             self._emptied.discard(known.static)
             known.n_counted = 0
+
+    def _note_copies(self, cache: Any) -> None:
+        """A growing cache that has tensors before it was ever seen is a copy: note those, before they are replaced."""
+        import torch
+
+        if torch.is_grad_enabled():
+            return
+        found = [leaf for leaf in leaves(cache) if not isinstance(leaf.cache, tuple)]
+        layers = [layer for leaf in found if self._of(leaf).cache_id is None for layer in layers_of(leaf.cache)]
+        if not any(map(is_static, layers)) and any(map(describe_layer, layers)):
+            self.note(cache)
 
     def _count(self, cache: Any, n_tokens: int) -> None:
         for leaf in leaves(cache):

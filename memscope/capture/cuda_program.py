@@ -271,8 +271,8 @@ class CudaProgram:
             self._note_input(value, f"argument {position}")
         for name, value in kwargs.items():
             self._note_input(value, name)
-        self._notes.flush()
         self._caches.begins(kwargs)
+        self._notes.flush()
         with self._in_phase("forward"):
             self._running.append(module)
             self._log.visits.extend((time.time_ns(), weakref.ref(module)))

@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
     "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),
     "tune": ("memscope.cli.tune:tune", "The allocator settings that this run needs the least memory with."),
-    "kv": ("memscope.cli.kv:kv", "How many requests fit: key/value caches replayed from a request trace."),
+    "kv": ("memscope.cli.kv:kv", "What a key/value cache holds and wastes, and how many requests would fit."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),
     "demo": ("memscope.cli.demo:demo", "The tour: record, report, verify, replay, dashboard. Needs no GPU."),
     "doctor": ("memscope.cli.doctor:doctor", "What this machine can record, and what is in the way."),

@@ -258,13 +258,13 @@ def cache_finding(lens: KvLens, event: int) -> str:
     if total.untold_bytes == total.block_bytes - total.rounding_bytes:
         return f"The key/value cache is {size}; what it holds only its owner knows"
     share = format_fraction(total.token_bytes / total.block_bytes)
-    tokens = lens.tokens_at(event)
-    held = "" if not tokens else f", {format_count(tokens)} of them"
+    n_tokens = lens.tokens_at(event)
+    tokens = f"{format_count(n_tokens)} tokens" if n_tokens else "Tokens"
     worst = max(SPLITS[1:], key=lambda name: int(getattr(total, name)))
     rest = int(getattr(total, worst))
     if rest <= 0.01 * total.block_bytes:
-        return f"The key/value cache is {size}, and tokens fill it{held}"
-    return f"Tokens fill {share} of the key/value cache of {size}{held}; {format_bytes(rest)} {_REST[worst]}"
+        return f"{tokens} fill the key/value cache of {size}"
+    return f"{tokens} fill {share} of the key/value cache of {size}; {format_bytes(rest)} {_REST[worst]}"
 
 
 _REST = {

@@ -28,16 +28,21 @@ def row_label(name: str) -> str:
     return ROW_LABELS.get(name, name)
 
 
+def printable(text: str, limit: int | None = None) -> str:
+    """A text on one line, without control characters; a longer one loses its middle, not its end."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    if limit is not None and len(text) > limit:
+        head = limit // 3
+        text = f"{text[:head]}…{text[-(limit - head - 1) :]}"
+    return text
+
+
 def plain(text: str, limit: int | None = None) -> str:
     """Escape a text for plotly's labels, which read some HTML; a longer one loses its middle, not its end.
 
     Line breaks and control characters become spaces, so that a name cannot fake a second line.
     """
-    text = "".join(character if character.isprintable() else " " for character in text)
-    if limit is not None and len(text) > limit:
-        head = limit // 3
-        text = f"{text[:head]}…{text[-(limit - head - 1) :]}"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return printable(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def stream_label(stream: int | None) -> str:

@@ -12,6 +12,9 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int32Array, Int64Array, frozen_array
 
+_MAX_TOKENS, _MAX_SEQUENCES = 1 << 32, 1 << 20
+"""More than any cache has; what is above is no number of tokens or sequences."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -84,12 +87,14 @@ def find_fill(lifetimes: DeviceLifetimes, parts: CacheParts) -> Fill:
     is_values = np.array([parts.parts[i].startswith("values") for i in parts.part_id.tolist()], np.bool_)
     is_plain = np.array([parts.parts[i] in ("keys", "values") for i in parts.part_id.tolist()], np.bool_)
     token_bytes = np.where(is_values, column(layers.value_token_bytes), column(layers.key_token_bytes))
-    is_told = is_plain & (token_bytes > 0) & (n_sequences > 0)
+    requested = lifetimes.allocations.requested_bytes[parts.rows]
+    # A tensor holds a token of each sequence at least, and no more than was asked for it, whatever a description says.
+    is_told = is_plain & (token_bytes > 0) & (n_sequences > 0) & (n_sequences <= _MAX_SEQUENCES)
+    is_told &= token_bytes <= requested // np.maximum(n_sequences, 1)
+    n_sequences = np.where(n_sequences <= _MAX_SEQUENCES, n_sequences, NONE_ID)
     capacity = column(layers.capacity_tokens)
-    rate = np.where(is_told, token_bytes * np.maximum(n_sequences, 0), NONE_ID)
-    # A tensor cannot hold more than was asked for it, whatever the description says.
-    room = lifetimes.allocations.requested_bytes[parts.rows] // np.maximum(capacity, 1)
-    rate = np.where(is_told & (capacity > 0), np.minimum(rate, room), rate)
+    rate = np.where(is_told, np.where(is_told, token_bytes, 0) * np.where(is_told, n_sequences, 0), NONE_ID)
+    rate = np.where(is_told & (capacity > 0), np.minimum(rate, requested // np.maximum(capacity, 1)), rate)
     return Fill(
         layer_row=row,
         capacity_tokens=np.where(is_told & (capacity > 0), capacity, NONE_ID),
@@ -143,6 +148,11 @@ def _lengths(lifetimes: DeviceLifetimes) -> dict[int, Lengths]:
     order = here[np.lexsort((table.event[here], table.cache_id[here]))]
     ids, first = np.unique(table.cache_id[order], return_index=True)
     return {
-        int(cache_id): Lengths(table.event[rows], np.maximum(table.n_tokens[rows], NONE_ID))
+        int(cache_id): Lengths(table.event[rows], _credible(table.n_tokens[rows]))
         for cache_id, rows in zip(ids, np.split(order, first[1:]), strict=False)
     }
+
+
+def _credible(n_tokens: Int64Array) -> Int64Array:
+    """Lengths, −1 where they are none."""
+    return np.where((n_tokens >= 0) & (n_tokens <= _MAX_TOKENS), n_tokens, NONE_ID)

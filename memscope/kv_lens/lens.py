@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import numpy as np
 from memscope.attribution.attribution import Attribution
 from memscope.kv_lens.fill import Fill, find_fill
 from memscope.kv_lens.growth import Growth, find_growth, most_at_once
-from memscope.kv_lens.parts import CacheParts, find_parts
+from memscope.kv_lens.parts import CacheParts, find_parts, members_of
 from memscope.kv_lens.series import SPLITS, KvSplit, PartTimes, held_tokens, part_times, split_at, split_series
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID
@@ -145,8 +146,10 @@ class KvLens:
 
     @cached_property
     def peak_event(self) -> int:
-        """First event after which the cache has most bytes; −1 for before the first."""
-        return self.lifetimes.usage.event_at(int(np.argmax(self.series.block_bytes)))
+        """First event after which the cache has most bytes, and of those moments most tokens; −1: before the first."""
+        size = self.series.block_bytes
+        largest = np.flatnonzero(size == size.max())
+        return self.lifetimes.usage.event_at(int(largest[np.argmax(self.series.token_bytes[largest])]))
 
     def _index(self, event: int) -> int:
         return 0 if event == NONE_ID else self.lifetimes.usage.index_of(event)
@@ -174,20 +177,27 @@ class KvLens:
         """What only its owner knows the fill of, by the engine whose rule it fits or by its owner, largest first."""
         live, split = self.parts_at(event)
         untold = np.flatnonzero(split.untold_bytes > 0)
-        names = [self._owner(int(row)) for row in self.parts.rows[live[untold]]]
+        found: dict[str, list[int]] = {}
+        for position in untold.tolist():
+            found.setdefault(self._pool_name(int(live[position])), []).append(position)
         rows = []
-        for name in dict.fromkeys(names):
+        for name, positions in found.items():
             chosen = np.zeros(len(live), np.bool_)
-            chosen[untold[[i for i, other in enumerate(names) if other == name]]] = True
+            chosen[positions] = True
             rows.append(_row(name, NONE_ID, split, chosen))
         return tuple(sorted(rows, key=lambda row: -row.block_bytes))
 
-    def _owner(self, row: int) -> str:
+    def _pool_name(self, index: int) -> str:
+        """The rule that told a part, or its owner, in which the layer's number is left open: layers share a pool."""
+        row = int(self.parts.rows[index])
         rule = self.attribution.rule_of(row)
         if rule is not None:
             return rule.name
         owner = self.lifetimes.trace.string(int(self.attribution.owner_id[row]))
-        return "key/value cache" if owner is None else owner
+        if not owner:
+            return "key/value cache"
+        layer = int(self.parts.layer[index])
+        return owner if layer == NONE_ID else re.sub(rf"(?<!\d){layer}(?!\d)", "*", owner, count=1)
 
     @cached_property
     def cost(self) -> GrowthCost:
@@ -216,7 +226,7 @@ class KvLens:
     @cached_property
     def caches(self) -> tuple[CacheSummary, ...]:
         """The caches that were told apart, in order."""
-        return tuple(self._summary(i) for i in np.unique(self.parts.cache_id).tolist() if i != NONE_ID)
+        return tuple(self._summary(i, members) for i, members in members_of(self.parts.cache_id) if i != NONE_ID)
 
     def bytes_per_token(self, event: int) -> int | None:
         """One token of one sequence in all layers of the caches that have memory after an event.
@@ -228,9 +238,8 @@ class KvLens:
         found = {cache.bytes_per_token for cache in self.caches if cache.cache_id in present}
         return found.pop() if len(found) == 1 and NONE_ID not in present else None
 
-    def _summary(self, cache_id: int) -> CacheSummary:
+    def _summary(self, cache_id: int, members: Int64Array) -> CacheSummary:
         trace, times = self.lifetimes.trace, self.times
-        members = np.flatnonzero(self.parts.cache_id == cache_id)
         described = np.unique(self.fill.layer_row[members])
         described = described[described != NONE_ID]
         layers = trace.cache_layers.take(described)
@@ -241,7 +250,7 @@ class KvLens:
         for kind_id in chosen.kind_id.tolist():
             kind = trace.string(int(kind_id)) or "unknown"
             kinds[kind] = kinds.get(kind, 0) + 1
-        per_token = np.concatenate([chosen.key_token_bytes, chosen.value_token_bytes])
+        per_token = [int(size) for size in (*chosen.key_token_bytes, *chosen.value_token_bytes)]
         capacity = chosen.capacity_tokens[chosen.window_tokens == NONE_ID]
         is_static = len(capacity) > 0 and int(capacity.min()) > 0
         lengths = self.fill.lengths.get(cache_id)
@@ -256,7 +265,7 @@ class KvLens:
             n_sequences=_positive(int(chosen.n_sequences.max(initial=NONE_ID))),
             n_tokens=None if n_tokens == NONE_ID else n_tokens,
             capacity_tokens=int(capacity.max()) if is_static else None,
-            bytes_per_token=int(per_token.sum()) if len(per_token) and int(per_token.min()) >= 0 else None,
+            bytes_per_token=sum(per_token) if per_token and min(per_token) >= 0 and sum(per_token) <= peak else None,
             begin_event=usage.event_at(int(times.begin[members].min())),
             end_event=NONE_ID if end >= len(usage) else usage.event_at(end),
             peak_bytes=peak,
@@ -272,8 +281,19 @@ def _row(name: str, key: int, split: KvSplit, chosen: np.ndarray[tuple[int], np.
 
 
 def _grouped(split: KvSplit, key: Int64Array, word: str) -> tuple[KvRow, ...]:
-    found = [k for k in np.unique(key).tolist() if k != NONE_ID]
-    rows = [_row(f"{word} {k}", k, split, key == k) for k in found]
-    if np.any(key == NONE_ID):
-        rows.append(_row(f"{word} not recorded", NONE_ID, split, key == NONE_ID))
-    return tuple(rows)
+    """A row for each value of the key, in order; −1 comes last."""
+    values, of_part, n_tensors = np.unique(key, return_inverse=True, return_counts=True)
+    sums = {name: np.zeros(len(values), np.int64) for name in SPLITS}
+    for name, total in sums.items():
+        np.add.at(total, of_part.reshape(-1), getattr(split, name))
+    order = [i for i, value in enumerate(values) if value != NONE_ID]
+    order += [i for i, value in enumerate(values) if value == NONE_ID]
+    return tuple(
+        KvRow(
+            f"{word} not recorded" if values[i] == NONE_ID else f"{word} {values[i]}",
+            int(values[i]),
+            int(n_tensors[i]),
+            **{name: int(total[i]) for name, total in sums.items()},
+        )
+        for i in order
+    )

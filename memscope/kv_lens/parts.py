@@ -31,6 +31,8 @@ class CacheParts:
         int64: an index into ``parts``.
     is_cross
         bool: of the attention to an encoder's output.
+    is_numbered
+        bool: whether memscope itself numbered the cache, so that no other tensor has the same name at a time.
     parts
         Texts as ``keys``, ``values``, ``keys scale``; the empty one where it is not known.
     """
@@ -40,12 +42,14 @@ class CacheParts:
     layer: Int64Array
     part_id: Int64Array
     is_cross: BoolArray
+    is_numbered: BoolArray
     parts: tuple[str, ...]
 
     def __post_init__(self) -> None:
         for name in ("rows", "cache_id", "layer", "part_id"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int64))
-        object.__setattr__(self, "is_cross", frozen_array(self.is_cross, np.bool_))
+        for name in ("is_cross", "is_numbered"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.bool_))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,5 +76,13 @@ def find_parts(lifetimes: DeviceLifetimes, attribution: Attribution) -> CachePar
         layer=column([NONE_ID if one.layer is None else one.layer for one in said]),
         part_id=column([parts.index(one.part or UNNAMED) for one in said]),
         is_cross=column([int(one.is_cross) for one in said]).astype(np.bool_),
+        is_numbered=column([int(one.is_numbered) for one in said]).astype(np.bool_),
         parts=parts,
     )
+
+
+def members_of(key: Int64Array) -> list[tuple[int, Int64Array]]:
+    """Each value of a column, ascending, and the positions that have it, ascending too: linear but for the sorting."""
+    order = np.argsort(key, kind="stable")
+    values, first = np.unique(key[order], return_index=True)
+    return list(zip(values.tolist(), np.split(order, first[1:]), strict=False))

@@ -8,14 +8,16 @@ import numpy as np
 
 from memscope.kv_lens.fill import Fill
 from memscope.kv_lens.growth import NEVER, Growth, let_go_events
-from memscope.kv_lens.parts import CacheParts
+from memscope.kv_lens.parts import CacheParts, members_of
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.cache_labels import may_hold_tokens
+from memscope.trace.cache_labels import is_beside_tokens
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array, frozen_array
 
 SPLITS = ("token_bytes", "other_bytes", "unused_bytes", "stale_bytes", "untold_bytes", "rounding_bytes")
 """What a cache's bytes are, in stacking order; together they are the bytes of its blocks."""
+_MAX_CUTS = 1 << 22
+"""Cuts of tensors of one cache, beyond which they are not followed: no program has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,29 @@ class KvSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class Crops:
+    """When growing tensors hold fewer tokens than they were made for; every array is read-only int64 (k,).
+
+    In order of parts, then of moments: from the moment ``index`` on, until the next entry of the part or until it is
+    stale, it holds ``token_bytes`` of tokens.
+    """
+
+    part: Int64Array
+    index: Int64Array
+    token_bytes: Int64Array
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, frozen_array(getattr(self, field.name), np.int64))
+
+    def at(self, index: int) -> tuple[Int64Array, Int64Array]:
+        """Parts that are cut short at a moment, and what they hold."""
+        begun = np.flatnonzero(self.index <= index)
+        is_last = np.append(np.diff(self.part[begun]) != 0, True)[: len(begun)]
+        return self.part[begun[is_last]], self.token_bytes[begun[is_last]]
+
+
+@dataclass(frozen=True, slots=True)
 class PartTimes:
     """When the parts are there, as indices of moments; every array is read-only int64 (parts,).
 
@@ -74,6 +99,8 @@ class PartTimes:
         Which parts fill up together (a cache's of one capacity and window); −1 for those whose tokens do not change.
     fixed_token_bytes, fixed_other_bytes, fixed_untold_bytes
         Of those whose tokens do not change.
+    crops
+        Tensors that were cut short and not made anew yet.
     """
 
     begin: Int64Array
@@ -83,10 +110,12 @@ class PartTimes:
     fixed_token_bytes: Int64Array
     fixed_other_bytes: Int64Array
     fixed_untold_bytes: Int64Array
+    crops: Crops
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, frozen_array(getattr(self, field.name), np.int64))
+            if field.name != "crops":
+                object.__setattr__(self, field.name, frozen_array(getattr(self, field.name), np.int64))
 
 
 def part_times(lifetimes: DeviceLifetimes, parts: CacheParts, growth: Growth, fill: Fill) -> PartTimes:
@@ -106,15 +135,49 @@ def part_times(lifetimes: DeviceLifetimes, parts: CacheParts, growth: Growth, fi
     group = np.full(len(parts), NONE_ID, np.int64)
     if len(names):
         group[is_static] = np.unique(names, axis=0, return_inverse=True)[1].reshape(-1)
+    end = np.maximum(end, begin)
+    stale = np.clip(stale, begin, end)
     return PartTimes(
         begin=begin,
-        stale=np.clip(stale, begin, end),
-        end=np.maximum(end, begin),
+        stale=stale,
+        end=end,
         group=group,
         fixed_token_bytes=np.where(is_static, 0, tokens),
         fixed_other_bytes=np.where(is_static, 0, other),
         fixed_untold_bytes=np.where(is_static, 0, untold),
+        crops=_find_crops(parts, fill, np.where(is_static, 0, tokens), (begin, stale), first),
     )
+
+
+def _find_crops(
+    parts: CacheParts, fill: Fill, token_bytes: Int64Array, life: tuple[Int64Array, Int64Array], first_event: int
+) -> Crops:
+    """Where the length of a growing cache goes down while its tensors are there: they are cut, not made anew."""
+    part, index, held = [], [], []
+    grows = (token_bytes > 0) & (fill.rate_bytes > 0) & (fill.window_tokens == NONE_ID)
+    begin, stale = life
+    for cache_id, members in members_of(np.where(grows, parts.cache_id, NONE_ID)):
+        lengths = fill.lengths.get(cache_id)
+        if cache_id == NONE_ID or lengths is None:
+            continue
+        told = lengths.n_tokens
+        is_cut = np.append(False, np.diff(told) < 0) & (told != NONE_ID) if len(told) else np.empty(0, np.bool_)
+        noted, cut = np.maximum(lengths.event[is_cut] - first_event, 0), told[is_cut]
+        low = np.searchsorted(noted, begin[members], "right")
+        n_cuts = np.maximum(np.searchsorted(noted, stale[members]) - low, 0)
+        if int(n_cuts.sum()) > _MAX_CUTS:
+            continue
+        member = np.repeat(members, n_cuts)
+        which = np.repeat(low - np.append(0, np.cumsum(n_cuts))[:-1], n_cuts) + np.arange(len(member))
+        size = np.minimum(cut[which], token_bytes[member] // fill.rate_bytes[member]) * fill.rate_bytes[member]
+        shorter = size < token_bytes[member]
+        part.append(member[shorter])
+        index.append(noted[which[shorter]])
+        held.append(size[shorter])
+    none = np.empty(0, np.int64)
+    columns = [np.concatenate([none, *column]) for column in (part, index, held)]
+    order = np.lexsort((columns[1], columns[0]))
+    return Crops(*(column[order] for column in columns))
 
 
 def _fixed(
@@ -126,11 +189,12 @@ def _fixed(
     """
     is_grown = np.zeros(len(parts), np.bool_)
     is_grown[growth.old] = is_grown[growth.new] = True
-    is_other: BoolArray = np.array([not may_hold_tokens(part) for part in parts.parts], np.bool_)[parts.part_id]
+    is_other: BoolArray = np.array([is_beside_tokens(part) for part in parts.parts], np.bool_)[parts.part_id]
     is_told = ~is_other & ((fill.layer_row != NONE_ID) | is_grown)
-    window = (fill.window_tokens != NONE_ID) & (fill.rate_bytes > 0)
-    kept = np.where(window, fill.window_tokens * np.maximum(fill.rate_bytes, 0), requested_bytes)
-    tokens = np.where(is_told, np.minimum(requested_bytes, kept), 0)
+    rate = np.maximum(fill.rate_bytes, 1)
+    has_window = (fill.window_tokens != NONE_ID) & (fill.rate_bytes > 0)
+    kept = np.where(has_window, np.minimum(fill.window_tokens, requested_bytes // rate) * rate, requested_bytes)
+    tokens = np.where(is_told, kept, 0)
     return tokens, np.where(is_other, requested_bytes, 0), np.where(is_told | is_other, 0, requested_bytes)
 
 
@@ -144,8 +208,12 @@ def split_at(
     requested = table.requested_bytes[rows]
     tokens, untold = times.fixed_token_bytes[live].copy(), times.fixed_untold_bytes[live].copy()
     other = times.fixed_other_bytes[live]
-    for group in np.unique(times.group[live][times.group[live] != NONE_ID]).tolist():
-        here = np.flatnonzero(times.group[live] == group)
+    cut, held = times.crops.at(index)
+    is_here = np.isin(cut, live)
+    tokens[np.searchsorted(live, cut[is_here])] = held[is_here]
+    for group, here in members_of(times.group[live]):
+        if group == NONE_ID:
+            continue
         member = int(live[here[0]])
         kept = _kept(parts, fill, member, lifetimes.first_event, np.array([index]))[0]
         tokens[here] = np.maximum(kept, 0) * fill.rate_bytes[live[here]]
@@ -185,11 +253,26 @@ def split_series(lifetimes: DeviceLifetimes, parts: CacheParts, fill: Fill, time
     unused = requested - times.fixed_token_bytes - times.fixed_other_bytes - times.fixed_untold_bytes
     add("unused_bytes", begin[fixed], stale[fixed], unused[fixed])
     add("stale_bytes", stale, end, requested)
+    _add_crops(change, times)
     add("rounding_bytes", begin, end, table.block_bytes[rows] - requested)
-    for group in range(int(times.group.max(initial=NONE_ID)) + 1):
-        members = np.flatnonzero(times.group == group)
-        _add_static(change, lifetimes, parts, fill, times, members)
+    for group, members in members_of(times.group):
+        if group != NONE_ID:
+            _add_static(change, lifetimes, parts, fill, times, members)
     return KvSplit(**{name: np.cumsum(change[name])[:n_moments] for name in SPLITS})
+
+
+def _add_crops(change: dict[str, Int64Array], times: PartTimes) -> None:
+    """Move what crops cut off from tokens to unused, until the tensor is stale."""
+    crops = times.crops
+    if not len(crops.part):
+        return
+    is_first = np.append(True, np.diff(crops.part) != 0)
+    before = np.where(is_first, times.fixed_token_bytes[crops.part], np.roll(crops.token_bytes, 1))
+    less = before - crops.token_bytes
+    stale = times.stale[crops.part]
+    for name, sign in (("token_bytes", -1), ("unused_bytes", 1)):
+        np.add.at(change[name], crops.index, sign * less)
+        np.subtract.at(change[name], stale, sign * less)
 
 
 def _add_static(
@@ -225,8 +308,7 @@ def held_tokens(lifetimes: DeviceLifetimes, parts: CacheParts, fill: Fill, times
     """Tokens of all sequences of the caches that have memory, after each event: int64 (n + 1,), −1 where not told."""
     n_moments = lifetimes.n_events + 1
     tokens, untold = np.zeros(n_moments + 1, np.int64), np.zeros(n_moments + 1, np.int64)
-    for cache_id in np.unique(parts.cache_id).tolist():
-        members = np.flatnonzero(parts.cache_id == cache_id)
+    for cache_id, members in members_of(parts.cache_id):
         lengths = fill.lengths.get(cache_id)
         begin, stale = times.begin[members], times.stale[members]
         noted = (

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from memscope.analysis import Analysis
 from memscope.figures.kv_lens import LABELS, MEANINGS
+from memscope.figures.labels import printable
 from memscope.kv_lens.alternatives import SUMMARIES, GrowthReplay, replay_without_copies
 from memscope.kv_lens.lens import CacheSummary, KvLens, KvRow
 from memscope.kv_lens.series import SPLITS
@@ -22,7 +23,7 @@ from memscope.units import format_bytes, format_count, format_fraction
 
 NEGLIGIBLE_FRAC = 0.01
 """A difference below this share of the recorded peak is called none."""
-_N_CACHES = 12
+_N_CACHES, N_POOLS, _N_LAYER_RUNS, _MAX_NAME = 12, 12, 80, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +160,14 @@ def print_lens(analysis: Analysis, reports: Sequence[LensReport], console: Conso
 def _print_device(report: LensReport, console: Console) -> None:
     lens, total = report.lens, report.total
     moment = report.analysis.at(report.event, lens.device)
-    most = ", the most it ever was" if report.event == lens.peak_event else ""
-    console.print(
-        Text(
-            f"Device {lens.device} {when(moment)}: key/value cache {format_bytes(total.block_bytes)}{most}",
-            style="bold",
-        )
-    )
-    _print_split(total, console)
-    _print_tokens(report, console)
-    _print_layers(lens.by_layer(report.event), console)
+    is_most = lens.lifetimes.n_events and report.event == lens.peak_event
+    at = when(moment) if lens.lifetimes.n_events else "in the snapshot"
+    size = f"key/value cache {format_bytes(total.block_bytes)}{', the most it ever was' if is_most else ''}"
+    console.print(Text(f"Device {lens.device} {at}: {size}", style="bold"))
+    if total.block_bytes:
+        _print_split(total, console)
+        _print_tokens(report, console)
+        _print_layers(lens.by_layer(report.event), console)
     _print_caches(report, console)
     _print_pools(report, console)
     _print_growth(report, console)
@@ -221,10 +220,13 @@ def _print_layers(rows: Sequence[KvRow], console: Console) -> None:
         return
     shown = [split for split in SPLITS if any(getattr(row, split) for row in rows)]
     table = _table("layer", "each", *(LABELS[split] for split in shown))
-    for name, row, n in layer_runs(rows):
+    runs = layer_runs(rows)
+    for name, row, n in runs[:_N_LAYER_RUNS]:
         sizes = [format_bytes(getattr(row, split)) if getattr(row, split) else "" for split in shown]
         table.add_row(name, f"{format_bytes(row.block_bytes)}{f' × {n}' if n > 1 else ''}", *sizes)
     console.print(table)
+    if len(runs) > _N_LAYER_RUNS:
+        console.print(Text(f"  and {format_count(len(runs) - _N_LAYER_RUNS)} more", style="dim"))
 
 
 def _print_caches(report: LensReport, console: Console) -> None:
@@ -257,14 +259,24 @@ def kinds_words(cache: CacheSummary) -> str:
     """``DynamicLayer × 16``; not recorded where no layer was described."""
     if not cache.kinds:
         return "not recorded"
-    return ", ".join(kind if n == 1 else f"{kind} × {n}" for kind, n in cache.kinds)
+    names = [(printable(kind, _MAX_NAME), n) for kind, n in cache.kinds]
+    return printable(", ".join(kind if n == 1 else f"{kind} × {n}" for kind, n in names), 2 * _MAX_NAME)
+
+
+def pool_words(row: KvRow) -> str:
+    """A pool and its tensors: ``KV cache of vLLM: 20.3 GiB in 24 tensors``."""
+    tensors = "1 tensor" if row.n_tensors == 1 else f"{format_count(row.n_tensors)} tensors"
+    return f"{printable(row.name, _MAX_NAME)}: {format_bytes(row.block_bytes)} in {tensors}"
 
 
 def _print_pools(report: LensReport, console: Console) -> None:
-    for row in report.lens.pools_at(report.event):
+    pools = report.lens.pools_at(report.event)
+    for row in pools[:N_POOLS]:
         room = report.room_tokens(row)
         words = "" if room is None else f", room for {format_count(room)} tokens"
-        console.print(Text(f"  {row.name}: {format_bytes(row.block_bytes)} in {row.n_tensors:,} tensors{words}"))
+        console.print(Text(f"  {pool_words(row)}{words}"))
+    if len(pools) > N_POOLS:
+        console.print(Text(f"  and {format_count(len(pools) - N_POOLS)} smaller ones", style="dim"))
 
 
 def growth_verdict(replay: GrowthReplay | None) -> str:

@@ -11,7 +11,7 @@ from memscope.kv_lens.lens import KvLens
 from memscope.kv_lens.series import SPLITS
 from memscope.reports.html_page import in_themes, picture
 from memscope.reports.html_parts import size, table
-from memscope.reports.kv_lens import LensReport, growth_verdict, kinds_words, lens_report
+from memscope.reports.kv_lens import N_POOLS, LensReport, growth_verdict, kinds_words, lens_report, pool_words
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 
@@ -46,7 +46,8 @@ def _split_table(report: LensReport) -> str:
     ]
     tokens, source = report.held_tokens()
     n_tokens = NOT_MEASURED if tokens is None else format_count(tokens)
-    words = f"At its peak, after event {format_count(report.event)}. Tokens held: {n_tokens} ({escape(source)})."
+    at = f"At its peak, after event {format_count(report.event)}. " if report.lens.lifetimes.n_events else ""
+    words = f"{at}Tokens held: {n_tokens} ({escape(source)})."
     return table(("", "size", "share", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
 
 
@@ -76,11 +77,11 @@ def _count(n: int | None) -> str:
 
 
 def _pools(lens: KvLens, event: int) -> str:
-    return "".join(
-        f"<p>{escape(row.name)}: {size(row.block_bytes)} in {row.n_tensors:,} tensors. What they hold only their owner "
-        "knows.</p>"
-        for row in lens.pools_at(event)
-    )
+    pools = lens.pools_at(event)
+    lines = [f"{pool_words(row)}. What they hold only their owner knows." for row in pools[:N_POOLS]]
+    if len(pools) > N_POOLS:
+        lines.append(f"{format_count(len(pools) - N_POOLS)} smaller ones are not shown.")
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def _growth_section(report: LensReport) -> list[tuple[str, str]]:

@@ -129,6 +129,19 @@ def _cropped() -> Any:
     return cache
 
 
+def _copied() -> Any:
+    """A prompt's cache that is copied, and the copy used."""
+    model, tokens = llama(), prompt()
+    cache = cache_utils.DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(tokens, past_key_values=cache)
+        copy_of_it = cache_utils.DynamicCache(config=model.config)
+        for position, layer in enumerate(cache.layers):
+            copy_of_it.update(layer.keys.clone(), layer.values.clone(), position)
+        model(tokens[:, :2], past_key_values=copy_of_it)
+    return cache, copy_of_it
+
+
 _GROUPS = {"nbits": 4, "q_group_size": 16, "residual_length": 4}
 
 PROGRAMS: dict[str, Callable[[], Any]] = {
@@ -150,6 +163,7 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "encoder-decoder static": lambda: generate(t5(), cache_implementation="static"),
     "used again": _used_again,
     "cropped": _cropped,
+    "copied": _copied,
 }
 """Programs that return their caches, by the names under which ``cache_rows`` has what must be recorded of them."""
 

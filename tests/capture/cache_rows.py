@@ -27,6 +27,8 @@ class CacheRows:
         Of each cache, the lengths noted.
     parts
         What the tensors of the first cache's first layer are.
+    has_encoder
+        Whether the second cache is that of the attention to an encoder.
     """
 
     kinds: tuple[str, ...]
@@ -36,6 +38,7 @@ class CacheRows:
     token_bytes: tuple[int, ...] = (TOKEN_BYTES, TOKEN_BYTES)
     capacity_tokens: tuple[int, ...] = (-1, -1)
     window_tokens: tuple[int, ...] = (-1, -1)
+    has_encoder: bool = False
 
 
 _FULL, _STATIC = ("DynamicLayer", "DynamicLayer"), ("StaticLayer", "StaticLayer")
@@ -91,6 +94,7 @@ EXPECTED: dict[str, CacheRows] = {
         token_bytes=(TOKEN_BYTES,) * 4,
         capacity_tokens=_NONE * 2,
         window_tokens=_NONE * 2,
+        has_encoder=True,
     ),
     "encoder-decoder static": CacheRows(
         _STATIC * 2,
@@ -100,6 +104,7 @@ EXPECTED: dict[str, CacheRows] = {
         token_bytes=(TOKEN_BYTES,) * 4,
         capacity_tokens=(NEW_TOKENS, NEW_TOKENS, PROMPT, PROMPT),
         window_tokens=_NONE * 2,
+        has_encoder=True,
     ),
     "used again": CacheRows(
         _STATIC, lengths=((PROMPT, PROMPT + 1, 0, 5, 7),), parts=_STATIC_PARTS, capacity_tokens=(16, 16)
@@ -111,6 +116,14 @@ EXPECTED: dict[str, CacheRows] = {
         token_bytes=(TOKEN_BYTES,) * 6,
         capacity_tokens=_NONE * 3,
         window_tokens=_NONE * 3,
+    ),
+    "copied": CacheRows(
+        _FULL * 2,
+        lengths=((PROMPT,), (PROMPT, PROMPT + 2)),
+        n_sequences=(BATCH,) * 4,
+        token_bytes=(TOKEN_BYTES,) * 4,
+        capacity_tokens=_NONE * 2,
+        window_tokens=_NONE * 2,
     ),
 }
 
@@ -135,4 +148,4 @@ def check_rows(trace: Trace, expected: CacheRows) -> None:
     labels = {trace.strings[i] for i in owners.label_id[owners.category == Category.KV_CACHE]}
     parts = {said.part for said in map(read_cache_label, labels) if said.cache_id == 1 and said.layer == 0}
     assert parts == set(expected.parts)
-    assert all(said.is_cross == (said.cache_id == 2) for said in map(read_cache_label, labels))
+    assert all(said.is_cross == (expected.has_encoder and said.cache_id == 2) for said in map(read_cache_label, labels))

@@ -132,3 +132,26 @@ def test_what_does_not_go_together_is_one_line(
     assert outcome.out == ""
     assert outcome.err.count("\n") == 1
     assert message in outcome.err
+
+
+def test_names_from_a_trace_cannot_steer_the_terminal(memscope: Run, tmp_path: Path) -> None:
+    program = Program()
+    evil = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold]\nsecond line " + "long " * 500
+    program.malloc(1 << 20, evil)
+    cache = program.cache()
+    program.static(cache, 0, "keys", 10, 1024)
+    program.builder.add_cache_layer(cache_id=1, layer=0, kind=evil, n_sequences=1, key_token_bytes=1024)
+    path = write_container(program.trace(), tmp_path / "evil.memscope")
+    out = memscope("kv", path).out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "[bold]" in out
+    assert max(map(len, out.splitlines())) < 400
+    assert memscope("report", path, "-o", tmp_path / "evil.html").code == 0
+
+
+def test_a_moment_without_a_cache_and_a_snapshot_without_events_say_so(memscope: Run, serving: Path) -> None:
+    out = memscope("kv", serving, "--at", 0).out
+    assert "key/value cache 0 B" in out
+    assert "tokens held" not in out
+    assert "layers 0" not in out

@@ -81,7 +81,7 @@ def test_an_engines_pool_is_named(serving: TraceStore) -> None:
     )
     assert "only its owner knows" in text_of(title)
     assert "was not recorded" in text_of(caches)
-    assert text_of(pools).startswith("the engine's: 1.0 GiB in 1 tensors")
+    assert text_of(pools).startswith("the engine's: 1.0 GiB in 1 tensor.")
 
 
 def test_what_growing_cost_is_replayed_in_the_background_once(serving: TraceStore, data: dict[str, Any]) -> None:

@@ -88,14 +88,14 @@ def test_the_finding_says_what_fills_the_cache(analysis: Analysis) -> None:
     end = lens.lifetimes.last_event
     assert (
         cache_finding(lens, end)
-        == "Tokens fill 15.0 % of the key/value cache of 75.0 MiB, 60 of them; 63.8 MiB are tails without tokens"
+        == "60 tokens fill 15.0 % of the key/value cache of 75.0 MiB; 63.8 MiB are tails without tokens"
     )
     assert cache_finding(lens, -1).startswith("No key/value cache is there at this moment; at its peak it was")
     growing = Program()
     generate(growing, prompt=40, n_new=3)
     filled = growing.analysis().kv_lens(0)
     words = cache_finding(filled, filled.lifetimes.last_event)
-    assert words == "The key/value cache is 16.1 MiB, and tokens fill it, 86 of them"
+    assert words == "86 tokens fill the key/value cache of 16.1 MiB"
     pool = Program()
     pool.malloc(1 << 30, "vllm")
     assert (

@@ -115,3 +115,24 @@ def test_the_encoders_part_has_a_length_of_its_own(tmp_path: Path) -> None:
     lens = lens_of("encoder-decoder", tmp_path)
     assert len(lens.caches) == 2
     assert {cache.n_tokens for cache in lens.caches} == {PROMPT, NEW_TOKENS}
+
+
+def test_what_is_cropped_off_holds_no_tokens(tmp_path: Path) -> None:
+    lens = lens_of("cropped", tmp_path)
+    lengths = lens.fill.lengths[1]
+    assert lengths.n_tokens[:2].tolist() == [PROMPT, PROMPT - 4]
+    cropped = int(lengths.event[1])
+    row = lens.total_at(cropped)
+    assert (row.token_bytes, row.unused_bytes) == ((PROMPT - 4) * ALL_TOKENS, 4 * ALL_TOKENS)
+    for event in range(cropped - 20, cropped + 60):
+        at = lens.total_at(event)
+        index = lens.lifetimes.usage.index_of(event)
+        assert [getattr(at, name) for name in SPLITS] == [int(getattr(lens.series, name)[index]) for name in SPLITS]
+
+
+def test_copies_of_a_cache_are_caches_before_they_are_used(tmp_path: Path) -> None:
+    lens = lens_of("copied", tmp_path)
+    assert len(lens.caches) == 2
+    # The copy's own tensors, of the prompt's length, are replaced by the first pass that uses it.
+    assert lens.cost.n_copies == 2 * 2
+    assert lens.cost.moved_bytes == PROMPT * ALL_TOKENS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memscope.analysis import Analysis
 from memscope.kv_lens.lens import KvLens
 from memscope.kv_lens.series import SPLITS
-from tests.kv_lens.serving_program import Program, generate
+from tests.kv_lens.serving_program import MiB, Program, generate
 
 
 def assert_true(program: Program) -> KvLens:
@@ -182,10 +184,6 @@ def test_whatever_a_program_does_the_split_is_its_truth(seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["event", "layer", "cache_id", "capacity_tokens", "n_sequences", "kind_id"])
 def test_descriptions_that_make_no_sense_keep_the_split_closed(name: str) -> None:
-    import dataclasses
-
-    from memscope.analysis import Analysis
-
     program = Program()
     generate(program, prompt=20, n_new=3, capacity=40)
     trace = program.trace()
@@ -197,3 +195,55 @@ def test_descriptions_that_make_no_sense_keep_the_split_closed(name: str) -> Non
     lens.caches, lens.tokens_at(lens.peak_event), lens.bytes_per_token(lens.peak_event)
     total = lens.total_at(lens.peak_event)
     assert total.block_bytes == int(lens.series.block_bytes.max())
+
+
+HUGE = np.iinfo(np.int64).max
+
+
+@pytest.mark.parametrize("column", ["key_token_bytes", "value_token_bytes", "capacity_tokens", "window_tokens"])
+@pytest.mark.parametrize("value", [HUGE, HUGE // 2, 1 << 40, -7])
+def test_absurd_descriptions_never_give_negative_numbers(column: str, value: int) -> None:
+    program = Program()
+    generate(program, prompt=20, n_new=3, capacity=40)
+    generate(program, prompt=20, n_new=3, window=8)
+    assert_never_negative(program, "cache_layers", column, value)
+
+
+@pytest.mark.parametrize("value", [HUGE, HUGE // 2, 1 << 40, -7])
+def test_absurd_lengths_never_give_negative_numbers(value: int) -> None:
+    program = Program()
+    generate(program, prompt=20, n_new=3, capacity=40)
+    generate(program, prompt=20, n_new=3)
+    assert_never_negative(program, "cache_lengths", "n_tokens", value)
+
+
+def assert_never_negative(program: Program, table: str, column: str, value: int) -> None:
+    """The same recording with every value of a column replaced: it closes, and nothing is below zero."""
+    trace = program.trace()
+    rows = getattr(trace, table)
+    changed = dataclasses.replace(rows, **{column: np.full(len(rows), value)})
+    lens = Analysis(dataclasses.replace(trace, **{table: changed})).kv_lens()
+    allocations = lens.lifetimes.allocations
+    held = lens.lifetimes.weighted_usage(lens.parts.rows, allocations.block_bytes[lens.parts.rows])
+    np.testing.assert_array_equal(lens.series.block_bytes, held)
+    assert all(int(getattr(lens.series, split).min()) >= 0 for split in SPLITS)
+    assert (lens.tokens_at(lens.peak_event) or 0) >= 0
+    assert (lens.bytes_per_token(lens.peak_event) or 0) >= 0
+    for row in (*lens.by_layer(lens.peak_event), *lens.by_cache(lens.peak_event)):
+        assert all(getattr(row, split) >= 0 for split in SPLITS)
+
+
+def test_the_moment_looked_at_is_the_fullest_of_those_with_most_bytes() -> None:
+    program = Program()
+    generate(program, prompt=10, n_new=30, capacity=40)
+    lens = program.analysis().kv_lens()
+    assert lens.total_at(lens.peak_event).unused_bytes == 0
+
+
+def test_pools_of_every_layer_are_one_pool() -> None:
+    program = Program()
+    for i in range(32):
+        program.malloc(MiB, f"model.layers.{i}.self_attn.attn").is_told = False
+    lens = program.analysis().kv_lens()
+    (pool,) = lens.pools_at(lens.peak_event)
+    assert (pool.name, pool.n_tensors, pool.untold_bytes) == ("model.layers.*.self_attn.attn", 32, 32 * MiB)

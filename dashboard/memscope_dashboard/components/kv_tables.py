@@ -13,7 +13,7 @@ from memscope.figures.theme import Theme
 from memscope.kv_lens.alternatives import SUMMARIES, GrowthReplay
 from memscope.kv_lens.lens import CacheSummary, KvLens, KvRow
 from memscope.kv_lens.series import SPLITS
-from memscope.reports.kv_lens import growth_verdict, kinds_words
+from memscope.reports.kv_lens import N_POOLS, growth_verdict, kinds_words, pool_words
 from memscope.units import format_bytes, format_count
 from memscope_dashboard.components.text import sentence, size
 from memscope_dashboard.jobs import Progress
@@ -95,18 +95,10 @@ def _count(n: int | None) -> Any:
 
 def pools_words(pools: tuple[KvRow, ...]) -> list[Component]:
     """Each pool in a line."""
-    return [
-        html.P(
-            [
-                f"{row.name}: ",
-                size(row.block_bytes),
-                f" in {format_count(row.n_tensors)} tensors. What they hold only ",
-                "their owner knows.",
-            ],
-            className="small",
-        )
-        for row in pools
-    ]
+    lines = [f"{pool_words(row)}. What they hold only their owner knows." for row in pools[:N_POOLS]]
+    if len(pools) > N_POOLS:
+        lines.append(f"{format_count(len(pools) - N_POOLS)} smaller ones are not shown.")
+    return [html.P(line, className="small") for line in lines]
 
 
 def growth_title(lens: KvLens, replay: GrowthReplay | None, progress: Progress) -> str:

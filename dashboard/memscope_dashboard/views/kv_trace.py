@@ -9,6 +9,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from memscope.errors import MemscopeError
 from memscope.figures.kv_lens import MAX_LAYERS_DRAWN, cache_figure, cache_finding, layers_figure
 from memscope.figures.theme import theme_named
 from memscope.trace.schema import NONE_ID
@@ -87,6 +88,10 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     if data is None or scheme is None:
         raise PreventUpdate
     query, theme = Query.from_data(data), theme_named(scheme)
+    try:
+        query.analysis(store)
+    except MemscopeError as error:
+        raise PreventUpdate from error  # the view that this is a part of says so
     moment = query.moment(store)
     lens = store.remembered(query.trace_id, ("kv lens", moment.device), lambda a: a.kv_lens(moment.device))
     if not lens:
