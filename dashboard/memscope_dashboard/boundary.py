@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -50,6 +50,24 @@ def guarded(update: Callable[..., Sequence[Any]], n_outputs: int) -> Callable[..
         return [*[no_update] * n_outputs, panel, "view-panel hidden"]
 
     return answer
+
+
+def what_triggered(triggered: Sequence[Mapping[str, Any]], buttons: Sequence[str]) -> str | None:
+    """Id of what a callback answers: a button that was clicked, else what came first; None where nothing was used.
+
+    The browser sends what happens while it waits for an answer as one request: a click that comes with a clock's tick
+    must not be taken for the tick.
+
+    Parameters
+    ----------
+    triggered
+        ``dash.ctx.triggered``.
+    buttons
+        Ids of buttons, whose values count their clicks: a button that has just appeared has none.
+    """
+    ids = {str(one["prop_id"]).rsplit(".", 1)[0]: one["value"] for one in triggered}
+    clicked = next((button for button in buttons if ids.get(button)), None)
+    return clicked or next((one for one in ids if one and one not in buttons), None)
 
 
 def register_update(

@@ -22,7 +22,7 @@ from memscope.figures.kv_words import (
 )
 from memscope.figures.theme import Theme, theme_named
 from memscope.units import format_count
-from memscope_dashboard.boundary import register_update
+from memscope_dashboard.boundary import register_update, what_triggered
 from memscope_dashboard.components.kv_controls import HIDDEN, LABELS, VALUES, controls, model_options
 from memscope_dashboard.components.kv_results import (
     budget_table,
@@ -359,10 +359,8 @@ def register(app: Dash, store: TraceStore) -> None:
     def answer(*args: Any) -> list[Any]:
         subject, scheme = args[:2]
         values = dict(zip(VALUES, args[2 : 2 + n_values], strict=True))
-        n_runs, n_cancels, _, selected, seen, ran = args[2 + n_values :]
-        trigger = ctx.triggered_id
-        if (trigger == "kv-run" and not n_runs) or (trigger == "kv-cancel" and not n_cancels):
-            trigger = None
+        selected, seen, ran = args[-3:]
+        trigger = what_triggered(ctx.triggered, ("kv-cancel", "kv-run"))
         found = update(store, trigger, subject, scheme, values, selected, seen, ran)
         return [found.get(name, no_update) for name in OUTPUTS]
 

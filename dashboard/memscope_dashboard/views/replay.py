@@ -20,7 +20,7 @@ from memscope.replay.compare import Comparison
 from memscope.replay.strategies import STRATEGIES
 from memscope.reports.replay import LEGEND
 from memscope.units import format_count
-from memscope_dashboard.boundary import register_update, view_frame
+from memscope_dashboard.boundary import register_update, view_frame, what_triggered
 from memscope_dashboard.components.replay_answers import (
     capacity_note,
     capacity_placeholder,
@@ -306,10 +306,7 @@ def register(app: Dash, store: TraceStore) -> None:
     """Wiring only."""
 
     def answer(*args: Any) -> list[Any]:
-        n_clicks = dict(zip(("replay-cancel", "replay-resume", "replay-tune"), args[7:10], strict=True))
-        trigger = ctx.triggered_id
-        if trigger in n_clicks and not n_clicks[trigger]:
-            trigger = None
+        trigger = what_triggered(ctx.triggered, ("replay-cancel", "replay-resume", "replay-tune"))
         found = update(store, trigger, *args[:7], *args[11:])
         return [found.get(name, no_update) for name in OUTPUTS]
 
