@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import threading
@@ -110,6 +111,18 @@ class Watched:
         if "127.0.0.1" in url:
             self.page.wait_for_selector(".view-panel:not(.waiting)", state="attached")
         return self.page
+
+
+def click_and_be_answered(page: sync_api.Page, button: str) -> None:
+    """Click a button, and wait until the server has answered that click: only then has it taken effect."""
+    prop_id = f"{button}.n_clicks"
+
+    def answers(response: sync_api.Response) -> bool:
+        sent = response.request.post_data
+        return bool(sent) and prop_id in json.loads(sent).get("changedPropIds", ())
+
+    with page.expect_response(answers):
+        page.click(f"#{button}")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from memscope.figures.kv_lens import cache_finding
 from memscope.kv.managers import MANAGERS
 from memscope.kv.simulate import simulate
-from tests.browser.conftest import Site, Watched
+from tests.browser.conftest import Site, Watched, click_and_be_answered
 
 pytestmark = pytest.mark.browser
 
@@ -95,7 +95,7 @@ def test_a_run_is_cancelled(site: Site, watched: Watched, monkeypatch: pytest.Mo
     page.click("#kv-run")
     gate.release(2)
     expect(page.locator("#kv-title")).to_contain_text(f"After 2 of {N_DEFAULT} replays", timeout=LONG_MS)
-    page.click("#kv-cancel")
+    click_and_be_answered(page, "kv-cancel")
     gate.release(1)
     expect(page.locator("#kv-progress")).to_have_text(re.compile(rf"Cancelled: \d of {N_DEFAULT} managers done\."))
     expect(page.locator("#kv-run")).to_have_text("Run the rest")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.verify import verify_device
 from memscope.units import format_bytes
-from tests.browser.conftest import Site, Watched
+from tests.browser.conftest import Site, Watched, click_and_be_answered
 
 pytestmark = pytest.mark.browser
 
@@ -102,7 +102,7 @@ def test_replay_is_cancelled_and_taken_up_again(site: Site, watched: Watched, mo
     page.keyboard.press("Enter")
     gate.release(2)
     expect(page.locator("#replay-progress")).to_have_text("2 of 6 replays", timeout=LONG_MS)
-    page.click("#replay-cancel")
+    click_and_be_answered(page, "replay-cancel")
     gate.release(1)
     expect(page.locator("#replay-progress")).to_have_text("Cancelled: 3 of 6 replays done.")
     expect(page.locator("#replay-table tr.to-come")).to_have_count(3)
