@@ -184,7 +184,6 @@ def merge_rows(requests: Requests, rows: Int64Array, group: Int64Array, size_byt
         requested_bytes=requested,
         start_rows=requests.start_rows[standing],
         start_pending=requests.start_pending[standing],
-        is_modelled=requests.is_modelled,
     )
 
 

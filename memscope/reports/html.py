@@ -18,11 +18,10 @@ from memscope.figures.timeline import timeline_figure
 from memscope.figures.timeline_data import has_times
 from memscope.reports import html_parts as parts
 from memscope.reports.findings import findings_html
-from memscope.reports.html_page import in_themes, page, picture
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.kv_lens_html import cache_sections
 from memscope.reports.oom import oom_html
 from memscope.units import format_count
-from memscope.whole_file import whole_file
 
 _N_ROWS = 12
 _N_UNKNOWN_SITES = 5
@@ -45,9 +44,7 @@ def write_html_report(analysis: Analysis, path: str | Path, *, overwrite: bool =
     ContradictionError
         If the trace contradicts itself.
     """
-    with whole_file(path, overwrite=overwrite) as file:
-        file.write(html_report(analysis).encode("utf-8", "backslashreplace"))
-    return Path(path)
+    return write_page(html_report(analysis), path, overwrite=overwrite)
 
 
 def html_report(analysis: Analysis) -> str:

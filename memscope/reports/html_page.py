@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
+from memscope.whole_file import whole_file
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """The page may load nothing: what is not in the file is not there."""
@@ -83,6 +85,21 @@ def _variables(theme: Theme) -> str:
     hatch = f"{hatched}{{background:repeating-linear-gradient(135deg,{theme.faint} 0 1.5px,transparent 1.5px 4px)}}"
     plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in HATCHED_ROWS)
     return f':root[data-scheme="{theme.name}"]{{{body}{rows}}}{hatch}{plain}'
+
+
+def write_page(content: str, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a page to a file; it appears whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the file exists and may not be replaced.
+    InputFileError
+        If it cannot be written there.
+    """
+    with whole_file(path, overwrite=overwrite) as file:
+        file.write(content.encode("utf-8", "backslashreplace"))
+    return Path(path)
 
 
 def in_themes(draw: Callable[[Theme], go.Figure]) -> dict[str, go.Figure]:

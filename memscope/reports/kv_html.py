@@ -23,13 +23,11 @@ from memscope.figures.kv_words import (
     serving_finding,
     shape_words,
 )
-from memscope.figures.theme import THEMES
 from memscope.kv.result import KvResult
 from memscope.reports import html_parts as parts
-from memscope.reports.html_page import page, picture
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.kv import KvReport
 from memscope.units import format_count, format_fraction
-from memscope.whole_file import whole_file
 
 _NONE = "—"
 
@@ -44,9 +42,7 @@ def write_kv_html(report: KvReport, path: str | Path, *, overwrite: bool = False
     InputFileError
         If it cannot be written there.
     """
-    with whole_file(path, overwrite=overwrite) as file:
-        file.write(kv_html(report).encode("utf-8", "backslashreplace"))
-    return Path(path)
+    return write_page(kv_html(report), path, overwrite=overwrite)
 
 
 def kv_html(report: KvReport) -> str:
@@ -63,7 +59,7 @@ def kv_html(report: KvReport) -> str:
         body += _section("KV memory that requests claim, over the whole run", _shares(results), _memory_table(results))
         body += _section("What the requests got", _service_table(report), f'<p class="quiet">{WHAT_IS_ESTIMATED}</p>')
         if swept_managers(results):
-            sweep = {name: sweep_figure(results, theme) for name, theme in THEMES.items()}
+            sweep = in_themes(lambda theme: sweep_figure(results, theme))
             words = "what the block size changes: the share of memory that holds tokens, and requests at once"
             body += _section("By block size", picture("kv-sweep", sweep, words))
         body += "".join(_over_time(place, result) for place, result in enumerate(results))
@@ -93,7 +89,7 @@ def _budget(report: KvReport) -> str:
 
 def _shares(results: tuple[KvResult, ...]) -> str:
     rows = [(result_label(result), result) for result in results]
-    figures = {name: shares_figure(rows, theme) for name, theme in THEMES.items()}
+    figures = in_themes(lambda theme: shares_figure(rows, theme))
     return picture("kv-shares", figures, shares_words(results))
 
 
@@ -144,7 +140,7 @@ def _service_table(report: KvReport) -> str:
 
 def _over_time(place: int, result: KvResult) -> str:
     curve = serving_curve(result)
-    figures: dict[str, go.Figure] = {name: over_time_figure(curve, theme) for name, theme in THEMES.items()}
+    figures: dict[str, go.Figure] = in_themes(lambda theme: over_time_figure(curve, theme))
     return _section(
         f"{result_label(result)}: memory over time", picture(f"kv-time-{place}", figures, over_time_words(curve))
     )

@@ -104,5 +104,6 @@ def _growth_section(report: LensReport) -> list[tuple[str, str]]:
                 )
             )
         headings = ("the same requests, the cache", "peak reserved", "saved", "peak allocated", "free at the peak")
-        body = table(headings, rows, (1, 2, 3, 4)) + body
+        how = f"Replayed in PyTorch's allocator under the recorded settings: {replay.alternatives[0].result.exactness}."
+        body = table(headings, rows, (1, 2, 3, 4)) + body + f'<p class="quiet">{escape(how)}</p>'
     return [(f"{title}; {growth_verdict(replay)}", body)]

@@ -10,9 +10,8 @@ from memscope import __version__
 from memscope.analysis import Moment
 from memscope.figures.labels import row_label, split_site
 from memscope.figures.ledger import ledger_figure
-from memscope.figures.theme import THEMES
 from memscope.reports import html_parts as parts
-from memscope.reports.html_page import page, picture
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.rank_words import (
     change_words,
     grouped_by_rank,
@@ -26,7 +25,6 @@ from memscope.reports.rank_words import (
 )
 from memscope.side_by_side import AlignedStep, Difference, RankComparison, Spread, StepUse
 from memscope.units import format_bytes, format_count
-from memscope.whole_file import whole_file
 
 _N_ROWS = 16
 _N_COLUMNS = 8
@@ -45,9 +43,7 @@ def write_ranks_html(comparison: RankComparison, path: str | Path, *, overwrite:
     InputFileError
         If it cannot be written there.
     """
-    with whole_file(path, overwrite=overwrite) as file:
-        file.write(ranks_html(comparison).encode("utf-8", "backslashreplace"))
-    return Path(path)
+    return write_page(ranks_html(comparison), path, overwrite=overwrite)
 
 
 def ranks_html(comparison: RankComparison) -> str:
@@ -226,7 +222,7 @@ def _ledger(comparison: RankComparison, position: int) -> str:
     row = comparison.rows[position]
     analysis = comparison.analysis_of(position)
     peak = Moment(analysis, analysis.device(row.device), row.peak.event)
-    figures = {name: ledger_figure(peak.ledger, theme) for name, theme in THEMES.items()}
+    figures = in_themes(lambda theme: ledger_figure(peak.ledger, theme))
     bar = picture(f"ledger-{position}", figures, f"the ledger of {row.label} as a bar")
     title = f"{row.label} at its peak: {format_bytes(row.peak.allocated_bytes)} allocated ({place_words(row.peak)})"
     return _section(title, bar, parts.ledger_table(peak.ledger))
