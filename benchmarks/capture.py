@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import memscope
+from memscope.capture.cuda.history import DEFAULT_MAX_HOST_BYTES, max_events
 from memscope.capture.environment import read_environment
-from memscope.capture.history import DEFAULT_MAX_HOST_BYTES, max_events
 
 _STEPS = 12
 _ROUNDS = 25

@@ -31,15 +31,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from memscope.kv.config_file import read_model_config  # noqa: E402
-from memscope.kv.managers import MANAGERS, ManagerOptions  # noqa: E402
-from memscope.kv.parameters import count_parameters  # noqa: E402
-from memscope.kv.request_generator import GeneratorOptions, generate_requests  # noqa: E402
-from memscope.kv.scheduler import SchedulerOptions  # noqa: E402
-from memscope.kv.shapes import KvShape  # noqa: E402
-from memscope.kv.simulate import KvJob, simulate  # noqa: E402
-from memscope.kv.speeds import make_cost_model, peaks_of  # noqa: E402
-from tests.kv.serving import naive  # noqa: E402
+from memscope.serving.managers import MANAGERS, ManagerOptions  # noqa: E402
+from memscope.serving.model_config import read_model_config  # noqa: E402
+from memscope.serving.parameters import count_parameters  # noqa: E402
+from memscope.serving.requests import GeneratorOptions, generate_requests  # noqa: E402
+from memscope.serving.scheduler import (  # noqa: E402
+    SchedulerOptions,
+    make_cost_model,
+    peaks_of,
+)
+from memscope.serving.shapes import KvShape  # noqa: E402
+from memscope.serving.simulate import KvJob, simulate  # noqa: E402
+from tests.serving.small_tables import naive  # noqa: E402
 
 PUBLISHED = {
     "max-length": ("Orca (Max)", 20.4),

@@ -105,7 +105,7 @@ def _measured(what: str, path: str) -> dict[str, float]:
     if what == "pickle":
         run = _load_pickle
     elif what == "snapshot":
-        from memscope.trace.torch_snapshot import read_snapshot as run
+        from memscope.trace.snapshot.read import read_snapshot as run
     else:
         from memscope.trace.container import read_container as run
     if what != "pickle":
@@ -136,7 +136,7 @@ def _warm_up(run: Any, what: str) -> None:
     from memscope.trace.builder import TraceBuilder
     from memscope.trace.container import write_container
     from memscope.trace.metadata import TraceMetadata
-    from memscope.trace.snapshot_writer import write_snapshot
+    from memscope.trace.snapshot.write import write_snapshot
 
     with tempfile.TemporaryDirectory() as folder:
         trace = TraceBuilder().build(TraceMetadata(source="synthetic"))
@@ -152,7 +152,7 @@ def _load_pickle(path: str) -> Any:
 def report(path: Path, folder: Path) -> None:
     """Measure one snapshot and print its line."""
     from memscope.trace.container import write_container
-    from memscope.trace.torch_snapshot import read_snapshot
+    from memscope.trace.snapshot.read import read_snapshot
 
     trace = read_snapshot(path)
     container = write_container(trace, folder / f"{path.name}.memscope", overwrite=True)

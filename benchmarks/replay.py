@@ -30,17 +30,17 @@ sys.path.insert(0, str(ROOT))
 
 from memscope.advise.settings import grid  # noqa: E402
 from memscope.lifetimes.device import DeviceLifetimes  # noqa: E402
+from memscope.replay.caching.engine import replay_caching  # noqa: E402
 from memscope.replay.config import CachingAllocatorConfig  # noqa: E402
-from memscope.replay.engine import replay_caching  # noqa: E402
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay  # noqa: E402
 from memscope.replay.sweep import ReplayJob, run_sweep  # noqa: E402
-from memscope.replay.verify import verify  # noqa: E402
+from memscope.replay.verify.verify import verify  # noqa: E402
 from memscope.trace.builder import TraceBuilder  # noqa: E402
 from memscope.trace.metadata import TraceMetadata  # noqa: E402
 from memscope.trace.schema import Action, TieRule  # noqa: E402
-from memscope.trace.torch_snapshot import read_snapshot  # noqa: E402
+from memscope.trace.snapshot.read import read_snapshot  # noqa: E402
 from memscope.trace.trace import Trace  # noqa: E402
-from tests.replay.naive_caching import NaiveCachingAllocator  # noqa: E402
+from tests.replay.caching.naive_caching import NaiveCachingAllocator  # noqa: E402
 
 MiB = 1 << 20
 N_RUNS = 5

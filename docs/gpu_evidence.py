@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import memscope
-from memscope.capture.gpus import GpuModel, find_gpu, gpu_names
+from memscope.gpus import GpuModel, find_gpu, gpu_names
 from memscope.units import format_bytes
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,21 +15,21 @@ import numpy as np
 from memscope.attribution.attribution import Attribution, attribute
 from memscope.attribution.grouping import NOT_RECORDED as NOT_RECORDED
 from memscope.attribution.ledger import usage_by_category
-from memscope.attribution.rules import ALL_RULES, Rule
+from memscope.attribution.rule_table import ALL_RULES, Rule
 from memscope.attribution.sites import site_frames
 from memscope.attribution.steps import find_steps
+from memscope.device.moment import Moment as Moment
 from memscope.errors import ContradictionError, UsageError
 from memscope.findings.find import find_findings
 from memscope.findings.finding import Findings
 from memscope.fragmentation.over_time import Outline, OverTime, outline, summarise
 from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
-from memscope.kv_lens.lens import KvLens
+from memscope.kv_cache.lens import KvLens
 from memscope.lifetimes.completeness import Completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.lifetimes import Lifetimes
 from memscope.lifetimes.steps import Steps
-from memscope.moment import Moment as Moment
-from memscope.replay.capacity import recorded_capacity
+from memscope.replay.limits import recorded_capacity
 from memscope.trace.categories import Category
 from memscope.trace.open import open_trace
 from memscope.trace.schema import NONE_ID, Action

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memscope.attribution.device_count import CUDA_CONTEXT
+from memscope.attribution.driver_usage import CUDA_CONTEXT
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from memscope.capture.dry_run import DryRun
-from memscope.capture.gpus import find_gpu
+from memscope.capture.dry_run.recording import DryRun
+from memscope.gpus import find_gpu
 from memscope.trace.container import write_container
 
 _TICK_NS = 1000

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from memscope.capture.gpus import DEFAULT_GPU
 from memscope.errors import UsageError
-from memscope.kv.managers import MANAGERS, MAX_LENGTH, PAGE_SIZES
-from memscope.kv.request_generator import LENGTHS, GeneratorOptions
-from memscope.kv.scheduler import SchedulerOptions
+from memscope.gpus import DEFAULT_GPU
+from memscope.serving.managers import MANAGERS, MAX_LENGTH, PAGE_SIZES
+from memscope.serving.requests import LENGTHS, GeneratorOptions
+from memscope.serving.scheduler import SchedulerOptions
 from memscope.units import parse_bytes
 from memscope_dashboard.kv_board import MAX_REQUESTS, Asked, RequestsAsked
 

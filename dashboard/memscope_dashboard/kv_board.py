@@ -8,20 +8,18 @@ from dataclasses import dataclass, field
 from threading import Lock, RLock
 from typing import TypeVar
 
-from memscope.capture.gpus import DEFAULT_GPU, find_gpu
 from memscope.errors import MemscopeError, UsageError
-from memscope.figures.kv_curves import ServingCurve, serving_curve, without_timeline
-from memscope.kv.budget import DEFAULT_UTILISATION, BudgetInputs
-from memscope.kv.config_file import read_model_config
-from memscope.kv.managers import MANAGERS
-from memscope.kv.model_config import ModelConfig
-from memscope.kv.presets import PRESETS
-from memscope.kv.question import CONTEXT_ESTIMATE, ServingPlan, ServingQuestion, plan_serving
-from memscope.kv.request_generator import GeneratorOptions, generate_requests
-from memscope.kv.requests import RequestTable
-from memscope.kv.result import KvResult
-from memscope.kv.scheduler import SchedulerOptions
-from memscope.kv.simulate import KvJob, simulate
+from memscope.figures.serving_curves import ServingCurve, serving_curve, without_timeline
+from memscope.gpus import DEFAULT_GPU, find_gpu
+from memscope.serving.budget import DEFAULT_UTILISATION, BudgetInputs
+from memscope.serving.managers import MANAGERS
+from memscope.serving.model_config import ModelConfig, read_model_config
+from memscope.serving.presets import PRESETS
+from memscope.serving.question import CONTEXT_ESTIMATE, ServingPlan, ServingQuestion, plan_serving
+from memscope.serving.requests import GeneratorOptions, RequestTable, generate_requests
+from memscope.serving.result import KvResult
+from memscope.serving.scheduler import SchedulerOptions
+from memscope.serving.simulate import KvJob, simulate
 from memscope.units import MiB
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 from memscope_dashboard.kv_uploads import UPLOAD_PREFIX, Uploads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Lock, RLock
 
 from memscope.analysis import Analysis
-from memscope.kv_lens.alternatives import GrowthReplay, replay_without_copies
+from memscope.kv_cache.alternatives import GrowthReplay, replay_without_copies
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 
 _DONE = Progress("done")

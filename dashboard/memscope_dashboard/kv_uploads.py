@@ -17,10 +17,9 @@ from threading import Lock
 from typing import TypeVar
 
 from memscope.errors import InputFileError, MemscopeError, UsageError
-from memscope.kv.config_file import read_model_config
-from memscope.kv.model_config import ModelConfig
-from memscope.kv.request_files import read_requests
-from memscope.kv.requests import RequestTable
+from memscope.serving.model_config import ModelConfig, read_model_config
+from memscope.serving.request_files import read_requests
+from memscope.serving.requests import RequestTable
 from memscope.units import MiB, format_bytes
 
 UPLOAD_PREFIX = "upload:"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from memscope.analysis import Analysis, Moment
+from memscope.attribution.call_tree import rows_below_call, rows_below_module
 from memscope.attribution.sites import own_frames
-from memscope.attribution.subtree import rows_below_call, rows_below_module
 from memscope.figures.flame_data import FlameKind, Key
 from memscope.figures.flame_words import path_label
 from memscope.trace.schema import NONE_ID

@@ -7,8 +7,8 @@ from typing import Any
 
 from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
-from memscope.ranks import compare_ranks
-from memscope.side_by_side import AlignedStep, RankComparison
+from memscope.ranks.compare import compare_ranks
+from memscope.ranks.comparison import AlignedStep, RankComparison
 from memscope.trace.schema import NONE_ID
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore

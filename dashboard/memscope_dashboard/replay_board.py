@@ -15,13 +15,13 @@ from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
 from memscope.figures.replay_curves import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.capacity import Capacity, capacity_for
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
 from memscope.replay.compare import recorded_run as run_of_recording
+from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, replay
 from memscope.replay.sweep import ReplayJob
-from memscope.replay.verify import DeviceVerification, verify_device
+from memscope.replay.verify.verify import DeviceVerification, verify_device
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 
 _IDLE = Progress("done")

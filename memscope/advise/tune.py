@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memscope.advise.harmful import harmful_combinations
-from memscope.advise.settings import grid, neighbours, torch_release, variable_name
+from memscope.advise.settings import grid, harmful_combinations, neighbours, torch_release, variable_name
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.capacity import Capacity, capacity_for
 from memscope.replay.compare import RecordedRun, recorded_run
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep

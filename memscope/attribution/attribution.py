@@ -10,7 +10,7 @@ import numpy as np
 from memscope.attribution.frames import StackSearch
 from memscope.attribution.life import LifeTable
 from memscope.attribution.phases import find_phases
-from memscope.attribution.rules import ALL_RULES, Rule, stack_hits
+from memscope.attribution.rule_table import ALL_RULES, Rule, stack_hits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import NONE_ID

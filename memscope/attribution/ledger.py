@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.device_count import DeviceCount, LedgerRow, device_count_at
+from memscope.attribution.driver_usage import DeviceCount, LedgerRow, device_count_at
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.segments import large_segment_bytes

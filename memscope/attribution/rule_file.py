@@ -25,7 +25,7 @@ from memscope.attribution.frames import FramePattern
 from memscope.attribution.life import Life
 from memscope.attribution.phases import PHASE_BY_LABEL
 from memscope.attribution.rule import Rule
-from memscope.attribution.rules import ALL_RULES
+from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError
 from memscope.trace.categories import CATEGORY_BY_LABEL
 

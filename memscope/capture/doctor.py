@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 
 from memscope import __version__
-from memscope.capture.obstacles import find_obstacle
+from memscope.capture.cuda.obstacles import find_obstacle
 from memscope.units import format_bytes
 
 _CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")

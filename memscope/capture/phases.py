@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from memscope.capture.device import SimulatedDevice
+from memscope.capture.dry_run.device import SimulatedDevice
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.schema import MarkKind
 

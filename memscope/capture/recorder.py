@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 from typing_extensions import Self
 
 from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
-from memscope.capture.gpus import DEFAULT_GPU, find_gpu
 from memscope.capture.kv_caches import CacheLeaf, leaf_tensors, leaves
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
+from memscope.gpus import DEFAULT_GPU, find_gpu
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
 
@@ -334,7 +334,7 @@ class Recorder:
             raise MissingDependencyError("torch", "torch", "recording")
         arguments = self._arguments
         if arguments["backend"] == "dry-run":
-            from memscope.capture.dry_run import DryRun
+            from memscope.capture.dry_run.recording import DryRun
 
             if arguments["stacks"] == "all" or arguments["device"] is not None:
                 raise UsageError("stacks='all' and device are for CUDA: a dry run has one device, and Python frames")
@@ -344,7 +344,7 @@ class Recorder:
             return DryRun(self._gpu, conf, has_stacks=has_stacks, rank=environment.rank, path=self._path, on_oom=on_oom)
         if arguments["conf"] is not None:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
-        from memscope.capture.cuda_history import CudaHistory
+        from memscope.capture.cuda.recording import CudaHistory
 
         names = ("stacks", "device", "nvml", "on_oom", "max_host_bytes", "overwrite")
         options = {name: arguments[name] for name in names}

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from types import CodeType, FrameType
 
+from memscope.trace.builder import StackInterner
 from memscope.trace.schema import NONE_ID
-from memscope.trace.stacks import StackInterner
 
 _OWN_FOLDER = str(Path(__file__).parent)
 _TRACER_FILES = (

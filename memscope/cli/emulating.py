@@ -52,8 +52,8 @@ class EmulationOptions:
         UsageError
             If an option cannot be used.
         """
-        from memscope.capture.gpus import find_gpu
         from memscope.emulation.device import EmulatedMachine, parse_capability
+        from memscope.gpus import find_gpu
         from memscope.units import parse_bytes
 
         gpu = find_gpu(gpu_name)

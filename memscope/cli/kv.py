@@ -14,11 +14,11 @@ from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from memscope.capture.gpus import GpuModel
-    from memscope.kv.budget import BudgetInputs
-    from memscope.kv.question import ServingPlan, ServingQuestion
-    from memscope.kv.requests import RequestTable
-    from memscope.kv.result import KvResult
+    from memscope.gpus import GpuModel
+    from memscope.serving.budget import BudgetInputs
+    from memscope.serving.question import ServingPlan, ServingQuestion
+    from memscope.serving.requests import RequestTable
+    from memscope.serving.result import KvResult
 
 
 @click.command()
@@ -42,15 +42,15 @@ def kv(
     if trace is not None:
         show_lens(trace, given, as_json=as_json)
         return
-    from memscope.kv.question import plan_serving
-    from memscope.reports.kv import KvReport, kv_json, print_kv
+    from memscope.reports.serving import KvReport, kv_json, print_kv
+    from memscope.serving.question import plan_serving
 
     plan = plan_serving(_question(given))
     report = KvReport(plan, tuple(_replayed(plan, n_jobs)))
     if as_json:
         print_json(kv_json(report))
     if output is not None:
-        from memscope.reports.kv_html import write_kv_html
+        from memscope.reports.serving_html import write_kv_html
 
         write_kv_html(report, output, overwrite=force)
         click.echo(f"memscope: wrote {output}", err=True)
@@ -60,10 +60,10 @@ def kv(
 
 def _question(given: dict[str, Any]) -> ServingQuestion:
     """What the options ask."""
-    from memscope.capture.gpus import DEFAULT_GPU, find_gpu
-    from memscope.kv.config_file import read_model_config
-    from memscope.kv.question import ServingQuestion
-    from memscope.kv.scheduler import SchedulerOptions
+    from memscope.gpus import DEFAULT_GPU, find_gpu
+    from memscope.serving.model_config import read_model_config
+    from memscope.serving.question import ServingQuestion
+    from memscope.serving.scheduler import SchedulerOptions
 
     scheduler = SchedulerOptions(
         policy=given["policy"],
@@ -93,7 +93,7 @@ def _question(given: dict[str, Any]) -> ServingQuestion:
 
 def _replayed(plan: ServingPlan, n_jobs: int) -> list[KvResult]:
     """The plan's replays, with a bar while they run."""
-    from memscope.kv.sweep import run_kv_jobs
+    from memscope.serving.simulate import run_kv_jobs
 
     if not plan.jobs:
         return []
@@ -106,8 +106,8 @@ def _replayed(plan: ServingPlan, n_jobs: int) -> list[KvResult]:
 
 def _memory(given: dict[str, Any], gpu: GpuModel) -> BudgetInputs:
     """The device's memory, and what is known or given of its shares."""
-    from memscope.kv.budget import BudgetInputs
-    from memscope.kv.question import CONTEXT_ESTIMATE
+    from memscope.serving.budget import BudgetInputs
+    from memscope.serving.question import CONTEXT_ESTIMATE
 
     context = given["context"]
     return BudgetInputs(
@@ -125,8 +125,8 @@ def _memory(given: dict[str, Any], gpu: GpuModel) -> BudgetInputs:
 
 def _requests(given: dict[str, Any]) -> RequestTable | None:
     """The requests to replay, read or made."""
-    from memscope.kv.request_files import read_requests
-    from memscope.kv.request_generator import GeneratorOptions, generate_requests
+    from memscope.serving.request_files import read_requests
+    from memscope.serving.requests import GeneratorOptions, generate_requests
 
     if given["file"] is not None and given["n_generated"] is not None:
         raise UsageError("--requests and --generate exclude each other")

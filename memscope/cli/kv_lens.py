@@ -13,7 +13,7 @@ from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from memscope.reports.kv_lens import LensReport
+    from memscope.reports.kv_cache import LensReport
 
 _SUITS_A_TRACE = {"trace", "config", "kv_dtype", "tensor_parallel", "device", "event", "rules", "as_json"}
 _NEEDS_A_TRACE = ("device", "event", "rules")
@@ -52,7 +52,7 @@ def show_lens(trace: Path, given: dict[str, Any], *, as_json: bool) -> None:
     MemscopeError
         If the trace or the configuration cannot be read, or there is no such device or event.
     """
-    from memscope.reports.kv_lens import lens_json, print_lens
+    from memscope.reports.kv_cache import lens_json, print_lens
 
     analysis = load_trace(trace, given["rules"])
     analysis.require_consistent()
@@ -69,7 +69,7 @@ def show_lens(trace: Path, given: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _report(analysis: Any, device: int | None, event: int | None, token_bytes: int | None) -> LensReport | None:
-    from memscope.reports.kv_lens import lens_report
+    from memscope.reports.kv_cache import lens_report
 
     if event is not None:
         device = analysis.at(event, device).device
@@ -83,8 +83,8 @@ def _report(analysis: Any, device: int | None, event: int | None, token_bytes: i
 
 def _token_bytes(given: dict[str, Any]) -> int | None:
     """Bytes of a token by the configuration, None without one."""
-    from memscope.kv.config_file import read_model_config
-    from memscope.kv.shapes import KvShape
+    from memscope.serving.model_config import read_model_config
+    from memscope.serving.shapes import KvShape
 
     if given["config"] is None:
         return None

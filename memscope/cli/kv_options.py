@@ -25,7 +25,7 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
     """Print the registry and leave."""
     if not wanted or context.resilient_parsing:
         return
-    from memscope.kv.managers import MANAGERS
+    from memscope.serving.managers import MANAGERS
 
     for manager in MANAGERS.values():
         click.echo(f"{manager.name:14} {manager.summary}")

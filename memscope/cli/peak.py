@@ -37,7 +37,7 @@ def peak(
 ) -> None:
     """Say who is live at the peak of allocated memory, or after any other event."""
     from memscope.reports.json import moment_json
-    from memscope.reports.summary import print_moment
+    from memscope.reports.text import print_moment
 
     analysis = load_trace(trace, rules)
     analysis.require_consistent()

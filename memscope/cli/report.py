@@ -47,7 +47,7 @@ def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, ru
         write_html_report(analysis, output, overwrite=force)
         click.echo(f"memscope: wrote {output}", err=True)
     elif not as_json:
-        from memscope.reports.summary import print_report
+        from memscope.reports.text import print_report
 
         print_report(analysis, console())
 
@@ -55,11 +55,11 @@ def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, ru
 def _report_ranks(
     traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None
 ) -> None:
-    from memscope.ranks import compare_ranks
+    from memscope.ranks.compare import compare_ranks
 
     comparison = compare_ranks([load_trace(trace, rules) for trace in traces])
     if as_json:
-        from memscope.reports.ranks_json import ranks_json
+        from memscope.reports.ranks import ranks_json
 
         print_json(ranks_json(comparison))
     if output is not None:

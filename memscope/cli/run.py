@@ -90,7 +90,7 @@ def run(
         _require_free(path, force=force)
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a folder: make it first")
-    from memscope.capture.gpus import DEFAULT_GPU
+    from memscope.gpus import DEFAULT_GPU
 
     if dry_run:
         announce_compilation()
@@ -145,7 +145,7 @@ def _open_dashboard(path: Path) -> None:
 
 def _require_free(path: Path, *, force: bool) -> None:
     """Raise if a recording to a path would lose what is there."""
-    from memscope.trace.unfinished import cut_off_message
+    from memscope.trace.recording.folder import cut_off_message
 
     if force:
         return

@@ -18,7 +18,7 @@ def verify(trace: Path, as_json: bool) -> None:
 
     Exit code 0 if all are equal, 3 if not or if the trace does not allow the comparison.
     """
-    from memscope.replay.verify import VerifyResult, verify_device
+    from memscope.replay.verify.verify import VerifyResult, verify_device
     from memscope.reports.replay import print_verification, verification_failure, verification_json
 
     analysis = load_trace(trace)

@@ -12,11 +12,11 @@ from memscope.attribution.call_tree import ROOT
 from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, majority
 from memscope.figures.flame_words import key_label, path_label, rest_label
 from memscope.figures.frame import empty_figure
-from memscope.figures.labels import plain, row_label
 from memscope.figures.theme import Theme
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import plain, row_label
 
 ROW_PX = 26
 _WIDTH_PX = 632

@@ -8,13 +8,13 @@ import numpy as np
 
 from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT
-from memscope.figures.findings import where
 from memscope.figures.flame_data import FlameKind, FlameTree, Key
-from memscope.figures.labels import row_label
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_fraction
+from memscope.words.headlines import where
+from memscope.words.labels import row_label
 
 NO_STACK = "no stack recorded"
 NO_OWNER = "no owner recorded"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memscope.attribution.device_count import CUDA_CONTEXT
+from memscope.attribution.driver_usage import CUDA_CONTEXT
 from memscope.attribution.ledger import FREE_PINNED, FREE_RELEASABLE
 from memscope.figures.theme import Theme
-from memscope.kv.question import ServingPlan
-from memscope.kv.result import KvResult, KvWaste
-from memscope.kv.speeds import BANDWIDTH_FRAC, COMPUTE_FRAC, STEP_OVERHEAD_S
+from memscope.serving.question import ServingPlan
+from memscope.serving.result import KvResult, KvWaste
+from memscope.serving.scheduler import BANDWIDTH_FRAC, COMPUTE_FRAC, STEP_OVERHEAD_S
 from memscope.units import format_bytes, format_count, format_fraction
 
 WHAT_IS_EXACT = "Memory, counts and prefix hits are exact in the model."
@@ -30,7 +30,7 @@ class Part:
     Attributes
     ----------
     name
-        As in :class:`~memscope.kv.result.KvWaste`.
+        As in :class:`~memscope.serving.result.KvWaste`.
     row
         The ledger row whose colour it has.
     is_hatched

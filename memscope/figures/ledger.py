@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from memscope.attribution.device_count import (
+from memscope.attribution.driver_usage import (
     DEVICE_ROW_MEANINGS,
     NON_PYTORCH,
     OTHER_PROCESSES,
@@ -17,10 +17,10 @@ from memscope.attribution.device_count import (
 )
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS, Ledger
 from memscope.figures.frame import bare_axis, empty_figure
-from memscope.figures.labels import row_label
 from memscope.figures.theme import HATCHED_ROWS, Theme
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import row_label
 
 _MIN_TEXT_FRAC = 0.055
 _CHARACTER_FRAC = 0.0135

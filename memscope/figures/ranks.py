@@ -9,12 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from memscope.figures.frame import ByteAxis, byte_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.labels import plain, row_label
 from memscope.figures.theme import Theme
-from memscope.figures.timeline_labels import capacity_line, capacity_note
-from memscope.side_by_side import AlignedStep, RankComparison, StepUse
+from memscope.figures.timeline import capacity_line, capacity_note
+from memscope.ranks.comparison import AlignedStep, RankComparison, StepUse
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import plain, row_label
 
 MEASURES = ("allocated", "reserved")
 """What a table of steps can show the highest of."""

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 
 from memscope.attribution.ledger import FREE_PINNED
 from memscope.figures.frame import bare_axis, byte_axis, empty_figure, quiet_axis
-from memscope.figures.labels import plain
 from memscope.figures.ledger import hatch
 from memscope.figures.theme import Theme
 from memscope.replay.result import ReplayResult
 from memscope.units import format_bytes, format_fraction
+from memscope.words.labels import plain
 
 ROW_PX = 40
 _WORTHWHILE_FRAC = 0.02

@@ -9,15 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.labels import plain
-from memscope.figures.reduction import extreme_indices
+from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, extreme_indices, quiet_axis
 from memscope.figures.theme import Theme
-from memscope.figures.timeline_labels import capacity_line, capacity_note
+from memscope.figures.timeline import capacity_line, capacity_note
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.result import Exactness, ReplayResult
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import plain
 
 Measure = Literal["reserved", "unused"]
 """What is drawn: reserved bytes, or the part of them that was not in use."""

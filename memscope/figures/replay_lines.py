@@ -7,8 +7,8 @@ from dataclasses import replace
 from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
 from memscope.figures.replay import RECORDED, REPLAYED, ReplayLine, setting_label
-from memscope.replay.capacity import recorded_capacity
 from memscope.replay.compare import DEFAULT_CONFS, RecordedRun, recorded_run
+from memscope.replay.limits import recorded_capacity
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memscope.attribution.device_count import (
+from memscope.attribution.driver_usage import (
     COLLECTIVES,
     CUDA_CONTEXT,
     NON_PYTORCH,

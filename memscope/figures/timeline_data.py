@@ -8,7 +8,7 @@ import numpy as np
 
 from memscope.analysis import Analysis
 from memscope.attribution.ledger import ROUNDING
-from memscope.figures.reduction import extreme_indices
+from memscope.figures.frame import extreme_indices
 from memscope.trace.categories import Category
 from memscope.trace.marks import Span, phase_spans, step_spans
 from memscope.trace.schema import NONE_ID

@@ -6,7 +6,7 @@ import numpy as np
 
 from memscope.findings.finding import Finding, Severity
 from memscope.findings.subject import Subject
-from memscope.kv_lens.lens import KvLens
+from memscope.kv_cache.lens import KvLens
 from memscope.units import format_bytes, format_count
 
 MIN_COPIES = 8

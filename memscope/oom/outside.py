@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memscope.attribution.device_count import COLLECTIVES, CUDA_CONTEXT, device_samples
+from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, device_samples
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.request import Limit
 from memscope.trace.schema import NONE_ID

@@ -9,7 +9,7 @@ import numpy as np
 
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.capacity import Capacity, capacity_for
+from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from memscope.fragmentation.series import fragmentation_series
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.caching import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay
-from memscope.replay.verify import verify
+from memscope.replay.verify.verify import verify
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import TieRule

@@ -14,7 +14,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.placing import rules_of
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.arrays import grow, with_lanes
+from memscope.replay.caching.arrays import grow, with_lanes
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.tables import Int64Array
 from memscope.units import format_count

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.engine import replay_caching, replay_lower_bound
-from memscope.replay.modelled import Model, replay_modelled
-from memscope.replay.models import MODELS
-from memscope.replay.planned import replay_planned
+from memscope.replay.models.modelled import Model, replay_modelled
+from memscope.replay.models.registry import MODELS
+from memscope.replay.models.virtual_models import PAGED, STITCHING
+from memscope.replay.planned.plan import replay_planned
 from memscope.replay.result import Exactness, ReplayResult
-from memscope.replay.virtual_models import PAGED, STITCHING
 from memscope.trace.schema import TieRule
 
 

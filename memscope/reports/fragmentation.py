@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from memscope.analysis import Moment
-from memscope.fragmentation.holders import Holder
 from memscope.fragmentation.over_time import Outline, OverTime, WorstMoment
-from memscope.fragmentation.pins import Pin
+from memscope.fragmentation.pins import Holder, Pin
 from memscope.reports.json import fragmentation_of, trace_json, usage_json
-from memscope.reports.summary import print_fragmentation_line, print_trust_header, when
+from memscope.reports.text import print_fragmentation_line, print_trust_header, when
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration, format_fraction

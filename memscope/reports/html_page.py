@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
-from memscope.whole_file import whole_file
+from memscope.files import whole_file
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """The page may load nothing: what is not in the file is not there."""

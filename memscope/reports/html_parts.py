@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from memscope.analysis import Analysis, Moment
-from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, DeviceCount
+from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DeviceCount
 from memscope.attribution.ledger import Ledger
-from memscope.figures.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
 from memscope.figures.ledger import (
     LedgerLine,
     device_lines,
@@ -19,6 +18,7 @@ from memscope.figures.ledger import (
 from memscope.figures.replay import ReplayLine, change_words
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
 
 _LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from memscope.analysis import Analysis, Moment
-from memscope.attribution.device_count import DeviceCount
+from memscope.attribution.driver_usage import DeviceCount
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
-from memscope.reports.findings import findings_json
+from memscope.reports.text import findings_json
 from memscope.trace.marks import describe_moment
 
 _N_UNKNOWN_SITES = 10

@@ -15,7 +15,7 @@ from memscope.analysis import Analysis
 from memscope.oom.room import FreeGroup
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomClass, OomVerdict, oom_headline
 from memscope.reports.json import trace_json
-from memscope.reports.summary import print_trust_header
+from memscope.reports.text import print_trust_header
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count

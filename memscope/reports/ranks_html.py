@@ -8,11 +8,13 @@ from pathlib import Path
 
 from memscope import __version__
 from memscope.analysis import Moment
-from memscope.figures.labels import row_label, split_site
 from memscope.figures.ledger import ledger_figure
+from memscope.ranks.comparison import AlignedStep, Difference, RankComparison, Spread, StepUse
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
-from memscope.reports.rank_words import (
+from memscope.units import format_bytes, format_count
+from memscope.words.labels import row_label, split_site
+from memscope.words.ranks import (
     change_words,
     grouped_by_rank,
     named_rows,
@@ -23,8 +25,6 @@ from memscope.reports.rank_words import (
     shown_steps,
     spread_words,
 )
-from memscope.side_by_side import AlignedStep, Difference, RankComparison, Spread, StepUse
-from memscope.units import format_bytes, format_count
 
 _N_ROWS = 16
 _N_COLUMNS = 8

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.advise.harmful import harmful_combinations
+from memscope.advise.settings import harmful_combinations
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
-from memscope.replay.capacity import Capacity
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayOom, ReplayResult
-from memscope.replay.verify import DeviceVerification, VerifyResult
+from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration, format_fraction

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from memscope.errors import InputFileError, InvariantError
+from memscope.files import whole_file
 from memscope.trace import schema
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.tables import (
@@ -29,7 +30,6 @@ from memscope.trace.tables import (
     Table,
 )
 from memscope.trace.trace import Trace
-from memscope.whole_file import whole_file
 
 SUFFIX = ".memscope"
 ZIP_MAGIC = b"PK\x03\x04"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from memscope.errors import InputFileError
 from memscope.trace.container import META_NAME, ZIP_MAGIC, read_container
-from memscope.trace.torch_snapshot import read_snapshot
+from memscope.trace.recording.folder import is_unfinished, part_of, read_unfinished
+from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.trace import Trace
-from memscope.trace.unfinished import is_unfinished, part_of, read_unfinished
 
 
 def open_trace(path: str | Path) -> Trace:

@@ -7,7 +7,7 @@ import numpy as np
 from memscope._kernels import address_sets
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_blocks import next_address
-from memscope.replay.arrays import new_arrays, with_lanes
+from memscope.replay.caching.arrays import new_arrays, with_lanes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import TieRule
 

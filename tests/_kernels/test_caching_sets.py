@@ -8,7 +8,7 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels import free_sets
 from memscope._kernels.caching import malloc
 from memscope._kernels.caching_blocks import insert_free, next_address
-from memscope.replay.arrays import grow, new_arrays, with_lanes
+from memscope.replay.caching.arrays import grow, new_arrays, with_lanes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import TieRule
 

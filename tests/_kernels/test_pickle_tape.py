@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError, UnsafePickleError
-from memscope.trace.pickle_reader import Tape
+from memscope.trace.snapshot.pickle_reader import Tape
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False) | st.text(max_size=8) | st.binary(max_size=8)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope._kernels import tape_tables
-from memscope.trace.pickle_reader import Tape, dense_ids
+from memscope.trace.snapshot.pickle_reader import Tape, dense_ids
 from tests._kernels.test_pickle_tape import tape_of
 
 ROWS = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2), st.integers(0, 3)), max_size=60)

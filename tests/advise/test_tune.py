@@ -2,12 +2,11 @@
 
 import pytest
 
-from memscope.advise.harmful import harmful_combinations
-from memscope.advise.settings import grid, neighbours, variable_name
+from memscope.advise.settings import grid, harmful_combinations, neighbours, variable_name
 from memscope.advise.tune import tune
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.engine import replay_caching
 from memscope.units import MiB
 from tests.replay.recordings import Recorder
 

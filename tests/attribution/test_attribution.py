@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memscope.attribution.attribution import attribute
-from memscope.attribution.rules import RULES, match_stacks
+from memscope.attribution.rule_table import RULES, match_stacks
 from memscope.attribution.sites import module_of_owner, site_frames
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder

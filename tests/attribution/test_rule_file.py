@@ -11,7 +11,7 @@ import pytest
 from memscope.analysis import load
 from memscope.attribution.attribution import attribute
 from memscope.attribution.rule_file import read_rules, rules_with
-from memscope.attribution.rules import ALL_RULES
+from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.container import read_container, write_container

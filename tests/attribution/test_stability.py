@@ -10,7 +10,7 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.trace.container import read_container, write_container
 from memscope.trace.open import open_trace
-from memscope.trace.snapshot_writer import write_snapshot
+from memscope.trace.snapshot.write import write_snapshot
 from memscope.trace.trace import Trace
 from tests.attribution.from_stacks import without_identity
 from tests.oracles import REAL, needs_shared

@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 from memscope.analysis import Analysis, load
 from memscope.trace.container import write_container
-from tests.kv_lens.serving_program import serving_trace
+from tests.kv_cache.serving_program import serving_trace
 from tests.naive_layout import random_layout
 from tests.oracles import BAD, REAL
 from tests.training_trace import training_trace

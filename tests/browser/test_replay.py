@@ -11,7 +11,7 @@ from memscope_dashboard import replay_board
 from playwright.sync_api import Page, expect
 
 from memscope.replay.strategies import STRATEGIES
-from memscope.replay.verify import verify_device
+from memscope.replay.verify.verify import verify_device
 from memscope.units import format_bytes
 from tests.browser.conftest import Site, Watched, click_and_be_answered
 

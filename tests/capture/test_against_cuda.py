@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memscope.capture.gpus import GpuModel
+from memscope.gpus import GpuModel
 from tests.oracles import ORACLE, needs_shared
 
 torch = pytest.importorskip("torch")
@@ -85,7 +85,7 @@ def _llama_1b() -> tuple[Any, int]:
     ],
 )
 def test_the_peak_is_what_pytorch_allocated_to_the_byte(name: str, build: Any, capability: tuple[int, int]) -> None:
-    from memscope.capture.dry_run import DryRun
+    from memscope.capture.dry_run.recording import DryRun
 
     recorded = _recorded(name)
     gpu = GpuModel("recorded", "recorded", recorded["fake_total_bytes"], capability, 108, context_bytes=0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.unfinished import part_of, write_recording
+from memscope.trace.recording.folder import part_of, write_recording
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]

@@ -113,7 +113,7 @@ def test_report_says_when_nothing_was_found(memscope, tmp_path: Path) -> None:
 
 def test_names_in_findings_are_escaped_in_the_page(tmp_path: Path) -> None:
     from memscope.findings.finding import Finding, Findings, Severity
-    from memscope.reports.findings import findings_html
+    from memscope.reports.text import findings_html
 
     finding = Finding("leak", Severity.SEVERE, 0, f"Leak at {HOSTILE}", HOSTILE, 1, 3)
     page = findings_html(Findings(0, (finding,), (HOSTILE,)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memscope.kv.managers import MANAGERS
+from memscope.serving.managers import MANAGERS
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]

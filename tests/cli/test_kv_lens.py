@@ -11,7 +11,7 @@ import pytest
 
 from memscope.trace.container import write_container
 from tests.conftest import Outcome
-from tests.kv_lens.serving_program import Program, serving_trace
+from tests.kv_cache.serving_program import Program, serving_trace
 from tests.oracles import REAL, needs_shared
 from tests.training_trace import training_trace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.caching import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.compare import DEFAULT_CONFS, compare
 from memscope.replay.strategies import STRATEGIES
 from memscope.trace.builder import TraceBuilder

@@ -11,7 +11,7 @@ import pytest
 
 from memscope.trace.container import write_container
 from memscope.trace.schema import NONE_ID
-from memscope.trace.snapshot_writer import write_snapshot
+from memscope.trace.snapshot.write import write_snapshot
 from memscope.units import format_bytes
 from tests.conftest import Outcome
 from tests.naive_layout import random_layout

@@ -12,9 +12,9 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import fragmentation
 
-from memscope.figures.findings import fragmentation_finding
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
+from memscope.words.headlines import fragmentation_finding
 from tests.dashboard.conftest import WAIT_S
 from tests.dashboard.test_navigation import text_of
 from tests.training_trace import training_trace

@@ -27,9 +27,9 @@ from plotly.utils import PlotlyJSONEncoder
 
 from memscope.errors import UsageError
 from memscope.figures.kv_words import budget_finding, serving_finding
-from memscope.kv.managers import MANAGERS
-from memscope.kv.result import KvResult
-from memscope.kv.simulate import simulate
+from memscope.serving.managers import MANAGERS
+from memscope.serving.result import KvResult
+from memscope.serving.simulate import simulate
 from memscope.units import GiB, format_bytes
 from tests.dashboard.test_navigation import text_of
 

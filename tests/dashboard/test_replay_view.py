@@ -31,11 +31,11 @@ from plotly.utils import PlotlyJSONEncoder
 
 from memscope.errors import UsageError
 from memscope.replay.compare import Capacity, compare
-from memscope.replay.divergence import Divergence
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.sweep import ReplayJob
-from memscope.replay.verify import DeviceVerification, verify_device
+from memscope.replay.verify.divergence import Divergence
+from memscope.replay.verify.verify import DeviceVerification, verify_device
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
 from tests.dashboard.test_navigation import text_of

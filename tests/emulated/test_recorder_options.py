@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memscope.attribution.device_count import device_count_at
+from memscope.attribution.driver_usage import device_count_at
 from memscope.emulation.device import EmulatedMachine
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.container import read_container

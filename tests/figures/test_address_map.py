@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis, load
-from memscope.figures import map_layout
-from memscope.figures.address_map import map_figure, map_of, pinned_shapes
-from memscope.figures.map_layout import KINDS, MERGED, AddressMap, map_scale
+from memscope.figures import address_map as map_layout
+from memscope.figures.address_map import KINDS, MERGED, AddressMap, map_figure, map_of, map_scale, pinned_shapes
 from memscope.figures.theme import LIGHT
 from memscope.trace.schema import NONE_ID, BlockState
 from tests.naive_layout import random_layout

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.attribution.device_count import (
+from memscope.attribution.driver_usage import (
     COLLECTIVES,
     CUDA_CONTEXT,
     NON_PYTORCH,
@@ -16,14 +16,13 @@ from memscope.attribution.device_count import (
     PYTORCH_RESERVED,
     UNEXPLAINED,
 )
-from memscope.figures.device import device_count_figure
-from memscope.figures.device_data import device_series
-from memscope.figures.device_words import count_origin, device_finding, why_not_counted
+from memscope.figures.device import device_count_figure, device_series
 from memscope.figures.ledger import device_figure, device_lines, unmeasured_device_rows
 from memscope.figures.theme import DARK, LIGHT
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import BlockState
+from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
 from tests.sampled_trace import FULL, MS, MiB, counted_training_trace, sampled_trace
 
 AFTER = {**FULL, "event": 4, "ms": 250}

@@ -11,14 +11,20 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE
-from memscope.figures.findings import fragmentation_finding
-from memscope.figures.fragmentation import fragmentation_figure
-from memscope.figures.fragmentation_data import ACTIVE, fragmentation_data
-from memscope.figures.holes import MAX_GROUPS, drawn_holes, holes_figure, holes_finding
+from memscope.figures.fragmentation import (
+    ACTIVE,
+    MAX_GROUPS,
+    drawn_holes,
+    fragmentation_data,
+    fragmentation_figure,
+    holes_figure,
+    holes_finding,
+)
 from memscope.figures.theme import DARK, LIGHT, THEMES, Theme
 from memscope.fragmentation.holes import Holes, holes_of
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes
+from memscope.words.headlines import fragmentation_finding
 from tests.training_trace import MiB, training_trace
 
 

@@ -10,8 +10,8 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.figures.ranks import ranks_figure, step_table, steps_figure
 from memscope.figures.theme import DARK, LIGHT
-from memscope.ranks import compare_ranks
-from memscope.side_by_side import RankComparison
+from memscope.ranks.compare import compare_ranks
+from memscope.ranks.comparison import RankComparison
 from tests.rank_traces import Act, Alloc, MiB, Oom, Step, rank_trace, training
 from tests.training_trace import HOSTILE
 

@@ -18,7 +18,7 @@ from memscope.figures.replay import (
 )
 from memscope.figures.replay_lines import replay_lines
 from memscope.figures.theme import LIGHT
-from memscope.replay.capacity import recorded_capacity
+from memscope.replay.limits import recorded_capacity
 from memscope.units import GiB
 from tests.training_trace import training_trace
 

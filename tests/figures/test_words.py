@@ -7,13 +7,13 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.attribution.ledger import ROW_MEANINGS
 from memscope.errors import UsageError
-from memscope.figures.findings import allocations_finding, ledger_finding, map_finding, timeline_finding
-from memscope.figures.labels import plain, short_place, split_site
 from memscope.figures.ledger import empty_rows, ledger_figure, ledger_lines
 from memscope.figures.theme import DARK, LIGHT, THEMES, theme_named
 from memscope.trace.categories import Category
 from memscope.trace.trace import Frame
 from memscope.units import format_bytes
+from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
+from memscope.words.labels import plain, short_place, split_site
 from tests.training_trace import training_trace
 
 

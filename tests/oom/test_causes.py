@@ -9,8 +9,7 @@ from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.oom.outside import NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES
 from memscope.oom.request import DRIVER_SLACK_BYTES, failed_request, limit_at, oom_events
-from memscope.oom.rerun import Change, Rerun
-from memscope.oom.restart import Restart
+from memscope.oom.rerun import Change, Rerun, Restart
 from memscope.oom.room import room_at
 from memscope.oom.verdict import OomClass, oom_headline
 from memscope.replay.config import CachingAllocatorConfig

@@ -6,7 +6,7 @@ from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState, TieRule
 from memscope.units import GiB, MiB
-from tests.replay.naive_caching import NaiveCachingAllocator, OutOfMemoryError
+from tests.replay.caching.naive_caching import NaiveCachingAllocator, OutOfMemoryError
 
 _STATES = {
     "allocated": BlockState.ACTIVE_ALLOCATED,

@@ -3,7 +3,7 @@
 import random
 
 from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata

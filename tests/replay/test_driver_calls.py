@@ -3,9 +3,9 @@
 import pytest
 
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.driver_calls import CALL_COSTS, DriverCalls
-from memscope.replay.engine import replay_caching
 from memscope.units import MiB
 from tests.replay.recordings import Recorder
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from memscope.analysis import Analysis
 from memscope.reports.json import report_json
-from memscope.reports.summary import print_report
+from memscope.reports.text import print_report
 from tests.sampled_trace import FULL, MS, MiB, sampled_trace
 
 AFTER = {**FULL, "event": 4, "ms": 250}

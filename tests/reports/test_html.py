@@ -16,7 +16,7 @@ from memscope.oom.verdict import oom_headline
 from memscope.reports.html import html_report, write_html_report
 from memscope.reports.oom import oom_html
 from memscope.units import format_bytes, format_count
-from tests.kv_lens.serving_program import Program, generate
+from tests.kv_cache.serving_program import Program, generate
 from tests.oom.planted import plant
 from tests.oracles import BAD, REAL, needs_shared
 from tests.sampled_trace import counted_training_trace

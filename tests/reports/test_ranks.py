@@ -14,13 +14,12 @@ from rich.console import Console
 
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
-from memscope.ranks import RankComparison, compare_ranks
-from memscope.reports.rank_words import grouped_by_rank, numbers_words, ranks_finding, shown_steps
-from memscope.reports.ranks import print_ranks
+from memscope.ranks.compare import RankComparison, compare_ranks
+from memscope.reports.ranks import print_ranks, ranks_json
 from memscope.reports.ranks_html import ranks_html, write_ranks_html
-from memscope.reports.ranks_json import ranks_json
 from memscope.trace.categories import Category
 from memscope.trace.trace import Trace
+from memscope.words.ranks import grouped_by_rank, numbers_words, ranks_finding, shown_steps
 from tests.rank_traces import Act, Alloc, MiB, Oom, Phase, rank_trace, training
 
 HOSTILE = "<script>alert(1)</script> [bold red]x[/bold red]\nsecond line " + "long " * 40

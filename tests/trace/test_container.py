@@ -21,7 +21,7 @@ from memscope.trace.categories import Category
 from memscope.trace.container import read_container, write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState, MarkKind, TieRule
-from memscope.trace.torch_snapshot import read_snapshot
+from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.trace import Trace
 from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared

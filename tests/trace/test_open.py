@@ -8,8 +8,8 @@ import pytest
 from memscope.errors import InputFileError
 from memscope.trace.container import write_container
 from memscope.trace.open import open_trace
-from memscope.trace.torch_snapshot import read_snapshot
-from tests.trace.snapshots import small, write
+from memscope.trace.snapshot.read import read_snapshot
+from tests.trace.snapshot.snapshots import small, write
 
 
 def test_both_formats_open_whatever_they_are_called(tmp_path: Path) -> None:

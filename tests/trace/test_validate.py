@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from memscope.trace.torch_snapshot import read_snapshot
+from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.validate import MAX_LISTED, contradictions
 from tests.oracles import BAD, needs_shared
-from tests.trace.snapshots import BASE, MIB, block, changed, event, segment, small, write
+from tests.trace.snapshot.snapshots import BASE, MIB, block, changed, event, segment, small, write
 
 
 def texts(tmp_path: Path, snapshot: Any) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from memscope.attribution.grouping import NOT_RECORDED, Grouping
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS
-from memscope.figures.labels import row_label, short_place, split_site
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import row_label, short_place, split_site
 from memscope_dashboard.components.grid import NUMBER
 from memscope_dashboard.live_allocations import Group, LiveTable
 

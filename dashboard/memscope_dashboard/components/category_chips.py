@@ -9,9 +9,9 @@ from dash import html
 from dash.development.base_component import Component
 
 from memscope.analysis import Moment
-from memscope.figures.labels import row_label
 from memscope.figures.ledger import ledger_lines
 from memscope.trace.categories import CATEGORY_BY_LABEL
+from memscope.words.labels import row_label
 from memscope_dashboard.components.text import swatch
 
 

@@ -7,10 +7,10 @@ import json
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.figures.labels import short_place, split_site
 from memscope.findings.finding import Finding, Findings
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count
+from memscope.words.labels import short_place, split_site
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding as with_units
 from memscope_dashboard.components.text import size

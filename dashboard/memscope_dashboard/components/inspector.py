@@ -12,12 +12,12 @@ from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Analysis, Moment
 from memscope.errors import MemscopeError
-from memscope.figures.labels import pool_label, row_label, stream_label
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.trace import Frame
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import pool_label, row_label, stream_label
 from memscope_dashboard.components.site_inspector import inspect_narrowing
 from memscope_dashboard.components.text import facts, size, swatch
 from memscope_dashboard.narrowing import Narrowing

@@ -9,13 +9,13 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.capture.gpus import DEFAULT_GPU, gpu_names
-from memscope.kv.budget import DEFAULT_UTILISATION
-from memscope.kv.managers import MANAGERS, PAGE_SIZES
-from memscope.kv.presets import PRESETS
-from memscope.kv.question import DEFAULT_BLOCK_SIZE
-from memscope.kv.request_generator import LENGTHS
-from memscope.kv.scheduler import PREEMPTIONS, SCHEDULERS, SchedulerOptions
+from memscope.gpus import DEFAULT_GPU, gpu_names
+from memscope.serving.budget import DEFAULT_UTILISATION
+from memscope.serving.managers import MANAGERS, PAGE_SIZES
+from memscope.serving.presets import PRESETS
+from memscope.serving.question import DEFAULT_BLOCK_SIZE
+from memscope.serving.requests import LENGTHS
+from memscope.serving.scheduler import PREEMPTIONS, SCHEDULERS, SchedulerOptions
 from memscope.units import format_bytes
 from memscope_dashboard.kv_asked import DEFAULT_N_REQUESTS, DEFAULT_RATE, FROM_FILE
 from memscope_dashboard.kv_uploads import MAX_SENT_BYTES

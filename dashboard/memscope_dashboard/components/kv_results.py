@@ -17,9 +17,9 @@ from memscope.figures.kv_words import (
     result_label,
     scheduler_words,
 )
-from memscope.kv.managers import MANAGERS
-from memscope.kv.question import ServingPlan
-from memscope.kv.result import KvResult
+from memscope.serving.managers import MANAGERS
+from memscope.serving.question import ServingPlan
+from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
 from memscope_dashboard.components.grid import NUMBER, data_grid
 from memscope_dashboard.components.text import size

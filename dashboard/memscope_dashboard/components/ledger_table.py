@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from memscope.attribution.device_count import DEVICE_ROW_MEANINGS, PYTORCH_RESERVED
+from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, PYTORCH_RESERVED
 from memscope.attribution.ledger import Ledger
-from memscope.figures.labels import row_label
 from memscope.figures.ledger import LedgerLine, device_lines, empty_rows, ledger_lines, unmeasured_device_rows
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import row_label
 from memscope_dashboard.components.text import size, swatch
 
 _SUM = "the sum, to the byte"

@@ -10,10 +10,10 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from memscope.analysis import Analysis
-from memscope.figures.labels import pool_label, row_label, short_place, split_site, stream_label
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomVerdict, oom_headline
 from memscope.trace.marks import describe_moment
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import pool_label, row_label, short_place, split_site, stream_label
 from memscope_dashboard.components.text import finding, size, swatch
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query

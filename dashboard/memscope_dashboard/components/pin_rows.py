@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from memscope.analysis import Moment
-from memscope.figures.labels import row_label, short_place, split_site
-from memscope.fragmentation.holders import Holder
-from memscope.fragmentation.pins import Pin
+from memscope.fragmentation.pins import Holder, Pin
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_duration
+from memscope.words.labels import row_label, short_place, split_site
 from memscope_dashboard.components.grid import NUMBER
 
 MAX_PINS = 200

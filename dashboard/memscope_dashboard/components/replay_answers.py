@@ -9,15 +9,15 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.advise.harmful import harmful_combinations
+from memscope.advise.settings import harmful_combinations
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
-from memscope.replay.capacity import Capacity
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.divergence import Divergence
+from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayResult
-from memscope.replay.verify import DeviceVerification
+from memscope.replay.verify.divergence import Divergence
+from memscope.replay.verify.verify import DeviceVerification
 from memscope.reports.replay import capacity_words
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration

@@ -11,10 +11,10 @@ from dash.development.base_component import Component
 from memscope.analysis import Moment
 from memscope.figures.flame_data import FlameKind
 from memscope.figures.flame_words import frame_label
-from memscope.figures.labels import row_label
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count, format_fraction
+from memscope.words.labels import row_label
 from memscope_dashboard.components.text import facts, size, swatch
 from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query

@@ -11,8 +11,8 @@ from dash.development.base_component import Component
 
 from memscope.analysis import Analysis
 from memscope.figures.frame import picture_config
-from memscope.figures.labels import NOT_MEASURED
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import NOT_MEASURED
 
 _QUANTITY = re.compile(r"([\d.,]+ (?:[KMGT]iB|B|%))")
 

@@ -8,10 +8,9 @@ from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.figures.address_map import map_figure
-from memscope.figures.findings import map_finding
-from memscope.figures.map_layout import map_scale
+from memscope.figures.address_map import map_figure, map_scale
 from memscope.figures.theme import theme_named
+from memscope.words.headlines import map_finding
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.category_chips import category_chips
 from memscope_dashboard.components.inspector import pin_data

@@ -15,11 +15,11 @@ from dash.exceptions import PreventUpdate
 from memscope.analysis import Moment
 from memscope.attribution.grouping import Grouping
 from memscope.errors import MemscopeError
-from memscope.figures.findings import allocations_finding
-from memscope.figures.labels import row_label
 from memscope.trace.categories import Category
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count
+from memscope.words.headlines import allocations_finding
+from memscope.words.labels import row_label
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.allocation_columns import (
     GROUPINGS,

@@ -10,7 +10,7 @@ from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Moment
 from memscope.figures.device import device_count_figure
-from memscope.figures.device_words import count_origin, device_finding, why_not_counted
+from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import device_table
 from memscope_dashboard.components.run_graph import (

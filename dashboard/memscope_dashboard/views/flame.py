@@ -13,12 +13,12 @@ from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT
-from memscope.figures.findings import where
 from memscope.figures.flame import empty_flame, flame_figure
 from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, flame_boxes, flame_tree
 from memscope.figures.flame_words import flame_finding, has_names, key_label
 from memscope.figures.theme import theme_named
 from memscope.trace.categories import CATEGORY_BY_LABEL
+from memscope.words.headlines import where
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.category_chips import category_choice
 from memscope_dashboard.components.text import finding, picture, view_heading

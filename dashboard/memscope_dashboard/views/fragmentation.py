@@ -11,11 +11,14 @@ from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Analysis, Moment
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE
-from memscope.figures.findings import fragmentation_finding, where
-from memscope.figures.fragmentation import fragmentation_figure
-from memscope.figures.fragmentation_data import ACTIVE
-from memscope.figures.holes import drawn_holes, holes_color, holes_figure, holes_finding
-from memscope.figures.labels import NOT_MEASURED, row_label
+from memscope.figures.fragmentation import (
+    ACTIVE,
+    drawn_holes,
+    fragmentation_figure,
+    holes_color,
+    holes_figure,
+    holes_finding,
+)
 from memscope.figures.theme import Theme, theme_named
 from memscope.fragmentation.holes import Holes, holes_of
 from memscope.fragmentation.over_time import OverTime
@@ -23,6 +26,8 @@ from memscope.fragmentation.series import FragmentationSeries
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 from memscope.units import format_count, format_fraction
+from memscope.words.headlines import fragmentation_finding, where
+from memscope.words.labels import NOT_MEASURED, row_label
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.grid import data_grid
 from memscope_dashboard.components.inspector import pin_data

@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.errors import MemscopeError
-from memscope.figures.kv_lens import MAX_LAYERS_DRAWN, cache_figure, cache_finding, layers_figure
+from memscope.figures.kv_cache import MAX_LAYERS_DRAWN, cache_figure, cache_finding, layers_figure
 from memscope.figures.theme import theme_named
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count

@@ -9,11 +9,11 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Moment
-from memscope.figures.findings import ledger_finding
-from memscope.figures.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
 from memscope.units import format_count, format_fraction
+from memscope.words.headlines import ledger_finding
+from memscope.words.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
 from memscope_dashboard import attention
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import ledger_table

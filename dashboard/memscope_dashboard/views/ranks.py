@@ -9,13 +9,13 @@ from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.figures.labels import row_label, short_place, split_site
 from memscope.figures.ranks import MEASURES, rank_labels, ranks_figure, step_table, steps_figure
 from memscope.figures.theme import theme_named
-from memscope.reports.rank_words import change_words, numbering_words, ranks_finding, setting_words
-from memscope.side_by_side import Difference, RankComparison
+from memscope.ranks.comparison import Difference, RankComparison
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import row_label, short_place, split_site
+from memscope.words.ranks import change_words, numbering_words, ranks_finding, setting_words
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.category_chips import category_legend
 from memscope_dashboard.components.grid import NUMBER, data_grid

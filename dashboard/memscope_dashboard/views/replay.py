@@ -15,8 +15,8 @@ from memscope.figures.replay_lines import recorded_line, result_line
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import moment_shape
 from memscope.figures.timeline_data import has_times, x_of_events
-from memscope.replay.capacity import recorded_capacity
 from memscope.replay.compare import Comparison
+from memscope.replay.limits import recorded_capacity
 from memscope.replay.strategies import STRATEGIES
 from memscope.reports.replay import LEGEND
 from memscope.units import format_count

@@ -8,9 +8,9 @@ from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.figures.findings import timeline_finding
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import timeline_figure
+from memscope.words.headlines import timeline_finding
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.category_chips import category_chips
 from memscope_dashboard.components.run_graph import (

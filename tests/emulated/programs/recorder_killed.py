@@ -19,7 +19,7 @@ import torch
 import memscope
 from memscope.errors import MemscopeError
 from memscope.trace.open import open_trace
-from memscope.trace.unfinished import cut_off_message
+from memscope.trace.recording.folder import cut_off_message
 
 N_STATS = ("allocation.all.allocated", "allocation.all.freed", "active.all.freed")
 path = Path(sys.argv[1]) / "killed.memscope"

@@ -1,0 +1,334 @@
+"""The recording that needs no GPU: a real PyTorch program run on tensors without memory, on a simulated device."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+from memscope.capture.dry_run.cuda_api import patch_cuda
+from memscope.capture.dry_run.device import Clock, SimulatedDevice
+from memscope.capture.dry_run.kernel_choices import Autocast
+from memscope.capture.dry_run.operations import OperationRouter
+from memscope.capture.dry_run.program import ProgramWatcher
+from memscope.capture.dry_run.redirect import CallContext, Redirector
+from memscope.capture.dry_run.storages import StorageTable
+from memscope.capture.kv_caches import CacheLeaf
+from memscope.capture.oom import OomFile
+from memscope.capture.ownership import OwnerBook
+from memscope.capture.patches import Patches
+from memscope.capture.phases import PhaseTracker
+from memscope.capture.stacks import StackRecorder
+from memscope.capture.versions import tie_rule_of
+from memscope.errors import CaptureError, UsageError
+from memscope.gpus import GpuModel
+from memscope.replay.allocator import SimulatedOutOfMemoryError
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.trace import Trace
+from memscope.units import format_bytes
+
+_NOTES = (
+    "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
+    "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
+    "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
+    "cuDNN plans and workspaces, NCCL buffers, CUDA graphs",
+    "torch.compile is left out: compiled functions run eagerly",
+    "not seen: side streams; every allocation is on the default stream",
+)
+
+
+class DryRun:
+    """One dry run, from :meth:`start` to :meth:`stop`; then :attr:`trace` has what happened.
+
+    Parameters
+    ----------
+    gpu
+        The device to stand in for.
+    conf
+        Its ``PYTORCH_ALLOC_CONF``.
+    has_stacks
+        Whether Python stacks are recorded.
+    strip_prefixes
+        Folders cut off the front of file names in stacks.
+    clock
+        Nanoseconds since the start; the host's own time by default.
+    rank
+        The process's rank among several, None where there is one.
+    path
+        The file that will be written of it, None for none.
+    on_oom
+        Whether what was recorded until memory first ran out is kept in a file of its own.
+    """
+
+    def __init__(
+        self,
+        gpu: GpuModel,
+        conf: str = "",
+        *,
+        has_stacks: bool = True,
+        strip_prefixes: tuple[str, ...] = (),
+        clock: Clock | None = None,
+        rank: int | None = None,
+        path: Path | None = None,
+        on_oom: bool = True,
+    ) -> None:
+        import torch
+
+        self.gpu = gpu
+        self._conf = conf
+        self._rank = rank
+        self._oom_file = OomFile(path, rank, is_wanted=on_oom)
+        self._tie_rule = tie_rule_of(torch.__version__)
+        config = CachingAllocatorConfig.parse(conf, tie_rule=self._tie_rule)
+        if config.backend != "native":
+            raise CaptureError(f"a dry run simulates PyTorch's native allocator only, not backend:{config.backend}")
+        builder = TraceBuilder()
+        stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
+        self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock)
+        self.phases = PhaseTracker(self.device)
+        self.owners = OwnerBook(builder)
+        self.storages = StorageTable(self.device, self.owners, self.phases)
+        self._builder = builder
+        self._strip_prefixes = strip_prefixes
+        self._patches = Patches()
+        self._modes = ExitStack()
+        self._router = OperationRouter(self.storages, gpu, self._out_of_memory)
+        self.program = ProgramWatcher(self.storages, self.owners, self.phases, self._router, self._patches)
+        self.trace: Trace | None = None
+
+    def start(self) -> None:
+        """Take over torch until :meth:`stop`.
+
+        Raises
+        ------
+        CaptureError
+            If fake tensors are in use already.
+        """
+        import torch
+        from torch._subclasses import fake_tensor
+
+        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
+            raise CaptureError("a dry run cannot start inside a FakeTensorMode: start it outside, at the program's top")
+        autocast = Autocast(self._router.is_device_tensor)
+        redirector = Redirector(self._router, autocast, self.program.moved_to_device)
+        modes = _modes(self._router, autocast)
+        self._router.fake_mode, self.program.call_mode = modes[0], modes[-1]
+        try:
+            patch_cuda(self._patches, self.device)
+            self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
+            self._patches.set(
+                fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
+            )
+            redirector.install(self._patches)
+            self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
+            self.program.install()
+            for mode in modes:
+                self._modes.enter_context(mode)
+        except BaseException:
+            self._leave()
+            raise
+
+    def stop(self) -> None:
+        """Give torch back as it was, and make the trace; a second call does nothing."""
+        if self.trace is not None:
+            return
+        try:
+            self.program.claim_everything()
+        finally:
+            self._leave()
+        self.trace = self._built()
+        self.storages.close()
+
+    def snapshot(self) -> Trace:
+        """The trace until now; the recording goes on.
+
+        Raises
+        ------
+        UsageError
+            If the recording has ended.
+        """
+        if self.trace is not None:
+            raise UsageError("a snapshot can be taken while the recording is under way")
+        self.program.claim_everything()
+        return self._built()
+
+    def explain(self, error: BaseException) -> None:
+        """Say in an out-of-memory error where the trace is, and why memory ran out."""
+        self._oom_file.explain(error)
+
+    def _built(self) -> Trace:
+        """The trace of what has happened until now."""
+        builder = self._builder
+        self.phases.write_marks(builder)
+        self.device.write_final_state(builder)
+        trace = builder.build(self._metadata())
+        builder.forget_final()
+        return trace
+
+    def step(self, name: str | None = None) -> None:
+        """A step of the program ended."""
+        self.phases.step(name)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A phase that the program names."""
+        return self.phases.user_phase(name)
+
+    def written(self) -> None:
+        """The trace is in its file; a dry run keeps nothing beside it."""
+
+    def know(self, model: Any, optimizer: Any) -> None:
+        """Learn names from a model and an optimizer."""
+        if model is not None:
+            self.program.know_model(model)
+        if optimizer is not None:
+            self.program.know_optimizer(optimizer)
+
+    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
+        """Note what a key/value cache holds now; its parts with their numbers."""
+        return self.program.caches.note(cache)
+
+    def push_tag(self, name: str) -> None:
+        """Tag what is allocated from now on."""
+        self.owners.push_tag(name)
+
+    def pop_tag(self) -> None:
+        """End the innermost tag."""
+        self.owners.pop_tag()
+
+    def tag(self, tensor: Any, name: str) -> None:
+        """Tag the allocation behind a tensor."""
+        allocation = self.storages.of(tensor)
+        if allocation is not None:
+            self.owners.tag(allocation, name)
+
+    def _shortened(self, place: str) -> str:
+        """A ``file:line`` without the folders to strip."""
+        return next((place.removeprefix(p) for p in self._strip_prefixes if place.startswith(p)), place)
+
+    def _leave(self) -> None:
+        try:
+            self._modes.close()
+        finally:
+            self._patches.undo()
+
+    def _out_of_memory(self, error: SimulatedOutOfMemoryError) -> Exception:
+        """What CUDA would raise in the program, in its words."""
+        import torch
+
+        self.program.claim_everything()
+        device = self.device
+        unused = device.reserved_bytes - device.allocated_bytes
+        self._oom_file.ran_out(0, time.time_ns(), self._built)
+        raised = torch.OutOfMemoryError(
+            f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU 0 has a total capacity "
+            f"of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is free. "
+            f"Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
+            f"{format_bytes(unused)} is reserved by PyTorch but unallocated. "
+            f"(simulated {self.gpu.name}, memscope dry run)"
+        )
+        self._oom_file.explain(raised)
+        return raised
+
+    def _metadata(self) -> TraceMetadata:
+        import torch
+
+        gpu = self.gpu
+        answers = self._router.fixed_answers
+        notes = [*_NOTES, f"modelled: {format_bytes(gpu.context_bytes)} of the device are the CUDA context's"]
+        if answers:
+            notes.append(
+                f"{answers.total()} reads of values that a dry run does not have were answered with 1.0, 1 or False: "
+                + ", ".join(f"{self._shortened(place)} ({n})" for place, n in answers.most_common(5))
+            )
+        return TraceMetadata(
+            source="dry-run",
+            torch_version=torch.__version__,
+            tie_rule=self._tie_rule,
+            alloc_conf=self._conf,
+            device_names={0: gpu.device_name},
+            device_total_bytes={0: gpu.total_bytes},
+            memory_fraction={},
+            rank=self._rank,
+            n_events_lost=0,
+            has_pool_ids=True,
+            notes=tuple(notes),
+            extra={
+                "gpu": gpu.name,
+                "context_bytes_modelled": gpu.context_bytes,
+                "n_fixed_answers": answers.total(),
+            },
+        )
+
+
+def _hiding(fake_type: Any, router: OperationRouter) -> Any:
+    """How a fake tensor answers inside an operation: where its device must be hidden, it is on the host to C++."""
+    import torch
+
+    plain = fake_type.__torch_dispatch__
+    ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
+
+    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is ask_device and router.hides_device and not args[0].fake_mode.in_kernel_invocation:
+            return host
+        return plain(func, types, args, kwargs or {})
+
+    return classmethod(dispatch)
+
+
+def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], None]:
+    """How threads of the program start: torch's modes are a thread's own, so that others would go unseen."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class HostOnly(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return router.refuse_device(func, args, dict(kwargs) if kwargs else {})
+
+    bootstrap: Callable[[threading.Thread], None] = vars(threading.Thread)["_bootstrap_inner"]
+
+    def guarded(thread: threading.Thread) -> None:
+        with HostOnly():
+            bootstrap(thread)
+
+    return guarded
+
+
+def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
+    """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
+    context = CallContext(router, autocast)
+
+    class FakeDeviceMode(FakeTensorMode):
+        """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
+
+        avoid_device_init = True
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is ask_device and router.hides_device and not self.in_kernel_invocation:
+                return host
+            return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+    class OperationMode(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = dict(kwargs) if kwargs else {}
+            if torch.is_inference_mode_enabled() and func is not ask_device:
+                with self:  # composite operations come here whole then: what they are made of allocates
+                    result = func.decompose(*args, **given)
+                if result is not NotImplemented:
+                    return result
+            return router.dispatch(func, args, given)
+
+    class CallMode(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return context.call(func, args, dict(kwargs) if kwargs else {})
+
+    return [FakeDeviceMode(allow_non_fake_inputs=True), OperationMode(), CallMode()]

@@ -1,0 +1,1 @@
+"""One device of a trace, and every measured fact of it."""

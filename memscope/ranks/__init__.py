@@ -1,0 +1,1 @@
+"""Several recordings of one job side by side."""

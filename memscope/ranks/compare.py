@@ -1,0 +1,364 @@
+"""Several recordings of one job side by side: who peaks, how far they lie apart, in which step, and what differs.
+
+Under ``torchrun`` every process writes its own trace; a row of the comparison is one device of one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from memscope.analysis import Analysis, Moment
+from memscope.attribution.grouping import NOT_RECORDED
+from memscope.attribution.ledger import ROUNDING
+from memscope.errors import UsageError
+from memscope.lifetimes.steps import DeviceStep, StepKey, align_steps, device_steps
+from memscope.ranks.comparison import (
+    AlignedStep,
+    Difference,
+    Differences,
+    PeakUse,
+    RankComparison,
+    RankRow,
+    RankSource,
+    SettingDifference,
+    Spread,
+    StepUse,
+    step_words,
+)
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array
+
+__all__ = [
+    "AlignedStep",
+    "Difference",
+    "Differences",
+    "PeakUse",
+    "RankComparison",
+    "RankRow",
+    "RankSource",
+    "SettingDifference",
+    "Spread",
+    "StepUse",
+    "compare_ranks",
+    "rank_in_name",
+    "step_words",
+]
+
+_RANK_IN_NAME = re.compile(r"(?:^|[-_.])rank[-_]?(\d{1,9})(?!\d)", re.IGNORECASE)
+
+_AFTER_LAST = "after the last step"
+
+
+def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
+    """Set recordings side by side, aligned by step.
+
+    They need not be of one run: traces of other versions, settings or numbers of steps are compared all the same, and
+    what differs in that is named. One trace with several devices can be compared with itself.
+
+    Parameters
+    ----------
+    analyses
+        The recordings, in any order. All of them are followed through all of their events: linear in the events.
+
+    Raises
+    ------
+    UsageError
+        If two of them claim the same rank and device (both are named), or none has a device.
+    ContradictionError
+        If one contradicts itself; it is named.
+    """
+    for analysis in analyses:
+        analysis.require_consistent()
+    ranks = _ranks_of(analyses)
+    places = sorted(
+        (rank, device, position)
+        for position, (analysis, (rank, _)) in enumerate(zip(analyses, ranks, strict=True))
+        for device in analysis.devices
+    )
+    if not places:
+        raise UsageError("there is nothing to compare: no trace has segments or events")
+    _require_distinct(analyses, places)
+    steps_of_row = [device_steps(analyses[position].trace, device) for _, device, position in places]
+    order, keys_of_row = align_steps(steps_of_row)
+    n_of_rank = Counter(rank for rank, _, _ in places)
+    rows = tuple(
+        _row(
+            analyses[place[2]],
+            place,
+            ranks[place[2]][1],
+            f"rank {place[0]}, device {place[1]}" if n_of_rank[place[0]] > 1 else f"rank {place[0]}",
+            steps,
+            keys,
+        )
+        for place, steps, keys in zip(places, steps_of_row, keys_of_row, strict=True)
+    )
+    aligned = _aligned_steps(analyses, rows, steps_of_row, order, keys_of_row)
+    allocated = _spread({i: row.peak.allocated_bytes for i, row in enumerate(rows)})
+    return RankComparison(
+        analyses=tuple(analyses),
+        rows=rows,
+        peak_allocated=allocated,
+        peak_reserved=_spread_of_measured([_reserved(row.peak_reserved) for row in rows]),
+        category_spreads=_category_spreads(rows),
+        steps=aligned,
+        differences=_differences(analyses, rows, allocated, aligned),
+        settings_that_differ=_settings_that_differ(analyses, rows),
+        without_devices=tuple(analysis.name for analysis in analyses if not analysis.devices),
+    )
+
+
+def rank_in_name(name: str) -> int | None:
+    """The rank that a file's name carries, ``run-rank3.memscope``; None where it carries none."""
+    found = _RANK_IN_NAME.findall(name)
+    return int(found[-1]) if found else None
+
+
+def _ranks_of(analyses: Sequence[Analysis]) -> list[tuple[int, RankSource]]:
+    """The rank of each trace, and what told it; traces that nothing names get the lowest numbers left."""
+    told: list[tuple[int, RankSource] | None] = []
+    for analysis in analyses:
+        named = None if analysis.path is None else rank_in_name(analysis.path.name)
+        if analysis.trace.metadata.rank is not None:
+            told.append((analysis.trace.metadata.rank, RankSource.METADATA))
+        else:
+            told.append(None if named is None else (named, RankSource.FILE_NAME))
+    taken = {rank for rank, _ in filter(None, told)}
+    free = (number for number in range(2 * len(told) + 1) if number not in taken)
+    return [(next(free), RankSource.POSITION) if rank is None else rank for rank in told]
+
+
+def _require_distinct(analyses: Sequence[Analysis], places: Sequence[tuple[int, int, int]]) -> None:
+    for (rank, device, one), (other_rank, other_device, two) in pairwise(places):
+        if (rank, device) == (other_rank, other_device):
+            files = " and ".join(str(a.path or a.name) for a in (analyses[one], analyses[two]))
+            raise UsageError(f"{files} both say that they are rank {rank}, device {device}: give one of each rank")
+
+
+def _row(
+    analysis: Analysis,
+    place: tuple[int, int, int],
+    rank_source: RankSource,
+    label: str,
+    steps: Sequence[DeviceStep],
+    keys: Sequence[StepKey | None],
+) -> RankRow:
+    rank, device, position = place
+    metadata, lifetimes = analysis.trace.metadata, analysis.device(device)
+    usage = lifetimes.usage
+    peak = analysis.peak(device)
+    active = Moment(analysis, lifetimes, usage.event_at(int(np.argmax(usage.active_bytes))))
+    reserved = None if usage.reserved_bytes is None else analysis.peak_reserved(device)
+    return RankRow(
+        label=label,
+        rank=rank,
+        rank_source=rank_source,
+        position=position,
+        device=device,
+        path=analysis.path,
+        name=analysis.name,
+        device_name=metadata.device_names.get(device),
+        total_bytes=metadata.device_total_bytes.get(device),
+        n_events=lifetimes.n_events,
+        n_steps=sum(step.is_finished for step in steps),
+        peak=_use_at(peak, steps, keys),
+        peak_active=_use_at(active, steps, keys),
+        peak_reserved=None if reserved is None else _use_at(reserved, steps, keys),
+        category_bytes={name: size for (name, _), size in _category_bytes(peak).items()},
+        oom_events=tuple(analysis.oom_events(device).tolist()),
+        warnings=analysis.completeness.warnings,
+    )
+
+
+def _use_at(moment: Moment, steps: Sequence[DeviceStep], keys: Sequence[StepKey | None]) -> PeakUse:
+    i = _step_of(moment.event, steps)
+    key = None if i is None else keys[i]
+    trace = moment.analysis.trace
+    # Phases are marked among one device's events; on the others they say nothing.
+    where = describe_moment(trace, moment.event) if len(trace.devices) == 1 else ""
+    if i is not None:
+        words = _AFTER_LAST if key is None else step_words(key[0]) + ("" if steps[i].is_finished else ", unfinished")
+        where = where.replace(_AFTER_LAST, words, 1) or words
+    label = None if key is None else key[0]
+    return PeakUse(moment.event, label, where, moment.allocated_bytes, moment.active_bytes, moment.reserved_bytes)
+
+
+def _step_of(event: int, steps: Sequence[DeviceStep]) -> int | None:
+    """The step that an event lies in; the first where it is −1, which comes before all events."""
+    if event == NONE_ID:
+        return 0 if steps else None
+    return next((i for i, step in enumerate(steps) if step.begin <= event < step.end), None)
+
+
+def _reserved(use: PeakUse | None) -> int | None:
+    return None if use is None else use.reserved_bytes
+
+
+def _spread(sizes: Mapping[int, int]) -> Spread:
+    """How far some sizes lie apart: row → bytes, at least one."""
+    order = sorted((size, row) for row, size in sizes.items())
+    lowest_bytes, lowest = order[0]
+    median_bytes, median = order[(len(order) - 1) // 2]
+    highest_bytes = order[-1][0]
+    highest = next(row for size, row in order if size == highest_bytes)
+    return Spread(highest, lowest, median, highest_bytes, lowest_bytes, median_bytes, len(order))
+
+
+def _spread_of_measured(sizes: Sequence[int | None]) -> Spread | None:
+    """How far some sizes lie apart, by row; None where none was measured."""
+    measured = {row: size for row, size in enumerate(sizes) if size is not None}
+    return _spread(measured) if measured else None
+
+
+def _category_spreads(rows: Sequence[RankRow]) -> dict[str, Spread]:
+    names = dict.fromkeys(name for row in rows for name, size in row.category_bytes.items() if size)
+    ordered = [name for name in rows[0].category_bytes if name in names]
+    return {name: _spread({i: row.category_bytes[name] for i, row in enumerate(rows)}) for name in ordered}
+
+
+def _aligned_steps(
+    analyses: Sequence[Analysis],
+    rows: Sequence[RankRow],
+    steps_of_row: Sequence[Sequence[DeviceStep]],
+    order: Sequence[StepKey | None],
+    keys_of_row: Sequence[Sequence[StepKey | None]],
+) -> tuple[AlignedStep, ...]:
+    """Each step once, with what every row held in it."""
+    uses: dict[StepKey | None, dict[int, StepUse]] = {key: {} for key in order}
+    for i, row in enumerate(rows):
+        for step, key in zip(steps_of_row[i], keys_of_row[i], strict=True):
+            uses[key][i] = _use_within(analyses[row.position], row.device, step)
+    return tuple(_aligned_step(key, [uses[key].get(i) for i in range(len(rows))]) for key in order if uses[key])
+
+
+def _aligned_step(key: StepKey | None, uses: Sequence[StepUse | None]) -> AlignedStep:
+    label, occurrence = (None, 0) if key is None else key
+    return AlignedStep(
+        label=label,
+        occurrence=occurrence,
+        uses=tuple(uses),
+        allocated=_spread({i: use.allocated_bytes for i, use in enumerate(uses) if use is not None}),
+        reserved=_spread_of_measured([None if use is None else use.reserved_bytes for use in uses]),
+    )
+
+
+def _use_within(analysis: Analysis, device: int, step: DeviceStep) -> StepUse:
+    usage = analysis.device(device).usage
+    begin, end = usage.index_of(step.begin) - 1, usage.index_of(step.end)
+
+    def highest(series: Int64Array) -> tuple[int, int]:
+        index = begin + int(np.argmax(series[begin:end]))
+        return int(series[index]), usage.event_at(index)
+
+    allocated_bytes, allocated_event = highest(usage.allocated_bytes)
+    reserved = None if usage.reserved_bytes is None else highest(usage.reserved_bytes)
+    return StepUse(
+        begin=step.begin,
+        end=step.end,
+        allocated_bytes=allocated_bytes,
+        allocated_event=allocated_event,
+        reserved_bytes=None if reserved is None else reserved[0],
+        reserved_event=None if reserved is None else reserved[1],
+        is_finished=step.is_finished,
+    )
+
+
+def _differences(
+    analyses: Sequence[Analysis], rows: Sequence[RankRow], allocated: Spread, steps: Sequence[AlignedStep]
+) -> Differences | None:
+    """Compare the row of the highest peak with the one that held least in the same step."""
+    if len(rows) < 2:
+        return None
+    highest = allocated.highest
+    peak = rows[highest].peak
+    step = next((step for step in steps if _holds(step.uses[highest], peak.event)), None)
+    others = {} if step is None else {i: use for i, use in enumerate(step.uses) if use is not None and i != highest}
+    if others:
+        lowest = min(others, key=lambda i: (others[i].allocated_bytes, i))
+        lowest_event = others[lowest].allocated_event
+    else:
+        step = None
+        lowest = min((i for i in range(len(rows)) if i != highest), key=lambda i: (rows[i].peak.allocated_bytes, i))
+        lowest_event = rows[lowest].peak.event
+    one, two = (
+        Moment(analyses[rows[i].position], analyses[rows[i].position].device(rows[i].device), event)
+        for i, event in ((highest, peak.event), (lowest, lowest_event))
+    )
+    return Differences(
+        highest=highest,
+        lowest=lowest,
+        step=step,
+        highest_event=one.event,
+        lowest_event=two.event,
+        highest_allocated_bytes=one.allocated_bytes,
+        lowest_allocated_bytes=two.allocated_bytes,
+        categories=_largest_first(_category_bytes(one), _category_bytes(two), keep_equal=True),
+        holders=_largest_first(_holder_bytes(one), _holder_bytes(two), keep_equal=False),
+    )
+
+
+def _holds(use: StepUse | None, event: int) -> bool:
+    """Whether the moment after an event lies in a row's step; −1, before all events, lies in the first."""
+    if use is None:
+        return False
+    return use.begin <= event < use.end or event == use.allocated_event == NONE_ID
+
+
+Named = dict[tuple[str, str], int]
+"""Bytes by name and kind."""
+
+
+def _category_bytes(moment: Moment) -> Named:
+    """Requested bytes in use by category, and rounding: they sum to the allocated bytes."""
+    named: Named = {}
+    for row in moment.ledger.rows:
+        if row.is_category:
+            named[row.name, "category"] = row.bytes
+        elif row.name == ROUNDING:
+            named[row.name, "rounding"] = row.bytes
+    return named
+
+
+def _holder_bytes(moment: Moment) -> Named:
+    """Block bytes in use by owner, else by line of code: they sum to the allocated bytes."""
+    live = moment.allocations()
+    live = live[~live["is_pending"]]
+    named: Counter[tuple[str, str]] = Counter()
+    for owner, site, size in zip(live["owner"], live["site"], live["block_bytes"], strict=True):
+        kind = "owner" if isinstance(owner, str) else "site" if isinstance(site, str) else "none"
+        named[owner if kind == "owner" else site if kind == "site" else NOT_RECORDED, kind] += int(size)
+    return named
+
+
+def _largest_first(one: Named, two: Named, *, keep_equal: bool) -> tuple[Difference, ...]:
+    found = [Difference(*key, one.get(key, 0), two.get(key, 0)) for key in {**one, **two}]
+    found = [d for d in found if d.difference_bytes or (keep_equal and (d.highest_bytes or d.lowest_bytes))]
+    return tuple(sorted(found, key=lambda d: -abs(d.difference_bytes)))
+
+
+def _settings_that_differ(analyses: Sequence[Analysis], rows: Sequence[RankRow]) -> tuple[SettingDifference, ...]:
+    """Settings, versions, device sizes and lengths that are not the same in all rows."""
+    by_row = []
+    for row in rows:
+        metadata = analyses[row.position].trace.metadata
+        by_row.append(
+            {
+                "source": metadata.origin,
+                "torch_version": metadata.torch_version,
+                "alloc_conf": metadata.alloc_conf,
+                **{f"allocator_settings.{name}": value for name, value in metadata.allocator_settings.items()},
+                "device_name": row.device_name,
+                "device_total_bytes": row.total_bytes,
+                "memory_fraction": metadata.memory_fraction.get(row.device),
+                "n_steps": row.n_steps,
+                "n_events": row.n_events,
+            }
+        )
+    names = dict.fromkeys(name for values in by_row for name in values)
+    columns = {name: tuple(values.get(name) for values in by_row) for name in names}
+    return tuple(SettingDifference(n, values) for n, values in columns.items() if any(v != values[0] for v in values))

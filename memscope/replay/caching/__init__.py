@@ -1,0 +1,1 @@
+"""PyTorch's caching allocator: driven call by call, or by a recording's requests."""

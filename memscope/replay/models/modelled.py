@@ -1,0 +1,399 @@
+"""Allocators that are models: one policy each, driven call by call or by a recording's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memscope._kernels import caching_layout as at
+from memscope._kernels import caching_replay, policies, policy_blocks, policy_replay
+from memscope.errors import UsageError
+from memscope.fragmentation.metrics import measure_fragmentation
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.state import AllocatorState
+from memscope.lifetimes.tables import UsageSeries
+from memscope.replay.allocator import (
+    DEFAULT_POOL,
+    AllocatorStats,
+    SimulatedAllocator,
+    SimulatedEvent,
+    SimulatedOutOfMemoryError,
+)
+from memscope.replay.caching.allocator import stats_of
+from memscope.replay.caching.arrays import grow, new_arrays, state_of, with_lanes
+from memscope.replay.caching.invariants import check_arrays
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.driver_calls import DriverCalls
+from memscope.replay.requests import Requests, requests_of
+from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.trace.schema import NONE_ID, Action, TieRule
+from memscope.trace.tables import Int64Array
+
+Policy = Any
+"""A NamedTuple registered in :mod:`memscope._kernels.policies`."""
+
+_ACTIONS = tuple(Action)
+
+
+def _same(policy: Policy) -> Policy:
+    return policy
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A modelled allocator.
+
+    Attributes
+    ----------
+    name, summary, source
+        Its name in the registry; one line for lists; what it is modelled after.
+    notes
+        What is assumed, a sentence each.
+    new_policy
+        The policy with its default parameters; keyword arguments replace them.
+    calls
+        Driver calls by kind, from the policy and the counters (int64, by :mod:`memscope._kernels.caching_layout`).
+    grow_policy
+        A policy with more room in its own arrays, for those that have any.
+    merges_neighbours
+        Whether adjacent free blocks of a segment and the same lane are always merged.
+    mixes_lanes
+        Whether blocks of one segment may be in several lanes: free memory changes its stream.
+    n_extra_pairs
+        Pairs of lanes that the policy needs for itself: they come before those of the program's streams.
+    """
+
+    name: str
+    summary: str
+    source: str
+    notes: tuple[str, ...]
+    new_policy: Callable[..., Policy]
+    calls: Callable[[Policy, Int64Array], DriverCalls]
+    grow_policy: Callable[[Policy], Policy] = _same
+    merges_neighbours: bool = True
+    mixes_lanes: bool = False
+    n_extra_pairs: int = 0
+
+
+def _empty_arrays(total_bytes: int | None, reserved_by_others_bytes: int, *, is_logged: bool) -> at.CachingArrays:
+    return new_arrays(
+        CachingAllocatorConfig(),
+        tie_rule=TieRule.ADDRESS,
+        total_bytes=total_bytes,
+        reserved_by_others_bytes=reserved_by_others_bytes,
+        is_logged=is_logged,
+    )
+
+
+class ModelledAllocator(SimulatedAllocator):
+    """A modelled allocator on one device, call by call.
+
+    Parameters
+    ----------
+    model
+        Which.
+    total_bytes
+        Memory of the device, None for no limit.
+    parameters
+        Named parameters of the model's policy.
+    """
+
+    def __init__(self, model: Model, *, total_bytes: int | None, device: int = 0, **parameters: int) -> None:
+        self.model = model
+        self.device = device
+        self._policy = model.new_policy(**parameters)
+        self._arrays = _empty_arrays(total_bytes, 0, is_logged=True)
+        self._streams: list[int] = []
+        self._block_at: dict[int, int] = {}
+        self._waiting: dict[int, tuple[int, int]] = {}
+        self._pair(0)
+
+    def _pair(self, stream: int) -> int:
+        if stream not in self._streams:
+            self._streams.append(stream)
+            self._arrays = _with_streams(self._arrays, self.model, self._streams)
+        return self.model.n_extra_pairs + self._streams.index(stream)
+
+    def malloc(self, requested_bytes: int, stream: int = 0, pool: tuple[int, int] = DEFAULT_POOL) -> int:
+        """Serve a request and return its address; 0 for a request of no bytes, which leaves no event.
+
+        Raises
+        ------
+        SimulatedOutOfMemoryError
+            If it cannot be served.
+        UsageError
+            If the size is negative, or a private pool is asked for: only the caching allocator has them.
+        """
+        if pool != DEFAULT_POOL:
+            raise UsageError(f"{self.model.name} has no private pools")
+        if requested_bytes <= 0:
+            if requested_bytes < 0:
+                raise UsageError(f"a request of {requested_bytes} bytes cannot be served")
+            return 0
+        pair = self._pair(stream)
+        block = int(policies.malloc(self._policy, self._arrays, pair, requested_bytes))
+        while block == at.STATUS_GROW:
+            self._grow()
+            block = int(policies.malloc(self._policy, self._arrays, pair, requested_bytes))
+        if block == at.STATUS_OOM:
+            free_bytes = int(self._arrays.config[at.CFG_CAPACITY] - self._arrays.counters[at.C_DEVICE_USED])
+            raise SimulatedOutOfMemoryError(requested_bytes, requested_bytes, free_bytes)
+        address = int(policies.address_of(self._policy, self._arrays, block))
+        self._block_at[address] = block
+        return address
+
+    def free(self, address: int, *, waits: bool = False) -> None:
+        """Take back what :meth:`malloc` gave; with ``waits`` it stays out of reach until :meth:`complete_free`.
+
+        Raises
+        ------
+        UsageError
+            If nothing is allocated at that address.
+        """
+        if address == 0:
+            return
+        block = self._block_at.get(address)
+        if block is None or self._arrays.blocks[block, at.B_STATE] != at.ALLOCATED:
+            raise UsageError(f"nothing is allocated at {address:#x}")
+        self._room()
+        del self._block_at[address]
+        if waits:
+            self._waiting[address] = block, int(self._arrays.counters[at.C_N_SYNCS])
+        policy_blocks.request_free(self._policy, self._arrays, block, waits)
+
+    def complete_free(self, address: int) -> bool:
+        """The streams that a freed address waited for are done; False if the allocator had already waited for them."""
+        block, n_syncs = self._waiting.pop(address, (NONE_ID, NONE_ID))
+        if block == NONE_ID or n_syncs != self._arrays.counters[at.C_N_SYNCS]:
+            return False
+        self._room()
+        policy_blocks.complete_free(self._policy, self._arrays, block)
+        return True
+
+    def empty_cache(self) -> None:
+        """Wait for all streams and give all unused memory back."""
+        self._room()
+        policies.release(self._policy, self._arrays)
+
+    def _grow(self) -> None:
+        self._arrays = grow(self._arrays)
+        self._policy = self.model.grow_policy(self._policy)
+
+    def _room(self) -> None:
+        if not at.has_room(self._arrays):
+            self._grow()
+
+    def drain_events(self) -> list[SimulatedEvent]:
+        """What happened since the last call, in order."""
+        n_events = int(self._arrays.counters[at.C_LOG])
+        self._arrays.counters[at.C_LOG] = 0
+        streams = [NONE_ID] * self.model.n_extra_pairs + self._streams
+        return [
+            SimulatedEvent(_ACTIONS[action], address, size_bytes, streams[lane // 2], DEFAULT_POOL)
+            for action, address, size_bytes, lane in self._arrays.log[:n_events].tolist()
+        ]
+
+    def state(self) -> AllocatorState:
+        """The address space now; stream ids are in the order of first use."""
+        stream_ids = list(range(len(self._streams)))
+        return _state(self._arrays, self.model, stream_ids, device=self.device, event=NONE_ID)
+
+    @property
+    def stats(self) -> AllocatorStats:
+        """Counters now."""
+        return stats_of(self._arrays)
+
+    @property
+    def n_waits(self) -> int:
+        """How often it has waited for all streams."""
+        return int(self._arrays.counters[at.C_N_SYNCS])
+
+    @property
+    def driver_calls(self) -> DriverCalls:
+        """Calls of the driver so far."""
+        return self.model.calls(self._policy, self._arrays.counters)
+
+    def check(self) -> None:
+        """Check every invariant of the blocks, segments, free sets and counters.
+
+        Raises
+        ------
+        InvariantError
+            If one is broken.
+        """
+        model = self.model
+        check_arrays(self._arrays, merges_neighbours=model.merges_neighbours, mixes_lanes=model.mixes_lanes)
+
+
+def _with_streams(arrays: at.CachingArrays, model: Model, streams: Sequence[int]) -> at.CachingArrays:
+    pairs = [(0, NONE_ID)] * model.n_extra_pairs + [(0, handle) for handle in streams]
+    return with_lanes(arrays, pairs, is_private_releasable=False)
+
+
+def _state(
+    arrays: at.CachingArrays, model: Model, stream_ids: Sequence[int], *, device: int, event: int
+) -> AllocatorState:
+    of_pair = np.array([NONE_ID] * model.n_extra_pairs + list(stream_ids), np.int32)
+    return state_of(arrays, of_pair, np.zeros(len(of_pair), np.int32), device=device, event=event)
+
+
+class _Run:
+    """A model that has served some of a recording's requests.
+
+    Attributes
+    ----------
+    usage
+        int64 (4, n + 1): by :mod:`memscope._kernels.caching_replay`.
+    n_done
+        Events that it covers.
+    failed_row
+        The allocation that could not be served, −1 if all were.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        policy: Policy,
+        requests: Requests,
+        arrays: at.CachingArrays,
+        *,
+        n_events: int | None = None,
+    ) -> None:
+        handles = [stream for _, stream in requests.pairs]
+        self.streams = list(dict.fromkeys(handles))
+        self.model, self.policy, self.requests = model, policy, requests
+        self.arrays = _with_streams(arrays, model, self.streams)
+        of_pair = np.array([self.streams.index(handle) + model.n_extra_pairs for handle in handles], np.int64)
+        self.pair: Int64Array = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
+        self.op = requests.op if n_events is None else requests.op[:n_events]
+        self.usage: Int64Array = np.zeros((caching_replay.N_USAGE, len(self.op) + 1), np.int64)
+        self.block_of_row = np.full(len(requests.requested_bytes), NONE_ID, np.int64)
+        self.sync_of_row = np.zeros(len(requests.requested_bytes), np.int64)
+        self.n_done = 0
+        self.failed_row = self._serve_start()
+        if self.failed_row == NONE_ID:
+            self.failed_row = self._serve_events()
+
+    def _serve_start(self) -> int:
+        requests = self.requests
+        for row, waits in zip(requests.start_rows.tolist(), requests.start_pending.tolist(), strict=True):
+            block = at.STATUS_GROW
+            while block == at.STATUS_GROW:
+                self._room()
+                block = int(policies.malloc(self.policy, self.arrays, self.pair[row], requests.requested_bytes[row]))
+                if block == at.STATUS_GROW:
+                    self._grow()
+            if block == at.STATUS_OOM:
+                return int(row)
+            self.block_of_row[row] = block
+            if waits:
+                policy_blocks.request_free(self.policy, self.arrays, block, True)
+                self.sync_of_row[row] = self.arrays.counters[at.C_N_SYNCS]
+        for column, counter in enumerate((at.C_ALLOCATED, at.C_ACTIVE, at.C_REQUESTED, at.C_RESERVED)):
+            self.usage[column, 0] = self.arrays.counters[counter]
+        return NONE_ID
+
+    def _serve_events(self) -> int:
+        requests, status = self.requests, at.STATUS_GROW
+        while status == at.STATUS_GROW:
+            position, status = policy_replay.replay_policy(
+                self.policy,
+                self.arrays,
+                self.op,
+                requests.row,
+                requests.requested_bytes,
+                self.pair,
+                self.block_of_row,
+                self.sync_of_row,
+                self.usage,
+                self.n_done,
+            )
+            self.n_done = int(position)
+            if status == at.STATUS_GROW:
+                self._grow()
+        return int(requests.row[self.n_done]) if status == at.STATUS_OOM else NONE_ID
+
+    def _room(self) -> None:
+        if not at.has_room(self.arrays):
+            self._grow()
+
+    def _grow(self) -> None:
+        self.arrays = grow(self.arrays)
+        self.policy = self.model.grow_policy(self.policy)
+
+
+def replay_modelled(
+    lifetimes: DeviceLifetimes,
+    model: Model,
+    *,
+    total_bytes: int | None = None,
+    reserved_by_others_bytes: int = 0,
+    measures_fragmentation: bool = False,
+    **parameters: int,
+) -> ReplayResult:
+    """Serve a device's recorded requests with a modelled allocator.
+
+    Parameters
+    ----------
+    total_bytes
+        Memory of the device, None for no limit.
+    measures_fragmentation
+        Whether to serve them once more up to the peak, and measure the state there.
+    parameters
+        Named parameters of the model's policy.
+    """
+    requests = requests_of(lifetimes)
+
+    def run(n_events: int | None = None) -> _Run:
+        arrays = _empty_arrays(total_bytes, reserved_by_others_bytes, is_logged=False)
+        return _Run(model, model.new_policy(**parameters), requests, arrays, n_events=n_events)
+
+    done = run()
+    oom = None if done.failed_row == NONE_ID else _oom(done)
+    n_moments = done.n_done + (1 if oom is None or oom.event == NONE_ID else 2)
+    allocated, active, requested, reserved = done.usage[:, :n_moments]
+    fragmentation = None
+    if measures_fragmentation:
+        at_peak = run(int(np.argmax(reserved)))
+        ids = [_stream_id(lifetimes, handle) for handle in at_peak.streams]
+        event = requests.first_event + at_peak.n_done - 1 if at_peak.n_done else NONE_ID
+        state = _state(at_peak.arrays, model, ids, device=lifetimes.device, event=event)
+        fragmentation = measure_fragmentation(lifetimes.trace, state)
+    counters = done.arrays.counters
+    return ReplayResult(
+        strategy=model.name,
+        device=lifetimes.device,
+        conf=None,
+        exactness="modelled",
+        usage=UsageSeries(requests.first_event, allocated, active, requested, reserved),
+        peak_reserved_bytes=int(counters[at.C_PEAK_RESERVED]),
+        peak_active_bytes=int(counters[at.C_PEAK_ACTIVE]),
+        n_device_allocs=int(counters[at.C_N_DEVICE_ALLOCS]),
+        n_device_frees=int(counters[at.C_N_DEVICE_FREES]),
+        n_retries=int(counters[at.C_N_RETRIES]),
+        oom=oom,
+        notes=(*requests.notes, *model.notes),
+        driver_calls=model.calls(done.policy, counters),
+        fragmentation=fragmentation,
+    )
+
+
+def _stream_id(lifetimes: DeviceLifetimes, handle: int) -> int:
+    known = np.flatnonzero(lifetimes.trace.stream_handles == handle)
+    return int(known[0]) if len(known) else NONE_ID
+
+
+def _oom(run: _Run) -> ReplayOom:
+    arrays, requests = run.arrays, run.requests
+    is_at_start = run.n_done == 0 and not np.any(requests.row == run.failed_row)
+    free = arrays.blocks[arrays.blocks[:, at.B_STATE] == at.FREE, at.B_SIZE]
+    return ReplayOom(
+        event=NONE_ID if is_at_start else requests.first_event + run.n_done,
+        requested_bytes=int(requests.requested_bytes[run.failed_row]),
+        free_bytes=int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED]),
+        reserved_free_bytes=int(arrays.counters[at.C_RESERVED] - arrays.counters[at.C_ACTIVE]),
+        largest_free_block_bytes=int(free.max(initial=0)),
+    )

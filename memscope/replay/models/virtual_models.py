@@ -1,0 +1,123 @@
+"""Models that place memory by mapping it: fixed pages, and free blocks stitched together."""
+
+from __future__ import annotations
+
+from memscope._kernels import caching_layout as at
+from memscope._kernels import stitched_ranges as sr
+from memscope._kernels.policy_paged import N_EXTRA_PAIRS, Paged
+from memscope._kernels.policy_stitching import Stitching, new_table
+from memscope.errors import UsageError
+from memscope.replay.driver_calls import DriverCalls
+from memscope.replay.models.modelled import Model, Policy
+from memscope.trace.tables import Int64Array
+from memscope.units import MiB
+
+
+def new_paged(
+    *,
+    page_bytes: int = 2 * MiB,
+    large_from_bytes: int = 2 * MiB,
+    alignment_bytes: int = 512,
+    keeps_ranges: int = 0,
+) -> Paged:
+    """Parameters of :class:`~memscope._kernels.policy_paged.Paged`, checked.
+
+    Raises
+    ------
+    UsageError
+        If a size is not positive, or a page is not a multiple of the alignment.
+    """
+    if min(page_bytes, large_from_bytes, alignment_bytes) <= 0 or page_bytes % alignment_bytes:
+        raise UsageError(
+            f"paged: pages of {page_bytes} bytes do not hold requests in steps of {alignment_bytes}: "
+            "sizes must be positive, and a page a multiple of the alignment"
+        )
+    return Paged(page_bytes, large_from_bytes, alignment_bytes, int(bool(keeps_ranges)))
+
+
+def new_stitching(
+    *,
+    chunk_bytes: int = 2 * MiB,
+    fragment_limit_bytes: int = 2 * MiB,
+    n_idle_most: int = 1024,
+    alignment_bytes: int = 512,
+) -> Stitching:
+    """Parameters of :class:`~memscope._kernels.policy_stitching.Stitching`, checked.
+
+    Raises
+    ------
+    UsageError
+        If a chunk is not a multiple of 2 MiB and of the alignment, or a limit is negative.
+    """
+    is_chunk = chunk_bytes > 0 and chunk_bytes % at.DRIVER_GRANULE_BYTES == 0
+    if not is_chunk or alignment_bytes <= 0 or chunk_bytes % alignment_bytes:
+        raise UsageError(
+            f"stitching: chunks of {chunk_bytes} bytes in steps of {alignment_bytes}: "
+            "a chunk must be a multiple of 2 MiB and of the alignment"
+        )
+    if fragment_limit_bytes < 0 or n_idle_most < 0:
+        raise UsageError("stitching: the fragment limit and the number of idle ranges must not be negative")
+    return Stitching(chunk_bytes, fragment_limit_bytes, n_idle_most, alignment_bytes, new_table())
+
+
+def _grow_stitching(policy: Policy) -> Policy:
+    old = policy.table
+    rows = new_table(2 * len(old.rows)).rows
+    rows[: len(old.rows)] = old.rows
+    return policy._replace(table=old._replace(rows=rows))
+
+
+def _mapping_calls(counters: Int64Array, n_creates: int, n_releases: int) -> dict[str, int]:
+    return {
+        "cuMemAddressReserve": int(counters[at.C_N_RESERVATIONS]),
+        "cuMemAddressFree": int(counters[at.C_N_RESERVATIONS_DROPPED]),
+        "cuMemCreate": n_creates,
+        "cuMemMap": int(counters[at.C_N_MAPPED_HANDLES]),
+        "cuMemSetAccess": int(counters[at.C_N_MAP_CALLS]),
+        "cuMemUnmap": int(counters[at.C_N_UNMAPPED_HANDLES]),
+        "cuMemRelease": n_releases,
+        "cudaDeviceSynchronize": int(counters[at.C_N_SYNCS]),
+    }
+
+
+def _paged_calls(policy: Policy, counters: Int64Array) -> DriverCalls:
+    n_creates, n_releases = int(counters[at.C_N_DEVICE_ALLOCS]), int(counters[at.C_N_DEVICE_FREES])
+    return DriverCalls(_mapping_calls(counters, n_creates, n_releases))
+
+
+def _stitching_calls(policy: Policy, counters: Int64Array) -> DriverCalls:
+    """Small segments are ``cudaMalloc``; every other take and give is a chunk."""
+    counts = policy.table.counts
+    n_small_allocs, n_small_frees = int(counts[sr.N_SMALL_ALLOCS]), int(counts[sr.N_SMALL_FREES])
+    n_creates = int(counters[at.C_N_DEVICE_ALLOCS]) - n_small_allocs
+    n_releases = int(counters[at.C_N_DEVICE_FREES]) - n_small_frees
+    calls = _mapping_calls(counters, n_creates, n_releases)
+    return DriverCalls({**calls, "cudaMalloc": n_small_allocs, "cudaFree": n_small_frees})
+
+
+PAGED = Model(
+    name="paged",
+    summary="fixed pages mapped on demand behind contiguous ranges",
+    source="vAttention (arXiv 2405.04437): physical pages mapped on demand, here for every request",
+    notes=(
+        "paged: requests of a page or more are mapped on their own and unmapped when freed, smaller ones share pages",
+        "paged: free pages serve every stream, and waits of the unmapping for running kernels are not modelled",
+    ),
+    new_policy=new_paged,
+    calls=_paged_calls,
+    n_extra_pairs=N_EXTRA_PAIRS,
+)
+
+STITCHING = Model(
+    name="stitching",
+    summary="free blocks stitched together behind one range by remapping",
+    source="GMLake (arXiv 2401.08156): primitive and stitched blocks, best fit",
+    notes=(
+        "stitching: requests of 2 MiB or more take whole chunks of 2 MiB, smaller ones share segments of one chunk",
+        "stitching: free memory serves its own stream, and blocks of every size are stitched unless a limit is set",
+        "stitching: up to 1024 stitched ranges are kept for reuse unless set otherwise",
+    ),
+    new_policy=new_stitching,
+    calls=_stitching_calls,
+    grow_policy=_grow_stitching,
+)

@@ -1,0 +1,346 @@
+"""What a recorded key/value cache holds and wastes, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memscope.analysis import Analysis
+from memscope.figures.kv_cache import LABELS, MEANINGS
+from memscope.kv_cache.alternatives import SUMMARIES, GrowthReplay, replay_without_copies
+from memscope.kv_cache.lens import CacheSummary, KvLens, KvRow
+from memscope.kv_cache.series import SPLITS
+from memscope.reports.json import trace_json
+from memscope.reports.text import print_trust_header, when
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import printable
+
+NEGLIGIBLE_FRAC = 0.01
+"""A difference below this share of the recorded peak is called none."""
+_N_CACHES, N_POOLS, _N_LAYER_RUNS, _MAX_NAME = 12, 12, 80, 80
+
+
+@dataclass(frozen=True, slots=True)
+class LensReport:
+    """One device's cache, at one moment.
+
+    Attributes
+    ----------
+    event
+        The moment: the cache's own peak unless another was asked for.
+    replay
+        With and without growing by copying; None where nothing grew so, or it cannot be replayed.
+    token_bytes
+        Bytes of one token by a model's configuration, None where none was given.
+    """
+
+    analysis: Analysis
+    lens: KvLens
+    event: int
+    replay: GrowthReplay | None
+    token_bytes: int | None = None
+
+    @property
+    def total(self) -> KvRow:
+        """All of the cache at the moment."""
+        return self.lens.total_at(self.event)
+
+    def held_tokens(self) -> tuple[int | None, str]:
+        """Tokens of all sequences held at the moment, and how that is known."""
+        tokens = self.lens.tokens_at(self.event)
+        if tokens is not None:
+            return tokens, "as the program's own cache counted them after its last pass"
+        if self.token_bytes and self.total.token_bytes:
+            return self.total.token_bytes // self.token_bytes, "bytes that hold tokens ÷ the configuration's"
+        if self.total.untold_bytes:
+            return None, "only the owner of these tensors knows"
+        return None, "not recorded: --config gives the bytes of a token"
+
+    def room_tokens(self, row: KvRow) -> int | None:
+        """Tokens that a pool has room for, None without a configuration."""
+        return row.untold_bytes // self.token_bytes if self.token_bytes else None
+
+
+def lens_report(
+    analysis: Analysis,
+    device: int | None = None,
+    event: int | None = None,
+    *,
+    token_bytes: int | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+) -> LensReport | None:
+    """Work everything out; None where a device has no key/value cache.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device or event.
+    """
+    if event is not None:
+        device = analysis.at(event, device).device
+    lens = analysis.kv_lens(device)
+    if not lens:
+        return None
+    moment = lens.peak_event if event is None else event
+    return LensReport(analysis, lens, moment, replay_without_copies(lens, on_done), token_bytes)
+
+
+def lens_json(analysis: Analysis, reports: Sequence[LensReport]) -> dict[str, Any]:
+    """The object of ``memscope kv TRACE --json``."""
+    return {
+        "trace": trace_json(analysis),
+        "warnings": list(analysis.completeness.warnings),
+        "devices": [_device_json(report) for report in reports],
+    }
+
+
+def _device_json(report: LensReport) -> dict[str, Any]:
+    lens, event = report.lens, report.event
+    tokens, source = report.held_tokens()
+    return {
+        "device": lens.device,
+        "event": event,
+        "peak_event": lens.peak_event,
+        "peak_bytes": lens.total_at(lens.peak_event).block_bytes,
+        **{name: value for name, value in _row_json(report.total).items() if name not in ("name", "key")},
+        "held_tokens": tokens,
+        "held_tokens_source": source,
+        "bytes_per_token": lens.bytes_per_token(event),
+        "configured_bytes_per_token": report.token_bytes,
+        "layers": [_row_json(row) for row in lens.by_layer(event)],
+        "caches_then": [_row_json(row) for row in lens.by_cache(event)],
+        "caches": [{**asdict(cache), "kinds": dict(cache.kinds)} for cache in lens.caches],
+        "pools": [{**_row_json(row), "room_tokens": report.room_tokens(row)} for row in lens.pools_at(event)],
+        "growth": {**asdict(lens.cost), "replays": _replays_json(report.replay)},
+    }
+
+
+def _row_json(row: KvRow) -> dict[str, Any]:
+    return {**asdict(row), "block_bytes": row.block_bytes}
+
+
+def _replays_json(replay: GrowthReplay | None) -> list[dict[str, Any]]:
+    if replay is None:
+        return []
+    return [
+        {
+            "name": one.name,
+            "exactness": one.result.exactness,
+            "peak_reserved_bytes": one.result.peak_reserved_bytes,
+            "peak_allocated_bytes": one.peak_allocated_bytes,
+            "free_at_peak_bytes": one.free_at_peak_bytes,
+            "saved_bytes": replay.saved_bytes(one),
+            "oom_event": None if one.result.oom is None else one.result.oom.event,
+        }
+        for one in replay.alternatives
+    ]
+
+
+def print_lens(analysis: Analysis, reports: Sequence[LensReport], console: Console) -> None:
+    """Print each device's cache: what it held, by layer and by cache, and what growing cost."""
+    print_trust_header(analysis, console)
+    if not reports:
+        console.print()
+        console.print(Text("No key/value cache is known of in this trace.", style="bold"))
+        console.print(
+            "  Caches of Hugging Face models are found by themselves where memscope records; of other programs'\n"
+            '  by stack, by memscope.register_kv_cache, or by memscope.tag("kv_cache").'
+        )
+    for report in reports:
+        console.print()
+        _print_device(report, console)
+
+
+def _print_device(report: LensReport, console: Console) -> None:
+    lens, total = report.lens, report.total
+    moment = report.analysis.at(report.event, lens.device)
+    is_most = lens.lifetimes.n_events and report.event == lens.peak_event
+    at = when(moment) if lens.lifetimes.n_events else "in the snapshot"
+    size = f"key/value cache {format_bytes(total.block_bytes)}{', the most it ever was' if is_most else ''}"
+    console.print(Text(f"Device {lens.device} {at}: {size}", style="bold"))
+    if total.block_bytes:
+        _print_split(total, console)
+        _print_tokens(report, console)
+        _print_layers(lens.by_layer(report.event), console)
+    _print_caches(report, console)
+    _print_pools(report, console)
+    _print_growth(report, console)
+
+
+def _print_split(total: KvRow, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
+    for justify in ("left", "right", "right"):
+        table.add_column(justify=justify)
+    table.add_column(style="dim")
+    for name in SPLITS:
+        size = getattr(total, name)
+        if size:
+            share = format_fraction(size / total.block_bytes)
+            table.add_row(f"  {LABELS[name]}", format_bytes(size), share, MEANINGS[name])
+    console.print(table)
+
+
+def _print_tokens(report: LensReport, console: Console) -> None:
+    tokens, source = report.held_tokens()
+    held = "tokens held: not known" if tokens is None else f"tokens held: {format_count(tokens)}"
+    console.print(f"  {held} ({source})")
+    recorded, configured = report.lens.bytes_per_token(report.event), report.token_bytes
+    if recorded is not None:
+        console.print(f"  a token takes {format_bytes(recorded)} in all layers on this device")
+    if configured is not None and recorded is not None and recorded != configured:
+        console.print(
+            Text(f"  by the configuration it would take {format_bytes(configured)}: not this model?", style="yellow")
+        )
+    elif configured is not None and recorded is None:
+        console.print(f"  by the configuration a token takes {format_bytes(configured)}")
+
+
+def layer_runs(rows: Sequence[KvRow]) -> list[tuple[str, KvRow, int]]:
+    """Layers that follow each other with the same bytes as one: their name, one of them, and how many they are."""
+    runs: list[tuple[int, int, KvRow]] = []
+    for row in rows:
+        same = runs and all(getattr(runs[-1][2], name) == getattr(row, name) for name in SPLITS)
+        if same and row.key != NONE_ID and row.key == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], row.key, row)
+        else:
+            runs.append((row.key, row.key, row))
+    return [
+        (row.name if first == last else f"layers {first}–{last}", row, last - first + 1) for first, last, row in runs
+    ]
+
+
+def _print_layers(rows: Sequence[KvRow], console: Console) -> None:
+    if len(rows) == 1 and rows[0].key == NONE_ID:
+        return
+    shown = [split for split in SPLITS if any(getattr(row, split) for row in rows)]
+    table = _table("layer", "each", *(LABELS[split] for split in shown))
+    runs = layer_runs(rows)
+    for name, row, n in runs[:_N_LAYER_RUNS]:
+        sizes = [format_bytes(getattr(row, split)) if getattr(row, split) else "" for split in shown]
+        table.add_row(name, f"{format_bytes(row.block_bytes)}{f' × {n}' if n > 1 else ''}", *sizes)
+    console.print(table)
+    if len(runs) > _N_LAYER_RUNS:
+        console.print(Text(f"  and {format_count(len(runs) - _N_LAYER_RUNS)} more", style="dim"))
+
+
+def _print_caches(report: LensReport, console: Console) -> None:
+    caches = report.lens.caches
+    if not caches:
+        return
+    shown = sorted(caches, key=lambda cache: -cache.peak_bytes)[:_N_CACHES]
+    table = _table("cache", "layers", "sequences", "tokens", "room", "a token", "peak")
+    table.add_column("kept by", overflow="fold")
+    for cache in sorted(shown, key=lambda cache: cache.cache_id):
+        table.add_row(
+            str(cache.cache_id),
+            format_count(cache.n_layers),
+            _count(cache.n_sequences),
+            _count(cache.n_tokens),
+            "grows" if cache.capacity_tokens is None and cache.kinds else _count(cache.capacity_tokens),
+            "" if cache.bytes_per_token is None else format_bytes(cache.bytes_per_token),
+            format_bytes(cache.peak_bytes),
+            Text(kinds_words(cache), style="dim"),
+        )
+    console.print(table)
+    if len(caches) > len(shown):
+        rest = sum(cache.peak_bytes for cache in caches) - sum(cache.peak_bytes for cache in shown)
+        console.print(
+            Text(f"  {len(caches) - len(shown):,} smaller caches, {format_bytes(rest)} at their peaks", style="dim")
+        )
+
+
+def kinds_words(cache: CacheSummary) -> str:
+    """``DynamicLayer × 16``; not recorded where no layer was described."""
+    if not cache.kinds:
+        return "not recorded"
+    names = [(printable(kind, _MAX_NAME), n) for kind, n in cache.kinds]
+    return printable(", ".join(kind if n == 1 else f"{kind} × {n}" for kind, n in names), 2 * _MAX_NAME)
+
+
+def pool_words(row: KvRow) -> str:
+    """A pool and its tensors: ``KV cache of vLLM: 20.3 GiB in 24 tensors``."""
+    tensors = "1 tensor" if row.n_tensors == 1 else f"{format_count(row.n_tensors)} tensors"
+    return f"{printable(row.name, _MAX_NAME)}: {format_bytes(row.block_bytes)} in {tensors}"
+
+
+def _print_pools(report: LensReport, console: Console) -> None:
+    pools = report.lens.pools_at(report.event)
+    for row in pools[:N_POOLS]:
+        room = report.room_tokens(row)
+        words = "" if room is None else f", room for {format_count(room)} tokens"
+        console.print(Text(f"  {pool_words(row)}{words}"))
+    if len(pools) > N_POOLS:
+        console.print(Text(f"  and {format_count(len(pools) - N_POOLS)} smaller ones", style="dim"))
+
+
+def growth_verdict(replay: GrowthReplay | None) -> str:
+    """What growing by copying cost, in one sentence."""
+    if replay is None:
+        return "what that cost in reserved memory was not replayed"
+    once = next(one for one in replay.alternatives if one.name != replay.alternatives[0].name)
+    saved = replay.saved_bytes(once)
+    if saved is None:
+        ended = [one.name for one in replay.alternatives if one.result.oom is not None]
+        return f"replayed: {', '.join(ended)} runs out of memory"
+    recorded = replay.alternatives[0].result.peak_reserved_bytes
+    if abs(saved) <= NEGLIGIBLE_FRAC * recorded:
+        return "it does not change the peak of reserved memory here"
+    if saved < 0:
+        return f"allocated at its final length from the start, the peak would be {format_bytes(-saved)} higher"
+    return f"it costs {format_bytes(saved)} of reserved memory at the peak ({format_fraction(saved / recorded)})"
+
+
+def _print_growth(report: LensReport, console: Console) -> None:
+    cost, replay = report.lens.cost, report.replay
+    if not cost.n_copies:
+        return
+    console.print()
+    console.print(
+        Text(
+            f"It grows by copying: {format_count(cost.n_copies)} copies moved {format_bytes(cost.moved_bytes)}; "
+            f"{growth_verdict(replay)}",
+            style="bold",
+        )
+    )
+    console.print(f"  old tensors beside their replacements: {format_bytes(cost.copy_peak_bytes)} at most")
+    if replay is None:
+        return
+    table = _table("the same requests, the cache", "peak reserved", "saved", "peak allocated", "free at the peak")
+    for one in replay.alternatives:
+        saved, oom = replay.saved_bytes(one), one.result.oom
+        table.add_row(
+            one.name,
+            "out of memory" if oom is not None else format_bytes(one.result.peak_reserved_bytes),
+            "" if saved is None or one is replay.alternatives[0] else _signed(saved),
+            format_bytes(one.peak_allocated_bytes),
+            format_bytes(one.free_at_peak_bytes),
+        )
+    console.print(table)
+    for name, meaning in SUMMARIES.items():
+        console.print(Text(f"  {name}: {meaning}", style="dim"))
+    how = "exact" if replay.alternatives[0].result.exactness == "exact" else "modelled"
+    console.print(Text(f"  replayed in PyTorch's allocator under the recorded settings: {how}", style="dim"))
+    for note in replay.notes:
+        console.print(Text(f"  {note}", style="dim"))
+
+
+def _signed(saved: int) -> str:
+    return f"−{format_bytes(-saved)}" if saved < 0 else format_bytes(saved)
+
+
+def _count(n: int | None) -> str:
+    return "not recorded" if n is None else format_count(n)
+
+
+def _table(first: str, *headings: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

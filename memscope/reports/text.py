@@ -1,0 +1,284 @@
+"""Reports as text for a terminal. They receive computed results and only format them."""
+
+from __future__ import annotations
+
+from html import escape
+from textwrap import wrap
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memscope.analysis import Analysis, Moment
+from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, UNEXPLAINED
+from memscope.attribution.grouping import NOT_RECORDED
+from memscope.attribution.ledger import ROW_MEANINGS
+from memscope.findings.finding import Finding, Findings, Severity
+from memscope.trace.categories import Category
+from memscope.trace.marks import describe_moment
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_count, format_fraction
+
+_STYLES = {Severity.SEVERE: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_INDENT = 10
+_WIDTH = 120
+_NOTHING = "Nothing found that needs attention."
+
+
+def print_findings(findings: Findings, console: Console) -> None:
+    """Print a device's findings, worst first, and what could not be looked for."""
+    console.print()
+    console.print(Text("Findings", style="bold"))
+    for finding in findings.findings:
+        label = Text(f"  {finding.severity.label:<8}", style=_STYLES[finding.severity])
+        console.print(label + Text(finding.title))
+        for line in wrap(_with_event(finding), width=min(console.width, _WIDTH) - _INDENT):
+            console.print(Text(f"{'':{_INDENT}}{line}", style="dim"))
+    if not findings.findings:
+        console.print(f"  {_NOTHING}")
+    for note in findings.notes:
+        console.print(Text(f"  · {note}", style="dim"))
+
+
+def _with_event(finding: Finding) -> str:
+    return finding.text if finding.event == NONE_ID else f"{finding.text} (event {finding.event:,})"
+
+
+def findings_json(findings: Findings) -> list[dict[str, Any]]:
+    """A device's findings, worst first."""
+    return [
+        {
+            "kind": finding.kind,
+            "severity": finding.severity.label,
+            "device": finding.device,
+            "title": finding.title,
+            "text": finding.text,
+            "bytes": finding.bytes,
+            "event": finding.event,
+            "view": finding.view,
+            "rows": list(finding.rows),
+            "sites": list(finding.sites),
+            "evidence": dict(finding.evidence),
+        }
+        for finding in findings.findings
+    ]
+
+
+def findings_html(findings: Findings) -> str:
+    """A device's findings as a list; markup in what they name is escaped."""
+    classes = {Severity.SEVERE: "bad", Severity.WARNING: "warn", Severity.INFO: "quiet"}
+    items = "".join(
+        f'<li><b class="{classes[finding.severity]}">{finding.severity.label}</b> {escape(finding.title)}'
+        f'<br><span class="quiet">{escape(_with_event(finding))}</span></li>'
+        for finding in findings.findings
+    )
+    listed = f"<ul>{items}</ul>" if items else f"<p>{_NOTHING}</p>"
+    return listed + "".join(f'<p class="quiet">{escape(note)}</p>' for note in findings.notes)
+
+
+_NOT_MEASURED = "not measured"
+_N_UNKNOWN_SITES = 3
+
+
+def print_report(analysis: Analysis, console: Console) -> None:
+    """Print the report: what the trace is, what it cannot say, and each device at its peak."""
+    print_trust_header(analysis, console)
+    for device in analysis.devices:
+        console.print()
+        _print_device(analysis, device, console)
+        print_findings(analysis.findings(device), console)
+    if len(analysis.trace.metadata.notes) > 1:
+        console.print()
+        console.print(Text("About this recording", style="bold"))
+        for note in analysis.trace.metadata.notes[1:]:
+            console.print(Text(f"  · {note}", style="dim"))
+
+
+def print_trust_header(analysis: Analysis, console: Console) -> None:
+    """Print what the trace is and what it cannot say."""
+    trace, metadata = analysis.trace, analysis.trace.metadata
+    torch = f", torch {metadata.torch_version}" if metadata.torch_version else ""
+    console.print(Text(analysis.name, style="bold"))
+    console.print(
+        Text(
+            f"  {metadata.origin}{torch}, {format_count(trace.n_events)} events, "
+            f"{format_count(len(trace.segments))} segments, settings {metadata.alloc_conf or _settings_words(analysis)}"
+        )
+    )
+    completeness = analysis.completeness
+    if analysis.is_exact and not completeness.warnings:
+        console.print(Text(f"  ● {analysis.trust_sentence()}", style="green"))
+    for warning in completeness.warnings:
+        console.print(Text(f"  ⚠ {warning}", style="yellow"))
+    if metadata.notes:
+        console.print(Text(f"  · {metadata.notes[0]}", style="dim"))
+
+
+def _settings_words(analysis: Analysis) -> str:
+    return "default" if analysis.trace.metadata.alloc_conf == "" else "not recorded"
+
+
+def _print_device(analysis: Analysis, device: int, console: Console) -> None:
+    metadata = analysis.trace.metadata
+    peak, reserved = analysis.peak(device), analysis.peak_reserved(device)
+    name = metadata.device_names.get(device)
+    console.print(Text(f"Device {device}{f' ({name})' if name else ''}: {_peak_words(peak)}", style="bold"))
+    console.print(
+        f"  reserved {_size(reserved.reserved_bytes)} at most, {_size(peak.reserved_bytes)} then; "
+        f"active {format_bytes(peak.active_bytes)}"
+    )
+    total = metadata.device_total_bytes.get(device)
+    if total is not None and reserved.reserved_bytes is not None:
+        console.print(f"  headroom {format_bytes(total - reserved.reserved_bytes)} of {format_bytes(total)}")
+    n_ooms = len(analysis.oom_events(device))
+    if n_ooms:
+        first = int(analysis.oom_events(device)[0])
+        size = format_bytes(int(analysis.trace.size_bytes[first]))
+        again = f", and {n_ooms - 1} more after it" if n_ooms > 1 else ""
+        console.print(Text(f"  out of memory at event {first:,}, asking for {size}{again}", style="bold red"))
+    print_ledger(peak, console)
+    print_fragmentation_line(peak, console)
+
+
+def _size(size: int | None) -> str:
+    return _NOT_MEASURED if size is None else format_bytes(size)
+
+
+def _peak_words(moment: Moment) -> str:
+    return f"peak {format_bytes(moment.allocated_bytes)} allocated {when(moment)}"
+
+
+def when(moment: Moment) -> str:
+    """Where a moment lies: ``after event 316 (step 1, backward)``."""
+    where = describe_moment(moment.analysis.trace, moment.event)
+    at = "before the first event" if moment.event == NONE_ID else f"after event {moment.event:,}"
+    return f"{at} ({where})" if where else at
+
+
+def print_ledger(moment: Moment, console: Console) -> None:
+    """Print a moment's ledger and how much of it is attributed."""
+    ledger = moment.ledger
+    table = Table(box=None, padding=(0, 1, 0, 2), show_header=True, header_style="dim")
+    table.add_column("ledger")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("share", justify="right")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("highest", justify="right", no_wrap=True, style="dim")
+    table.add_column("", style="dim")
+    highest = {
+        category.label: int(series.max()) for category, series in moment.analysis.category_usage(moment.device).items()
+    }
+    for row in ledger.rows:
+        if row.bytes or row.name == Category.UNKNOWN.label or highest.get(row.name):
+            share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
+            meaning = ROW_MEANINGS.get(row.name, "")
+            own_peak = format_bytes(highest[row.name]) if row.name in highest else ""
+            table.add_row(row.name, format_bytes(row.bytes), share, format_count(row.bytes), own_peak, meaning)
+    table.add_row(
+        ledger.total_of,
+        format_bytes(ledger.total_bytes),
+        "",
+        format_count(ledger.total_bytes),
+        "",
+        "the sum, to the byte",
+        style="bold",
+    )
+    console.print(table)
+    if ledger.total_of == "active":
+        console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
+    _print_device_count(moment, console)
+    coverage = moment.coverage
+    if coverage.attributed_frac is not None:
+        sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
+        console.print(
+            f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
+            f"{f' (by {sources})' if sources else ''}"
+        )
+    _print_unknown_sites(moment, console)
+
+
+def _print_unknown_sites(moment: Moment, console: Console) -> None:
+    """Print where the most memory without a category comes from."""
+    sites = moment.unknown_sites(_N_UNKNOWN_SITES)
+    for site, size, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True):
+        allocations = "1 allocation" if n == 1 else f"{format_count(int(n))} allocations"
+        console.print(
+            Text(f"    unknown {format_bytes(int(size))} in {allocations}: {_site_words(str(site))}", style="dim")
+        )
+
+
+def _site_words(site: str) -> str:
+    return "made where no stack was recorded" if site == NOT_RECORDED else site
+
+
+def _print_device_count(moment: Moment, console: Console) -> None:
+    """Print what the device itself says is used; a dry run has no device to ask."""
+    count = moment.ledger.device_count
+    if count is None:
+        if not moment.analysis.is_dry_run:
+            console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_counted}", style="dim"))
+        return
+    sampled = when(Moment(moment.analysis, moment.lifetimes, count.event))
+    then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"
+    console.print(Text(f"  the device's own count, sampled {sampled}{then}", style="dim"))
+    table = Table(box=None, padding=(0, 1, 0, 2), show_header=False)
+    for style in ("", "", "", "dim"):
+        table.add_column("", style=style, justify="left" if style else "right")
+    table.columns[0].justify = "left"
+    for row in count.rows:
+        if row.bytes or row.name == UNEXPLAINED:
+            meaning = DEVICE_ROW_MEANINGS.get(row.name, "")
+            table.add_row(row.name, format_bytes(row.bytes), format_count(row.bytes), meaning)
+    total = (format_bytes(count.total_bytes), format_count(count.total_bytes))
+    table.add_row("device used", *total, "the sum, to the byte", style="bold")
+    console.print(table)
+
+
+def print_fragmentation_line(moment: Moment, console: Console) -> None:
+    """Print a moment's fragmentation in one line; nothing where segments were not recorded."""
+    if not moment.lifetimes.segments_are_known:
+        return
+    overall = moment.fragmentation.overall
+    if overall.utilisation_frac is None:
+        return
+    console.print(
+        f"  fragmentation: {format_fraction(overall.utilisation_frac)} of reserved in use, "
+        f"{format_bytes(overall.free_in_split_segments_bytes)} free but pinned, "
+        f"{format_bytes(overall.releasable_bytes)} releasable, "
+        f"largest free block {format_bytes(overall.largest_free_block_bytes)}"
+    )
+
+
+def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
+    """Print who is live after an event."""
+    grouped = moment.by(by)
+    print_trust_header(moment.analysis, console)
+    console.print()
+    console.print(
+        Text(
+            f"Device {moment.device} {when(moment)}: "
+            f"{format_bytes(moment.allocated_bytes)} allocated, {format_bytes(moment.active_bytes)} active, "
+            f"{_size(moment.reserved_bytes)} reserved",
+            style="bold",
+        )
+    )
+    if by == "category":
+        print_ledger(moment, console)
+        return
+    steps = moment.analysis.steps(moment.device) if by == "step" else None
+    if steps is not None and steps.source != "marks":
+        console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("requested", "share", "allocations"):
+        table.add_column(heading, justify="right")
+    table.add_column(by, overflow="fold")
+    total = int(grouped["requested_bytes"].sum())
+    for name, row in zip(grouped.index[:top], grouped.to_dict("records")[:top], strict=True):
+        requested = int(row["requested_bytes"])
+        share = format_fraction(requested / total) if total else ""
+        table.add_row(format_bytes(requested), share, format_count(int(row["n_allocations"])), Text(str(name)))
+    console.print(table)
+    if len(grouped) > top:
+        rest = int(grouped["requested_bytes"].iloc[top:].sum())
+        console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")

@@ -1,0 +1,1 @@
+"""Torch's memory snapshots: read safely, whichever version wrote them, and written."""

@@ -1,0 +1,303 @@
+"""Reading torch's CUDA memory snapshots (``torch.cuda.memory._dump_snapshot``), safely: 2.0 to 2.15, any protocol.
+
+A snapshot is a pickle, and a pickle can run code. This reader has no way to: the file is turned into a tape of plain
+values (:mod:`memscope._kernels.pickle_tape`) and the columns are taken from there.
+
+The layout is written by ``torch/csrc/cuda/Module.cpp`` (``THCPModule_memorySnapshot``) and ``torch/cuda/memory.py``,
+and read by ``torch/cuda/_memory_viz.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memscope._kernels import tape_format as vm
+from memscope.errors import InputFileError
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.snapshot.events import SnapshotEvents, SnapshotMarks, read_events, read_marks
+from memscope.trace.snapshot.evidence import read_settings, tie_rule, torch_version
+from memscope.trace.snapshot.layout import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID
+from memscope.trace.snapshot.pickle_reader import Int32Array, Int64Array, Tape, dense_ids, read_tape
+from memscope.trace.snapshot.state import SnapshotState, read_state
+from memscope.trace.snapshot.tape_rows import TapeRows
+from memscope.trace.tables import BlockTable, MarkTable, SegmentTable, StackTable
+from memscope.trace.trace import Trace
+
+_INT32 = np.iinfo(np.int32)
+
+
+class TextTable:
+    """The texts that a trace uses, out of the many of a tape."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._used = np.zeros(tape.n_texts, np.bool_)
+
+    def use(self, text_ids: Int64Array) -> None:
+        """Keep these texts; −1 is none."""
+        self._used[text_ids[text_ids >= 0]] = True
+
+    def finish(self) -> tuple[tuple[str, ...], Int32Array]:
+        """The texts kept, and the trace's string id of each text id of the tape (−1 for one not kept)."""
+        kept = np.flatnonzero(self._used)
+        ids = np.full(len(self._used) + 1, NONE_ID, np.int32)
+        ids[kept] = np.arange(len(kept))
+        return tuple(self._tape.text(int(text_id)) for text_id in kept), ids
+
+
+class StackReader:
+    """Numbers the lists of frames of a snapshot.
+
+    A million events share a few thousand stacks: lists are told apart by identity first (one row for each list of the
+    pickle), then by content.
+    """
+
+    def __init__(self, tape: Tape, columns: list[Int64Array]) -> None:
+        """``columns`` are tagged values of ``frames`` keys, 0 or None where there is none."""
+        self._n_boxes = tape.n_boxes
+        used = np.zeros(tape.n_boxes, np.bool_)
+        for values in columns:
+            tags = values & vm.TAG_MASK
+            if not np.all((tags == vm.BOX) | (values == 0) | (values == vm.CONST)):
+                raise InputFileError(tape.path, "a 'frames' in it is not a list")
+            used[values[tags == vm.BOX] >> vm.TAG_BITS] = True
+        lists = np.flatnonzero(used)
+        if tape.lengths((lists << vm.TAG_BITS) | vm.BOX)[1] >= 0:
+            raise InputFileError(tape.path, "a 'frames' in it is not a list")
+        frames, bad = tape.mark_items(lists)
+        if bad >= 0:
+            raise InputFileError(tape.path, "a 'frames' in it holds something that is not a frame")
+        rows = TapeRows(tape, (frames << vm.TAG_BITS) | vm.BOX, FRAME_KEYS, TEXT_ID, lambda _: "a frame of a stack")
+        for key in ("name", "filename"):
+            rows.require(key)
+        name, filename = rows.text_ids("name"), rows.text_ids("filename")
+        line = np.clip(rows.integers("line", missing=0, wrap=True), _INT32.min, _INT32.max)
+        ids, first = dense_ids(name, filename, line)
+        frame_of_box = np.full(tape.n_boxes, NONE_ID, np.int32)
+        frame_of_box[frames] = ids
+        self._stack_of_box = np.full(tape.n_boxes, NONE_ID, np.int32)
+        self._stack_of_box[lists], self._offsets, self._frame_ids = tape.stacks(lists, frame_of_box)
+        self._name, self._filename = name[first], filename[first]
+        self._line = line[first].astype(np.int32)
+
+    def ids(self, values: Int64Array) -> Int32Array:
+        """Stack ids of tagged ``frames`` values, −1 where there is none or an empty one."""
+        if not self._n_boxes:
+            return np.full(len(values), NONE_ID, np.int32)
+        is_list = values & vm.TAG_MASK == vm.BOX
+        return np.where(is_list, self._stack_of_box[np.where(is_list, values >> vm.TAG_BITS, 0)], np.int32(NONE_ID))
+
+    def use_texts(self, texts: TextTable) -> None:
+        """Keep the frames' texts."""
+        texts.use(self._name)
+        texts.use(self._filename)
+
+    def table(self, string_ids: Int32Array) -> StackTable:
+        """The stacks, with texts renumbered to the trace's strings."""
+        return StackTable(
+            offsets=self._offsets,
+            frame_ids=self._frame_ids,
+            name_id=string_ids[self._name],
+            filename_id=string_ids[self._filename],
+            line=self._line,
+        )
+
+
+SOURCE = "torch-snapshot"
+
+
+def read_snapshot(path: str | Path) -> Trace:
+    """Read a torch memory snapshot into a trace.
+
+    Takes the dictionary of ``_dump_snapshot()`` or the bare list of ``torch.cuda.memory_snapshot()``, as a pickle, a
+    gzipped pickle, or inside the HTML page that ``_memory_viz.py trace_plot`` writes. A recording that contradicts
+    itself is read as it is; :func:`memscope.trace.validate.contradictions` tells.
+
+    Raises
+    ------
+    InputFileError
+        If the file is not a snapshot, is damaged, or lacks something that every snapshot has; the message says where.
+    UnsafePickleError
+        If it asks for code to be run, or for memory beyond its size. Nothing of it is executed, ever.
+    """
+    path = Path(path)
+    tape = read_tape(path, KNOWN_TEXTS)
+    top = _top(tape)
+    for key in ("segments", "device_traces", "external_annotations"):
+        if key in top and not tape.is_sequence(top[key]):
+            raise InputFileError(path, f"{key!r} is not a list")
+    events = read_events(tape, top.get("device_traces"))
+    state = read_state(tape, top.get("segments"))
+    marks = read_marks(tape, top.get("external_annotations"), events)
+    return _trace(tape, top, events, state, marks)
+
+
+def _top(tape: Tape) -> dict[str, int]:
+    """The snapshot's top-level keys; a bare list of segments gets its one."""
+    root = tape.root
+    if tape.is_box(root, vm.DICT):
+        top = tape.rows(np.array([root], np.int64), [TEXT_ID[key] for key in SNAPSHOT_KEYS])[0][:, 0]
+        found = {key: int(value) for key, value in zip(SNAPSHOT_KEYS, top, strict=True) if value not in (0, vm.CONST)}
+        if "segments" in found or "device_traces" in found:
+            return found
+        raise _other_pickle(tape, "its dict has neither 'segments' nor 'device_traces'")
+    if not tape.is_sequence(root):
+        raise _other_pickle(tape, "it holds a single value")
+    items = tape.sequence(root)
+    if len(items):
+        rows, _, bad = tape.rows(items, [TEXT_ID["blocks"]])
+        if bad >= 0 or not rows.all():
+            raise _other_pickle(tape, "its list holds something else than segments")
+        return {"segments": root}
+    raise _other_pickle(tape, "it is an empty list")
+
+
+def _other_pickle(tape: Tape, what: str) -> InputFileError:
+    return InputFileError(tape.path, f"is a pickle, but not a memory snapshot: {what}")
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Ids that events and segments share, dense and of the trace."""
+
+    event_stream: Int32Array
+    segment_stream: Int32Array
+    stream_handles: Int64Array
+    event_pool: Int32Array
+    segment_pool: Int32Array
+    pools: Int64Array
+
+
+def _shared(events: SnapshotEvents, state: SnapshotState) -> _Shared:
+    n = len(events.action)
+    streams = np.concatenate((events.stream, state.segments.stream))
+    # The default stream and the default pool come first, as their ids are known to everybody.
+    lead = [0] if (streams == 0).any() or not len(streams) else []
+    stream_ids, first_stream = dense_ids(np.concatenate((np.array(lead, np.int64), streams)))
+    handles = np.concatenate((np.array(lead, np.int64), streams))[first_stream]
+    pairs = [np.concatenate(([0], events.pool[i], state.segments.pool[i])) for i in (0, 1)]
+    pool_ids, first_pool = dense_ids(*pairs)
+    event_pool = np.where(events.pool[2], pool_ids[1 : n + 1], np.int32(NONE_ID))
+    return _Shared(
+        event_stream=stream_ids[len(lead) :][:n],
+        segment_stream=stream_ids[len(lead) :][n:],
+        stream_handles=handles,
+        event_pool=event_pool,
+        segment_pool=pool_ids[n + 1 :],
+        pools=np.column_stack([pair[first_pool] for pair in pairs]),
+    )
+
+
+def _trace(
+    tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
+) -> Trace:
+    segments, blocks = state.segments, state.blocks
+    stacks = StackReader(tape, [events.frames, segments.frames, blocks.frames])
+    texts = TextTable(tape)
+    stacks.use_texts(texts)
+    texts.use(events.label)
+    texts.use(marks.label)
+    strings, string_ids = texts.finish()
+    shared = _shared(events, state)
+    return Trace(
+        time_ns=events.time_ns,
+        action=events.action,
+        device=events.device,
+        address=events.address,
+        size_bytes=events.size_bytes,
+        stream_id=shared.event_stream,
+        pool_id=shared.event_pool,
+        stack_id=stacks.ids(events.frames),
+        label_id=string_ids[events.label],
+        segments=SegmentTable(
+            device=segments.device.astype(np.int16),
+            address=segments.address,
+            size_bytes=segments.size_bytes,
+            stream_id=shared.segment_stream,
+            pool_id=shared.segment_pool,
+            is_large=segments.is_large,
+            is_expandable=segments.is_expandable,
+            stack_id=stacks.ids(segments.frames),
+        ),
+        blocks=BlockTable(
+            segment_id=blocks.segment_id,
+            address=blocks.address,
+            size_bytes=blocks.size_bytes,
+            requested_bytes=blocks.requested_bytes,
+            state=blocks.state,
+            stack_id=stacks.ids(blocks.frames),
+        ),
+        stacks=stacks.table(string_ids),
+        strings=strings,
+        stream_handles=shared.stream_handles,
+        pools=shared.pools,
+        metadata=_metadata(tape, top, events, state, marks),
+        samples=events.samples(),
+        marks=MarkTable(event=marks.event, time_ns=marks.time_ns, kind=marks.kind, label_id=string_ids[marks.label]),
+    )
+
+
+def _metadata(
+    tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
+) -> TraceMetadata:
+    settings = read_settings(tape, top.get("allocator_settings"))
+    conf = (settings or {}).get("PYTORCH_CUDA_ALLOC_CONF")
+    evidence = (
+        frozenset(top),
+        events.keys,
+        None if settings is None else frozenset(settings),
+        state.segments.keys,
+    )
+    extra: dict[str, Any] = {}
+    if state.n_total_mismatches:
+        extra["segment_total_mismatches"] = list(state.total_mismatches)
+        extra["n_segment_total_mismatches"] = state.n_total_mismatches
+    return TraceMetadata(
+        source=SOURCE,
+        source_file=tape.path.name,
+        torch_version=torch_version(*evidence),
+        tie_rule=tie_rule(*evidence),
+        alloc_conf=conf if isinstance(conf, str) else None,
+        allocator_settings=settings or {},
+        has_segment_events=not _skipped_segment_events(events, state),
+        has_pool_ids="pool_id" in events.keys,
+        block_layout_recorded="segments" in top,
+        notes=_notes(tape, top) + events.notes + marks.notes,
+        extra=extra,
+    )
+
+
+def _notes(tape: Tape, top: dict[str, int]) -> tuple[str, ...]:
+    notes = []
+    if "device_traces" not in top:
+        notes.append("The snapshot has no events, only the segments and blocks at its moment.")
+    if "segments" not in top:
+        notes.append("The snapshot has no segments and blocks, only events.")
+    for key, what in (("host_segments", "segments"), ("host_traces", "events")):
+        if key in top and tape.is_sequence(top[key]) and (n := len(tape.sequence(top[key]))):
+            notes.append(f"{n:,} pinned host memory {what} in the snapshot were not read: they are not device memory.")
+    return tuple(notes)
+
+
+def _skipped_segment_events(events: SnapshotEvents, state: SnapshotState) -> bool:
+    """Whether segment events were plainly not recorded: there is none, and allocs lie outside the final segments."""
+    is_segment_event = (events.action >= Action.SEGMENT_ALLOC) & (events.action <= Action.SEGMENT_UNMAP)
+    allocs = events.action == Action.ALLOC
+    if is_segment_event.any() or not allocs.any():
+        return False
+    segments = state.segments
+    for device in np.unique(events.device[allocs]):
+        mine = segments.device == device
+        address = events.address[allocs & (events.device == device)]
+        start = segments.address[mine]
+        if not len(start):
+            return True
+        at = np.searchsorted(start, address, "right") - 1
+        if ((at < 0) | (address >= start[at] + segments.size_bytes[mine][at])).any():
+            return True
+    return False

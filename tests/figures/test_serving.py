@@ -1,0 +1,133 @@
+"""Pictures and words of serving replays: what is drawn is what was found, and what an estimate is says so."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from memscope.figures.kv_words import PARTS, best_result, result_label, serving_finding
+from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
+from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve, without_timeline
+from memscope.figures.theme import DARK, LIGHT, Theme
+from memscope.serving.result import KvResult
+from memscope.serving.simulate import simulate
+from memscope.units import format_fraction
+from tests.serving.small_tables import job, table
+
+MANY = table([(i * 40, 6 + i % 5, 3 + i % 7) for i in range(60)])
+SMALL = 96
+"""Tokens of memory: too few for all of them at once, so that requests wait and are put back."""
+
+
+def result(manager: str = "paged", **options: int) -> KvResult:
+    return simulate(job(MANY, manager, **({"n_tokens": SMALL, "max_length": 32} | options)))
+
+
+@pytest.fixture(scope="module")
+def results() -> list[KvResult]:
+    return [result("max-length"), result("paged"), result("paged", block_size=8), result("radix")]
+
+
+def with_peak(one: KvResult, peak: int) -> KvResult:
+    return dataclasses.replace(one, peak_concurrent_requests=peak)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+def test_the_parts_of_every_bar_sum_to_all_of_it(results: list[KvResult], theme: Theme) -> None:
+    figure = shares_figure([(result_label(one), one) for one in results], theme)
+    assert [trace.name for trace in figure.data] == [part.label for part in PARTS]
+    for row in range(len(results)):
+        assert sum(trace.x[row] for trace in figure.data) == pytest.approx(100)
+    assert figure.data[0].marker.color == theme.color("kv_cache")
+    for trace in figure.data:
+        assert trace.marker.color not in (theme.red, theme.amber)
+    assert list(figure.layout.yaxis.ticktext) == ["max-length", "paged (4)", "paged (8)", "radix"]
+
+
+def test_a_replay_to_come_keeps_its_place(results: list[KvResult]) -> None:
+    figure = shares_figure([("to come", None), ("paged (4)", results[1])], LIGHT)
+    assert list(figure.data[0].y) == [1]
+    assert list(figure.layout.yaxis.ticktext) == ["to come", "paged (4)"]
+    assert "nothing is replayed" in shares_figure([], LIGHT).layout.annotations[0].text
+    assert shares_words([]) == "Nothing is replayed."
+    share = format_fraction(results[3].kv_token_share_frac or 0)
+    assert f"radix: {share} tokens" in shares_words([results[3]])
+
+
+def test_memory_over_time_is_the_results_own(results: list[KvResult]) -> None:
+    one = results[1]
+    curve, unit = serving_curve(one, 20), 1 << 10
+    figure = over_time_figure(curve, LIGHT)
+    memory = one.memory_over_time(20)
+    by_name = {trace.name: trace for trace in figure.data}
+    stacked = sum(np.asarray(by_name[part.label].y)[1:] for part in PARTS) * unit
+    claimed = memory.token_bytes + memory.reservation_bytes + memory.internal_bytes + memory.external_bytes
+    assert stacked == pytest.approx(claimed)
+    assert list(by_name["tokens"].x[1:]) == pytest.approx(list(memory.end_us / 1e6))
+    assert sum(by_name["preempted"].y) == one.n_preemptions > 0
+    assert max(by_name["running"].customdata) == one.peak_concurrent_requests
+    assert figure.layout.xaxis.title.text == "estimated time"
+    words = [note.text for note in figure.layout.annotations]
+    assert any(f"{one.n_preemptions} preemption" in text for text in words)
+    assert any(text.startswith("capacity") for text in words)
+    assert figure.layout.shapes[0].y0 == pytest.approx(one.capacity_bytes / unit)
+
+
+def test_a_capacity_far_above_is_named_and_does_not_flatten_the_picture() -> None:
+    one = result(n_tokens=100_000)
+    figure = over_time_figure(serving_curve(one), DARK)
+    assert figure.layout.shapes == ()
+    assert any(note.text.startswith("↑ capacity") for note in figure.layout.annotations)
+    assert any("no preemptions" in note.text for note in figure.layout.annotations)
+    assert any("hardly any request waits" in note.text for note in figure.layout.annotations)
+
+
+def test_without_steps_there_is_nothing_to_draw(results: list[KvResult]) -> None:
+    bare = without_timeline(results[1])
+    assert not len(bare.timeline)
+    assert bare.waste == results[1].waste
+    for curve in (None, serving_curve(bare)):
+        assert "nothing is replayed" in over_time_figure(curve, LIGHT).layout.annotations[0].text
+        assert over_time_words(curve) == "Nothing is replayed."
+    assert "requests at once" in over_time_words(serving_curve(results[1]))
+
+
+def test_a_sweep_has_a_curve_for_each_manager_with_several_block_sizes(results: list[KvResult]) -> None:
+    assert list(swept_managers(results)) == ["paged"]
+    share, peak = sweep_figure(results, LIGHT).data
+    assert list(share.x) == list(peak.x) == ["4", "8"]
+    assert list(share.y) == pytest.approx([100 * (one.kv_token_share_frac or 0) for one in results[1:3]])
+    assert list(peak.y) == [one.peak_concurrent_requests for one in results[1:3]]
+    assert swept_managers(results[:2]) == {}
+
+
+def test_names_of_curves_that_end_together_are_kept_apart(results: list[KvResult]) -> None:
+    twin = [dataclasses.replace(one, manager="paged-prefix") for one in results[1:3]]
+    notes = [note for note in sweep_figure([*results, *twin], LIGHT).layout.annotations if "paged" in note.text]
+    first = [note.yshift for note in notes if note.xref == "x"]
+    assert len(first) == 2
+    assert abs(first[0] - first[1]) >= 16
+
+
+def test_the_verdict_names_the_best_and_the_worst(results: list[KvResult]) -> None:
+    most = serving_finding(results[:2])
+    assert most.startswith(f"paged serves {results[1].peak_concurrent_requests} at once, max-length ")
+    assert serving_finding([]) == "No request could be served"
+    swept = [with_peak(one, peak) for one, peak in zip(results[:3], (1, 9, 8), strict=True)]
+    assert "paged (4)" in serving_finding(swept)
+    assert serving_finding([with_peak(results[1], 1)]).startswith("paged serves 1 request at once")
+    twin = dataclasses.replace(results[3], waste=results[1].waste)
+    same = serving_finding([with_peak(one, 5) for one in (results[1], twin)])
+    assert same.startswith("All 2 serve 5 requests at once")
+    apart = serving_finding([with_peak(one, 5) for one in (results[0], results[1])])
+    assert apart.startswith("All serve 5 requests at once; tokens fill ")
+    assert "with max-length" in apart
+
+
+def test_of_managers_that_serve_as_many_the_first_is_best_unless_it_wastes_more(results: list[KvResult]) -> None:
+    low, paged, radix = (with_peak(results[i], 5) for i in (0, 1, 3))
+    close = dataclasses.replace(radix, waste=paged.waste)
+    assert best_result([low, paged, close]) is paged
+    assert best_result([]) is None

@@ -1,0 +1,144 @@
+"""What a file is, by its bytes; and that nothing in it can fill the memory."""
+
+import base64
+import gzip
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memscope.errors import InputFileError, UnsafePickleError
+from memscope.trace.snapshot import byte_source
+from memscope.trace.snapshot.byte_source import open_source
+
+PICKLE = b"\x80\x04" + b"N0" * 500 + b"]."
+
+
+def content(path: Path) -> bytes:
+    with open_source(path) as source:
+        pieces = []
+        while piece := source.read():
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def written(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "some.file"
+    path.write_bytes(data)
+    return path
+
+
+def page_with(*texts: bytes) -> bytes:
+    script = b"\n".join(b'add_local_files([{"name": "s.pickle", "base64": "%s"}])' % text for text in texts)
+    return b"<!DOCTYPE html>\n<html><head></head><body>\n<script>\n" + script + b"\n</script></body></html>"
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        PICKLE,
+        gzip.compress(PICKLE),
+        gzip.compress(PICKLE[:100]) + gzip.compress(PICKLE[100:]),
+        gzip.compress(PICKLE[:1]) + gzip.compress(PICKLE[1:]) + b"trailing",
+        page_with(base64.b64encode(PICKLE)),
+        page_with(base64.b64encode(gzip.compress(PICKLE))),
+        page_with(base64.b64encode(b"an image " * 20), base64.b64encode(PICKLE)),
+        b"\xef\xbb\xbf\n " + page_with(base64.b64encode(PICKLE)),
+    ],
+    ids=["plain", "gzip", "two-members", "tiny-member", "html", "html-of-gzip", "html-second", "html-with-bom"],
+)
+def test_the_pickle_is_found_in_every_container(tmp_path: Path, packed: bytes) -> None:
+    assert content(written(tmp_path, packed)) == PICKLE
+
+
+def test_a_page_larger_than_a_step_is_decoded_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_source, "STEP_BYTES", 100)
+    assert content(written(tmp_path, page_with(base64.b64encode(PICKLE)))) == PICKLE
+    assert content(written(tmp_path, gzip.compress(PICKLE))) == PICKLE
+
+
+REASONS = {
+    b"": "is empty",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n": "is a Git LFS pointer, not the file itself",
+    b"PK\x03\x04rest": "is a zip archive",
+    b"BZh91AY": "compressed with bzip2",
+    b"\xfd7zXZ\x00\x00": "compressed with xz",
+    b"\x28\xb5\x2f\xfd\x00": "compressed with zstd",
+    b"PAR1....": "Parquet",
+    b"just words": "is text, starting 'just words'",
+    b'{"segments": []}': "is text",
+    bytes(100): "is zeros",
+    b"\x7fELF\x02\x01": "is unknown data",
+    b"<html><body>nothing</body></html>": "HTML page that holds no memory snapshot",
+    gzip.compress(b""): "the gzip is empty",
+    gzip.compress(b"just words"): "the gzip holds text",
+    gzip.compress(bytes(100)): "the gzip holds zeros",
+    gzip.compress(gzip.compress(PICKLE)): "is a gzip inside a gzip",
+    gzip.compress(b"<html></html>"): "is a gzipped HTML page",
+    gzip.compress(PICKLE)[:-12]: "truncated: its gzip stream ends early",
+    gzip.compress(PICKLE)[:5]: "truncated: its gzip stream ends early",
+    b"\x1f\x8b": "truncated: its gzip stream ends early",
+    b"\x1f\x8b\x99\x00 what is this": "damaged: its gzip stream does not inflate",
+    gzip.compress(PICKLE)[:-8] + bytes(8): "damaged: its gzip stream does not inflate",
+}
+
+
+@pytest.mark.parametrize("data", REASONS, ids=lambda data: REASONS[data][:30])
+def test_other_files_are_refused_by_what_they_are(tmp_path: Path, data: bytes) -> None:
+    path = written(tmp_path, data)
+    with pytest.raises(InputFileError) as caught:
+        content(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert REASONS[data] in caught.value.reason
+    assert "\n" not in caught.value.reason
+
+
+def test_directories_and_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="is a directory"):
+        content(tmp_path)
+    with pytest.raises(InputFileError, match="no such file"):
+        content(tmp_path / "none")
+    with pytest.raises(InputFileError, match="no file name"):
+        content(Path("a\0b"))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, PICKLE)
+    path.chmod(0)
+    with pytest.raises(InputFileError, match="no permission"):
+        content(path)
+
+
+def test_a_gzip_that_inflates_too_far_is_refused_where_it_passes_the_limit(tmp_path: Path) -> None:
+    path = written(tmp_path, gzip.compress(b"\x80\x04" + bytes(64 << 20)))
+    with pytest.raises(UnsafePickleError, match="inflates more than 100 times"):
+        content(path)
+
+
+def test_a_gzip_within_the_free_size_may_inflate_as_it_likes(tmp_path: Path) -> None:
+    assert len(content(written(tmp_path, gzip.compress(b"\x80\x04" + bytes(8 << 20))))) == (8 << 20) + 2
+
+
+def _four_gib_at_most() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+
+def test_a_bomb_of_valid_opcodes_takes_neither_memory_nor_time(tmp_path: Path) -> None:
+    # 2 GiB of opcodes that leave nothing, behind a valid start: only the ratio can stop it.
+    path = tmp_path / "bomb.gz"
+    piece = gzip.compress(b"N0" * (1 << 20))
+    path.write_bytes(gzip.compress(b"\x80\x04") + piece * 1024)
+    code = (
+        "import sys; from memscope.trace.open import open_trace; from memscope.errors import MemscopeError\n"
+        "try: open_trace(sys.argv[1])\n"
+        "except MemscopeError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, preexec_fn=_four_gib_at_most, check=True
+    )
+    assert "inflates more than 100 times" in done.stdout
