@@ -17,24 +17,8 @@ from memscope.figures.timeline_data import index_window, timeline_data, x_of_eve
 from memscope.kv_cache.lens import KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.kv_cache import LABELS
 
-LABELS = {
-    "token_bytes": "tokens",
-    "other_bytes": "other",
-    "unused_bytes": "unused",
-    "stale_bytes": "stale",
-    "untold_bytes": "not told",
-    "rounding_bytes": "rounding",
-}
-MEANINGS = {
-    "token_bytes": "hold tokens",
-    "other_bytes": "lengths, window sizes and states that the cache keeps beside its tokens",
-    "unused_bytes": "in tensors beyond their tokens: a static cache's tail, what a window left behind",
-    "stale_bytes": "replaced by a newer copy and not freed yet, or freed and waiting for a stream",
-    "untold_bytes": "in tensors of which only their owner knows what they hold, as an engine's pool",
-    "rounding_bytes": "added by the allocator",
-}
 ROWS = {
     "token_bytes": "kv_cache",
     "other_bytes": "workspace",
@@ -242,33 +226,3 @@ def layers_figure(rows: tuple[KvRow, ...], theme: Theme) -> go.Figure:
             hovertemplate=f"%{{customdata}}<extra>{LABELS[name]}</extra>",
         )
     return figure
-
-
-def cache_finding(lens: KvLens, event: int) -> str:
-    """What the cache holds at a moment, in plain words."""
-    if not lens:
-        return "No key/value cache is known of in this trace"
-    total = lens.total_at(event)
-    if not total.block_bytes:
-        peak = lens.total_at(lens.peak_event).block_bytes
-        return f"No key/value cache is there at this moment; at its peak it was {format_bytes(peak)}"
-    size = format_bytes(total.block_bytes)
-    if total.untold_bytes == total.block_bytes - total.rounding_bytes:
-        return f"The key/value cache is {size}; what it holds only its owner knows"
-    share = format_fraction(total.token_bytes / total.block_bytes)
-    n_tokens = lens.tokens_at(event)
-    tokens = f"{format_count(n_tokens)} tokens" if n_tokens else "Tokens"
-    worst = max(SPLITS[1:], key=lambda name: int(getattr(total, name)))
-    rest = int(getattr(total, worst))
-    if rest <= 0.01 * total.block_bytes:
-        return f"{tokens} fill the key/value cache of {size}"
-    return f"{tokens} fill {share} of the key/value cache of {size}; {format_bytes(rest)} {_REST[worst]}"
-
-
-_REST = {
-    "other_bytes": "are kept beside tokens",
-    "unused_bytes": "are tails without tokens",
-    "stale_bytes": "are old copies",
-    "untold_bytes": "are not told of",
-    "rounding_bytes": "are the allocator's rounding",
-}

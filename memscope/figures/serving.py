@@ -7,13 +7,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from memscope.attribution.driver_usage import CUDA_CONTEXT
+from memscope.attribution.ledger import FREE_PINNED, FREE_RELEASABLE
 from memscope.figures.frame import bare_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.kv_words import PARTS, Part, result_label
 from memscope.figures.replay_curves import curve_color
 from memscope.figures.theme import Theme
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
 from memscope.words.labels import plain
+from memscope.words.serving import CLAIMED_PARTS, ClaimedPart, result_label
 
 ROW_PX = 30
 SWEEP_PX = 224
@@ -21,6 +23,30 @@ _HEAD_PX, _FOOT_PX = 26, 26
 _CHARACTER_PX = 7
 _MIN_TEXT_FRAC = 0.17
 """A part narrower than this share of its bar has no room for its number."""
+_ROWS = {
+    "tokens": "kv_cache",
+    "reservation": FREE_PINNED,
+    "internal": CUDA_CONTEXT,
+    "external": FREE_RELEASABLE,
+}
+"""The ledger row whose colour each part of claimed memory has."""
+_HATCHED = ("external",)
+"""Drawn hatched, as free memory is everywhere."""
+
+
+def is_hatched(part: ClaimedPart) -> bool:
+    """Whether a part is drawn hatched."""
+    return part.name in _HATCHED
+
+
+def part_color(part: ClaimedPart, theme: Theme) -> str:
+    """The colour of a part."""
+    return theme.color(_ROWS[part.name])
+
+
+def ink_on_part(part: ClaimedPart, theme: Theme) -> str:
+    """The colour of text on a part."""
+    return theme.ink if is_hatched(part) else theme.ink_on(_ROWS[part.name])
 
 
 def shares_height(n_rows: int) -> int:
@@ -61,7 +87,7 @@ def shares_figure(rows: Sequence[tuple[str, KvResult | None]], theme: Theme) -> 
         ),
         annotations=[parts_key(theme, left_px)],
     )
-    for part in PARTS:
+    for part in CLAIMED_PARTS:
         _add_part(figure, part, rows, theme)
     return figure
 
@@ -69,9 +95,9 @@ def shares_figure(rows: Sequence[tuple[str, KvResult | None]], theme: Theme) -> 
 def parts_key(theme: Theme, left_px: int) -> dict[str, Any]:
     """The names of the parts beside their colours, above a picture with that margin."""
     marks = [
-        f"<span style='color:{theme.muted if part.is_hatched else part.color(theme)}'>"
-        f"{'▨' if part.is_hatched else '■'}</span> {part.label}"
-        for part in PARTS
+        f"<span style='color:{theme.muted if is_hatched(part) else part_color(part, theme)}'>"
+        f"{'▨' if is_hatched(part) else '■'}</span> {part.label}"
+        for part in CLAIMED_PARTS
     ]
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
     font = {"size": 12, "color": theme.muted}
@@ -84,15 +110,15 @@ def parts_key(theme: Theme, left_px: int) -> dict[str, Any]:
     }
 
 
-def part_fill(part: Part, theme: Theme) -> dict[str, Any]:
+def part_fill(part: ClaimedPart, theme: Theme) -> dict[str, Any]:
     """Plotly's pattern of a part: plain, or hatched as free memory is."""
-    if not part.is_hatched:
+    if not is_hatched(part):
         return {"shape": ""}
     hatch = {"shape": "/", "fillmode": "replace", "size": 6, "solidity": 0.4}
-    return hatch | {"fgcolor": part.color(theme), "bgcolor": theme.surface}
+    return hatch | {"fgcolor": part_color(part, theme), "bgcolor": theme.surface}
 
 
-def _add_part(figure: go.Figure, part: Part, rows: Sequence[tuple[str, KvResult | None]], theme: Theme) -> None:
+def _add_part(figure: go.Figure, part: ClaimedPart, rows: Sequence[tuple[str, KvResult | None]], theme: Theme) -> None:
     done = [(row, label, result) for row, (label, result) in enumerate(rows) if result is not None]
     shares = [part.share_frac(result.waste) for _, _, result in done]
     figure.add_bar(
@@ -100,13 +126,13 @@ def _add_part(figure: go.Figure, part: Part, rows: Sequence[tuple[str, KvResult 
         y=[row for row, _, _ in done],
         orientation="h",
         name=part.label,
-        marker={"color": part.color(theme), "pattern": part_fill(part, theme), "line": {"width": 0}},
+        marker={"color": part_color(part, theme), "pattern": part_fill(part, theme), "line": {"width": 0}},
         text=[format_fraction(share) if share >= _MIN_TEXT_FRAC else "" for share in shares],
         textposition="inside",
         insidetextanchor="middle",
         textangle=0,
         constraintext="none",
-        textfont={"size": 12, "color": theme.ink if part.is_hatched else theme.ink_on(part.row)},
+        textfont={"size": 12, "color": ink_on_part(part, theme)},
         customdata=[(plain(label), format_fraction(share)) for (_, label, _), share in zip(done, shares, strict=True)],
         hovertemplate=f"<b>%{{customdata[0]}}</b><br>%{{customdata[1]}} {part.label}: {part.meaning}<extra></extra>",
     )
@@ -224,7 +250,7 @@ def shares_words(results: Sequence[KvResult]) -> str:
     """What the picture of shares shows, for those who cannot see it."""
     each = [
         f"{result_label(result)}: "
-        + ", ".join(f"{format_fraction(p.share_frac(result.waste))} {p.label}" for p in PARTS)
+        + ", ".join(f"{format_fraction(p.share_frac(result.waste))} {p.label}" for p in CLAIMED_PARTS)
         for result in results
     ]
     return f"Shares of key/value memory. {'; '.join(each)}." if each else "Nothing is replayed."

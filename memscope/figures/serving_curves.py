@@ -11,11 +11,11 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.kv_words import PARTS, Part, result_label
-from memscope.figures.serving import part_fill
+from memscope.figures.serving import ink_on_part, is_hatched, part_color, part_fill
 from memscope.figures.theme import Theme
 from memscope.serving.result import KvMemoryOverTime, KvResult, KvTimeline
 from memscope.units import format_bytes, format_count
+from memscope.words.serving import CLAIMED_PARTS, ClaimedPart, result_label
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class ServingCurve:
     peak_running: Float64Array
     mean_waiting: Float64Array
 
-    def part_bytes(self, part: Part) -> Float64Array:
+    def part_bytes(self, part: ClaimedPart) -> Float64Array:
         """Time-weighted means of a part of the memory: float64 (m,)."""
         column = {"tokens": "token_bytes"}.get(part.name, f"{part.name}_bytes")
         return np.asarray(getattr(self.memory, column), np.float64)
@@ -92,7 +92,7 @@ def over_time_figure(curve: ServingCurve | None, theme: Theme, height: int | Non
         note = [empty_note("nothing is replayed", theme)]
         return empty_figure(theme, height, xaxis=bare_axis(), yaxis=bare_axis(), annotations=note)
     x = _edges(curve.memory) / 1e6
-    parts = {part: _stepped(curve.part_bytes(part)) for part in PARTS}
+    parts = {part: _stepped(curve.part_bytes(part)) for part in CLAIMED_PARTS}
     stacked = sum(parts.values(), np.zeros(len(x)))
     highest = int(max(stacked.max(), 1))
     is_in_sight = curve.capacity_bytes <= _CAPACITY_IN_SIGHT * highest
@@ -174,16 +174,16 @@ def _count_axis(name: str, most: float, theme: Theme) -> dict[str, Any]:
 
 
 def _add_part(
-    figure: go.Figure, part: Part, x: Float64Array, values: Float64Array, theme: Theme, scale: ByteAxis
+    figure: go.Figure, part: ClaimedPart, x: Float64Array, values: Float64Array, theme: Theme, scale: ByteAxis
 ) -> None:
-    fill = {"fillpattern": part_fill(part, theme)} if part.is_hatched else {"fillcolor": part.color(theme)}
+    fill = {"fillpattern": part_fill(part, theme)} if is_hatched(part) else {"fillcolor": part_color(part, theme)}
     figure.add_scatter(
         x=x,
         y=values / scale.unit_bytes,
         name=part.label,
         mode="lines",
         stackgroup="memory",
-        line={"width": 0, "shape": "vh", "color": part.color(theme)},
+        line={"width": 0, "shape": "vh", "color": part_color(part, theme)},
         customdata=[format_bytes(int(value)) for value in values],
         hovertemplate="%{customdata}",
         **fill,
@@ -261,7 +261,7 @@ def _row_names(curve: ServingCurve, theme: Theme) -> list[dict[str, Any]]:
 
 
 def _part_names(
-    parts: dict[Part, Float64Array], x: Float64Array, top: int, theme: Theme, scale: ByteAxis
+    parts: dict[ClaimedPart, Float64Array], x: Float64Array, top: int, theme: Theme, scale: ByteAxis
 ) -> list[dict[str, Any]]:
     """Name each part where its band is thick enough for long enough to carry its name."""
     notes, below = [], np.zeros(len(x))
@@ -270,9 +270,9 @@ def _part_names(
         place = _roomiest(x, below, below + values, half)
         below = below + values
         if place is not None and place[2] >= _MIN_LABEL_FRAC * top:
-            color = theme.ink if part.is_hatched else theme.ink_on(part.row)
+            color = ink_on_part(part, theme)
             note = {"x": place[0], "y": place[1] / scale.unit_bytes, "text": part.label, "showarrow": False}
-            backing = {"bgcolor": theme.surface, "borderpad": 1} if part.is_hatched else {}
+            backing = {"bgcolor": theme.surface, "borderpad": 1} if is_hatched(part) else {}
             notes.append(note | backing | {"font": {"color": color, "size": 12}})
     return notes
 

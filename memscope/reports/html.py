@@ -9,7 +9,7 @@ from memscope import __version__
 from memscope.analysis import Analysis, Moment
 from memscope.figures.address_map import map_figure
 from memscope.figures.device import device_count_figure
-from memscope.figures.kv_cache import LABELS, MEANINGS, cache_figure, cache_finding, layers_figure
+from memscope.figures.kv_cache import cache_figure, layers_figure
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.replay import calibration_words, replay_figure, replay_finding
 from memscope.figures.replay_lines import replay_lines
@@ -20,13 +20,14 @@ from memscope.kv_cache.series import SPLITS
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.html_parts import size, table
-from memscope.reports.kv_cache import N_POOLS, LensReport, growth_verdict, kinds_words, lens_report, pool_words
+from memscope.reports.kv_cache import LensReport, lens_report
 from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
 from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
+from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED
 
 _N_CACHES = 12

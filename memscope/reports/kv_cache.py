@@ -11,19 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from memscope.analysis import Analysis
-from memscope.figures.kv_cache import LABELS, MEANINGS
 from memscope.kv_cache.alternatives import SUMMARIES, GrowthReplay, replay_without_copies
-from memscope.kv_cache.lens import CacheSummary, KvLens, KvRow
+from memscope.kv_cache.lens import KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
 from memscope.reports.json import trace_json
 from memscope.reports.text import print_trust_header, when
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.labels import printable
+from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, growth_verdict, kinds_words, layer_runs, pool_words
 
-NEGLIGIBLE_FRAC = 0.01
-"""A difference below this share of the recorded peak is called none."""
-_N_CACHES, N_POOLS, _N_LAYER_RUNS, _MAX_NAME = 12, 12, 80, 80
+_N_CACHES, _N_LAYER_RUNS = 12, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +198,6 @@ def _print_tokens(report: LensReport, console: Console) -> None:
         console.print(f"  by the configuration a token takes {format_bytes(configured)}")
 
 
-def layer_runs(rows: Sequence[KvRow]) -> list[tuple[str, KvRow, int]]:
-    """Layers that follow each other with the same bytes as one: their name, one of them, and how many they are."""
-    runs: list[tuple[int, int, KvRow]] = []
-    for row in rows:
-        same = runs and all(getattr(runs[-1][2], name) == getattr(row, name) for name in SPLITS)
-        if same and row.key != NONE_ID and row.key == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], row.key, row)
-        else:
-            runs.append((row.key, row.key, row))
-    return [
-        (row.name if first == last else f"layers {first}–{last}", row, last - first + 1) for first, last, row in runs
-    ]
-
-
 def _print_layers(rows: Sequence[KvRow], console: Console) -> None:
     if len(rows) == 1 and rows[0].key == NONE_ID:
         return
@@ -255,20 +238,6 @@ def _print_caches(report: LensReport, console: Console) -> None:
         )
 
 
-def kinds_words(cache: CacheSummary) -> str:
-    """``DynamicLayer × 16``; not recorded where no layer was described."""
-    if not cache.kinds:
-        return "not recorded"
-    names = [(printable(kind, _MAX_NAME), n) for kind, n in cache.kinds]
-    return printable(", ".join(kind if n == 1 else f"{kind} × {n}" for kind, n in names), 2 * _MAX_NAME)
-
-
-def pool_words(row: KvRow) -> str:
-    """A pool and its tensors: ``KV cache of vLLM: 20.3 GiB in 24 tensors``."""
-    tensors = "1 tensor" if row.n_tensors == 1 else f"{format_count(row.n_tensors)} tensors"
-    return f"{printable(row.name, _MAX_NAME)}: {format_bytes(row.block_bytes)} in {tensors}"
-
-
 def _print_pools(report: LensReport, console: Console) -> None:
     pools = report.lens.pools_at(report.event)
     for row in pools[:N_POOLS]:
@@ -277,23 +246,6 @@ def _print_pools(report: LensReport, console: Console) -> None:
         console.print(Text(f"  {pool_words(row)}{words}"))
     if len(pools) > N_POOLS:
         console.print(Text(f"  and {format_count(len(pools) - N_POOLS)} smaller ones", style="dim"))
-
-
-def growth_verdict(replay: GrowthReplay | None) -> str:
-    """What growing by copying cost, in one sentence."""
-    if replay is None:
-        return "what that cost in reserved memory was not replayed"
-    once = next(one for one in replay.alternatives if one.name != replay.alternatives[0].name)
-    saved = replay.saved_bytes(once)
-    if saved is None:
-        ended = [one.name for one in replay.alternatives if one.result.oom is not None]
-        return f"replayed: {', '.join(ended)} runs out of memory"
-    recorded = replay.alternatives[0].result.peak_reserved_bytes
-    if abs(saved) <= NEGLIGIBLE_FRAC * recorded:
-        return "it does not change the peak of reserved memory here"
-    if saved < 0:
-        return f"allocated at its final length from the start, the peak would be {format_bytes(-saved)} higher"
-    return f"it costs {format_bytes(saved)} of reserved memory at the peak ({format_fraction(saved / recorded)})"
 
 
 def _print_growth(report: LensReport, console: Console) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.figures.kv_words import result_label
 from memscope.serving.question import ServingPlan
 from memscope.serving.requests import RequestTable
 from memscope.serving.result import KvResult
 from memscope.serving.scheduler import CostModel, SchedulerOptions
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.serving import result_label
 
 NOT_MEASURED = "not measured"
 LEGEND = (

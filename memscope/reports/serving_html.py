@@ -9,8 +9,15 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from memscope import __version__
-from memscope.figures.kv_words import (
-    PARTS,
+from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
+from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve
+from memscope.reports import html_parts as parts
+from memscope.reports.html_page import in_themes, page, picture, write_page
+from memscope.reports.serving import KvReport
+from memscope.serving.result import KvResult
+from memscope.units import format_count, format_fraction
+from memscope.words.serving import (
+    CLAIMED_PARTS,
     WHAT_IS_ESTIMATED,
     WHAT_IS_EXACT,
     budget_finding,
@@ -21,13 +28,6 @@ from memscope.figures.kv_words import (
     serving_finding,
     shape_words,
 )
-from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
-from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve
-from memscope.reports import html_parts as parts
-from memscope.reports.html_page import in_themes, page, picture, write_page
-from memscope.reports.serving import KvReport
-from memscope.serving.result import KvResult
-from memscope.units import format_count, format_fraction
 
 _NONE = "—"
 
@@ -97,7 +97,7 @@ def _memory_table(results: tuple[KvResult, ...]) -> str:
     rows = [
         (
             escape(result_label(result)),
-            *(format_fraction(part.share_frac(result.waste)) for part in PARTS),
+            *(format_fraction(part.share_frac(result.waste)) for part in CLAIMED_PARTS),
             format_count(result.peak_concurrent_requests),
             f"{result.mean_concurrent_requests:,.1f}",
             _count(result.largest_batch_requests),
@@ -105,8 +105,15 @@ def _memory_table(results: tuple[KvResult, ...]) -> str:
         )
         for result in results
     ]
-    headings = ("manager", *(part.label for part in PARTS), "most at once", "mean", "fit at once", "longest context")
-    meanings = "".join(f"<li>{escape(part.label)}: {escape(part.meaning)}</li>" for part in PARTS)
+    headings = (
+        "manager",
+        *(part.label for part in CLAIMED_PARTS),
+        "most at once",
+        "mean",
+        "fit at once",
+        "longest context",
+    )
+    meanings = "".join(f"<li>{escape(part.label)}: {escape(part.meaning)}</li>" for part in CLAIMED_PARTS)
     mean = format_count(results[0].mean_final_tokens)
     words = f"“fit at once” counts requests of {mean} tokens, the mean at their end. {WHAT_IS_EXACT}"
     return (

@@ -10,9 +10,9 @@ import pytest
 from memscope_dashboard import kv_board
 from playwright.sync_api import Page, expect
 
-from memscope.figures.kv_cache import cache_finding
 from memscope.serving.managers import MANAGERS
 from memscope.serving.simulate import simulate
+from memscope.words.kv_cache import cache_finding
 from tests.browser.conftest import Site, Watched, click_and_be_answered
 
 pytestmark = pytest.mark.browser

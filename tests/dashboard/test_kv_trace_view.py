@@ -14,10 +14,9 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import kv_trace
 
-from memscope.figures.kv_cache import cache_finding
-from memscope.reports.kv_cache import growth_verdict
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
+from memscope.words.kv_cache import cache_finding, growth_verdict
 from tests.dashboard.conftest import WAIT_S
 from tests.dashboard.test_navigation import text_of
 from tests.kv_cache.serving_program import Program, serving_trace

@@ -26,11 +26,11 @@ from memscope_dashboard.views import kv_simulation as view
 from plotly.utils import PlotlyJSONEncoder
 
 from memscope.errors import UsageError
-from memscope.figures.kv_words import budget_finding, serving_finding
 from memscope.serving.managers import MANAGERS
 from memscope.serving.result import KvResult
 from memscope.serving.simulate import simulate
 from memscope.units import GiB, format_bytes
+from memscope.words.serving import budget_finding, serving_finding
 from tests.dashboard.test_navigation import text_of
 
 SUBJECT = {"trace": "train.memscope", "device": 0}

@@ -1,4 +1,4 @@
-"""A recorded key/value cache as pictures and words: what is drawn is the lens's, and sums to its blocks."""
+"""A recorded key/value cache as pictures: what is drawn is the lens's, and sums to its blocks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.figures.kv_cache import (
-    LABELS,
     MAX_LAYERS_DRAWN,
-    MEANINGS,
     ROWS,
     cache_figure,
-    cache_finding,
     layers_figure,
 )
 from memscope.figures.theme import DARK, LIGHT, THEMES
 from memscope.kv_cache.series import SPLITS
+from memscope.words.kv_cache import LABELS
 from tests.kv_cache.serving_program import Program, generate
 from tests.training_trace import training_trace
 
@@ -31,8 +29,8 @@ def analysis() -> Analysis:
     return program.analysis()
 
 
-def test_every_part_has_a_name_a_meaning_and_a_colour() -> None:
-    assert set(LABELS) == set(MEANINGS) == set(ROWS) == set(SPLITS)
+def test_every_part_has_a_colour() -> None:
+    assert set(ROWS) == set(SPLITS)
     for theme in THEMES.values():
         assert all(theme.color(row) for row in ROWS.values())
 
@@ -81,25 +79,3 @@ def test_bars_are_the_layers(analysis: Analysis) -> None:
         assert list(bar.customdata) == [f"{getattr(row, name):,} B" for row in rows]
     assert len(layers_figure(rows * MAX_LAYERS_DRAWN, LIGHT).layout.yaxis.ticktext) == MAX_LAYERS_DRAWN
     assert not layers_figure((), LIGHT).data
-
-
-def test_the_finding_says_what_fills_the_cache(analysis: Analysis) -> None:
-    lens = analysis.kv_lens(0)
-    end = lens.lifetimes.last_event
-    assert (
-        cache_finding(lens, end)
-        == "60 tokens fill 15.0 % of the key/value cache of 75.0 MiB; 63.8 MiB are tails without tokens"
-    )
-    assert cache_finding(lens, -1).startswith("No key/value cache is there at this moment; at its peak it was")
-    growing = Program()
-    generate(growing, prompt=40, n_new=3)
-    filled = growing.analysis().kv_lens(0)
-    words = cache_finding(filled, filled.lifetimes.last_event)
-    assert words == "86 tokens fill the key/value cache of 16.1 MiB"
-    pool = Program()
-    pool.malloc(1 << 30, "vllm")
-    assert (
-        cache_finding(pool.analysis().kv_lens(0), 1)
-        == "The key/value cache is 1.0 GiB; what it holds only its owner knows"
-    )
-    assert cache_finding(Analysis(training_trace()).kv_lens(0), 3) == "No key/value cache is known of in this trace"

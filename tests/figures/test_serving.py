@@ -1,4 +1,4 @@
-"""Pictures and words of serving replays: what is drawn is what was found, and what an estimate is says so."""
+"""Pictures of serving replays: what is drawn is what was found, and what an estimate is says so."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from memscope.figures.kv_words import PARTS, best_result, result_label, serving_finding
 from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
 from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve, without_timeline
 from memscope.figures.theme import DARK, LIGHT, Theme
 from memscope.serving.result import KvResult
 from memscope.serving.simulate import simulate
 from memscope.units import format_fraction
+from memscope.words.serving import CLAIMED_PARTS, result_label
 from tests.serving.small_tables import job, table
 
 MANY = table([(i * 40, 6 + i % 5, 3 + i % 7) for i in range(60)])
@@ -37,7 +37,7 @@ def with_peak(one: KvResult, peak: int) -> KvResult:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
 def test_the_parts_of_every_bar_sum_to_all_of_it(results: list[KvResult], theme: Theme) -> None:
     figure = shares_figure([(result_label(one), one) for one in results], theme)
-    assert [trace.name for trace in figure.data] == [part.label for part in PARTS]
+    assert [trace.name for trace in figure.data] == [part.label for part in CLAIMED_PARTS]
     for row in range(len(results)):
         assert sum(trace.x[row] for trace in figure.data) == pytest.approx(100)
     assert figure.data[0].marker.color == theme.color("kv_cache")
@@ -62,7 +62,7 @@ def test_memory_over_time_is_the_results_own(results: list[KvResult]) -> None:
     figure = over_time_figure(curve, LIGHT)
     memory = one.memory_over_time(20)
     by_name = {trace.name: trace for trace in figure.data}
-    stacked = sum(np.asarray(by_name[part.label].y)[1:] for part in PARTS) * unit
+    stacked = sum(np.asarray(by_name[part.label].y)[1:] for part in CLAIMED_PARTS) * unit
     claimed = memory.token_bytes + memory.reservation_bytes + memory.internal_bytes + memory.external_bytes
     assert stacked == pytest.approx(claimed)
     assert list(by_name["tokens"].x[1:]) == pytest.approx(list(memory.end_us / 1e6))
@@ -109,25 +109,3 @@ def test_names_of_curves_that_end_together_are_kept_apart(results: list[KvResult
     first = [note.yshift for note in notes if note.xref == "x"]
     assert len(first) == 2
     assert abs(first[0] - first[1]) >= 16
-
-
-def test_the_verdict_names_the_best_and_the_worst(results: list[KvResult]) -> None:
-    most = serving_finding(results[:2])
-    assert most.startswith(f"paged serves {results[1].peak_concurrent_requests} at once, max-length ")
-    assert serving_finding([]) == "No request could be served"
-    swept = [with_peak(one, peak) for one, peak in zip(results[:3], (1, 9, 8), strict=True)]
-    assert "paged (4)" in serving_finding(swept)
-    assert serving_finding([with_peak(results[1], 1)]).startswith("paged serves 1 request at once")
-    twin = dataclasses.replace(results[3], waste=results[1].waste)
-    same = serving_finding([with_peak(one, 5) for one in (results[1], twin)])
-    assert same.startswith("All 2 serve 5 requests at once")
-    apart = serving_finding([with_peak(one, 5) for one in (results[0], results[1])])
-    assert apart.startswith("All serve 5 requests at once; tokens fill ")
-    assert "with max-length" in apart
-
-
-def test_of_managers_that_serve_as_many_the_first_is_best_unless_it_wastes_more(results: list[KvResult]) -> None:
-    low, paged, radix = (with_peak(results[i], 5) for i in (0, 1, 3))
-    close = dataclasses.replace(radix, waste=paged.waste)
-    assert best_result([low, paged, close]) is paged
-    assert best_result([]) is None

@@ -8,8 +8,12 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from memscope.figures.kv_words import (
-    PARTS,
+from memscope.serving.managers import MANAGERS
+from memscope.serving.question import ServingPlan
+from memscope.serving.result import KvResult
+from memscope.units import format_count, format_fraction
+from memscope.words.serving import (
+    CLAIMED_PARTS,
     WHAT_IS_ESTIMATED,
     WHAT_IS_EXACT,
     manager_label,
@@ -17,17 +21,13 @@ from memscope.figures.kv_words import (
     result_label,
     scheduler_words,
 )
-from memscope.serving.managers import MANAGERS
-from memscope.serving.question import ServingPlan
-from memscope.serving.result import KvResult
-from memscope.units import format_count, format_fraction
 from memscope_dashboard.components.grid import NUMBER, data_grid
 from memscope_dashboard.components.text import size
 from memscope_dashboard.kv_board import KvState
 
 ROW_PX, HEAD_PX = 32, 52
 _NONE = "—"
-_SHARES = tuple((part.name, part.label, part.meaning) for part in PARTS)
+_SHARES = tuple((part.name, part.label, part.meaning) for part in CLAIMED_PARTS)
 _COUNTS = (
     ("peak", "peak at once", "requests that run at the same time, at most"),
     ("mean", "mean at once", "requests that run at the same time, on average over time"),
@@ -113,7 +113,7 @@ def _numbers(result: KvResult, tensor_parallel: int) -> dict[str, tuple[float | 
     """Every number of a result and how it is shown."""
     rate = result.requests_per_s
     each = None if rate is None else rate / tensor_parallel
-    found = {part.name: _percent(result.waste.share(getattr(result.waste, part.name))) for part in PARTS}
+    found = {part.name: _percent(result.waste.share(getattr(result.waste, part.name))) for part in CLAIMED_PARTS}
     found |= {
         "peak": _count(result.peak_concurrent_requests),
         "mean": (result.mean_concurrent_requests, f"{result.mean_concurrent_requests:,.1f}"),

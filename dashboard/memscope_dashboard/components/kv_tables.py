@@ -7,13 +7,13 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from memscope.figures.kv_cache import LABELS, MEANINGS, color_of
+from memscope.figures.kv_cache import color_of
 from memscope.figures.theme import Theme
 from memscope.kv_cache.alternatives import SUMMARIES, GrowthReplay
 from memscope.kv_cache.lens import CacheSummary, KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
-from memscope.reports.kv_cache import N_POOLS, growth_verdict, kinds_words, pool_words
 from memscope.units import format_bytes, format_count
+from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED
 from memscope_dashboard.components.text import sentence, size
 from memscope_dashboard.jobs import Progress

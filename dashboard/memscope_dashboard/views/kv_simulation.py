@@ -10,7 +10,11 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.errors import MemscopeError
-from memscope.figures.kv_words import (
+from memscope.figures.serving import SWEEP_PX, shares_figure, shares_words, sweep_figure, swept_managers
+from memscope.figures.serving_curves import OVER_TIME_PX, ServingCurve, over_time_figure, over_time_words
+from memscope.figures.theme import Theme, theme_named
+from memscope.units import format_count
+from memscope.words.serving import (
     best_result,
     budget_finding,
     requests_words,
@@ -18,10 +22,6 @@ from memscope.figures.kv_words import (
     serving_finding,
     shape_words,
 )
-from memscope.figures.serving import SWEEP_PX, shares_figure, shares_words, sweep_figure, swept_managers
-from memscope.figures.serving_curves import OVER_TIME_PX, ServingCurve, over_time_figure, over_time_words
-from memscope.figures.theme import Theme, theme_named
-from memscope.units import format_count
 from memscope_dashboard.boundary import register_update, what_triggered
 from memscope_dashboard.components.kv_controls import HIDDEN, LABELS, VALUES, controls, model_options
 from memscope_dashboard.components.kv_results import (

@@ -10,10 +10,11 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.errors import MemscopeError
-from memscope.figures.kv_cache import MAX_LAYERS_DRAWN, cache_figure, cache_finding, layers_figure
+from memscope.figures.kv_cache import MAX_LAYERS_DRAWN, cache_figure, layers_figure
 from memscope.figures.theme import theme_named
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count
+from memscope.words.kv_cache import cache_finding
 from memscope_dashboard.boundary import register_update
 from memscope_dashboard.components.kv_tables import (
     caches_table,

@@ -1,13 +1,10 @@
-"""What replays of requests found, in words; the names, meanings and colours of the parts of key/value memory."""
+"""What replays of requests found, in words; the names and meanings of the parts of key/value memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memscope.attribution.driver_usage import CUDA_CONTEXT
-from memscope.attribution.ledger import FREE_PINNED, FREE_RELEASABLE
-from memscope.figures.theme import Theme
 from memscope.serving.question import ServingPlan
 from memscope.serving.result import KvResult, KvWaste
 from memscope.serving.scheduler import BANDWIDTH_FRAC, COMPUTE_FRAC, STEP_OVERHEAD_S
@@ -24,45 +21,29 @@ _NEARLY_FRAC = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ClaimedPart:
     """One part of the key/value memory that requests claim.
 
     Attributes
     ----------
     name
         As in :class:`~memscope.serving.result.KvWaste`.
-    row
-        The ledger row whose colour it has.
-    is_hatched
-        Whether it is drawn hatched, as free memory is everywhere.
     """
 
     name: str
     label: str
     meaning: str
-    row: str
-    is_hatched: bool = False
 
     def share_frac(self, waste: KvWaste) -> float:
         """Its share of what is claimed, over time; 0 if nothing ever was."""
         return waste.share(int(getattr(waste, self.name))) or 0.0
 
-    def color(self, theme: Theme) -> str:
-        """Its colour in a theme."""
-        return theme.color(self.row)
 
-
-PARTS = (
-    Part("tokens", "tokens", "holds tokens of running requests", "kv_cache"),
-    Part("reservation", "reserved", "kept for tokens that its request will have", FREE_PINNED),
-    Part("internal", "internal", "taken and never filled: block tails, lengths not reached", CUDA_CONTEXT),
-    Part(
-        "external",
-        "external",
-        "free while a request waits for memory, or rounding to powers of two",
-        FREE_RELEASABLE,
-        is_hatched=True,
-    ),
+CLAIMED_PARTS = (
+    ClaimedPart("tokens", "tokens", "holds tokens of running requests"),
+    ClaimedPart("reservation", "reserved", "kept for tokens that its request will have"),
+    ClaimedPart("internal", "internal", "taken and never filled: block tails, lengths not reached"),
+    ClaimedPart("external", "external", "free while a request waits for memory, or rounding to powers of two"),
 )
 """The parts, in stacking order; the shares of all of them sum to 1."""
 
