@@ -26,7 +26,7 @@ import numpy as np
 from memscope.capture.cuda.event_counter import EventCounter
 from memscope.capture.environment import CaptureEnvironment
 from memscope.trace.recording.folder import CALLS_NAME, chunk_path, write_notes
-from memscope.trace.recording.notes import Calls, ClaimLog, Sizes
+from memscope.trace.recording.notes import Calls, RecordingNotes, Sizes
 
 Stacks = Literal["python", "all"] | None
 DEFAULT_MAX_HOST_BYTES = 1 << 30
@@ -67,7 +67,7 @@ class History:
         self,
         folder: Path,
         counter: EventCounter,
-        log: ClaimLog,
+        log: RecordingNotes,
         *,
         stacks: Stacks,
         max_entries: int,

@@ -10,7 +10,7 @@ from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH
 from memscope.trace.categories import Category
 from memscope.trace.recording.cache_notes import CacheLayerNote
-from memscope.trace.recording.notes import Claim, ClaimLog, Row
+from memscope.trace.recording.notes import AddressOwner, OwnersNote, RecordingNotes
 
 
 class DeviceNotes:
@@ -19,10 +19,10 @@ class DeviceNotes:
     So it does with what is found of caches.
     """
 
-    def __init__(self, log: ClaimLog, counter: EventCounter) -> None:
+    def __init__(self, log: RecordingNotes, counter: EventCounter) -> None:
         self._log = log
         self._counter = counter
-        self._rows: list[Row] = []
+        self._rows: list[AddressOwner] = []
         self._cache_layers: list[tuple[int, int, LayerShape]] = []
         self._cache_lengths: list[tuple[int, int, int]] = []
         self._strength = {category: (int(category), strength) for category, strength in STRENGTH.items()}
@@ -31,7 +31,7 @@ class DeviceNotes:
         """Note a tensor's memory, if it is on a GPU and there is any."""
         place = place_of(tensor)
         if place is not None:
-            self._rows.append(Row(*place, *self._strength[category], label))
+            self._rows.append(AddressOwner(*place, *self._strength[category], label))
 
     def claim(self, tensor: Any, label: str) -> None:
         """Note a part of a cache."""
@@ -51,7 +51,7 @@ class DeviceNotes:
             return
         calls, log = self._counter.calls(), self._log
         if self._rows:
-            log.claims.append(Claim(calls, tuple(self._rows)))
+            log.owners.append(OwnersNote(calls, tuple(self._rows)))
             self._rows = []
         for cache_id, layer, shape in self._cache_layers:
             device = shape.device

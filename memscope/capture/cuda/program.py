@@ -21,7 +21,7 @@ from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.ownership import named_buffers
 from memscope.capture.patches import Patches
 from memscope.trace.categories import Category
-from memscope.trace.recording.notes import ClaimLog, Mark
+from memscope.trace.recording.notes import MarkNote, RecordingNotes
 from memscope.trace.schema import MarkKind
 
 _GENERATION = "transformers.generation.utils"
@@ -44,7 +44,7 @@ class CudaProgram:
     """
 
     def __init__(
-        self, log: ClaimLog, counter: EventCounter, patches: Patches, *, on_error: Callable[[BaseException], None]
+        self, log: RecordingNotes, counter: EventCounter, patches: Patches, *, on_error: Callable[[BaseException], None]
     ) -> None:
         self._log = log
         self._on_error = on_error
@@ -151,7 +151,7 @@ class CudaProgram:
         return "" if module is None else self._path_of(module)
 
     def _mark(self, kind: MarkKind, label: str, *, is_automatic: bool = False) -> None:
-        self._log.marks.append(Mark(self._counter.calls(), time.time_ns(), int(kind), label, is_automatic))
+        self._log.marks.append(MarkNote(self._counter.calls(), time.time_ns(), int(kind), label, is_automatic))
 
     @contextmanager
     def _in_phase(self, name: str) -> Iterator[None]:

@@ -38,7 +38,7 @@ from memscope.trace.recording.folder import (
     read_chunks,
     write_recording,
 )
-from memscope.trace.recording.notes import TAGGED_TENSOR, Claim, ClaimLog, Row, Span
+from memscope.trace.recording.notes import TAGGED_TENSOR, AddressOwner, OwnersNote, RecordingNotes, TagNote
 from memscope.trace.recording.sampling import write_samples
 from memscope.trace.trace import Trace
 
@@ -144,7 +144,7 @@ class CudaHistory:
         self._oom_file = OomFile(path, self._environment.rank, is_wanted=on_oom)
         self._max_entries = max_events(max_host_bytes, self._environment)
         self._overwrite = overwrite
-        self._log = ClaimLog()
+        self._log = RecordingNotes()
         self._patches = Patches()
         self._program_wants: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._pid = os.getpid()
@@ -234,19 +234,21 @@ class CudaHistory:
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""
         category, label = tag_meaning(name)
-        self._log.open_spans.append(Span(self._counter.calls(), None, int(category), label))
+        self._log.open_tags.append(TagNote(self._counter.calls(), None, int(category), label))
 
     def pop_tag(self) -> None:
         """End the innermost tag."""
-        span = self._log.open_spans.pop()
-        self._log.spans.append(span._replace(end=self._counter.calls()))
+        tag = self._log.open_tags.pop()
+        self._log.tags.append(tag._replace(end=self._counter.calls()))
 
     def tag(self, tensor: Any, name: str) -> None:
         """Tag the allocation behind a tensor."""
         place = place_of(tensor)
         if place is not None:
             category, label = tag_meaning(name)
-            self._log.claims.append(Claim(self._counter.calls(), (Row(*place, int(category), TAGGED_TENSOR, label),)))
+            self._log.owners.append(
+                OwnersNote(self._counter.calls(), (AddressOwner(*place, int(category), TAGGED_TENSOR, label),))
+            )
 
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn whose parameters, gradients and states to name."""
@@ -316,7 +318,7 @@ class CudaHistory:
         """The trace of all that was drained."""
         chunks, _ = read_chunks(self._folder.path)
         if workspaces:
-            chunks[-1].log.claims.append(_owned_workspaces(chunks[-1].counts, workspaces))
+            chunks[-1].log.owners.append(_owned_workspaces(chunks[-1].counts, workspaces))
         metadata = self._metadata()
         stats = {**self._stats_at_begin, **memory_statistics(self._devices, "end")}
         metadata = dataclasses.replace(metadata, extra={**metadata.extra, **stats})
@@ -365,8 +367,8 @@ class CudaHistory:
         return self._assembled(())
 
 
-def _owned_workspaces(counts: Counts, places: Sequence[tuple[int, int]]) -> Claim:
+def _owned_workspaces(counts: Counts, places: Sequence[tuple[int, int]]) -> OwnersNote:
     """The owners of what cuBLAS held at the end."""
     category = Category.WORKSPACE
-    rows = [Row(*place, int(category), STRENGTH[category], "cuBLAS workspace") for place in places]
-    return Claim(tuple(map(sum, counts)), tuple(rows))
+    rows = [AddressOwner(*place, int(category), STRENGTH[category], "cuBLAS workspace") for place in places]
+    return OwnersNote(tuple(map(sum, counts)), tuple(rows))

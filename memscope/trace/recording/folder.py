@@ -21,7 +21,7 @@ import numpy as np
 from memscope.errors import InputFileError
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording.joining import join_traces
-from memscope.trace.recording.notes import COUNTED, ClaimLog, place_log
+from memscope.trace.recording.notes import COUNTED, RecordingNotes, place_log
 from memscope.trace.recording.sampling import placed_samples, read_samples
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.tables import Int64Array
@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
 
     path: Path
     counts: Counts
-    log: ClaimLog
+    log: RecordingNotes
 
 
 def part_of(path: str | Path) -> Path:
@@ -60,7 +60,7 @@ def write_recording(folder: Path, pid: int, metadata: TraceMetadata) -> None:
     partial.replace(folder / RECORDING_NAME)
 
 
-def write_notes(path: Path, counts: Counts, log: ClaimLog) -> None:
+def write_notes(path: Path, counts: Counts, log: RecordingNotes) -> None:
     """Write what belongs to a chunk's snapshot, before that is put in place."""
     record = {"counts": [list(device) for device in counts], **log.to_json()}
     path.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
@@ -137,7 +137,7 @@ def read_chunks(folder: Path) -> tuple[list[Chunk], TraceMetadata]:
 def _read_notes(path: Path) -> Chunk:
     record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     counts = tuple((int(a), int(b), int(c)) for a, b, c in record["counts"])
-    return Chunk(path, counts, ClaimLog.from_json(record))
+    return Chunk(path, counts, RecordingNotes.from_json(record))
 
 
 def _last_counted(folder: Path) -> int:
@@ -181,7 +181,7 @@ def assemble(chunks: Sequence[Chunk], metadata: TraceMetadata, samples: Mapping[
     trace = dataclasses.replace(trace, metadata=merged)
     if samples:
         trace = dataclasses.replace(trace, samples=placed_samples(samples, trace))
-    return place_log(trace, ClaimLog.joined([chunk.log for chunk in chunks]), run.first_calls)
+    return place_log(trace, RecordingNotes.joined([chunk.log for chunk in chunks]), run.first_calls)
 
 
 def _runs(chunks: Sequence[Chunk]) -> tuple[list[_Run], int, int]:

@@ -39,7 +39,7 @@ TAGGED_TENSOR = -2
 """Strengths of the user's tags: below every category's, and a tensor's own tag below that of a block of code."""
 
 
-class Mark(NamedTuple):
+class MarkNote(NamedTuple):
     """A step or phase; ``is_automatic`` where the program itself did not say it."""
 
     calls: Calls
@@ -49,7 +49,7 @@ class Mark(NamedTuple):
     is_automatic: bool = False
 
 
-class Row(NamedTuple):
+class AddressOwner(NamedTuple):
     """Who owns what lies at an address: the lowest strength wins."""
 
     device: int
@@ -59,14 +59,14 @@ class Row(NamedTuple):
     label: str
 
 
-class Claim(NamedTuple):
+class OwnersNote(NamedTuple):
     """Owners found at one moment."""
 
     calls: Calls
-    rows: tuple[Row, ...]
+    owners: tuple[AddressOwner, ...]
 
 
-class Span(NamedTuple):
+class TagNote(NamedTuple):
     """A tagged block of code; ``end`` is None while it runs."""
 
     begin: Calls
@@ -76,13 +76,13 @@ class Span(NamedTuple):
 
 
 @dataclass
-class ClaimLog:
+class RecordingNotes:
     """Everything noted between two drains, or over a recording."""
 
-    marks: list[Mark] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-    open_spans: list[Span] = field(default_factory=list)
+    marks: list[MarkNote] = field(default_factory=list)
+    owners: list[OwnersNote] = field(default_factory=list)
+    tags: list[TagNote] = field(default_factory=list)
+    open_tags: list[TagNote] = field(default_factory=list)
     visits: list[Any] = field(default_factory=list)
     """When the program came into a module, forwards or backwards: nanoseconds since the epoch and the module, in turn.
 
@@ -97,21 +97,24 @@ class ClaimLog:
     def sizes(self) -> Sizes:
         """How much there is of each."""
         n_cache = len(self.cache_layers), len(self.cache_lengths)
-        return len(self.marks), len(self.claims), len(self.spans), len(self.visits), *n_cache
+        return len(self.marks), len(self.owners), len(self.tags), len(self.visits), *n_cache
 
     def drop(self, sizes: Sizes) -> None:
         """Forget the oldest, which are kept elsewhere."""
-        del self.marks[: sizes[0]], self.claims[: sizes[1]], self.spans[: sizes[2]], self.visits[: sizes[3]]
+        del self.marks[: sizes[0]], self.owners[: sizes[1]], self.tags[: sizes[2]], self.visits[: sizes[3]]
         del self.cache_layers[: sizes[4]], self.cache_lengths[: sizes[5]]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary in which equal rows and texts are written once."""
+        """A JSON-able dictionary in which equal rows and texts are written once.
+
+        Its keys are the file format's: ``claims`` and ``batches`` are the owners, ``spans`` the tags.
+        """
         labels: dict[str, int] = {}
-        batches: dict[tuple[Row, ...], int] = {}
-        claims = [[list(claim.calls), batches.setdefault(claim.rows, len(batches))] for claim in self.claims]
+        batches: dict[tuple[AddressOwner, ...], int] = {}
+        owners = [[list(note.calls), batches.setdefault(note.owners, len(batches))] for note in self.owners]
         return {
             "marks": [list(mark) for mark in self.marks],
-            "claims": claims,
+            "claims": owners,
             "batches": [[[*row[:4], labels.setdefault(row.label, len(labels))] for row in batch] for batch in batches],
             "visits": [
                 [time_ns, labels.setdefault(self.name_of(module), len(labels))]
@@ -120,7 +123,7 @@ class ClaimLog:
             "labels": list(labels),
             "cache_layers": [list(note) for note in self.cache_layers],
             "cache_lengths": list(self.cache_lengths),
-            "spans": [list(span) for span in (*self.spans, *self.open_spans)],
+            "spans": [list(tag) for tag in (*self.tags, *self.open_tags)],
         }
 
     @classmethod
@@ -134,14 +137,14 @@ class ClaimLog:
         """
         labels = record["labels"]
         batches = [
-            tuple(Row(int(d), int(a), int(c), int(s), str(labels[label])) for d, a, c, s, label in batch)
+            tuple(AddressOwner(int(d), int(a), int(c), int(s), str(labels[label])) for d, a, c, s, label in batch)
             for batch in record["batches"]
         ]
         return cls(
-            marks=[Mark(_calls(m[0]), int(m[1]), int(m[2]), str(m[3]), bool(m[4])) for m in record["marks"]],
-            claims=[Claim(_calls(calls), batches[batch]) for calls, batch in record["claims"]],
-            spans=[
-                Span(_calls(begin), None if end is None else _calls(end), int(category), str(label))
+            marks=[MarkNote(_calls(m[0]), int(m[1]), int(m[2]), str(m[3]), bool(m[4])) for m in record["marks"]],
+            owners=[OwnersNote(_calls(calls), batches[batch]) for calls, batch in record["claims"]],
+            tags=[
+                TagNote(_calls(begin), None if end is None else _calls(end), int(category), str(label))
                 for begin, end, category, label in record["spans"]
             ],
             visits=[part for time_ns, label in record.get("visits", ()) for part in (int(time_ns), str(labels[label]))],
@@ -150,14 +153,14 @@ class ClaimLog:
         )
 
     @classmethod
-    def joined(cls, logs: Sequence[ClaimLog]) -> Self:
+    def joined(cls, logs: Sequence[RecordingNotes]) -> Self:
         """Several logs as one; a block of code that was open in all but the last is taken from where it ended."""
-        closed = [span for log in logs for span in log.spans if span.end is not None]
-        still_open = [span for log in logs[-1:] for span in log.spans if span.end is None]
+        closed = [tag for log in logs for tag in log.tags if tag.end is not None]
+        still_open = [tag for log in logs[-1:] for tag in log.tags if tag.end is None]
         return cls(
             marks=[mark for log in logs for mark in log.marks],
-            claims=[claim for log in logs for claim in log.claims],
-            spans=closed + still_open,
+            owners=[note for log in logs for note in log.owners],
+            tags=closed + still_open,
             visits=[part for log in logs for part in log.visits],
             cache_layers=[note for log in logs for note in log.cache_layers],
             cache_lengths=[number for log in logs for number in log.cache_lengths],
@@ -168,7 +171,7 @@ def _calls(values: Iterable[Any]) -> Calls:
     return tuple(int(value) for value in values)
 
 
-def place_log(trace: Trace, log: ClaimLog, first_calls: Mapping[int, int]) -> Trace:
+def place_log(trace: Trace, log: RecordingNotes, first_calls: Mapping[int, int]) -> Trace:
     """Put marks, owners and what was noted of caches into a trace.
 
     Parameters
@@ -245,7 +248,7 @@ class _Device:
 class _Placer:
     """Places one log in one trace."""
 
-    def __init__(self, trace: Trace, log: ClaimLog, first_calls: Mapping[int, int], strings: StringTable) -> None:
+    def __init__(self, trace: Trace, log: RecordingNotes, first_calls: Mapping[int, int], strings: StringTable) -> None:
         self._trace = trace
         self._log = log
         self._strings = strings
@@ -277,8 +280,8 @@ class _Placer:
         )
 
     def owners(self) -> OwnerTable:
-        """One owner for each allocation that was claimed or tagged, or was temporary."""
-        parts = [part for device in self._devices for part in (self._claimed(device), *self._tagged(device))]
+        """One owner for each allocation that was noted or tagged, or was temporary."""
+        parts = [part for device in self._devices for part in (self._noted(device), *self._tagged(device))]
         columns = _strongest(np.concatenate([np.empty((0, 6), np.int64), *parts]))
         owned = columns[:, 0]
         temporary = [self._temporary(device, owned) for device in self._devices]
@@ -296,21 +299,21 @@ class _Placer:
             }
         )
 
-    def _claimed(self, device: _Device) -> Int64Array:
+    def _noted(self, device: _Device) -> Int64Array:
         """Rows of event, device, address, category, strength, label; in the order of the log."""
         rows, calls = [], []
-        batches: dict[tuple[Row, ...], list[tuple[int, int, int, int]]] = {}
-        for claim in self._log.claims:
-            batch = batches.get(claim.rows)
+        batches: dict[tuple[AddressOwner, ...], list[tuple[int, int, int, int]]] = {}
+        for note in self._log.owners:
+            batch = batches.get(note.owners)
             if batch is None:
-                batch = batches[claim.rows] = [
-                    (row.address, row.category, row.strength, self._strings.intern(row.label))
-                    for row in claim.rows
-                    if row.device == device.device
+                batch = batches[note.owners] = [
+                    (owner.address, owner.category, owner.strength, self._strings.intern(owner.label))
+                    for owner in note.owners
+                    if owner.device == device.device
                 ]
-            if batch and len(claim.calls) > device.device:
+            if batch and len(note.calls) > device.device:
                 rows += batch
-                calls += [claim.calls[device.device]] * len(batch)
+                calls += [note.calls[device.device]] * len(batch)
         if not rows:
             return np.empty((0, 6), np.int64)
         address, category, strength, label = _int64(rows).T
@@ -321,7 +324,7 @@ class _Placer:
 
     def _tagged(self, device: _Device) -> Iterable[Int64Array]:
         """Rows of what was allocated in tagged blocks of code, outer blocks first."""
-        spans = [span for span in self._log.spans if len(span.begin) > device.device]
+        spans = [span for span in self._log.tags if len(span.begin) > device.device]
         for span in sorted(spans, key=lambda span: span.begin[device.device]):
             begin = device.first_call if span.begin[device.device] < device.first_call else span.begin[device.device]
             end = device.first_call + len(device.called)

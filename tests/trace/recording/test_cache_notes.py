@@ -9,7 +9,7 @@ import pytest
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording.cache_notes import CacheLayerNote
-from memscope.trace.recording.notes import ClaimLog, place_log
+from memscope.trace.recording.notes import RecordingNotes, place_log
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 
@@ -31,7 +31,7 @@ def _layer(calls: int, device: int = 0, layer: int = 0, n_sequences: int = 1) ->
 
 def test_notes_stand_before_the_event_that_follows_their_count_on_their_device() -> None:
     lengths = [2, 50, 1, 1, 9, 1, 60, 0, 1, 5, 3, 70, 0, 1, 6]
-    log = ClaimLog(cache_layers=[_layer(2, device=1), _layer(1)], cache_lengths=lengths)
+    log = RecordingNotes(cache_layers=[_layer(2, device=1), _layer(1)], cache_lengths=lengths)
     placed = place_log(_trace(3, 2), log, {0: 0, 1: 0})
     assert placed.cache_lengths.event.tolist() == [1, 4, 7]
     assert placed.cache_lengths.n_tokens.tolist() == [5, 6, 9]
@@ -46,7 +46,7 @@ def test_notes_stand_before_the_event_that_follows_their_count_on_their_device()
 def test_of_notes_from_before_the_trace_the_last_holds_from_its_begin_and_those_behind_it_are_left_out() -> None:
     layers = [_layer(4, n_sequences=1), _layer(6, layer=1), _layer(7, n_sequences=2), _layer(11), _layer(14)]
     lengths = [6, 0, 0, 1, 3, 8, 0, 0, 1, 4, 9, 0, 0, 2, 8, 11, 0, 0, 1, 5, 99, 0, 0, 1, 6, 11, 0, 3, 1, 7]
-    placed = place_log(_trace(3), ClaimLog(cache_layers=layers, cache_lengths=lengths), {0: 10})
+    placed = place_log(_trace(3), RecordingNotes(cache_layers=layers, cache_lengths=lengths), {0: 10})
     assert placed.cache_layers.event.tolist() == [0, 0, 1]
     assert placed.cache_layers.layer.tolist() == [1, 0, 0]
     assert placed.cache_layers.n_sequences.tolist() == [1, 2, 1]
@@ -56,8 +56,8 @@ def test_of_notes_from_before_the_trace_the_last_holds_from_its_begin_and_those_
 
 
 def test_a_log_keeps_them_through_writing_dropping_and_joining() -> None:
-    log = ClaimLog(cache_layers=[_layer(1)], cache_lengths=[1, 2, 0, 1, 5])
-    read = ClaimLog.from_json(json.loads(json.dumps(log.to_json())))
+    log = RecordingNotes(cache_layers=[_layer(1)], cache_lengths=[1, 2, 0, 1, 5])
+    read = RecordingNotes.from_json(json.loads(json.dumps(log.to_json())))
     assert read == log
     sizes = log.sizes()
     log.cache_layers.append(_layer(2, layer=1))
@@ -65,13 +65,13 @@ def test_a_log_keeps_them_through_writing_dropping_and_joining() -> None:
     log.drop(sizes)
     assert log.cache_layers == [_layer(2, layer=1)]
     assert log.cache_lengths == [2, 3, 0, 1, 6]
-    joined = ClaimLog.joined([read, log])
+    joined = RecordingNotes.joined([read, log])
     assert joined.cache_layers == [_layer(1), _layer(2, layer=1)]
     assert joined.cache_lengths == [1, 2, 0, 1, 5, 2, 3, 0, 1, 6]
     with pytest.raises(ValueError, match="cut off"):
-        ClaimLog.from_json({**log.to_json(), "cache_lengths": [1, 2]})
+        RecordingNotes.from_json({**log.to_json(), "cache_lengths": [1, 2]})
 
 
 def test_older_logs_have_none() -> None:
-    record = {name: value for name, value in ClaimLog().to_json().items() if not name.startswith("cache")}
-    assert ClaimLog.from_json(record) == ClaimLog()
+    record = {name: value for name, value in RecordingNotes().to_json().items() if not name.startswith("cache")}
+    assert RecordingNotes.from_json(record) == RecordingNotes()

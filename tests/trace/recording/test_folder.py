@@ -27,7 +27,7 @@ from memscope.trace.recording.folder import (
     write_notes,
     write_recording,
 )
-from memscope.trace.recording.notes import Claim, ClaimLog, Mark, Row
+from memscope.trace.recording.notes import AddressOwner, MarkNote, OwnersNote, RecordingNotes
 from memscope.trace.schema import MarkKind
 from tests.trace.snapshot.snapshots import BASE, MIB, block, event, segment
 
@@ -41,14 +41,14 @@ class Recording:
         write_recording(self.folder, _ended_process(), TraceMetadata(source="cuda"))
         self.n_allocs = self.n_chunks = 0
 
-    def drain(self, n_allocs: int, n_overwritten: int = 0, log: ClaimLog | None = None) -> None:
+    def drain(self, n_allocs: int, n_overwritten: int = 0, log: RecordingNotes | None = None) -> None:
         first = self.n_allocs
         self.n_allocs += n_allocs
         events = [event("alloc", BASE + 512 * i, i + 1, i) for i in range(first + n_overwritten, self.n_allocs)]
         path = chunk_path(self.folder, self.n_chunks)
         path.write_bytes(pickle.dumps({"segments": [self._segment()], "device_traces": [events]}))
         counts: Counts = ((self.n_allocs, 0, 0),)
-        write_notes(path, counts, log or ClaimLog())
+        write_notes(path, counts, log or RecordingNotes())
         self.n_chunks += 1
 
     def _segment(self) -> dict[str, Any]:
@@ -99,11 +99,13 @@ def test_of_stretches_with_a_gap_between_them_the_longest_is_taken(tmp_path: Pat
     recording = Recording(tmp_path / "run.memscope")
     recording.drain(0)
     recording.drain(4)
-    mark = Mark((4,), 0, int(MarkKind.STEP), "before the gap")
-    inside = Mark((14,), 0, int(MarkKind.STEP), "after it")
-    claims = [Claim((15,), (Row(0, BASE + 512 * 13, 0, 0, "fourteenth"), Row(0, BASE, 0, 0, "first")))]
-    recording.drain(10, n_overwritten=5, log=ClaimLog(marks=[mark, inside]))
-    recording.drain(3, log=ClaimLog(claims=claims))
+    mark = MarkNote((4,), 0, int(MarkKind.STEP), "before the gap")
+    inside = MarkNote((14,), 0, int(MarkKind.STEP), "after it")
+    owners = [
+        OwnersNote((15,), (AddressOwner(0, BASE + 512 * 13, 0, 0, "fourteenth"), AddressOwner(0, BASE, 0, 0, "first")))
+    ]
+    recording.drain(10, n_overwritten=5, log=RecordingNotes(marks=[mark, inside]))
+    recording.drain(3, log=RecordingNotes(owners=owners))
     trace = open_trace(recording.folder)
     assert trace.size_bytes.tolist() == [10, 11, 12, 13, 14, 15, 16, 17]
     assert trace.metadata.n_events_lost == 9
@@ -118,8 +120,8 @@ def test_of_stretches_with_a_gap_between_them_the_longest_is_taken(tmp_path: Pat
 def test_what_was_noted_of_caches_survives_a_recording_that_was_cut_off(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "run.memscope")
     layer = CacheLayerNote(2, 0, 1, 0, "DynamicLayer", 4, 64, 64, -1, -1)
-    recording.drain(3, log=ClaimLog(cache_layers=[layer], cache_lengths=[2, 7, 0, 1, 10]))
-    recording.drain(2, log=ClaimLog(cache_lengths=[5, 8, 0, 1, 11]))
+    recording.drain(3, log=RecordingNotes(cache_layers=[layer], cache_lengths=[2, 7, 0, 1, 10]))
+    recording.drain(2, log=RecordingNotes(cache_lengths=[5, 8, 0, 1, 11]))
     trace = open_trace(recording.folder)
     assert trace.cache_layers.event.tolist() == [2]
     assert trace.strings[trace.cache_layers.kind_id[0]] == "DynamicLayer"

@@ -9,7 +9,16 @@ import numpy as np
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.recording.notes import TAGGED_SPAN, TAGGED_TENSOR, Claim, ClaimLog, Mark, Row, Span, place_log
+from memscope.trace.recording.notes import (
+    TAGGED_SPAN,
+    TAGGED_TENSOR,
+    AddressOwner,
+    MarkNote,
+    OwnersNote,
+    RecordingNotes,
+    TagNote,
+    place_log,
+)
 from memscope.trace.schema import Action, MarkKind
 from memscope.trace.trace import Trace
 
@@ -38,14 +47,21 @@ def owners(trace: Trace) -> list[tuple[int, int, str]]:
     return list(zip(table.alloc_event.tolist(), table.category.tolist(), labels, strict=True))
 
 
-def test_a_claim_goes_to_what_lay_at_the_address_at_its_count() -> None:
+def test_an_owner_goes_to_what_lay_at_the_address_at_its_count() -> None:
     trace = trace_of(("segment", A), ("alloc", A), ("free", A), ("segment", B), ("alloc", A), ("free", A), ("alloc", A))
-    log = ClaimLog(
-        claims=[
-            Claim((1,), (Row(0, A, WEIGHTS, 0, "first"),)),
-            Claim((4,), (Row(0, A, WEIGHTS, 0, "second"), Row(0, C, WEIGHTS, 0, "older"), Row(1, A, WEIGHTS, 0, "no"))),
-            Claim((7,), (Row(0, A, GRADIENTS, 1, "third"),)),
-            Claim((8,), (Row(0, A, WEIGHTS, 0, "beyond the end"),)),
+    log = RecordingNotes(
+        owners=[
+            OwnersNote((1,), (AddressOwner(0, A, WEIGHTS, 0, "first"),)),
+            OwnersNote(
+                (4,),
+                (
+                    AddressOwner(0, A, WEIGHTS, 0, "second"),
+                    AddressOwner(0, C, WEIGHTS, 0, "older"),
+                    AddressOwner(1, A, WEIGHTS, 0, "no"),
+                ),
+            ),
+            OwnersNote((7,), (AddressOwner(0, A, GRADIENTS, 1, "third"),)),
+            OwnersNote((8,), (AddressOwner(0, A, WEIGHTS, 0, "beyond the end"),)),
         ]
     )
     placed = place_log(trace, log, {0: 0})
@@ -60,32 +76,36 @@ def test_a_claim_goes_to_what_lay_at_the_address_at_its_count() -> None:
     assert [event for event, _, _ in owners(later)] == [-1, -1, 1, 5, 8]
 
 
-def test_the_strongest_claim_wins_and_of_weights_the_last_name() -> None:
+def test_the_strongest_owner_wins_and_of_weights_the_last_name() -> None:
     trace = trace_of(("alloc", A), ("alloc", B), ("alloc", C))
     rows = (
-        Row(0, A, ACTIVATIONS, 7, "saved"),
-        Row(0, A, GRADIENTS, 1, "w.grad"),
-        Row(0, B, WEIGHTS, 0, "old.name"),
-        Row(0, C, ACTIVATIONS, 7, "first"),
+        AddressOwner(0, A, ACTIVATIONS, 7, "saved"),
+        AddressOwner(0, A, GRADIENTS, 1, "w.grad"),
+        AddressOwner(0, B, WEIGHTS, 0, "old.name"),
+        AddressOwner(0, C, ACTIVATIONS, 7, "first"),
     )
-    again = (Row(0, B, WEIGHTS, 0, "new.name"), Row(0, C, ACTIVATIONS, 7, "second"), Row(0, A, ACTIVATIONS, 7, "late"))
-    placed = place_log(trace, ClaimLog(claims=[Claim((3,), rows), Claim((3,), again)]), {0: 0})
+    again = (
+        AddressOwner(0, B, WEIGHTS, 0, "new.name"),
+        AddressOwner(0, C, ACTIVATIONS, 7, "second"),
+        AddressOwner(0, A, ACTIVATIONS, 7, "late"),
+    )
+    placed = place_log(trace, RecordingNotes(owners=[OwnersNote((3,), rows), OwnersNote((3,), again)]), {0: 0})
     assert owners(placed) == [(0, GRADIENTS, "w.grad"), (1, WEIGHTS, "new.name"), (2, ACTIVATIONS, "first")]
     assert not placed.owners.tagged.any()
 
 
-def test_tags_beat_claims_the_inner_block_the_outer_and_a_tensors_own_both() -> None:
+def test_tags_beat_owners_the_inner_block_the_outer_and_a_tensors_own_both() -> None:
     trace = trace_of(("alloc", A), ("alloc", B), ("alloc", C), ("alloc", C + 512))
     unknown = int(Category.UNKNOWN)
-    log = ClaimLog(
-        claims=[
-            Claim((4,), (Row(0, A, WEIGHTS, 0, "w"),)),
-            Claim((4,), (Row(0, C, unknown, TAGGED_TENSOR, "mine"),)),
+    log = RecordingNotes(
+        owners=[
+            OwnersNote((4,), (AddressOwner(0, A, WEIGHTS, 0, "w"),)),
+            OwnersNote((4,), (AddressOwner(0, C, unknown, TAGGED_TENSOR, "mine"),)),
         ],
-        spans=[Span((1,), (3,), unknown, "inner"), Span((0,), (3,), unknown, "outer")],
-        open_spans=[Span((3,), None, unknown, "open")],
+        tags=[TagNote((1,), (3,), unknown, "inner"), TagNote((0,), (3,), unknown, "outer")],
+        open_tags=[TagNote((3,), None, unknown, "open")],
     )
-    read = ClaimLog.joined([ClaimLog(), ClaimLog.from_json(json.loads(json.dumps(log.to_json())))])
+    read = RecordingNotes.joined([RecordingNotes(), RecordingNotes.from_json(json.loads(json.dumps(log.to_json())))])
     placed = place_log(trace, read, {0: 0})
     assert [label for _, _, label in owners(placed)] == ["outer", "inner", "mine", "open"]
     assert placed.owners.tagged.all()
@@ -96,46 +116,46 @@ def test_what_one_phase_made_and_freed_unowned_was_temporary() -> None:
     trace = trace_of(("alloc", A), ("alloc", B), ("free", B), ("alloc", C), ("free", A), ("alloc", B), ("free", C))
     begin, end = int(MarkKind.PHASE_BEGIN), int(MarkKind.PHASE_END)
     marks = [
-        Mark((1,), 0, begin, "forward", True),
-        Mark((2,), 0, begin, "the user's"),
-        Mark((5,), 0, end, "forward", True),
-        Mark((5,), 0, begin, "backward", True),
+        MarkNote((1,), 0, begin, "forward", True),
+        MarkNote((2,), 0, begin, "the user's"),
+        MarkNote((5,), 0, end, "forward", True),
+        MarkNote((5,), 0, begin, "backward", True),
     ]
-    placed = place_log(trace, ClaimLog(marks=marks), {0: 0})
+    placed = place_log(trace, RecordingNotes(marks=marks), {0: 0})
     assert owners(placed) == [(1, int(Category.TEMPORARIES), "forward")]
     assert placed.marks.event.tolist() == [1, 2, 5, 5]
 
 
 def test_steps_of_the_optimizer_count_only_where_the_program_names_none() -> None:
     trace = trace_of(("alloc", A), ("alloc", B))
-    automatic, named = Mark((1,), 0, 0, "0", True), Mark((2,), 0, 0, "mine")
-    alone = place_log(trace, ClaimLog(marks=[automatic]), {0: 0})
-    both = place_log(trace, ClaimLog(marks=[automatic, named]), {0: 0})
+    automatic, named = MarkNote((1,), 0, 0, "0", True), MarkNote((2,), 0, 0, "mine")
+    alone = place_log(trace, RecordingNotes(marks=[automatic]), {0: 0})
+    both = place_log(trace, RecordingNotes(marks=[automatic, named]), {0: 0})
     assert [alone.strings[i] for i in alone.marks.label_id] == ["0"]
     assert [both.strings[i] for i in both.marks.label_id] == ["mine"]
     assert both.marks.event.tolist() == [2]
 
 
 def test_a_log_is_the_same_after_it_was_written_and_read() -> None:
-    row = Row(0, A, WEIGHTS, 0, "w")
-    log = ClaimLog(
-        marks=[Mark((1, 2), 3, 0, "0", True)],
-        claims=[Claim((1, 2), (row, row)), Claim((5, 2), (row, row))],
-        spans=[Span((0, 0), (1, 1), 9, "t")],
+    row = AddressOwner(0, A, WEIGHTS, 0, "w")
+    log = RecordingNotes(
+        marks=[MarkNote((1, 2), 3, 0, "0", True)],
+        owners=[OwnersNote((1, 2), (row, row)), OwnersNote((5, 2), (row, row))],
+        tags=[TagNote((0, 0), (1, 1), 9, "t")],
     )
     record = json.loads(json.dumps(log.to_json()))
-    assert ClaimLog.from_json(record) == log
+    assert RecordingNotes.from_json(record) == log
     assert len(record["batches"]) == 1
 
 
 def test_nothing_noted_changes_nothing() -> None:
     trace = trace_of(("alloc", A))
-    placed = place_log(trace, ClaimLog(), {0: 0})
+    placed = place_log(trace, RecordingNotes(), {0: 0})
     assert len(placed.owners) == len(placed.marks) == 0
     assert np.array_equal(placed.action, trace.action)
 
 
-def _visited(log: ClaimLog, marks_shift_ns: int = 0) -> list[str]:
+def _visited(log: RecordingNotes, marks_shift_ns: int = 0) -> list[str]:
     """Names of what one backward pass allocated and freed, with two modules come into at known times."""
     builder = TraceBuilder()
     for number in range(4):
@@ -146,9 +166,9 @@ def _visited(log: ClaimLog, marks_shift_ns: int = 0) -> list[str]:
         builder.add_event(Action.FREE_REQUESTED, address=address, size_bytes=512, time_ns=at)
         builder.add_event(Action.FREE_COMPLETED, address=address, size_bytes=512, time_ns=at)
     log.marks[:] = [
-        Mark((0,), 9_000_000 + marks_shift_ns, int(MarkKind.PHASE_BEGIN), "backward", True),
-        Mark((12,), 30_000_000 + marks_shift_ns, int(MarkKind.PHASE_END), "backward", True),
-        Mark((6,), 20_500_000 + marks_shift_ns, int(MarkKind.STEP), "0", True),
+        MarkNote((0,), 9_000_000 + marks_shift_ns, int(MarkKind.PHASE_BEGIN), "backward", True),
+        MarkNote((12,), 30_000_000 + marks_shift_ns, int(MarkKind.PHASE_END), "backward", True),
+        MarkNote((6,), 20_500_000 + marks_shift_ns, int(MarkKind.STEP), "0", True),
     ]
     log.marks.sort(key=lambda mark: mark.calls)
     placed = place_log(builder.build(TraceMetadata(source="cuda")), log, {0: 0})
@@ -156,13 +176,13 @@ def _visited(log: ClaimLog, marks_shift_ns: int = 0) -> list[str]:
 
 
 def test_temporaries_are_named_by_the_module_last_come_into() -> None:
-    log = ClaimLog(visits=[8_000_000, "before", 10_500_000, "lm_head", 12_500_000, "norm", 12_800_000, ""])
+    log = RecordingNotes(visits=[8_000_000, "before", 10_500_000, "lm_head", 12_500_000, "norm", 12_800_000, ""])
     assert _visited(log) == ["backward", "backward of lm_head", "backward of lm_head", "backward"]
-    again = ClaimLog.from_json(ClaimLog(visits=log.visits).to_json())
+    again = RecordingNotes.from_json(RecordingNotes(visits=log.visits).to_json())
     assert again.visits == log.visits
 
 
 def test_modules_are_left_out_where_the_clocks_disagree() -> None:
-    log = ClaimLog(visits=[10_500_000, "lm_head"])
+    log = RecordingNotes(visits=[10_500_000, "lm_head"])
     assert set(_visited(log, marks_shift_ns=2_000_000)) == {"backward"}
     assert "backward of lm_head" in _visited(log)
