@@ -317,7 +317,7 @@ def test_torch_is_as_before_afterwards_even_if_the_program_fails() -> None:
 def test_a_program_with_fake_tensors_of_its_own_is_refused() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with dry_run(), pytest.raises(CaptureError, match=r"test_dry_run.py:\d+: .* FakeTensorMode"), FakeTensorMode():
+    with dry_run(), pytest.raises(CaptureError, match=r"test_recording.py:\d+: .* FakeTensorMode"), FakeTensorMode():
         torch.ones(3)
     with FakeTensorMode(), pytest.raises(CaptureError, match="cannot start inside"):
         dry_run().start()
