@@ -23,6 +23,9 @@ PYTEST_ARGS ?=
 EMULATED_VERSIONS ?= 2.11.0 2.15.0
 EMULATED_SLOW_VERSIONS ?= 2.6.0
 EMULATED_TORCH_PIP_ARGS ?=
+# A version that cannot be had is skipped, unless somebody named it: then it is an error.
+on_missing = $(if $(filter file,$(origin $(1))),skip,stop)
+EMULATED_ON_MISSING ?= $(call on_missing,EMULATED_VERSIONS)
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -30,6 +33,7 @@ PIP_INSTALL := pip install --quiet --disable-pip-version-check
 EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
+.PRECIOUS: $(EMULATED)/%/.torch
 .PHONY: demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -51,20 +55,35 @@ test: $(INSTALLED) chromium
 
 test-slow: $(INSTALLED) chromium
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
-	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)"
+	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)" \
+		EMULATED_ON_MISSING=$(call on_missing,EMULATED_SLOW_VERSIONS)
 
 # The CUDA build of torch without what it requires of NVIDIA's, which would be gigabytes: the emulated device stands in.
-$(EMULATED)/%/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(EMULATED)/$*
-	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-deps $(EMULATED_TORCH_PIP_ARGS) torch==$*
-	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-deps -c constraints.txt accelerate
-	$(EMULATED)/$*/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt -e . transformers pytest pytest-xdist \
-		filelock fsspec jinja2 networkx psutil pyyaml sympy
+# Each version has requirements of its own, which take the place of the constraints that this machine's pip may carry.
+$(EMULATED)/%/.torch: requirements/emulated-%.txt
+	@$(PYTHON) -m venv --clear $(@D)
+	@PIP_CONSTRAINT=$< $(@D)/bin/$(PIP_INSTALL) --no-deps $(EMULATED_TORCH_PIP_ARGS) -r $< 2> $(@D)/pip.log || \
+		{ echo "torch $* cannot be had here: $(@D)/pip.log says why"; exit 1; }
+	@touch $@
+
+$(EMULATED)/%/.installed: $(EMULATED)/%/.torch pyproject.toml constraints.txt
+	@test -f $(@D)/lib/python*/site-packages/torch/lib/libtorch_cuda.so || \
+		{ echo "torch $* came as a build without CUDA: point EMULATED_TORCH_PIP_ARGS at an index of CUDA builds"; exit 1; }
+	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-deps -c constraints.txt accelerate
+	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt \
+		-e . transformers pytest pytest-xdist filelock fsspec jinja2 networkx psutil pyyaml sympy
 	touch $@
 
-test-emulated: $(EMULATED_VERSIONS:%=$(EMULATED)/%/.installed)
-	@for version in $(EMULATED_VERSIONS); do echo "== torch $$version on the emulated device"; \
-		$(EMULATED)/$$version/bin/pytest -n 2 -m emulated tests/emulated $(PYTEST_ARGS) || exit 1; done
+test-emulated:
+	@tested=; for version in $(EMULATED_VERSIONS); do \
+		if ! made=$$($(MAKE) --no-print-directory -s $(EMULATED)/$$version/.torch 2>&1); then \
+			made=$$(echo "$$made" | head -n 1); \
+			if [ $(EMULATED_ON_MISSING) = skip ]; then echo "== skipped: $$made"; continue; fi; \
+			echo "== $$made"; exit 1; fi; \
+		$(MAKE) --no-print-directory $(EMULATED)/$$version/.installed || exit 1; \
+		echo "== torch $$version on the emulated device"; \
+		$(EMULATED)/$$version/bin/pytest -n 2 -m emulated tests/emulated $(PYTEST_ARGS) || exit 1; tested=yes; done; \
+	[ "$$tested" ] || echo "== nothing was tested on the emulated device"
 
 # What only a GPU can show: the tests that need one, then the peaks of the examples, real beside emulated and dry run.
 gpu-evidence:
