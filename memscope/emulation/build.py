@@ -13,20 +13,19 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from memscope.emulation.launch import PRELOADED
 from memscope.emulation.stubs import DRIVER, RUNTIME, StandIn, file_name_of, find_stand_ins
 from memscope.emulation.torch_build import TorchBuild
 from memscope.errors import CaptureError
 
 _HERE = Path(__file__).parent
 _SOURCES = _HERE / "libraries"
-_GENERATORS = ("build.py", "elf.py", "stubs.py")
+_GENERATORS = ("build.py", "stubs.py")
 _RUNTIME_SOURCES = ("fakecudart.c", "fakecuda_memory.c")
 _NVML_SOURCE, _NVML = "fakenvml.c", "libnvidia-ml.so.1"
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared", "-w")
 _PRELOAD_SEPARATORS = " :;"
-PRELOADED = "preload.txt"
-"""The file in a built folder that lists its libraries, one path a line, in the order to load them in."""
 
 
 def build_libraries(build: TorchBuild, say: Callable[[str], None]) -> Path:

@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from memscope.emulation.build import PRELOADED
 from memscope.emulation.device import NOTES, EmulatedMachine
 
+PRELOADED = "preload.txt"
+"""The file in a built folder that lists its libraries, one path a line, in the order to load them in."""
 MARKER = "MEMSCOPE_EMULATED"
 """Names the process that was started again in the emulated environment: a program started from it does not count."""
 

@@ -7,12 +7,19 @@ handle through its first argument; those whose answers PyTorch looks at are writ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memscope.emulation.elf import read_wants
+import numpy as np
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.sections import Section, SymbolTableSection
+
 from memscope.emulation.torch_build import TorchBuild
+from memscope.errors import InputFileError
 
 RUNTIME, DRIVER = "libcudart", "libcuda"
 _LIBRARIES = (
@@ -47,6 +54,19 @@ _SONAMES = {DRIVER: "libcuda.so.1", "libnvToolsExt": "libnvToolsExt.so.1"}
 _CREATES = re.compile(r"(Create|createDescr|Init$|^ncclCommInit)")
 _CREATES_IN_PLACE = ("cusparseLt", "cublasLtMatrixLayoutInit", "cudnnBackendCreate", "nccl", "cupti", "nvrtcC")
 _RUNTIME_EXPORTS = "cuda*; __cuda*; fakecuda_*; cu[A-Z]*;"
+_SYMBOL = np.dtype(
+    [
+        ("st_name", "<u4"),
+        ("st_info", "u1"),
+        ("st_other", "u1"),
+        ("st_shndx", "<u2"),
+        ("st_value", "<u8"),
+        ("st_size", "<u8"),
+    ]
+)
+"""``Elf64_Sym``."""
+_SHN_UNDEF = 0
+_VERSION_MASK = 0x7FFF
 
 _HEAD = """#include <stddef.h>
 #include <stdio.h>
@@ -88,6 +108,23 @@ _WRITTEN_OUT = {
     "ncclGetLastError": 'const char *{name}(void *communicator) {{ return ""; }}',
     "ncclGetVersion": "int {name}(int *version) {{ *version = 22809; return 0; }}",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An undefined symbol: its name, and the version and the library that it is wanted from, empty where unsaid."""
+
+    name: str
+    version: str
+    library: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What one library wants: the libraries by their sonames, and the symbols."""
+
+    libraries: tuple[str, ...]
+    symbols: tuple[Wanted, ...]
 
 
 @dataclass(slots=True)
@@ -152,6 +189,51 @@ def find_stand_ins(build: TorchBuild) -> dict[str, StandIn]:
         wanted.setdefault(DRIVER, {}).setdefault(name, "")
     needed = wanted.keys() | (sonames.keys() - _SONAMES.keys()) | {RUNTIME, DRIVER}
     return {name: StandIn(sonames[name], wanted.get(name, {})) for name in sorted(needed) if name in sonames}
+
+
+def read_wants(path: Path) -> Wants:
+    """Read the needed libraries and the undefined symbols of a shared library.
+
+    Raises
+    ------
+    InputFileError
+        If the file is not a 64-bit little-endian ELF library.
+    """
+    try:
+        with path.open("rb") as file:
+            image = ELFFile(file)
+            if image.elfclass != 64 or not image.little_endian:
+                raise InputFileError(path, "is not a 64-bit little-endian ELF library")
+            dynamic = image.get_section_by_name(".dynamic")
+            tags = dynamic.iter_tags("DT_NEEDED") if isinstance(dynamic, DynamicSection) else ()
+            needed = tuple(tag.needed for tag in tags)  # type: ignore[attr-defined]  # set per tag
+            return Wants(needed, tuple(_undefined_symbols(image)))
+    except (ELFError, ValueError, OSError, MemoryError) as error:
+        raise InputFileError(path, f"cannot be read as an ELF library: {error}") from error
+
+
+def _undefined_symbols(image: ELFFile) -> Iterator[Wanted]:
+    symbols, numbers = image.get_section_by_name(".dynsym"), image.get_section_by_name(".gnu.version")
+    if not isinstance(symbols, SymbolTableSection):
+        return
+    versions = _wanted_versions(image.get_section_by_name(".gnu.version_r"))
+    # The two tables are read whole: parsing each of the 120,000 symbols of PyTorch's libraries would take 20 s.
+    table = np.frombuffer(symbols.data(), _SYMBOL)
+    version_of = np.zeros(len(table), "<u2") if numbers is None else np.frombuffer(numbers.data(), "<u2")
+    for i in np.flatnonzero((table["st_shndx"] == _SHN_UNDEF) & (table["st_name"] != 0)).tolist():
+        name = symbols.stringtable.get_string(int(table["st_name"][i]))
+        yield Wanted(name, *versions.get(int(version_of[i]) & _VERSION_MASK, ("", "")))
+
+
+def _wanted_versions(section: Section | None) -> dict[int, tuple[str, str]]:
+    """(version, library) of each version number that undefined symbols carry."""
+    if not isinstance(section, GNUVerNeedSection):
+        return {}
+    return {
+        entry["vna_other"] & _VERSION_MASK: (entry.name, library.name or "")
+        for library, entries in section.iter_versions()
+        for entry in entries
+    }
 
 
 def _library_of(name: str, version: str, library: str) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from memscope.emulation.device import EmulatedMachine, parse_capability
-from memscope.emulation.launch import provenance
 from memscope.errors import UsageError
 
 
@@ -33,5 +32,19 @@ def test_what_is_no_capability_is_refused(text: str) -> None:
         parse_capability(text)
 
 
-def test_nothing_is_said_of_a_process_that_is_not_emulated() -> None:
-    assert provenance() == {}
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_devices": 0}, "0 emulated devices: choose from 1 to 16"),
+        ({"n_devices": 17}, "17 emulated devices: choose from 1 to 16"),
+        ({"event_latency": -1}, "an event latency of -1: it cannot be negative"),
+        ({"overhead_bytes": 2000}, "an overhead of 2,000 bytes on a device of 1,000: nothing is left"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        EmulatedMachine(
+            **{"device_name": "x", "total_bytes": 1000, "overhead_bytes": 0, "capability": (8, 0)}  # type: ignore[arg-type]
+            | {"n_multiprocessors": 1}
+            | options
+        )

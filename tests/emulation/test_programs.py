@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,45 @@ def test_a_module_is_adapted_when_it_is_imported_and_not_before(
     assert seen == [1]
     assert module.__file__ == str(tmp_path / "adapted_one.py")
     del sys.modules["adapted_one"]
+
+
+def test_torch_is_told_to_do_without_cudnn_and_inductor() -> None:
+    compiled: list[Any] = []
+    torch: Any = SimpleNamespace(
+        backends=SimpleNamespace(
+            cudnn=SimpleNamespace(enabled=True), cuda=SimpleNamespace(enable_cudnn_sdp=lambda on: compiled.append(on))
+        ),
+        compile=lambda model=None, **options: ("compiled", model, options),
+    )
+    programs._ADAPTATIONS["torch"](torch)
+    assert torch.backends.cudnn.enabled is False
+    assert compiled == [False]
+    assert torch.compile("model") == "model"
+    assert torch.compile(mode="max-autotune")("model") == "model"
+    assert torch.compile("model", backend="eager") == ("compiled", "model", {"backend": "eager"})
+
+
+def test_generation_ends_by_its_length_and_only_on_the_device() -> None:
+    class MaxLengthCriteria:
+        max_length = 3
+
+        def __call__(self, input_ids: Any) -> str:
+            return "read from the device"
+
+    class GenerationMixin:
+        def _has_unfinished_sequences(self) -> bool:
+            return True
+
+    programs._ADAPTATIONS["transformers.generation.utils"](
+        SimpleNamespace(MaxLengthCriteria=MaxLengthCriteria, GenerationMixin=GenerationMixin)  # type: ignore[arg-type]
+    )
+    criterion, loop = MaxLengthCriteria(), GenerationMixin()
+
+    def goes_on(length: int, *, is_cuda: bool) -> bool:
+        assert criterion(SimpleNamespace(shape=(1, length), is_cuda=is_cuda)) == "read from the device"
+        return loop._has_unfinished_sequences()
+
+    assert goes_on(2, is_cuda=True)
+    assert not goes_on(3, is_cuda=True)
+    assert goes_on(3, is_cuda=False)
+    assert loop._has_unfinished_sequences()
