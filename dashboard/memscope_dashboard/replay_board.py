@@ -12,15 +12,14 @@ import numpy as np
 
 from memscope.advise.tune import Tuning, tune
 from memscope.analysis import Analysis
-from memscope.errors import MemscopeError
 from memscope.figures.replay_curves import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
 from memscope.replay.compare import recorded_run as run_of_recording
 from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
-from memscope.replay.strategies import STRATEGIES, replay
-from memscope.replay.sweep import ReplayJob
+from memscope.replay.strategies import STRATEGIES
+from memscope.replay.sweep import Refused, ReplayJob, attempt
 from memscope.replay.verify.verify import DeviceVerification, verify_device
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 
@@ -60,14 +59,14 @@ class Outcome:
     conf
         As it was asked for; None for a strategy without settings.
     result
-        Without its series, of which ``curve`` keeps what can be drawn; None if there is a ``problem``.
+        Without its series, of which ``curve`` keeps what can be drawn; None if it was ``refused``.
     """
 
     strategy: str
     conf: str | None
     result: ReplayResult | None
     curve: ReplayCurve | None
-    problem: str = ""
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +221,8 @@ class ReplayBoard:
     def comparison(self, state: BoardState) -> Comparison:
         """The replays that are done, beside the recording."""
         results = tuple(outcome.result for outcome in state.done if outcome.result is not None)
-        return Comparison(self.lifetimes.device, self.recorded, state.capacity, results)
+        refused = tuple(outcome.refused for outcome in state.done if outcome.refused is not None)
+        return Comparison(self.lifetimes.device, self.recorded, state.capacity, results, refused)
 
     @staticmethod
     def _progress(job: Job | None) -> Progress:
@@ -258,10 +258,9 @@ class ReplayBoard:
 
 def _outcome(job: ReplayJob) -> Outcome:
     conf = job.options.conf
-    try:
-        result = replay(job.lifetimes, job.strategy, job.options)
-    except MemscopeError as error:
-        return Outcome(job.strategy, conf, None, None, problem=str(error))
+    result = attempt(job)
+    if isinstance(result, Refused):
+        return Outcome(job.strategy, conf, None, None, result)
     return Outcome(job.strategy, conf, _without_series(result), result_curve(result))
 
 

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from memscope.advise.settings import grid, harmful_combinations, neighbours, torch_release, variable_name
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.compare import RecordedRun, recorded_run
+from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep
-from memscope.units import format_bytes, format_fraction
+from memscope.units import format_fraction
 
 NEAR_BOUND_FRAC = 0.05
 """Reserved memory this close to the lower bound leaves nothing that a setting could save."""
-NEGLIGIBLE_FRAC = 0.02
-"""A saving below this share of the peak is not worth a change."""
 _TIE_FRAC = 0.002
 """Peaks this close count as equal: the simpler setting wins."""
 _N_ROUNDS = 4
@@ -100,30 +98,6 @@ class Tuning:
         if self.baseline_bytes is None or not self.lower_bound.peak_reserved_bytes:
             return None
         return self.baseline_bytes / self.lower_bound.peak_reserved_bytes - 1
-
-    def verdict(self) -> str:
-        """What follows, in one sentence."""
-        baseline, gain, above = self.baseline_bytes, self.gain_bytes, self.above_bound_frac
-        if self.best is None:
-            need = format_bytes(self.lower_bound.peak_reserved_bytes)
-            return f"no setting avoids running out of memory: the requests alone need {need}"
-        if self.baseline is not None and self.baseline.oom is not None:
-            return (
-                f"the settings as recorded run out of memory; these need {format_bytes(self.best.peak_reserved_bytes)}"
-            )
-        if baseline is None or gain is None:
-            need = format_bytes(self.best.peak_reserved_bytes)
-            return f"the best setting needs {need}; what was reserved is not measured"
-        if self.recommended_conf is not None:
-            after = format_bytes(self.best.peak_reserved_bytes)
-            return (
-                f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
-            )
-        if above is not None and above <= NEAR_BOUND_FRAC:
-            within = format_fraction(above)
-            return f"fragmentation is not your problem: reserved is within {within} of the lower bound"
-        tail = "" if above is None else f"; reserved is {format_fraction(above)} above the lower bound"
-        return f"no setting of the allocator helps: the best saves {format_bytes(max(gain, 0))}{tail}"
 
 
 def tune(

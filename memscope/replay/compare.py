@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,9 +13,8 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.limits import Capacity, capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
-from memscope.replay.sweep import ReplayJob, Spread, run_sweep
+from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep
 from memscope.trace.schema import Action
-from memscope.units import format_bytes, format_fraction
 
 NEGLIGIBLE_FRAC = 0.02
 """Savings below this share of the recorded peak are not worth a change of settings."""
@@ -50,14 +50,43 @@ class RecordedRun:
         return self.peak_active_bytes / self.peak_reserved_bytes if self.peak_reserved_bytes else None
 
 
+VerdictKind = Literal["not measured", "none replayed", "none fits", "only another fits", "saves", "none helps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from a comparison; :func:`memscope.words.replay.verdict_words` says it.
+
+    Attributes
+    ----------
+    kind
+        ``not measured``: the recording does not tell what it reserved; ``none replayed``: no setting of PyTorch's
+        allocator is among the replays; ``none fits``: all of them ran out of memory; ``only another fits``: the
+        recorded ones did, ``best`` did not.
+    best
+        The settings with the lowest peak, None where there are none.
+    baseline_bytes, saved_bytes
+        What savings are counted from, and what ``best`` is below it; None where nothing is to be compared.
+    above_bound_bytes
+        How far ``best`` is above what no allocator can beat; None where that was not asked for.
+    """
+
+    kind: VerdictKind
+    best: ReplayResult | None = None
+    baseline_bytes: int | None = None
+    saved_bytes: int | None = None
+    above_bound_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One device's recording and its replays, in the order asked for."""
+    """One device's recording and its replays, in the order asked for; ``refused`` are those that cannot be made."""
 
     device: int
     recorded: RecordedRun
     capacity: Capacity
     results: tuple[ReplayResult, ...]
+    refused: tuple[Refused, ...] = ()
 
     @property
     def ranked(self) -> tuple[ReplayResult, ...]:
@@ -86,7 +115,8 @@ class Comparison:
         return next((result for result in self.results if result.exactness == "bound"), None)
 
     @property
-    def _as_recorded(self) -> ReplayResult | None:
+    def as_recorded(self) -> ReplayResult | None:
+        """The replay under the recorded settings, whatever came of it; None if it is not among the results."""
         same = [r for r in self.results if r.strategy == "caching" and r.conf == self.recorded.conf]
         return same[0] if same else None
 
@@ -96,38 +126,29 @@ class Comparison:
 
         None if it is not among the results, or did not run to its end.
         """
-        found = self._as_recorded
+        found = self.as_recorded
         return None if found is None or found.oom is not None else found
 
-    def verdict(self) -> str:
-        """What follows, in one sentence."""
+    @property
+    def verdict(self) -> Verdict:
+        """What follows."""
         recorded, best = self.recorded.peak_reserved_bytes, self.best
         if recorded is None:
-            return "the recorded peak of reserved memory was not measured, so nothing can be compared with it"
+            return Verdict("not measured")
         if best is None:
-            if not any(result.strategy == "caching" for result in self.results):
-                return "no setting of PyTorch's allocator was replayed"
-            return "every replay of PyTorch's allocator ran out of memory"
-        as_recorded = self._as_recorded
+            has_ours = any(result.strategy == "caching" for result in self.results)
+            return Verdict("none fits" if has_ours else "none replayed")
+        as_recorded = self.as_recorded
         if as_recorded is not None and as_recorded.oom is not None:
-            how = best.conf or "the default settings"
-            need = format_bytes(best.peak_reserved_bytes)
-            return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
+            return Verdict("only another fits", best)
         # A replay of the recorded settings can differ from the recording, in either direction, where the capacity or
         # the start was not recorded: only what is below both counts as saved.
         baseline = recorded if self.replayed is None else min(recorded, self.replayed.peak_reserved_bytes)
         saved = baseline - best.peak_reserved_bytes
-        if saved > NEGLIGIBLE_FRAC * baseline:
-            how = best.conf or "the default settings"
-            return f"{how} would reserve {format_bytes(saved)} less ({format_fraction(saved / baseline)})"
         bound = self.lower_bound
-        if bound is not None:
-            rest = best.peak_reserved_bytes - bound.peak_reserved_bytes
-            return (
-                f"none of these settings helps much: reserved memory is within {format_bytes(max(rest, 0))} "
-                "of what the requests themselves need"
-            )
-        return "none of these settings helps"
+        above = None if bound is None else max(best.peak_reserved_bytes - bound.peak_reserved_bytes, 0)
+        kind: VerdictKind = "saves" if saved > NEGLIGIBLE_FRAC * baseline else "none helps"
+        return Verdict(kind, best, baseline, saved, above)
 
 
 def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
@@ -172,6 +193,24 @@ def compare(
     return Comparison(lifetimes.device, recorded_run(lifetimes), capacity, tuple(results))
 
 
+def compare_settings(lifetimes: DeviceLifetimes) -> Comparison:
+    """What a report shows unasked: the settings compared by default and the lower bound, without fragmentation.
+
+    What the simulator does not cover is among those refused, not an error.
+    """
+    capacity = capacity_for(lifetimes)
+    names = ("caching", "lower-bound")
+    jobs = comparison_jobs(lifetimes, names, capacity=capacity, measures_fragmentation=False)
+    found = [attempt(job) for job in jobs]
+    return Comparison(
+        lifetimes.device,
+        recorded_run(lifetimes),
+        capacity,
+        tuple(one for one in found if not isinstance(one, Refused)),
+        tuple(one for one in found if isinstance(one, Refused)),
+    )
+
+
 def comparison_jobs(
     lifetimes: DeviceLifetimes,
     strategies: Sequence[str] = (),
@@ -179,6 +218,7 @@ def comparison_jobs(
     *,
     capacity: Capacity,
     memory_fraction: float | None = None,
+    measures_fragmentation: bool = True,
 ) -> list[ReplayJob]:
     """The replays of :func:`compare`, in order.
 
@@ -200,7 +240,7 @@ def comparison_jobs(
                 total_bytes=capacity.total_bytes,
                 reserved_by_others_bytes=capacity.reserved_by_others_bytes,
                 memory_fraction=memory_fraction if STRATEGIES[name].takes_conf else None,
-                measures_fragmentation=True,
+                measures_fragmentation=measures_fragmentation,
             )
             jobs.append(ReplayJob(lifetimes, name, options))
     return jobs

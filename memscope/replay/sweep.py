@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from memscope.errors import UsageError
+from memscope.errors import MemscopeError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -88,6 +88,23 @@ def run_sweep(
         if is_cancelled is not None and is_cancelled():
             break
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A replay that cannot be made, and why."""
+
+    strategy: str
+    conf: str | None
+    reason: str
+
+
+def attempt(job: ReplayJob) -> ReplayResult | Refused:
+    """Run one replay; what the simulator does not cover is said, not raised."""
+    try:
+        return _run(job)
+    except MemscopeError as error:
+        return Refused(job.strategy, job.options.conf, str(error))
 
 
 def _run(job: ReplayJob) -> ReplayResult:

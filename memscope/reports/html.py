@@ -11,12 +11,12 @@ from memscope.figures.address_map import map_figure
 from memscope.figures.device import device_count_figure
 from memscope.figures.kv_cache import cache_figure, layers_figure
 from memscope.figures.ledger import ledger_figure
-from memscope.figures.replay import calibration_words, replay_figure, replay_finding
-from memscope.figures.replay_lines import replay_lines
+from memscope.figures.replay import replay_figure
 from memscope.figures.timeline import timeline_figure
 from memscope.figures.timeline_data import has_times
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
+from memscope.replay.compare import Comparison, compare_settings
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.html_parts import size, table
@@ -28,7 +28,8 @@ from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
 from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
-from memscope.words.labels import NOT_MEASURED
+from memscope.words.labels import NOT_MEASURED, sentence
+from memscope.words.replay import calibration_words, verdict_words
 
 _N_CACHES = 12
 
@@ -205,12 +206,18 @@ def _device(analysis: Analysis, device: int) -> str:
     body += "".join(_section(title, content) for title, content in cache_sections(analysis, device))
     body += _fragmentation(analysis.fragmentation_moment(device))
     if len(analysis.device(device).allocations):
-        lines = replay_lines(analysis, device)
-        bars = picture(f"replay-{device}", in_themes(lambda theme: replay_figure(lines, theme)), "replays compared")
-        check = f'<p class="quiet">{escape(calibration_words(lines))}</p>'
-        body += _section(replay_finding(lines), bars, parts.replay_table(lines), check)
+        body += replay_section(compare_settings(analysis.device(device)))
     body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
     return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
+
+
+def replay_section(comparison: Comparison) -> str:
+    """What other settings would have reserved: the verdict, a picture, the numbers, and how far to trust them."""
+    drawn = in_themes(lambda theme: replay_figure(comparison, theme))
+    bars = picture(f"replay-{comparison.device}", drawn, "replays compared")
+    check = f'<p class="quiet">{escape(calibration_words(comparison))}</p>'
+    title = sentence(verdict_words(comparison.verdict))
+    return _section(title, bars, parts.replay_table(comparison), check)
 
 
 def _device_count(peak: Moment) -> str:

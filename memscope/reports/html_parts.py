@@ -15,10 +15,11 @@ from memscope.figures.ledger import (
     ledger_lines,
     unmeasured_device_rows,
 )
-from memscope.figures.replay import ReplayLine, change_words
+from memscope.replay.compare import Comparison
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.words.replay import RECORDED, change_words, oom_words, result_label, setting_label
 
 _LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
 
@@ -202,39 +203,47 @@ def allocations_table(moment: Moment, limit: int) -> str:
     return table(("block", "what, and who", "since event"), rows, (0, 2))
 
 
-def replay_table(lines: Sequence[ReplayLine]) -> str:
+def replay_table(comparison: Comparison) -> str:
     """Every number of a comparison of replays."""
-    recorded = lines[0].peak_reserved_bytes
-    rows = []
-    for line in lines:
-        counts = (line.n_device_allocs, line.n_device_frees, line.n_retries)
-        kind = f' <span class="quiet">{escape(line.exactness)}</span>' if line.exactness else ""
-        oom = None if line.result is None else line.result.oom
-        outcome = f'<br><span class="warn">{escape(line.problem)}</span>' if line.problem else ""
-        if oom is not None:
-            size_asked = format_bytes(oom.requested_bytes)
-            outcome = f'<br><span class="bad">out of memory at event {oom.event:,}, asking for {size_asked}</span>'
+    recorded = comparison.recorded
+    peaks = (recorded.peak_reserved_bytes, recorded.peak_active_bytes, recorded.efficiency_frac)
+    rows = [_replay_row(RECORDED, "", "", peaks, (recorded.n_device_allocs, recorded.n_device_frees, None))]
+    for result in comparison.results:
+        kind = f' <span class="quiet">{escape(result.exactness)}</span>'
+        if result.oom is not None:
+            kind += f'<br><span class="bad">{escape(oom_words(result.oom))}</span>'
         rows.append(
-            (
-                f"<code>{escape(line.label)}</code>{kind}{outcome}",
-                "" if line.problem else size(line.peak_reserved_bytes),
-                escape(change_words(line, recorded)),
-                "" if line.problem else size(line.peak_active_bytes),
-                "" if line.efficiency_frac is None else format_fraction(line.efficiency_frac),
-                *("—" if count is None else format_count(count) for count in counts),
+            _replay_row(
+                result_label(comparison, result),
+                kind,
+                change_words(result.peak_reserved_bytes, recorded.peak_reserved_bytes),
+                (result.peak_reserved_bytes, result.peak_active_bytes, result.efficiency_frac),
+                (result.n_device_allocs, result.n_device_frees, result.n_retries),
             )
         )
-    headings = (
-        "setting",
-        "peak reserved",
-        "vs recorded",
-        "peak active",
-        "efficiency",
-        "driver allocs",
-        "frees",
-        "retries",
+    for one in comparison.refused:
+        why = f'<br><span class="warn">{escape(one.reason)}</span>'
+        rows.append((f"<code>{escape(setting_label(one.strategy, one.conf))}</code>{why}", *[""] * 7))
+    headings = ("setting", "peak reserved", "vs recorded", "peak active", "efficiency")
+    return table((*headings, "driver allocs", "frees", "retries"), rows, range(1, 8))
+
+
+def _replay_row(
+    label: str,
+    more: str,
+    change: str,
+    peaks: tuple[int | None, int, float | None],
+    counts: tuple[int | None, ...],
+) -> tuple[str, ...]:
+    reserved, active, efficiency = peaks
+    return (
+        f"<code>{escape(label)}</code>{more}",
+        size(reserved),
+        escape(change),
+        size(active),
+        "" if efficiency is None else format_fraction(efficiency),
+        *("—" if count is None else format_count(count) for count in counts),
     )
-    return table(headings, rows, range(1, 8))
 
 
 def trust(analysis: Analysis) -> str:

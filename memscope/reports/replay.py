@@ -16,17 +16,19 @@ from memscope.analysis import Analysis
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.limits import Capacity
-from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.replay.result import ReplayResult
 from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
-
-_COST_WORDS = "their cost a rough estimate (it leaves out what they wait for)"
-LEGEND = (
-    "reserved: the peak; saved: against the recording; efficiency: peak active / peak reserved",
-    f"calls: the driver's, {_COST_WORDS}; retries: requests served only after a reclaim",
-    "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
+from memscope.words.replay import (
+    COST_WORDS,
+    LEGEND,
+    capacity_words,
+    oom_words,
+    signed_bytes,
+    tuning_words,
+    verdict_words,
 )
 
 
@@ -142,7 +144,7 @@ def comparison_json(analysis: Analysis, comparison: Comparison) -> dict[str, Any
         "results": [
             {**result_json(result), "saved_bytes": comparison.saved_bytes(result)} for result in comparison.ranked
         ],
-        "verdict": comparison.verdict(),
+        "verdict": verdict_words(comparison.verdict),
     }
 
 
@@ -185,8 +187,10 @@ def result_json(result: ReplayResult) -> dict[str, Any]:
 
 def print_comparison(analysis: Analysis, comparison: Comparison, console: Console) -> None:
     """Print the recording beside its replays, and what follows."""
-    console.print(Text(f"{analysis.name}, device {comparison.device}: {comparison.verdict()}", style="bold"))
-    console.print(Text(f"  {capacity_words(comparison.capacity)}", style="dim"))
+    console.print(
+        Text(f"{analysis.name}, device {comparison.device}: {verdict_words(comparison.verdict)}", style="bold")
+    )
+    console.print(_capacity_line(comparison.capacity))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     table.add_column("strategy", no_wrap=True)
     table.add_column("settings", overflow="fold", min_width=24)
@@ -209,7 +213,8 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         console.print(Text(f"  {line}", style="dim"))
     for result in comparison.ranked:
         if result.oom is not None:
-            console.print(Text(f"  {oom_words(result, result.oom)}", style="red"))
+            name = f"{result.strategy} {result.conf}" if result.conf else result.strategy
+            console.print(Text(f"  {name}: {oom_words(result.oom)}", style="red"))
     for conf in dict.fromkeys(result.conf for result in comparison.results if result.conf):
         for words in harmful_combinations(CachingAllocatorConfig.parse(conf)):
             console.print(Text(f"  ! {conf}: {words}", style="yellow"))
@@ -217,13 +222,9 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         console.print(Text(f"  · {note}", style="dim"))
 
 
-def capacity_words(capacity: Capacity) -> str:
-    """The device that replays are made for, and how that is known."""
-    if capacity.total_bytes is None:
-        return "no limit: the device's memory was not recorded (--capacity sets it)"
-    others = capacity.reserved_by_others_bytes
-    held = f", {format_bytes(others)} of it held by others" if others else ""
-    return f"on a device of {format_bytes(capacity.total_bytes)} ({capacity.source}){held}"
+def _capacity_line(capacity: Capacity) -> Text:
+    hint = " (--capacity sets it)" if capacity.total_bytes is None else ""
+    return Text(f"  {capacity_words(capacity)}{hint}", style="dim")
 
 
 def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
@@ -242,23 +243,6 @@ def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
     ]
 
 
-def signed_bytes(saved_bytes: int) -> str:
-    """A saving; a loss has a minus sign."""
-    return f"−{format_bytes(-saved_bytes)}" if saved_bytes < 0 else format_bytes(saved_bytes)
-
-
-def oom_words(result: ReplayResult, oom: ReplayOom) -> str:
-    """Which replay ran out of memory, where, and what was free then."""
-    name = f"{result.strategy} {result.conf}" if result.conf else result.strategy
-    where = "before the first event" if oom.event == NONE_ID else f"at event {oom.event:,}"
-    words = f"{name}: out of memory {where}, asking for {format_bytes(oom.requested_bytes)} with "
-    words += f"{format_bytes(oom.free_bytes)} free on the device"
-    if oom.reserved_free_bytes:
-        largest = format_bytes(oom.largest_free_block_bytes or 0)
-        words += f" and {format_bytes(oom.reserved_free_bytes)} free in reserved memory (largest block {largest})"
-    return words
-
-
 def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
     """The object of ``memscope tune --json``."""
     best = tuning.best
@@ -274,7 +258,7 @@ def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
         "gain_bytes": tuning.gain_bytes,
         "lower_bound_bytes": tuning.lower_bound.peak_reserved_bytes,
         "above_lower_bound_frac": tuning.above_bound_frac,
-        "verdict": tuning.verdict(),
+        "verdict": tuning_words(tuning),
         "n_replays": len(tuning.results),
         "best": None if best is None else result_json(best),
         "results": [result_json(result) for result in tuning.results[:top]],
@@ -284,8 +268,8 @@ def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
 
 def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int) -> None:
     """Print the line to set, what it gains and costs, and how far the answer can be trusted."""
-    console.print(Text(f"{analysis.name}, device {tuning.device}: {tuning.verdict()}", style="bold"))
-    console.print(Text(f"  {capacity_words(tuning.capacity)}", style="dim"))
+    console.print(Text(f"{analysis.name}, device {tuning.device}: {tuning_words(tuning)}", style="bold"))
+    console.print(_capacity_line(tuning.capacity))
     if tuning.line is not None:
         # On a line of its own, without decoration: it is there to be copied.
         console.print(Text(f"\n{tuning.line}\n", style="bold green"))
@@ -305,9 +289,7 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
             Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
         )
     console.print(table)
-    console.print(
-        Text(f"  {len(tuning.results)} settings replayed; calls are the driver's, {_COST_WORDS}", style="dim")
-    )
+    console.print(Text(f"  {len(tuning.results)} settings replayed; calls are the driver's, {COST_WORDS}", style="dim"))
     for words in tuning.warnings:
         console.print(Text(f"  ! {words}", style="yellow"))
     notes = () if tuning.best is None else tuning.best.notes

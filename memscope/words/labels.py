@@ -66,3 +66,9 @@ def split_site(site: str) -> tuple[str, str]:
 def short_place(place: str) -> str:
     """The last two parts of a path: ``optimizer/optimizer.py:64``."""
     return "/".join(place.replace("\\", "/").split("/")[-2:])
+
+
+def sentence(text: str) -> str:
+    """The same beginning with a capital letter, unless it begins with a setting."""
+    first = text.split(" ", 1)[0]
+    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text

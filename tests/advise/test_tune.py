@@ -8,6 +8,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import MiB
+from memscope.words.replay import tuning_words
 from tests.replay.recordings import Recorder
 
 
@@ -34,7 +35,7 @@ def test_a_fragmented_run_gets_a_line_that_its_own_replay_confirms():
     assert tuning.gain_bytes == tuning.recorded.peak_reserved_bytes - again.peak_reserved_bytes
     assert tuning.gain_bytes > 0.5 * tuning.recorded.peak_reserved_bytes
     assert tuning.best.peak_reserved_bytes >= tuning.lower_bound.peak_reserved_bytes
-    assert tuning.verdict().startswith("saves ")
+    assert tuning_words(tuning).startswith("saves ")
 
 
 def test_what_is_recommended_is_what_the_other_recording_really_reserved():
@@ -55,7 +56,7 @@ def test_a_run_that_fits_its_requests_is_told_that_fragmentation_is_not_its_prob
     tuning = tune(DeviceLifetimes(recorder.trace(), 0))
     assert tuning.recommended_conf is None
     assert tuning.line is None
-    assert tuning.verdict().startswith("fragmentation is not your problem")
+    assert tuning_words(tuning).startswith("fragmentation is not your problem")
 
 
 def test_settings_that_avoid_running_out_of_memory_are_recommended_whatever_they_save():
@@ -65,7 +66,7 @@ def test_settings_that_avoid_running_out_of_memory_are_recommended_whatever_they
     tuning = tune(lifetimes, total_bytes=need + 40 * MiB)
     assert tuning.best.oom is None
     if tuning.baseline.oom is not None:
-        assert "run out of memory" in tuning.verdict()
+        assert "run out of memory" in tuning_words(tuning)
         assert tuning.recommended_conf is not None
 
 
@@ -73,7 +74,7 @@ def test_a_device_that_nothing_fits_on_is_said_so():
     tuning = tune(growing_requests(), total_bytes=64 * MiB)
     assert tuning.best is None
     assert tuning.recommended_conf is None
-    assert tuning.verdict().startswith("no setting avoids running out of memory")
+    assert tuning_words(tuning).startswith("no setting avoids running out of memory")
 
 
 def test_harmful_recorded_settings_are_warned_of():

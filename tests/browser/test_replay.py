@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from memscope_dashboard import replay_board
 from playwright.sync_api import Page, expect
 
+from memscope.replay import sweep
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.verify.verify import verify_device
 from memscope.units import format_bytes
@@ -87,7 +87,7 @@ def test_replay_takes_a_setting_and_gives_it_back(site: Site, watched: Watched) 
 
 
 def test_replay_is_cancelled_and_taken_up_again(site: Site, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, gate = replay_board.replay, threading.Semaphore(0)
+    real, gate = sweep.replay, threading.Semaphore(0)
 
     def gated(lifetimes: Any, strategy: str, options: Any) -> Any:
         assert gate.acquire(timeout=LONG_MS / 1000)
@@ -96,7 +96,7 @@ def test_replay_is_cancelled_and_taken_up_again(site: Site, watched: Watched, mo
     page = watched.open(site.url("replay", "train"))
     choose(page, "lower-bound")
     expect(page.locator("#replay-title")).not_to_contain_text("Replaying", timeout=LONG_MS)
-    monkeypatch.setattr(replay_board, "replay", gated)
+    monkeypatch.setattr(sweep, "replay", gated)
     choose(page, "caching")
     page.fill("#replay-capacity", "61MiB")
     page.keyboard.press("Enter")

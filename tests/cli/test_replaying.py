@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import CachingAllocator
-from memscope.replay.compare import DEFAULT_CONFS, compare
+from memscope.replay.compare import DEFAULT_CONFS
 from memscope.replay.strategies import STRATEGIES
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
@@ -196,17 +195,6 @@ def test_tune_for_a_small_device_says_what_the_requests_need(memscope: Run, trac
     assert content["recommended_conf"] is None
     assert content["predicted_peak_reserved_bytes"] is None
     assert "no setting avoids running out of memory" in content["verdict"]
-
-
-def test_the_verdict_names_what_helps_or_says_that_nothing_does() -> None:
-    lifetimes = DeviceLifetimes(simulated_trace(), 0)
-    comparison = compare(lifetimes)
-    best = comparison.best
-    assert best is not None
-    assert comparison.lower_bound is not None
-    saved = (comparison.recorded.peak_reserved_bytes or 0) - best.peak_reserved_bytes
-    words = comparison.verdict()
-    assert ("would reserve" in words) == (saved > 0.02 * (comparison.recorded.peak_reserved_bytes or 0))
 
 
 def test_a_trace_without_events_is_not_comparable(memscope: Run, tmp_path: Path) -> None:

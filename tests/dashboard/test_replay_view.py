@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 from dash.exceptions import PreventUpdate
-from memscope_dashboard import replay_board
 from memscope_dashboard.components.replay_answers import (
     capacity_note,
-    sentence,
     tuning_panel,
     verify_badge,
     verify_panel,
@@ -30,6 +28,7 @@ from memscope_dashboard.views import replay as view
 from plotly.utils import PlotlyJSONEncoder
 
 from memscope.errors import UsageError
+from memscope.replay import sweep
 from memscope.replay.compare import Capacity, compare
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
@@ -38,6 +37,8 @@ from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.verify import DeviceVerification, verify_device
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
+from memscope.words.labels import sentence
+from memscope.words.replay import tuning_words, verdict_words
 from tests.dashboard.test_navigation import text_of
 from tests.oracles import REAL, needs_shared
 from tests.training_trace import training_trace
@@ -76,14 +77,14 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = threading.Semaphore(0)
         self.calls: list[tuple[str, str | None]] = []
-        real = replay_board.replay
+        real = sweep.replay
 
         def gated(lifetimes: Any, strategy: str, options: Any) -> ReplayResult:
             self.calls.append((strategy, options.conf))
             assert self.open.acquire(timeout=WAIT_S)
             return real(lifetimes, strategy, options)
 
-        monkeypatch.setattr(replay_board, "replay", gated)
+        monkeypatch.setattr(sweep, "replay", gated)
 
     def let(self, n: int) -> None:
         self.open.release(n)
@@ -127,7 +128,7 @@ def test_the_view_begins_by_itself_and_shows_what_is_done_by_now(board_store: Tr
 def test_the_end_says_what_the_command_line_says(board_store: TraceStore) -> None:
     shown = finished(board_store)
     comparison = compare(board_store.analysis("train.memscope").device(0), TWO)
-    assert text_of(shown["replay-title.children"]) == sentence(comparison.verdict())
+    assert text_of(shown["replay-title.children"]) == sentence(verdict_words(comparison.verdict))
     words = text_of(shown["replay-table.children"])
     for result in comparison.results:
         assert format_bytes(result.peak_reserved_bytes) in words
@@ -209,14 +210,14 @@ def test_what_cannot_be_read_is_said_at_its_field(board_store: TraceStore, gate:
 
 
 def test_a_replay_that_is_refused_says_why_in_its_row(board_store: TraceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = replay_board.replay
+    real = sweep.replay
 
     def refuses(lifetimes: Any, strategy: str, options: Any) -> ReplayResult:
         if options.conf == "max_split_size_mb:64":
             raise UsageError("these settings are not covered")
         return real(lifetimes, strategy, options)
 
-    monkeypatch.setattr(replay_board, "replay", refuses)
+    monkeypatch.setattr(sweep, "replay", refuses)
     shown = finished(board_store, confs=["max_split_size_mb:64"])
     assert "these settings are not covered" in text_of(shown["replay-table.children"])
     assert not shown["replay-progress.children"]
@@ -225,14 +226,14 @@ def test_a_replay_that_is_refused_says_why_in_its_row(board_store: TraceStore, m
 def test_a_defect_ends_the_comparison_with_a_message_and_keeps_what_is_done(
     board_store: TraceStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = replay_board.replay
+    real = sweep.replay
 
     def breaks(lifetimes: Any, strategy: str, options: Any) -> ReplayResult:
         if strategy == "lower-bound":
             raise IndexError("off by one")
         return real(lifetimes, strategy, options)
 
-    monkeypatch.setattr(replay_board, "replay", breaks)
+    monkeypatch.setattr(sweep, "replay", breaks)
     shown = finished(board_store)
     assert shown["replay-progress.children"].startswith("Failed after 5 of 6 replays: IndexError: off by one")
     assert shown["replay-resume.style"] == {}
@@ -270,7 +271,7 @@ def test_the_search_gives_a_line_to_copy_or_says_why_not(board_store: TraceStore
     assert finished(board_store, capacity="60MiB")["replay-tune.disabled"] is False
     tuning = view.board_of(board_store, Query("train.memscope", 0)).state(Asked(tuple(TWO))).tuning
     assert tuning is not None
-    assert sentence(tuning.verdict()) in words
+    assert sentence(tuning_words(tuning)) in words
     best = tuning.results[0]
     gain = dataclasses.replace(best, peak_reserved_bytes=1 << 20, conf="max_split_size_mb:64")
     panel = tuning_panel(dataclasses.replace(tuning, best=gain))

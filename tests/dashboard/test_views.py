@@ -20,7 +20,6 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import VIEWS, address_map, overview, timeline
 
 from memscope.errors import UsageError
-from memscope.figures.replay_lines import replay_lines
 from memscope.units import format_bytes
 from tests.dashboard.conftest import WAIT_S
 from tests.dashboard.test_navigation import text_of
@@ -224,17 +223,6 @@ def test_free_memory_cannot_be_pinned(store: TraceStore) -> None:
 
     assert address_map.clicked_row({"points": [{"customdata": -1}]}, moment_data(store)) is no_update
     assert address_map.clicked_row(None, moment_data(store)) is no_update
-
-
-def test_replay_compares_with_the_recording_to_the_byte(store: TraceStore) -> None:
-    analysis = store.analysis("train.memscope")
-    lines = replay_lines(analysis, 0)
-    recorded, again, bound = lines[0], lines[1], lines[-1]
-    assert recorded.peak_reserved_bytes == analysis.peak_reserved(0).reserved_bytes
-    assert again.exactness in ("exact", "modelled")
-    assert bound.exactness == "bound"
-    assert bound.peak_reserved_bytes == int(analysis.device(0).usage.requested_bytes.max())
-    assert all((line.peak_reserved_bytes or 0) >= bound.peak_reserved_bytes for line in lines if line.is_candidate)
 
 
 def test_the_boundary_tells_a_users_error_from_a_defect() -> None:

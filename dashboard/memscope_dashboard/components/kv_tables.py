@@ -14,8 +14,8 @@ from memscope.kv_cache.lens import CacheSummary, KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
 from memscope.units import format_bytes, format_count
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, growth_verdict, kinds_words, pool_words
-from memscope.words.labels import NOT_MEASURED
-from memscope_dashboard.components.text import sentence, size
+from memscope.words.labels import NOT_MEASURED, sentence
+from memscope_dashboard.components.text import size
 from memscope_dashboard.jobs import Progress
 
 N_CACHES = 40

@@ -18,10 +18,11 @@ from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayResult
 from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.verify import DeviceVerification
-from memscope.reports.replay import capacity_words
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration
-from memscope_dashboard.components.text import facts, sentence, size
+from memscope.words.labels import sentence
+from memscope.words.replay import capacity_words, tuning_words
+from memscope_dashboard.components.text import facts, size
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import BoardState, Outcome
@@ -145,8 +146,8 @@ def tuning_panel(tuning: Tuning | None) -> list[Component]:
     """The line to copy, what it gains, what weakens it, and the best settings found; nothing before a search."""
     if tuning is None:
         return []
-    verdict = tuning.verdict()
-    parts: list[Component] = [html.H2("Best setting found"), html.P(sentence(verdict), className="verdict")]
+    verdict = html.P(sentence(tuning_words(tuning)), className="verdict")
+    parts: list[Component] = [html.H2("Best setting found"), verdict]
     if tuning.line is not None:
         copy = dmc.CopyButton(
             "Copy", copiedChildren="Copied", value=tuning.line, size="xs", variant="default", id="replay-copy"
@@ -215,6 +216,5 @@ def capacity_placeholder(recorded_bytes: int | None) -> str:
 
 def capacity_note(capacity: Capacity) -> str:
     """The device that the replays are made for, in the words of the command line."""
-    if capacity.total_bytes is None:
-        return "No limit: the device's memory was not recorded. With a capacity the replays can run out of memory."
-    return f"{sentence(capacity_words(capacity))}."
+    more = " With a capacity the replays can run out of memory." if capacity.total_bytes is None else ""
+    return f"{sentence(capacity_words(capacity))}.{more}"

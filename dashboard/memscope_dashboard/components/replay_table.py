@@ -12,8 +12,9 @@ from memscope.figures.replay_curves import CURVE_COLORS, DASHES
 from memscope.replay.compare import Comparison
 from memscope.replay.result import Exactness, ReplayResult
 from memscope.replay.strategies import STRATEGIES
-from memscope.reports.replay import oom_words, signed_bytes
+from memscope.replay.sweep import Refused
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
+from memscope.words.replay import oom_words, signed_bytes
 from memscope_dashboard.components.text import size
 from memscope_dashboard.replay_board import Outcome
 
@@ -68,7 +69,7 @@ def replay_table(
     for outcome in sorted(done, key=_rank):
         position = positions[curve_key(outcome.strategy, outcome.conf)]
         rows += _rows(comparison, outcome, position, largest)
-    rows += [_problem_row(one) for one in outcomes if one is not None and one.result is None]
+    rows += map(_refused_row, comparison.refused)
     rows += [_waiting_row(*one) for one, outcome in zip(asked, outcomes, strict=True) if outcome is None]
     head = html.Tr(
         [
@@ -143,7 +144,7 @@ def _rows(comparison: Comparison, outcome: Outcome, position: int, largest: int)
     )
     if result.oom is None:
         return [row]
-    why = html.Td(_oom_text(result), colSpan=_N_COLUMNS)
+    why = html.Td(oom_words(result.oom), colSpan=_N_COLUMNS)
     return [row, html.Tr([why], className="failed-why", **{"data-curve": key})]
 
 
@@ -166,12 +167,6 @@ def _saved(saved_bytes: int, recorded_bytes: int | None) -> Component:
     return html.Span(signed_bytes(saved_bytes), title=exact if share is None else f"{exact}, {share} of the recorded")
 
 
-def _oom_text(result: ReplayResult) -> str:
-    """The command line's words without the name, which stands above them."""
-    assert result.oom is not None
-    return oom_words(result, result.oom).split(": ", 1)[1]
-
-
 def _bar(reserved: int | None, active: int, largest: int) -> Component | None:
     if reserved is None or not largest:
         return None
@@ -183,9 +178,9 @@ def _bar(reserved: int | None, active: int, largest: int) -> Component | None:
     return html.Span([whole, used], className="peak-bar", title=f"peak active {format_bytes(active)}")
 
 
-def _problem_row(outcome: Outcome) -> Component:
-    name = _name(outcome.strategy, outcome.conf, "line-none")
-    return html.Tr([html.Td([*name, html.Div(outcome.problem, className="warn small")], colSpan=_N_COLUMNS)])
+def _refused_row(refused: Refused) -> Component:
+    name = _name(refused.strategy, refused.conf, "line-none")
+    return html.Tr([html.Td([*name, html.Div(refused.reason, className="warn small")], colSpan=_N_COLUMNS)])
 
 
 def _waiting_row(strategy: str, conf: str | None) -> Component:

@@ -29,12 +29,6 @@ def finding(text: str) -> list[Any]:
     return [html.Span(part, className="num") if i % 2 else part for i, part in enumerate(_QUANTITY.split(text))]
 
 
-def sentence(text: str) -> str:
-    """The same beginning with a capital letter, unless it begins with a setting."""
-    first = text.split(" ", 1)[0]
-    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text
-
-
 def view_heading(title_id: str, note_id: str | None = None, controls: Sequence[Any] = ()) -> Component:
     """A view's head: the finding, a quiet line below it, controls to the right."""
     words = [html.H1(id=title_id, className="finding")]

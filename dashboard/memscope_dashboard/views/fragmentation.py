@@ -27,7 +27,7 @@ from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 from memscope.units import format_count, format_fraction
 from memscope.words.headlines import fragmentation_finding, where
-from memscope.words.labels import NOT_MEASURED, row_label
+from memscope.words.labels import NOT_MEASURED, row_label, sentence
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.grid import data_grid
 from memscope_dashboard.components.inspector import pin_data
@@ -39,7 +39,7 @@ from memscope_dashboard.components.run_graph import (
     run_graph,
     run_note,
 )
-from memscope_dashboard.components.text import finding, picture, sentence, size, swatch, tile, view_heading
+from memscope_dashboard.components.text import finding, picture, size, swatch, tile, view_heading
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View

@@ -14,6 +14,7 @@ from memscope.figures.serving import SWEEP_PX, shares_figure, shares_words, swee
 from memscope.figures.serving_curves import OVER_TIME_PX, ServingCurve, over_time_figure, over_time_words
 from memscope.figures.theme import Theme, theme_named
 from memscope.units import format_count
+from memscope.words.labels import sentence
 from memscope.words.serving import (
     best_result,
     budget_finding,
@@ -32,7 +33,7 @@ from memscope_dashboard.components.kv_results import (
     notes,
     progress_words,
 )
-from memscope_dashboard.components.text import finding, picture, section, sentence, view_heading
+from memscope_dashboard.components.text import finding, picture, section, view_heading
 from memscope_dashboard.kv_asked import FROM_FILE, asked_of
 from memscope_dashboard.kv_board import Asked, KvBoard, KvState
 from memscope_dashboard.kv_uploads import upload_name

@@ -9,17 +9,16 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Analysis
-from memscope.figures.replay import REPLAYED, calibration_words
 from memscope.figures.replay_curves import DrawnCurve, Measure, curves_figure, curves_words
-from memscope.figures.replay_lines import recorded_line, result_line
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import moment_shape
 from memscope.figures.timeline_data import has_times, x_of_events
 from memscope.replay.compare import Comparison
 from memscope.replay.limits import recorded_capacity
 from memscope.replay.strategies import STRATEGIES
-from memscope.reports.replay import LEGEND
 from memscope.units import format_count
+from memscope.words.labels import sentence
+from memscope.words.replay import LEGEND, calibration_words, verdict_words
 from memscope_dashboard.boundary import register_update, view_frame, what_triggered
 from memscope_dashboard.components.replay_answers import (
     capacity_note,
@@ -41,7 +40,7 @@ from memscope_dashboard.components.replay_controls import (
 )
 from memscope_dashboard.components.replay_table import curve_key, curve_positions, label_of, replay_table
 from memscope_dashboard.components.run_graph import clicked_event
-from memscope_dashboard.components.text import finding, picture, sentence, view_heading
+from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import Asked, BoardState, ReplayBoard
 from memscope_dashboard.store import TraceStore
@@ -192,7 +191,7 @@ def title(comparison: Comparison, state: BoardState) -> str:
         return f"Replaying the recorded requests: {format_count(n_done)} of {format_count(n_all)} done"
     if not n_done:
         return "Nothing was replayed"
-    words = comparison.verdict()
+    words = verdict_words(comparison.verdict)
     if n_done < n_all:
         return f"After {format_count(n_done)} of {format_count(n_all)} replays: {words}"
     return sentence(words)
@@ -296,10 +295,8 @@ def check_words(comparison: Comparison, state: BoardState, asked: Asked) -> str:
     """How far the simulator is off under the recorded settings, as soon as that is known."""
     if asked.capacity_bytes is not None:
         return "Replayed for another capacity than the recorded device's: the recorded peak is no check of these."
-    again = comparison.replayed
-    if again is None:
-        return "" if state.comparing.is_active else "The recorded settings are not among the replays that ran."
-    return calibration_words([recorded_line(comparison.recorded), result_line(again, REPLAYED)])
+    is_to_come = comparison.replayed is None and state.comparing.is_active
+    return "" if is_to_come else calibration_words(comparison)
 
 
 def register(app: Dash, store: TraceStore) -> None:

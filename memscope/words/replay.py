@@ -1,0 +1,134 @@
+"""Replays in words: what follows from a comparison or a search, and how far its numbers can be trusted."""
+
+from __future__ import annotations
+
+from memscope.advise.tune import NEAR_BOUND_FRAC, Tuning
+from memscope.replay.compare import Comparison, Verdict
+from memscope.replay.limits import Capacity
+from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_fraction
+
+RECORDED = "recorded"
+REPLAYED = "recorded settings, replayed"
+
+COST_WORDS = "their cost a rough estimate (it leaves out what they wait for)"
+LEGEND = (
+    "reserved: the peak; saved: against the recording; efficiency: peak active / peak reserved",
+    f"calls: the driver's, {COST_WORDS}; retries: requests served only after a reclaim",
+    "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
+)
+
+_SMALLEST_FRAC = 0.0005
+"""The smallest change that one decimal of a percentage can show."""
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """What follows from a comparison, in one sentence without its capital and its full stop."""
+    best = verdict.best
+    if best is None or verdict.baseline_bytes is None or verdict.saved_bytes is None:
+        return _uncompared_words(verdict)
+    how = best.conf or "the default settings"
+    if verdict.kind == "saves":
+        share = format_fraction(verdict.saved_bytes / verdict.baseline_bytes)
+        return f"{how} would reserve {format_bytes(verdict.saved_bytes)} less ({share})"
+    if verdict.above_bound_bytes is not None:
+        within = format_bytes(verdict.above_bound_bytes)
+        need = f"within {within} of what the requests themselves need"
+        return f"none of these settings helps much: reserved memory is {need}"
+    return "none of these settings helps"
+
+
+def _uncompared_words(verdict: Verdict) -> str:
+    if verdict.best is not None:
+        how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
+        return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
+    if verdict.kind == "not measured":
+        return "the recorded peak of reserved memory was not measured, so nothing can be compared with it"
+    if verdict.kind == "none replayed":
+        return "no setting of PyTorch's allocator was replayed"
+    return "every replay of PyTorch's allocator ran out of memory"
+
+
+def calibration_words(comparison: Comparison) -> str:
+    """Whether the replay under the recorded settings gives what was recorded: the error of everything else here."""
+    again, recorded = comparison.replayed, comparison.recorded.peak_reserved_bytes
+    if again is None:
+        return "The recorded settings are not among the replays that ran, so the error of these is not known."
+    if recorded is None:
+        return "Reserved bytes were not recorded, so the error of these replays is not known."
+    if again.peak_reserved_bytes == recorded:
+        return "Check: replayed under the recorded settings, the peak is the recorded one to the byte."
+    if not recorded:
+        return "⚠ Check: replayed under the recorded settings, memory is reserved where none was recorded."
+    error = again.peak_reserved_bytes / recorded - 1
+    off = f"{format_fraction(abs(error))} {'above' if error > 0 else 'below'}"
+    return f"⚠ Check: replayed under the recorded settings, the peak is {off} the recorded one; so are the others."
+
+
+def setting_label(strategy: str, conf: str | None) -> str:
+    """A strategy and its settings as people write them."""
+    if strategy != "caching":
+        return strategy.replace("-", " ")
+    return conf or "default settings"
+
+
+def result_label(comparison: Comparison, result: ReplayResult) -> str:
+    """A replay's name beside the recording: the recorded settings are called so."""
+    return REPLAYED if result is comparison.as_recorded else setting_label(result.strategy, result.conf)
+
+
+def change_words(reserved_bytes: int, recorded_bytes: int | None) -> str:
+    """How a replay's peak differs from the recorded one: ``−12.3 %``."""
+    if not recorded_bytes:
+        return ""
+    if reserved_bytes == recorded_bytes:
+        return "equal"
+    change = reserved_bytes / recorded_bytes - 1
+    if abs(change) < _SMALLEST_FRAC:
+        return "almost equal"
+    return f"{'+' if change > 0 else '−'}{format_fraction(abs(change))}"
+
+
+def signed_bytes(saved_bytes: int) -> str:
+    """A saving; a loss has a minus sign."""
+    return f"−{format_bytes(-saved_bytes)}" if saved_bytes < 0 else format_bytes(saved_bytes)
+
+
+def capacity_words(capacity: Capacity) -> str:
+    """The device that replays are made for, and how that is known."""
+    if capacity.total_bytes is None:
+        return "no limit: the device's memory was not recorded"
+    others = capacity.reserved_by_others_bytes
+    held = f", {format_bytes(others)} of it held by others" if others else ""
+    return f"on a device of {format_bytes(capacity.total_bytes)} ({capacity.source}){held}"
+
+
+def oom_words(oom: ReplayOom) -> str:
+    """Where a replay ran out of memory, and what was free then."""
+    where = "before the first event" if oom.event == NONE_ID else f"at event {oom.event:,}"
+    words = f"out of memory {where}, asking for {format_bytes(oom.requested_bytes)} with "
+    words += f"{format_bytes(oom.free_bytes)} free on the device"
+    if oom.reserved_free_bytes:
+        largest = format_bytes(oom.largest_free_block_bytes or 0)
+        words += f" and {format_bytes(oom.reserved_free_bytes)} free in reserved memory (largest block {largest})"
+    return words
+
+
+def tuning_words(tuning: Tuning) -> str:
+    """What follows from a search, in one sentence without its capital and its full stop."""
+    best, baseline, gain, above = tuning.best, tuning.baseline_bytes, tuning.gain_bytes, tuning.above_bound_frac
+    if best is None:
+        need = format_bytes(tuning.lower_bound.peak_reserved_bytes)
+        return f"no setting avoids running out of memory: the requests alone need {need}"
+    after = format_bytes(best.peak_reserved_bytes)
+    if tuning.baseline is not None and tuning.baseline.oom is not None:
+        return f"the settings as recorded run out of memory; these need {after}"
+    if baseline is None or gain is None:
+        return f"the best setting needs {after}; what was reserved is not measured"
+    if tuning.recommended_conf is not None:
+        return f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
+    if above is not None and above <= NEAR_BOUND_FRAC:
+        return f"fragmentation is not your problem: reserved is within {format_fraction(above)} of the lower bound"
+    tail = "" if above is None else f"; reserved is {format_fraction(above)} above the lower bound"
+    return f"no setting of the allocator helps: the best saves {format_bytes(max(gain, 0))}{tail}"

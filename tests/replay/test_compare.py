@@ -1,0 +1,112 @@
+"""What follows from a recording beside its replays, and which replays are made for it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from memscope.errors import UsageError
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.compare import (
+    DEFAULT_CONFS,
+    Comparison,
+    compare,
+    compare_settings,
+    default_confs,
+    recorded_run,
+)
+from memscope.trace.metadata import TraceMetadata
+from memscope.units import GiB
+from tests.replay.comparisons import FAILED, OTHER, bound_of, comparison_of, result_of
+from tests.training_trace import training_trace
+
+
+def training_lifetimes(**changes: object) -> DeviceLifetimes:
+    trace = training_trace()
+    metadata: TraceMetadata = dataclasses.replace(trace.metadata, **changes)  # type: ignore[arg-type]
+    return DeviceLifetimes(dataclasses.replace(trace, metadata=metadata), 0)
+
+
+def test_only_what_is_below_both_the_recording_and_its_replay_counts_as_saved() -> None:
+    # Recorded 10, replayed 11: the best is below the replay, but not below what the program really needed.
+    verdict = comparison_of(10 * GiB, result_of("", 11 * GiB), result_of(OTHER, int(10.1 * GiB))).verdict
+    assert verdict.kind == "none helps"
+    assert verdict.baseline_bytes == 10 * GiB
+    # Recorded 10, replayed 8: the replay's own error is no saving either.
+    verdict = comparison_of(10 * GiB, result_of("", 8 * GiB), result_of(OTHER, 8 * GiB), bound_of(6 * GiB)).verdict
+    assert (verdict.kind, verdict.saved_bytes, verdict.above_bound_bytes) == ("none helps", 0, 2 * GiB)
+    verdict = comparison_of(10 * GiB, result_of("", 11 * GiB), result_of(OTHER, 8 * GiB)).verdict
+    assert (verdict.kind, verdict.saved_bytes) == ("saves", 2 * GiB)
+    assert verdict.best is not None
+    assert verdict.best.conf == OTHER
+
+
+def test_modelled_allocators_and_bounds_are_no_settings_to_recommend() -> None:
+    buddy = result_of(None, 1 * GiB, strategy="buddy", exactness="modelled")
+    ours = result_of("", 10 * GiB)
+    assert comparison_of(10 * GiB, ours, buddy, bound_of(1 * GiB)).best is ours
+    assert comparison_of(10 * GiB, buddy).verdict.kind == "none replayed"
+
+
+def test_a_replay_that_runs_out_of_memory_is_neither_best_nor_a_baseline() -> None:
+    failed = result_of("", 9 * GiB, oom=FAILED)
+    other = result_of(OTHER, 10 * GiB)
+    both = comparison_of(10 * GiB, failed, other)
+    assert (both.best, both.as_recorded, both.replayed) == (other, failed, None)
+    assert both.verdict.kind == "only another fits"
+    assert both.ranked == (other, failed)
+    assert both.saved_bytes(failed) is None
+    assert comparison_of(10 * GiB, failed).verdict.kind == "none fits"
+
+
+def test_without_a_recorded_peak_nothing_is_compared() -> None:
+    unmeasured = comparison_of(None, result_of("", 10 * GiB))
+    assert unmeasured.verdict.kind == "not measured"
+    assert unmeasured.saved_bytes(unmeasured.results[0]) is None
+    assert unmeasured.recorded.efficiency_frac is None
+
+
+def test_the_recorded_settings_are_replayed_first_and_each_setting_once() -> None:
+    found: Comparison = compare_settings(training_lifetimes(alloc_conf="max_split_size_mb:128"))
+    confs = [result.conf for result in found.results]
+    assert confs[0] == "max_split_size_mb:128"
+    assert sorted(confs[:-1]) == sorted(DEFAULT_CONFS)  # type: ignore[type-var]
+    assert found.results[-1] is found.lower_bound
+    assert found.replayed is found.results[0]
+    assert default_confs(training_lifetimes(memory_fraction={0: 0.5}))[-1] == "garbage_collection_threshold:0.8"
+
+
+def test_a_report_and_the_command_line_compare_the_same_numbers() -> None:
+    lifetimes = training_lifetimes()
+    report, command = compare_settings(lifetimes), compare(lifetimes, ("caching", "lower-bound"))
+    assert [r.peak_reserved_bytes for r in report.results] == [r.peak_reserved_bytes for r in command.results]
+    assert (report.recorded, report.capacity) == (command.recorded, command.capacity)
+    assert report.recorded == recorded_run(lifetimes)
+
+
+def test_settings_that_cannot_be_replayed_are_said_in_a_report_and_refused_when_asked_for() -> None:
+    lifetimes = training_lifetimes(alloc_conf="backend:cudaMallocAsync")
+    found = compare_settings(lifetimes)
+    (refused,) = found.refused
+    assert refused.conf == "backend:cudaMallocAsync"
+    assert "async-pool" in refused.reason
+    assert found.replayed is None
+    with pytest.raises(UsageError, match="async-pool"):
+        compare(lifetimes, ("caching",))
+
+
+def test_settings_need_a_strategy_that_takes_them() -> None:
+    with pytest.raises(UsageError, match="no allocator settings"):
+        compare(training_lifetimes(), ("lower-bound",), (OTHER,))
+
+
+def test_the_verdict_on_a_real_comparison_follows_from_its_numbers() -> None:
+    comparison = compare(training_lifetimes(), ("caching", "lower-bound"))
+    best, recorded, bound = comparison.best, comparison.recorded.peak_reserved_bytes, comparison.lower_bound
+    assert best is not None
+    assert bound is not None
+    assert bound.peak_reserved_bytes == int(training_lifetimes().usage.requested_bytes.max())
+    assert all(result.peak_reserved_bytes >= bound.peak_reserved_bytes for result in comparison.results)
+    saved = min(recorded or 0, (comparison.replayed or best).peak_reserved_bytes) - best.peak_reserved_bytes
+    assert (comparison.verdict.kind == "saves") == (saved > 0.02 * (recorded or 0))
