@@ -4,6 +4,7 @@ The tree::
 
     MemscopeError                     exit 1
     ├── UsageError                    exit 1  an option, argument or combination that cannot be used
+    │   └── FieldError                exit 1  the same, of fields that each surface calls by names of its own
     ├── InputFileError                exit 1  a file that cannot be read as what it should be (names it)
     │   └── UnsafePickleError         exit 1  a pickle that asks for code, or for more than its size warrants
     ├── MissingDependencyError        exit 1  an optional extra is not installed (gives the install line)
@@ -17,7 +18,10 @@ The tree::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class MemscopeError(Exception):
@@ -28,6 +32,36 @@ class MemscopeError(Exception):
 
 class UsageError(MemscopeError):
     """An option, an argument or a combination of them cannot be used."""
+
+
+class FieldError(UsageError):
+    """A value is missing, or does not suit, that each surface asks for under a name of its own.
+
+    By itself it speaks of the value in plain words; a surface puts its option's or its control's name in their place.
+
+    Parameters
+    ----------
+    text
+        The message, with ``{name}`` in place of each field and of each value.
+    fields
+        Names of fields, as the data types have them, and plain words for each.
+    values
+        What else stands in the message; braces in them mean nothing.
+    """
+
+    def __init__(self, text: str, fields: Mapping[str, str], **values: object) -> None:
+        super().__init__(text.format(**fields, **values))
+        self.fields = dict(fields)
+        self._text, self._values = text, values
+
+    def worded(self, names: Mapping[str, str]) -> str:
+        """The message with a surface's own names of fields; plain words where it has none."""
+        own = {field: names.get(field, words) for field, words in self.fields.items()}
+        return self._text.format(**own, **self._values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Replays run in other processes, and what they raise is sent here: by what it was made from.
+        return partial(type(self), **self._values), (self._text, self.fields)
 
 
 class InputFileError(MemscopeError):

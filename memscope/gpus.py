@@ -1,4 +1,4 @@
-"""The GPU catalogue behind ``--gpu``: how much memory a device has, and what of it PyTorch never gets.
+"""The GPU catalogue: how much memory a device has, and what of it PyTorch never gets.
 
 Totals are what drivers report as the device's total (``cudaMemGetInfo``, which is what the caching allocator lives
 with), to the MiB; those of A100-40GB, B200, H100, H200, L40S, RTX4090 and T4 were found in published logs of real runs,

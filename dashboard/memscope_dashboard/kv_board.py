@@ -259,7 +259,7 @@ class KvBoard:
         if len(requests) > MAX_REQUESTS:
             raise UsageError(
                 f"{requests.source} has {len(requests):,} requests: name how many of the first to serve, at most "
-                f"{MAX_REQUESTS:,}, or use memscope kv"
+                f"{MAX_REQUESTS:,}, or use memscope serving"
             )
         return requests.faster(asked.speed_up) if asked.speed_up != 1 else requests
 

@@ -133,7 +133,7 @@ def _content(name: str, contents: str) -> bytes:
             raise InputFileError(_plain_name(name), f"cannot be unpacked: {error}") from error
     if len(sent) > MAX_SENT_BYTES or len(content) > _MAX_UNPACKED_BYTES:
         limit = format_bytes(_MAX_UNPACKED_BYTES if len(sent) <= MAX_SENT_BYTES else MAX_SENT_BYTES)
-        raise InputFileError(_plain_name(name), f"is larger than {limit}: replay it with memscope kv")
+        raise InputFileError(_plain_name(name), f"is larger than {limit}: replay it with memscope serving")
     return content
 
 

@@ -10,7 +10,8 @@ from typing import NoReturn
 import click
 
 from memscope import __version__
-from memscope.errors import MemscopeError
+from memscope.cli.options import FLAGS
+from memscope.errors import FieldError, MemscopeError
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("memscope.cli.run:run", "Record a script, unchanged; with --dry-run on no GPU at all."),
@@ -85,7 +86,7 @@ def main() -> NoReturn:
         _say("interrupted")
         code = 130
     except MemscopeError as error:
-        _say(str(error))
+        _say(error.worded(FLAGS) if isinstance(error, FieldError) else str(error))
         code = error.exit_code
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong, and nothing more can be written.

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Version of every ``--json`` object: keys are added, never renamed, within a version."""
 
+FLAGS = {
+    "block_sizes": "--block-size",
+    "peaks": "--tflops and --bandwidth",
+    "preemption": "--preemption",
+    "strategy": "--strategy",
+    "swap_bytes": "--swap-space",
+    "weight_bytes": "--weight-bytes",
+}
+"""Fields that errors name, and the options that stand for them."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig
@@ -69,7 +69,8 @@ def _caching(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
     rule = TieRule.SEGMENT_AGE if recorded_rule is None else recorded_rule
     config = None if options.conf is None else CachingAllocatorConfig.parse(options.conf, tie_rule=rule)
     if config is not None and config.backend != "native":
-        raise UsageError(f"backend:{config.backend} is not the caching allocator: replay with --strategy async-pool")
+        text = "backend:{backend} is not the caching allocator: replay with {strategy} async-pool"
+        raise FieldError(text, {"strategy": "the strategy"}, backend=config.backend)
     fraction = options.memory_fraction
     if fraction is None and config is not None and config.memory_fraction == 1.0 and options.total_bytes is not None:
         # A fraction set by a call of the program stays in force whatever the settings are.

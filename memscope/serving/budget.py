@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.serving.model_config import ModelConfig
-from memscope.serving.parameters import Parameters
+from memscope.serving.parameters import WEIGHTS_FIELD, Parameters
 from memscope.serving.shapes import KvShape
 from memscope.units import format_bytes
 
@@ -133,7 +133,7 @@ def _weights(parameters: Parameters | None, tensor_parallel: int, inputs: Budget
     if inputs.weight_bytes is not None:
         return BudgetRow("weights", inputs.weight_bytes, "given")
     if parameters is None:
-        raise UsageError("the weights' bytes are not known: give --weight-bytes")
+        raise FieldError("the weights' bytes are not known: give {weight_bytes}", WEIGHTS_FIELD)
     form = {"none": "16 bits each", "int8": "8 bits and scales", "int4": "4 bits, scales and zeros"}
     of = f", on {tensor_parallel} GPUs" if tensor_parallel > 1 else ""
     size = parameters.bytes_per_gpu(inputs.weight_format, tensor_parallel)

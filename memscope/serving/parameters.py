@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.serving.model_config import ModelConfig
 
 WEIGHT_FORMATS = ("none", "int8", "int4")
+WEIGHTS_FIELD = {"weight_bytes": "the weights' size"}
+"""What is to be given where parameters cannot be counted, in plain words."""
 INT4_GROUP = 128
 """Inputs that share a scale and a zero. Source: the usual setting of GPTQ and AWQ checkpoints."""
 _INT8_SCALE_BYTES = 4
@@ -104,9 +106,12 @@ def count_parameters(config: ModelConfig) -> Parameters:
     """
     make = _FAMILIES.get(config.model_type)
     if make is None or isinstance(config.values.get("block_configs"), list):
-        raise UsageError(
-            f"{config.source}: the parameters of model type {config.model_type or 'unknown'!r} are not known: "
-            f"give --weight-bytes (known: {', '.join(sorted(_FAMILIES))})"
+        raise FieldError(
+            "{source}: the parameters of model type {kind!r} are not known: give {weight_bytes} (known: {known})",
+            WEIGHTS_FIELD,
+            source=config.source,
+            kind=config.model_type or "unknown",
+            known=", ".join(sorted(_FAMILIES)),
         )
     return Parameters(tuple(make(config)), 1 if config.is_latent else max(config.kv_heads_by_layer()))
 
@@ -209,7 +214,8 @@ def _opt(config: ModelConfig) -> Iterator[Matrix]:
     width, layers, inner = config.hidden_size, config.n_layers, config.integer("ffn_dim")
     projection = int(config.optional("word_embed_proj_dim", width))
     if projection != width:
-        raise UsageError(f"{config.source}: an OPT with projected embeddings is not covered: give --weight-bytes")
+        text = "{source}: an OPT with projected embeddings is not covered: give {weight_bytes}"
+        raise FieldError(text, WEIGHTS_FIELD, source=config.source)
     yield from _embeddings(config)
     yield Matrix(width, config.integer("max_position_embeddings") + 2, 1, "none", is_quantised=False, n_active=0)
     yield _vector(width, 2 * (2 * layers + 1))

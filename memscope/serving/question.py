@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.serving.budget import Budget, BudgetInputs, make_budget
 from memscope.serving.managers import ManagerOptions
 from memscope.serving.model_config import ModelConfig
-from memscope.serving.parameters import Parameters, count_parameters
+from memscope.serving.parameters import WEIGHTS_FIELD, Parameters, count_parameters
 from memscope.serving.requests import RequestTable
 from memscope.serving.scheduler import CostModel, SchedulerOptions, make_cost_model, peaks_of
 from memscope.serving.shapes import KvShape
@@ -145,5 +145,5 @@ def _weight_bytes(question: ServingQuestion, budget: Budget, parameters: Paramet
     if known is not None:
         return known
     if parameters is None:
-        raise UsageError("the weights' bytes are not known: give --weight-bytes")
+        raise FieldError("the weights' bytes are not known: give {weight_bytes}", WEIGHTS_FIELD)
     return parameters.bytes_per_gpu(question.memory.weight_format, question.tensor_parallel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.serving.model_config import ModelConfig
 from memscope.serving.parameters import Parameters
 
@@ -47,9 +47,10 @@ class SchedulerOptions:
         if self.max_requests < 1 or self.max_step_tokens < 1:
             raise UsageError("a step needs at least one request and one token")
         if self.preemption == "swap" and self.swap_bytes < 1:
-            raise UsageError("swapping needs --swap-space")
+            raise FieldError("swapping needs {swap_bytes}", {"swap_bytes": "swap space"})
         if self.preemption == "recompute" and self.swap_bytes:
-            raise UsageError("--swap-space is used with --preemption swap only")
+            fields = {"swap_bytes": "swap space", "preemption": "the preemption"}
+            raise FieldError("{swap_bytes} is used with {preemption} swap only", fields)
 
 
 COMPUTE_FRAC = 0.5
@@ -123,7 +124,8 @@ def peaks_of(gpu: str, tflops: float | None, bandwidth_bytes_per_s: int | None) 
     """
     known = PEAKS.get(gpu)
     if known is None and (tflops is None or bandwidth_bytes_per_s is None):
-        raise UsageError(f"the speed of {gpu} is not known: give --tflops and --bandwidth")
+        fields = {"peaks": "its peak arithmetic and memory traffic"}
+        raise FieldError("the speed of {gpu} is not known: give {peaks}", fields, gpu=gpu)
     flops = known[0] if tflops is None and known is not None else (tflops or 0) * 1e12
     traffic = known[1] if bandwidth_bytes_per_s is None and known is not None else float(bandwidth_bytes_per_s or 0)
     if flops <= 0 or traffic <= 0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from memscope._kernels import kv_layout as at
 from memscope._kernels import kv_serving as kernel
 from memscope._kernels.kv_tensors import NoTensors, Tensors
-from memscope.errors import InvariantError, UsageError
+from memscope.errors import FieldError, InvariantError, UsageError
 from memscope.serving.managers import (
     MANAGERS,
     ManagerOptions,
@@ -369,7 +369,8 @@ def kv_jobs(template: KvJob, managers: Sequence[str] = (), block_sizes: Sequence
     names = tuple(dict.fromkeys(managers)) or tuple(name for name, manager in MANAGERS.items() if manager.is_default)
     chosen = [manager_named(name) for name in names]
     if block_sizes and not any(manager.has_blocks for manager in chosen):
-        raise UsageError(f"{', '.join(names)}: no blocks, so --block-size decides nothing")
+        text = "{managers}: no blocks, so {block_sizes} decides nothing"
+        raise FieldError(text, {"block_sizes": "the block size"}, managers=", ".join(names))
     jobs = []
     for manager in chosen:
         sizes = tuple(dict.fromkeys(block_sizes)) if manager.has_blocks else ()

@@ -74,7 +74,7 @@ def test_counts_are_the_models_own(model_type: str) -> None:
 
 
 def test_a_type_that_is_not_known_asks_for_the_bytes() -> None:
-    with pytest.raises(UsageError, match=r"'mamba' are not known: give --weight-bytes"):
+    with pytest.raises(UsageError, match=r"'mamba' are not known: give the weights' size"):
         count_parameters(ModelConfig("x", "x", {"model_type": "mamba"}))
 
 

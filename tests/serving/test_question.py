@@ -62,7 +62,7 @@ def test_what_is_neither_known_nor_given_is_asked_for() -> None:
     unknown = ModelConfig(
         "x", "x", {"model_type": "new", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     )
-    with pytest.raises(UsageError, match="--weight-bytes"):
+    with pytest.raises(UsageError, match="give the weights' size"):
         plan_serving(question(config=unknown))
     with pytest.raises(UsageError, match="the speed of 24GiB is not known"):
         plan_serving(question(gpu_name="24GiB", requests=THREE))

@@ -9,7 +9,7 @@ from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.errors import MemscopeError
+from memscope.errors import FieldError, MemscopeError
 from memscope.figures.serving import SWEEP_PX, shares_figure, shares_words, sweep_figure, swept_managers
 from memscope.figures.serving_curves import OVER_TIME_PX, ServingCurve, over_time_figure, over_time_words
 from memscope.figures.theme import Theme, theme_named
@@ -43,13 +43,13 @@ from memscope_dashboard.store import TraceStore
 _TICK_MS = 400
 _CHOOSE = "Choose a file, or drop one here: Azure, BurstGPT or plain CSV, Mooncake JSON lines; .gz too"
 _CHANGED = "The controls have changed: below is what the run before found."
-_OPTIONS = {
-    "--weight-bytes": "the weight size",
-    "--block-size": "the block size",
-    "--swap-space": "swap space",
-    "--tflops and --bandwidth": "a GPU of the catalogue",
+_CONTROLS = {
+    "weight_bytes": "the weight size",
+    "block_sizes": "the block size",
+    "swap_bytes": "swap space",
+    "peaks": "a GPU of the catalogue",
 }
-"""Options of the command line that messages name, and the controls that stand for them."""
+"""Fields that errors name, and the controls that stand for them."""
 
 OUTPUTS = (
     "kv-title.children",
@@ -178,7 +178,7 @@ def update(
             board.cancel()
         state = board.state(asked)
     except MemscopeError as error:
-        return shown | _refused(_in_words_of_controls(str(error)))
+        return shown | _refused(_in_words_of_controls(error))
     answered, answer = _answered(board, asked, state, ran)
     picked = _picked(selected, answer)
     drawn = (board.name(asked), board.name(answered), scheme, picked, state.n_done, answer.n_done)
@@ -215,10 +215,8 @@ def _choices(board: KvBoard, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_words_of_controls(message: str) -> str:
-    for option, control in _OPTIONS.items():
-        message = message.replace(option, control)
-    return sentence(message)
+def _in_words_of_controls(error: MemscopeError) -> str:
+    return sentence(error.worded(_CONTROLS) if isinstance(error, FieldError) else str(error))
 
 
 def _refused(why: str) -> dict[str, Any]:
