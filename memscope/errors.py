@@ -49,7 +49,7 @@ class FieldError(UsageError):
         What else stands in the message; braces in them mean nothing.
     """
 
-    def __init__(self, text: str, fields: Mapping[str, str], **values: object) -> None:
+    def __init__(self, text: str, fields: Mapping[str, str], **values: Any) -> None:
         super().__init__(text.format(**fields, **values))
         self.fields = dict(fields)
         self._text, self._values = text, values

@@ -52,7 +52,7 @@ def demo(output: Path, serve: bool, port: int) -> None:
     _heading("What the generation's key/value cache held, and what growing by copying cost")
     _memscope("kv", str(traces[-1]))
     _heading("How many requests would a GPU serve, under each way to manage that cache?")
-    _memscope("kv", "--config", "llama-3-8b", "--gpu", GPU, "--generate", "1000", "--rate", "40")
+    _memscope("serving", "--config", "llama-3-8b", "--gpu", GPU, "--generate", "1000", "--rate", "40")
     _heading("The same as one self-contained page each")
     for trace in traces:
         _memscope("report", str(trace), "-f", "-o", str(trace.with_suffix(".html")))

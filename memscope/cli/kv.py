@@ -1,152 +1,111 @@
-"""``memscope kv``."""
+"""``memscope kv``: what the key/value cache of a recording holds and wastes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.kv_lens import refuse_options_that_do_not_suit, show_lens
-from memscope.cli.kv_options import kv_options
-from memscope.cli.options import announce_compilation, console, print_json
+from memscope.cli.options import console, json_option, load_trace, print_json, rules_option, trace_argument
+from memscope.cli.serving_options import token_options
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from memscope.gpus import GpuModel
-    from memscope.serving.budget import BudgetInputs
-    from memscope.serving.question import ServingPlan, ServingQuestion
-    from memscope.serving.requests import RequestTable
-    from memscope.serving.result import KvResult
+    from memscope.reports.kv_cache import LensReport
 
 
-@click.command()
-@click.argument("trace", type=click.Path(path_type=Path), required=False)
-@kv_options
+_NOW_CALLED = "memscope: 'memscope kv --config' is now 'memscope serving', and goes with the next release"
+
+
+class _KvCommand(click.Command):
+    """Takes for one more release what ``memscope serving`` takes, where no TRACE is named."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of this verb, or of the one that simulates."""
+        from memscope.cli.serving import serving
+
+        is_old = any(argument.startswith(("--config", "--list")) for argument in args)
+        if is_old and _is_all_about(serving, args, parent):
+            click.echo(_NOW_CALLED, err=True)
+            return serving.make_context("serving", args, parent, **extra)
+        try:
+            return super().make_context(info_name, list(args), parent, **extra)
+        except click.NoSuchOption as error:
+            if not any(error.option_name in parameter.opts for parameter in serving.params):
+                raise
+            text = f"{error.option_name} is about simulated serving: 'memscope serving' takes it, without a TRACE"
+            raise UsageError(text) from None
+
+
+def _is_all_about(command: click.Command, args: Sequence[str], parent: click.Context | None) -> bool:
+    """Whether a command knows every option of a line, and nothing else is on it."""
+    try:
+        _, others, _ = command.make_parser(click.Context(command, parent=parent)).parse_args(list(args))
+    except click.UsageError:
+        return False
+    return not others
+
+
+@click.command(cls=_KvCommand)
+@trace_argument
+@click.option(
+    "--config", default=None, help="The model: its config.json, a folder with one, or a preset. Tells a token's bytes."
+)
+@token_options
+@click.option("--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]")
+@click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]")
+@rules_option
+@json_option
 def kv(
-    trace: Path | None,
+    trace: Path,
+    config: str | None,
+    kv_dtype: str,
+    tensor_parallel: int,
+    device: int | None,
+    event: int | None,
+    rules: Path | None,
     as_json: bool,
-    output: Path | None,
-    force: bool,
-    n_jobs: int,
-    **given: Any,
 ) -> None:
-    """What the key/value cache of a recording holds and wastes, or how many requests a GPU could serve.
+    """What the key/value cache of a recording holds and wastes.
 
-    With TRACE: the cache's tokens, unused tails and stale copies, by layer and by cache, and what growing by copying
-    costs. With --config and no TRACE: the GPU shared out between weights and cache, and requests replayed under several
-    ways to manage it; without requests only the budget. --list names the managers; an unknown --config the presets.
+    Its tokens, unused tails and stale copies, by layer and by cache, and what growing by copying costs. How many
+    requests a GPU could serve says memscope serving.
     """
-    refuse_options_that_do_not_suit(click.get_current_context())
-    if trace is not None:
-        show_lens(trace, given, as_json=as_json)
-        return
-    from memscope.reports.serving import KvReport, kv_json, print_kv
-    from memscope.serving.question import plan_serving
+    from memscope.reports.kv_cache import lens_json, print_lens
 
-    plan = plan_serving(_question(given))
-    report = KvReport(plan, tuple(_replayed(plan, n_jobs)))
+    analysis = load_trace(trace, rules)
+    analysis.require_consistent()
+    token_bytes = None if config is None else _token_bytes(config, kv_dtype, tensor_parallel)
+    devices = [device] if device is not None or event is not None else analysis.devices
+    found = [_report(analysis, one, event, token_bytes) for one in devices]
+    reports = [report for report in found if report is not None]
     if as_json:
-        print_json(kv_json(report))
-    if output is not None:
-        from memscope.reports.serving_html import write_kv_html
-
-        write_kv_html(report, output, overwrite=force)
-        click.echo(f"memscope: wrote {output}", err=True)
-    elif not as_json:
-        print_kv(report, console())
-
-
-def _question(given: dict[str, Any]) -> ServingQuestion:
-    """What the options ask."""
-    from memscope.gpus import DEFAULT_GPU, find_gpu
-    from memscope.serving.model_config import read_model_config
-    from memscope.serving.question import ServingQuestion
-    from memscope.serving.scheduler import SchedulerOptions
-
-    scheduler = SchedulerOptions(
-        policy=given["policy"],
-        max_requests=given["max_requests"],
-        max_step_tokens=given["max_step_tokens"],
-        preemption=given["preemption"],
-        swap_bytes=given["swap_space"] or 0,
-    )
-    config = read_model_config(given["config"])
-    gpu = find_gpu(given["gpu_name"] or DEFAULT_GPU)
-    return ServingQuestion(
-        config,
-        gpu.name,
-        _memory(given, gpu),
-        kv_dtype=given["kv_dtype"],
-        tensor_parallel=given["tensor_parallel"],
-        max_length=given["max_length"],
-        managers=given["managers"],
-        block_sizes=given["block_sizes"],
-        page_bytes=given["page_size"],
-        scheduler=scheduler,
-        requests=_requests(given),
-        tflops=given["tflops"],
-        bandwidth_bytes_per_s=given["bandwidth"],
-    )
-
-
-def _replayed(plan: ServingPlan, n_jobs: int) -> list[KvResult]:
-    """The plan's replays, with a bar while they run."""
-    from memscope.serving.simulate import run_kv_jobs
-
-    if not plan.jobs:
-        return []
-    announce_compilation("kv_serving")
-    if any(job.manager == "concat" for job in plan.jobs):
-        announce_compilation("kv_tensors")
-    with progress("serving") as on_done:
-        return run_kv_jobs(plan.jobs, n_jobs, on_done)
-
-
-def _memory(given: dict[str, Any], gpu: GpuModel) -> BudgetInputs:
-    """The device's memory, and what is known or given of its shares."""
-    from memscope.serving.budget import BudgetInputs
-    from memscope.serving.question import CONTEXT_ESTIMATE
-
-    context = given["context"]
-    return BudgetInputs(
-        total_bytes=given["capacity"] or gpu.total_bytes,
-        utilisation_frac=given["utilisation"],
-        context_bytes=gpu.context_bytes if context is None else context,
-        context_source=CONTEXT_ESTIMATE if context is None else "given",
-        weight_format=given["weights"],
-        weight_bytes=given["weight_bytes"],
-        activation_bytes=given["activations"],
-        cuda_graph_bytes=given["cuda_graphs"],
-        kv_bytes=given["kv_memory"],
-    )
-
-
-def _requests(given: dict[str, Any]) -> RequestTable | None:
-    """The requests to replay, read or made."""
-    from memscope.serving.request_files import read_requests
-    from memscope.serving.requests import GeneratorOptions, generate_requests
-
-    if given["file"] is not None and given["n_generated"] is not None:
-        raise UsageError("--requests and --generate exclude each other")
-    if not given["speed_up"] > 0:
-        raise UsageError("--speed-up must be above 0")
-    if given["file"] is not None:
-        requests = read_requests(given["file"])
-    elif given["n_generated"] is not None:
-        options = GeneratorOptions(
-            given["n_generated"],
-            given["rate"],
-            given["lengths"],
-            given["burstiness"],
-            given["shared_prefix"],
-        )
-        requests = generate_requests(options, given["seed"])
+        print_json(lens_json(analysis, reports))
     else:
+        print_lens(analysis, reports, console())
+
+
+def _report(analysis: Any, device: int | None, event: int | None, token_bytes: int | None) -> LensReport | None:
+    from memscope.reports.kv_cache import lens_report
+
+    if event is not None:
+        device = analysis.at(event, device).device
+    if not analysis.kv_lens(device):
         return None
-    if given["limit"] is not None:
-        requests = requests.first(given["limit"])
-    if given["n_samples"] is not None:
-        requests = requests.with_samples(given["n_samples"])
-    return requests.faster(given["speed_up"]) if given["speed_up"] != 1 else requests
+    if not len(analysis.kv_lens(device).growth):
+        return lens_report(analysis, device, event, token_bytes=token_bytes)
+    with progress("replaying") as on_done:
+        return lens_report(analysis, device, event, token_bytes=token_bytes, on_done=on_done)
+
+
+def _token_bytes(model: str, kv_dtype: str, tensor_parallel: int) -> int:
+    """Bytes of a token by a model's configuration."""
+    from memscope.serving.model_config import read_model_config
+    from memscope.serving.shapes import KvShape
+
+    return KvShape(read_model_config(model).kv_layers(), kv_dtype, tensor_parallel).bytes_per_token

@@ -1,4 +1,4 @@
-"""Reports of key/value replays, as JSON and as text."""
+"""Reports of serving replays, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LEGEND = (
 
 
 @dataclass(frozen=True, slots=True)
-class KvReport:
-    """Everything that ``memscope kv`` found: what was worked out, and the replays' results in the order of the jobs."""
+class ServingReport:
+    """Everything that ``memscope serving`` found: what was worked out, and a result for each job, in their order."""
 
     plan: ServingPlan
     results: tuple[KvResult, ...]
@@ -45,8 +45,8 @@ class KvReport:
         return self.plan.question.scheduler
 
 
-def kv_json(report: KvReport) -> dict[str, Any]:
-    """The object of ``memscope kv --json``."""
+def serving_json(report: ServingReport) -> dict[str, Any]:
+    """The object of ``memscope serving --json``."""
     shape, budget = report.plan.shape, report.plan.budget
     return {
         "model": {
@@ -173,7 +173,7 @@ def _over_time_json(result: KvResult) -> dict[str, list[Any]]:
     return {field.name: getattr(over_time, field.name).tolist() for field in fields(over_time)}
 
 
-def print_kv(report: KvReport, console: Console) -> None:
+def print_serving(report: ServingReport, console: Console) -> None:
     """Print the budget, the managers side by side, and what the numbers mean."""
     _print_budget(report, console)
     if report.requests is None:
@@ -207,7 +207,7 @@ def print_kv(report: KvReport, console: Console) -> None:
         console.print(Text(f"  {line}", style="dim"))
 
 
-def _print_budget(report: KvReport, console: Console) -> None:
+def _print_budget(report: ServingReport, console: Console) -> None:
     shape, budget = report.plan.shape, report.plan.budget
     gpus = f"one of {shape.tensor_parallel} × " if shape.tensor_parallel > 1 else ""
     console.print(Text(f"{report.plan.question.config.name} on {gpus}{report.plan.question.gpu_name}", style="bold"))
@@ -236,7 +236,7 @@ def _print_budget(report: KvReport, console: Console) -> None:
         console.print(Text("  only the text part of the model is counted", style="yellow"))
 
 
-def _memory_table(report: KvReport) -> Table:
+def _memory_table(report: ServingReport) -> Table:
     """Where the memory goes, and what fits."""
     table = _new_table(
         "tokens", "reserved", "internal", "external", "peak\nrequests", "fit at\nonce", "longest\ncontext"
@@ -254,7 +254,7 @@ def _memory_table(report: KvReport) -> Table:
     return table
 
 
-def _service_table(report: KvReport) -> Table:
+def _service_table(report: ServingReport) -> Table:
     """What the requests got; the last three columns are estimates."""
     table = _new_table(
         "prefix\nhits", "evic-\ntions", "pre-\nempted", "~tokens\na second", "~wait s\nmedian", "~wait s\n99 %"
@@ -284,7 +284,7 @@ def _estimate(value: float | None, form: str) -> str:
     return "—" if value is None else form.format(value)
 
 
-def _print_refused(report: KvReport, console: Console) -> None:
+def _print_refused(report: ServingReport, console: Console) -> None:
     mean = report.results[0].mean_final_tokens if report.results else 0
     console.print(Text(f"  fit at once: requests of {format_count(mean)} tokens, the mean at their end", style="dim"))
     for result in report.results:

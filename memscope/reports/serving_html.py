@@ -1,4 +1,4 @@
-"""A key/value replay's report as one HTML file that needs nothing else."""
+"""A serving replay's report as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memscope.figures.serving import shares_figure, shares_words, sweep_figure, 
 from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
-from memscope.reports.serving import KvReport
+from memscope.reports.serving import ServingReport
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
 from memscope.words.serving import (
@@ -32,7 +32,7 @@ from memscope.words.serving import (
 _NONE = "—"
 
 
-def write_kv_html(report: KvReport, path: str | Path, *, overwrite: bool = False) -> Path:
+def write_serving_html(report: ServingReport, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a report as one page.
 
     Raises
@@ -42,10 +42,10 @@ def write_kv_html(report: KvReport, path: str | Path, *, overwrite: bool = False
     InputFileError
         If it cannot be written there.
     """
-    return write_page(kv_html(report), path, overwrite=overwrite)
+    return write_page(serving_html(report), path, overwrite=overwrite)
 
 
-def kv_html(report: KvReport) -> str:
+def serving_html(report: ServingReport) -> str:
     """The report as one page: the budget, the managers side by side, and each one's memory over time."""
     plan, results = report.plan, report.results
     name = plan.question.config.name
@@ -65,14 +65,14 @@ def kv_html(report: KvReport) -> str:
         body += "".join(_over_time(place, result) for place, result in enumerate(results))
         body += _notes(report)
     body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope kv: {name} on {plan.question.gpu_name}", body)
+    return page(f"memscope serving: {name} on {plan.question.gpu_name}", body)
 
 
 def _section(title: str, *content: str) -> str:
     return f"<section><h3>{escape(title)}</h3>{''.join(content)}</section>"
 
 
-def _budget(report: KvReport) -> str:
+def _budget(report: ServingReport) -> str:
     plan = report.plan
     rows = [("device", parts.size(plan.budget.total_bytes), "")]
     for row in plan.budget.rows:
@@ -122,7 +122,7 @@ def _memory_table(results: tuple[KvResult, ...]) -> str:
     )
 
 
-def _service_table(report: KvReport) -> str:
+def _service_table(report: ServingReport) -> str:
     rows = []
     for result in report.results:
         rate = result.requests_per_s
@@ -153,12 +153,12 @@ def _over_time(place: int, result: KvResult) -> str:
     )
 
 
-def _notes(report: KvReport) -> str:
+def _notes(report: ServingReport) -> str:
     items = [f"<li>{escape(text)}</li>" for text in _note_texts(report)]
     return _section("Notes", "<ul>", *items, "</ul>") if items else ""
 
 
-def _note_texts(report: KvReport) -> Iterator[str]:
+def _note_texts(report: ServingReport) -> Iterator[str]:
     for result in report.results:
         refused = refusal_words(result, report.plan.max_length)
         for note in (*([refused] if refused else []), *result.notes):

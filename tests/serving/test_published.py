@@ -17,8 +17,8 @@ N_REQUESTS = 2000
 
 @cache
 def _benchmark() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "kv.py"
-    spec = importlib.util.spec_from_file_location("kv_benchmark", path)
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "serving.py"
+    spec = importlib.util.spec_from_file_location("serving_benchmark", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

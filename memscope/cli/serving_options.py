@@ -1,14 +1,13 @@
-"""The options of ``memscope kv``."""
+"""The options of ``memscope serving``, a decorator for each subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from memscope.cli.options import force_option, json_option, rules_option
+from memscope.cli.options import Command
 from memscope.errors import UsageError
 from memscope.units import parse_bytes
 
@@ -32,16 +31,32 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
     context.exit()
 
 
-def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Every option of the verb, in the order of its help."""
-    size: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
-    options = (
-        click.option("--config", default=None, help="The model: its config.json, a folder with one, or a preset."),
+_SIZE: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
+_COUNT = click.IntRange(min=1)
+
+
+def _with(command: Command, *options: Any) -> Command:
+    """A command with options, in the order of its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def token_options(command: Command) -> Command:
+    """How a token is kept: ``--kv-dtype --tensor-parallel``."""
+    return _with(
+        command,
+        click.option("--kv-dtype", type=click.Choice(("bf16", "fp8", "int4")), default="bf16", help="[default: bf16]"),
         click.option(
-            "--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]"
+            "--tensor-parallel", type=_COUNT, default=1, metavar="N", help="GPUs that share the model. [default: 1]"
         ),
-        click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]"),
-        rules_option,
+    )
+
+
+def request_options(command: Command) -> Command:
+    """The requests to replay: from a file, or made."""
+    return _with(
+        command,
         click.option(
             "--requests",
             "file",
@@ -61,45 +76,49 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Share of generated requests that begin with a common prefix. [default: 0]",
         ),
         click.option("--seed", type=int, default=0, help="Of the generator. [default: 0]"),
-        click.option(
-            "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="The first N requests only."
-        ),
+        click.option("--limit", type=_COUNT, default=None, metavar="N", help="The first N requests only."),
         click.option(
             "--samples",
             "n_samples",
-            type=click.IntRange(min=1),
+            type=_COUNT,
             default=None,
             metavar="N",
             help="Answers of each request, which share its prompt. [default: 1, or the file's]",
         ),
         click.option("--speed-up", type=float, default=1.0, metavar="F", help="Let requests arrive F times as fast."),
+    )
+
+
+def memory_options(command: Command) -> Command:
+    """The device's memory, and what of it is not for keys and values."""
+    return _with(
+        command,
         click.option("--gpu", "gpu_name", default=None, help="A GPU of the catalogue, or a size. [default: H100-80GB]"),
-        click.option("--capacity", **size, help="Memory of the device, in place of the GPU's."),
+        click.option("--capacity", **_SIZE, help="Memory of the device, in place of the GPU's."),
         click.option(
             "--utilisation", type=float, default=0.9, metavar="F", help="Share of it that is taken. [default: 0.9]"
         ),
-        click.option("--context", **size, help="Held outside PyTorch. [default: the catalogue's estimate]"),
-        click.option("--activations", **size, help="Held by activations. [default: an estimate]"),
-        click.option("--cuda-graphs", **size, help="Held by CUDA graphs. [default: not measured]"),
-        click.option("--weight-bytes", **size, help="Weights on one GPU. [default: counted]"),
-        click.option("--kv-memory", **size, help="Memory for keys and values, in place of a budget."),
+        click.option("--context", **_SIZE, help="Held outside PyTorch. [default: the catalogue's estimate]"),
+        click.option("--activations", **_SIZE, help="Held by activations. [default: an estimate]"),
+        click.option("--cuda-graphs", **_SIZE, help="Held by CUDA graphs. [default: not measured]"),
+        click.option("--weight-bytes", **_SIZE, help="Weights on one GPU. [default: counted]"),
+        click.option("--kv-memory", **_SIZE, help="Memory for keys and values, in place of a budget."),
         click.option(
             "--weights",
             type=click.Choice(("none", "int8", "int4")),
             default="none",
             help="Quantisation. [default: none]",
         ),
-        click.option("--kv-dtype", type=click.Choice(("bf16", "fp8", "int4")), default="bf16", help="[default: bf16]"),
-        click.option(
-            "--tensor-parallel",
-            type=click.IntRange(min=1),
-            default=1,
-            metavar="N",
-            help="GPUs that share the model. [default: 1]",
-        ),
+    )
+
+
+def manager_options(command: Command) -> Command:
+    """How key/value memory is managed."""
+    return _with(
+        command,
         click.option(
             "--max-length",
-            type=click.IntRange(min=1),
+            type=_COUNT,
             default=None,
             metavar="N",
             help="The longest sequence. [default: the model's]",
@@ -116,7 +135,7 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--block-size",
             "block_sizes",
-            type=click.IntRange(min=1),
+            type=_COUNT,
             multiple=True,
             metavar="N",
             help="Tokens of a block; repeatable. [default: 16]",
@@ -128,6 +147,13 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=_size,
             help="Page of virtual: 64KiB or 2MiB. [default: 2MiB]",
         ),
+    )
+
+
+def scheduler_options(command: Command) -> Command:
+    """How steps are formed, and what they cost."""
+    return _with(
+        command,
         click.option(
             "--scheduler",
             "policy",
@@ -140,20 +166,9 @@ def kv_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--preemption", type=click.Choice(("recompute", "swap")), default="recompute", help="[default: recompute]"
         ),
-        click.option("--swap-space", **size, help="Host memory for preempted requests."),
+        click.option("--swap-space", **_SIZE, help="Host memory for preempted requests."),
         click.option(
             "--tflops", type=float, default=None, help="Peak arithmetic, for time estimates. [default: the GPU's]"
         ),
-        click.option("--bandwidth", **size, help="Peak memory traffic a second. [default: the GPU's]"),
-        click.option(
-            "-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]"
-        ),
-        json_option,
-        click.option(
-            "-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file."
-        ),
-        force_option,
+        click.option("--bandwidth", **_SIZE, help="Peak memory traffic a second. [default: the GPU's]"),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command

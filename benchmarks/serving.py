@@ -1,6 +1,6 @@
 """Serving replays: where key/value memory goes beside the published figures, and tokens replayed a second.
 
-    python benchmarks/kv.py [--requests 20000] [--concat 200]
+    python benchmarks/serving.py [--requests 20000] [--concat 200]
 
 The setting is that of the PagedAttention paper (arXiv 2309.06180, figure 2): OPT-13B on an A100 40GB, of which 12 GB
 are left for keys and values, sequences of up to 2,048 tokens, ShareGPT-like lengths, more requests than can be served.
