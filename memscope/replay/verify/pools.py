@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from typing_extensions import override
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_pinned as kernel
@@ -20,7 +19,8 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.placing import rules_of
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording, next_request
-from memscope.replay.verify.pinned import PinnedReplay
+from memscope.replay.verify.pinned import follow
+from memscope.replay.verify.state import PinnedState, Request
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.tables import Int64Array
 
@@ -174,8 +174,8 @@ def infer_pools(
         yield from _pools_of_reservations(recording)
         return
     instances = SegmentInstances(recording)
-    evidence = PoolEvidence(recording, config, tie_rule)
-    evidence.run()
+    evidence = PoolEvidence()
+    follow(PinnedState.before(recording, config, tie_rule), evidence)
     for pools in (_fewest_pools(instances, evidence), _pools_by_reclaim(instances, evidence)):
         of_event = np.where(instances.of_event >= 0, pools[instances.of_event], 0)
         n_named = int(np.count_nonzero((instances.final_pool < 0) & (pools != 0)))
@@ -235,8 +235,8 @@ class SegmentInstances:
             self.final_pool[live[address]] = pool
 
 
-class PoolEvidence(PinnedReplay):
-    """Follows a recording as if there were one pool, and notes where that does not hold.
+class PoolEvidence:
+    """Decides for a recording that is followed as if there were one pool, and notes where that does not hold.
 
     Attributes
     ----------
@@ -246,86 +246,66 @@ class PoolEvidence(PinnedReplay):
         Every run of segments that went back.
     """
 
-    def __init__(self, recording: Recording, config: CachingAllocatorConfig, tie_rule: TieRule) -> None:
-        super().__init__(recording, config, tie_rule)
+    def __init__(self) -> None:
         self.conflicts: set[tuple[int, int]] = set()
         self.reclaims: list[list[GivenBack]] = []
 
-    def _serial(self, block: int) -> int:
-        return int(self.arrays.segments[self.arrays.blocks[block, at.B_SEGMENT], at.S_SERIAL]) - 1
+    def another_block_taken(self, state: PinnedState) -> None:
+        """A request took another block than the best: the better ones were in other pools."""
+        request = state.request_at(state.position)
+        block = state.free_block_at(int(state.recording.address[request.position]))
+        if block < 0 or state.arrays.blocks[block, at.B_SIZE] < request.rounded_bytes:
+            raise state.diverged(kernel.FITS_ELSEWHERE)
+        better = _fitting_before(state, request, block)
+        self._note(_serial(state, block), (_serial(state, other) for other in better))
+        state.serve(request, block)
+
+    def nothing_fitted(self, state: PinnedState, request: Request) -> None:
+        """A request got a new segment although a block was free: that block was in another pool, or free too late."""
+        late = state.completed_just_before()
+        passed = [b for b in _fitting_before(state, request, at.NONE) if not state.holds_any(b, late)]
+        self._note(int(state.arrays.counters[at.C_SEGMENT_SERIAL]), (_serial(state, block) for block in passed))
+
+    def out_of_memory(self, state: PinnedState) -> None:
+        """A request that failed says nothing: its pool may have been any."""
+        state.position += 1
+
+    def memory_went_back(self, state: PinnedState) -> None:
+        """Segments that went back, and unused ones that did not, were in different pools."""
+        recording, end = state.recording, state.end_of_run(state.position, (Action.SEGMENT_FREE,))
+        given_back = [state.free_block_at(address) for address in recording.address[state.position : end].tolist()]
+        if not given_back or min(given_back) < 0:
+            raise state.diverged(kernel.NOT_IN_USE)
+        unused = {block for lane in range(len(state.arrays.lanes)) for block in state.unsplit_blocks(lane).tolist()}
+        kept = [_serial(state, block) for block in unused.difference(given_back)]
+        for block in given_back:
+            self._note(_serial(state, block), kept)
+        self.reclaims.append([_given_back(state, block) for block in given_back])
+        for block in given_back:
+            release_segment(state.arrays, block)
+        state.position = end
 
     def _note(self, segment: int, others: Iterable[int]) -> None:
         self.conflicts.update((min(segment, other), max(segment, other)) for other in others if other != segment)
 
-    def _better_blocks(self, lane: int, rounded: int, end: int) -> list[int]:
-        """Segments of the free blocks that a request would take before a given one (−1: before giving up)."""
-        found = []
-        block = int(first_of_size(self.arrays, lane, rounded))
-        while block not in (end, NONE_ID):
-            found.append(self._serial(block))
-            block = int(following(self.arrays, lane, at.L_FREE_ROOT, block))
-        return found
 
-    def _decide(self, status: int) -> None:
-        self._make_room()
-        if status == kernel.FITS_ELSEWHERE:
-            self._note_choice()
-        else:
-            super()._decide(status)
+def _serial(state: PinnedState, block: int) -> int:
+    """The number by creation of the segment that a block lies in."""
+    return int(state.arrays.segments[state.arrays.blocks[block, at.B_SEGMENT], at.S_SERIAL]) - 1
 
-    def _note_choice(self) -> None:
-        """A request took another block than the best: the better ones were in other pools."""
-        recording, position = self.recording, self.position
-        lane, rounded = self.lane_of_request(position)
-        block = int(kernel.free_block_at(self.arrays, int(recording.address[position])))
-        if block < 0 or self.arrays.blocks[block, at.B_SIZE] < rounded:
-            raise self._diverged(kernel.FITS_ELSEWHERE)
-        self._note(self._serial(block), self._better_blocks(lane, rounded, block))
-        self._take(position, block, rounded)
 
-    @override
-    def check_nothing_fits(self, request: int, lane: int, rounded: int, status: int) -> None:
-        """A request got a new segment although a block was free: that block was in another pool, or free too late."""
-        late = self.completed_just_before()
-        blocks = self.arrays.blocks
-        block = int(first_of_size(self.arrays, lane, rounded))
-        passed = []
-        while block != NONE_ID:
-            start, end = int(blocks[block, at.B_ADDRESS]), int(blocks[block, at.B_ADDRESS] + blocks[block, at.B_SIZE])
-            if not any(start <= address < end for address in late):
-                passed.append(self._serial(block))
-            block = int(following(self.arrays, lane, at.L_FREE_ROOT, block))
-        self._note(int(self.arrays.counters[at.C_SEGMENT_SERIAL]), passed)
+def _fitting_before(state: PinnedState, request: Request, end: int) -> Iterator[int]:
+    """The free blocks that a request would take before a given one (−1: before giving up), in their order."""
+    block = int(first_of_size(state.arrays, request.lane, request.rounded_bytes))
+    while block not in (end, at.NONE):
+        yield block
+        block = int(following(state.arrays, request.lane, at.L_FREE_ROOT, block))
 
-    def _out_of_memory(self) -> None:
-        self.position += 1
 
-    def _reclaim(self) -> None:
-        """Segments that went back, and unused ones that did not, were in different pools."""
-        recording, end = self.recording, self.position
-        given_back = []
-        while end < recording.n_events and recording.action[end] == Action.SEGMENT_FREE:
-            given_back.append(int(kernel.free_block_at(self.arrays, int(recording.address[end]))))
-            end += 1
-        if end == self.position or min(given_back) < 0:
-            raise self._diverged(kernel.NOT_IN_USE)
-        unused = {
-            int(block)
-            for lane in range(len(self.arrays.lanes))
-            for block in self.ordered_blocks(lane, unsplit_only=True)
-        }
-        kept = [self._serial(block) for block in unused.difference(given_back)]
-        for block in given_back:
-            self._note(self._serial(block), kept)
-        self.reclaims.append([self._given_back(block) for block in given_back])
-        for block in given_back:
-            release_segment(self.arrays, block)
-        self.position = end
-
-    def _given_back(self, block: int) -> GivenBack:
-        lane, size, tie, address = self.arrays.blocks[block, [at.B_LANE, at.B_SIZE, at.B_TIE, at.B_ADDRESS]].tolist()
-        stream = self.recording.pairs[lane // 2][1] & 0xFFFFFFFFFFFFFFFF
-        return GivenBack(self._serial(block), bool(lane & 1), (stream, size, tie, address))
+def _given_back(state: PinnedState, block: int) -> GivenBack:
+    lane, size, tie, address = state.arrays.blocks[block, [at.B_LANE, at.B_SIZE, at.B_TIE, at.B_ADDRESS]].tolist()
+    stream = state.stream_of_lane(lane) & 0xFFFFFFFFFFFFFFFF
+    return GivenBack(_serial(state, block), bool(lane & 1), (stream, size, tie, address))
 
 
 def _against(n_segments: int, conflicts: set[tuple[int, int]]) -> list[set[int]]:

@@ -1,23 +1,37 @@
-"""What a reclaim gives back by the rules, matched with a recorded run of ``segment_free`` and ``segment_unmap``."""
+"""What a reclaim gives back by the rules, matched with a recorded run of ``segment_free`` and ``segment_unmap``.
+
+A run is read from its front, stage by stage. What was read so far is a value (:class:`Reading`) that every stage
+extends or refuses, so that another stage can be tried from the same place; nothing of the allocator is changed before
+a whole run was read.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_blocks import handle_bytes
-from memscope._kernels.caching_rules import UNLIMITED
+from memscope._kernels.caching_blocks import handle_bytes, release_segment
+from memscope._kernels.caching_expandable import unmap_block
+from memscope._kernels.caching_pinned import FITS_ALREADY
+from memscope._kernels.caching_rules import SMALL_BYTES, UNLIMITED
+from memscope.replay.recording import next_request
+from memscope.replay.verify.choice import check_nothing_fits
+from memscope.replay.verify.divergence import DivergedError
+from memscope.replay.verify.growth import note_failed_growth
+from memscope.replay.verify.state import GIVES_BACK, PinnedState, Request
 from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_count
-
-if TYPE_CHECKING:
-    from memscope.replay.verify.pinned import PinnedReplay
 
 COLLECTIONS = "garbage collections"
 POOL_RELEASES = "releases of private pools alone"
 UNKNOWN_AGES = "choices of a garbage collection among blocks that predate the recording, taken as recorded"
+CACHES_EMPTIED = "calls of empty_cache"
+RECLAIMS = "reclaims before a request (a retry, or empty_cache)"
+
+Key = tuple[int, int, int, int]
+"""Action, address, bytes and stream of an event: what must be as recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +42,10 @@ class Release:
     address: int
     size_bytes: int
     block: int
-    lane: int
     stream: int
 
     @property
-    def key(self) -> tuple[int, int, int, int]:
+    def key(self) -> Key:
         """What must be as recorded."""
         return int(self.action), self.address, self.size_bytes, self.stream
 
@@ -41,179 +54,53 @@ class Release:
         return f"{self.action.name.lower()} of {format_count(self.size_bytes)} bytes at {self.address:#x}"
 
 
-class ReclaimMatcher:
-    """Finds the stages of a reclaim in a recorded run; nothing is changed.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The front of a run, explained: what went back, in recorded order, and what was concluded from it."""
 
-    Attributes
-    ----------
-    n_matched
-        Events of the run that the best attempt explained.
-    inferred
-        What was concluded on the way.
+    releases: tuple[Release, ...] = ()
+    inferred: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.releases)
+
+    def then(self, releases: list[Release], *inferred: str) -> Reading:
+        """The front that is longer by some more events."""
+        return Reading((*self.releases, *releases), (*self.inferred, *inferred))
+
+    @property
+    def blocks(self) -> frozenset[int]:
+        """What is gone after it."""
+        return frozenset(release.block for release in self.releases)
+
+
+class UnusedMemory:
+    """What reclaims would give back, by the rules; the state is only read.
+
+    Each question takes the blocks that are already ``gone`` by the stages before.
     """
 
-    def __init__(self, replay: PinnedReplay) -> None:
-        self._replay = replay
-        self._arrays = replay.arrays
-        self._gone: set[int] = set()
-        self._start = self._end = 0
-        self.n_matched = 0
-        self._expected: Release | None = None
-        self.inferred: Counter[str] = Counter()
+    def __init__(self, state: PinnedState) -> None:
+        self._state = state
+        order = state.arrays.lanes[:, at.L_RELEASE_ORDER]
+        self._lanes: list[int] = order[order != at.NONE].tolist()
 
-    def expected(self) -> str:
-        """What the rules would give back where the match ended."""
-        return "nothing more" if self._expected is None else self._expected.describe()
-
-    def match_all(self, start: int, end: int) -> list[Release] | None:
-        """The releases if the run is a full release of pools, as ``empty_cache`` does it; None if it is not."""
-        self._start, self._end = start, end
-        return self._full(0)
-
-    def match_request(self, start: int, end: int, lane: int, rounded_bytes: int) -> list[Release] | None:
-        """The releases if the run is what a request does that finds no block; None if it is not.
-
-        The stages are garbage collection passes, blocks above the split limit, then everything; each may have sufficed.
-        Pools released just before the request stand in front of them.
-        """
-        self._start, self._end = start, end
-        done: list[Release] = []
-        while True:
-            stages = self._stages(len(done), lane, rounded_bytes)
-            if stages is not None:
-                return done + stages
-            pool = self._pool_at(len(done))
-            stage = None if pool is None else self._matching(len(done), self.of_pool(pool))
-            if stage is None:
-                return None
-            self.inferred[POOL_RELEASES] += 1
-            done += stage
-            self._gone.update(release.block for release in stage)
-
-    def _stages(self, offset: int, lane: int, rounded_bytes: int) -> list[Release] | None:
-        """The rest of the run as the stages of one request's reclaim, None if it is not that."""
-        done: list[Release] = []
-        inferred, gone = self.inferred.copy(), set(self._gone)
-        may_collect = self._replay.config.gc_threshold_frac > 0
-        may_take_oversize = self._replay.config.max_split_bytes is not None
-        while offset + len(done) < self._end - self._start:
-            position = offset + len(done)
-            rest = self._full(position)
-            if rest is not None:
-                return done + rest
-            stage = self._collection(position) if may_collect else None
-            if stage is not None:
-                self.inferred[COLLECTIONS] += 1
-            elif may_take_oversize:
-                stage = self._matching(position, self._oversize(lane, rounded_bytes))
-                may_take_oversize = may_collect = False
-            if stage is None:
-                self.inferred, self._gone = inferred, gone
-                return None
-            done += stage
-            self._gone.update(release.block for release in stage)
-        return done
-
-    def _full(self, offset: int) -> list[Release] | None:
-        """Whole pools to the end of the run: each pool's releases are complete and in order."""
-        done: list[Release] = []
-        pools: list[int] = []
-        while offset + len(done) < self._end - self._start:
-            pool = self._pool_at(offset + len(done))
-            if pool is None or pool in pools:
-                return None
-            pools.append(pool)
-            matched = self._matching(offset + len(done), self.of_pool(pool))
-            if matched is None:
-                return None
-            done += matched
-        if pools and pools[0] != 0 and self.of_pool(0):
-            self.inferred[POOL_RELEASES] += 1
-        return done
-
-    def _pool_at(self, offset: int) -> int | None:
-        """The pool of the memory that the run's event at an offset gives back, None if no free block is there."""
-        address = int(self._replay.recording.address[self._start + offset])
-        blocks = self._arrays.blocks
-        top = int(self._arrays.counters[at.C_BLOCK_TOP])
-        rows = blocks[:top]
-        inside = (
-            (rows[:, at.B_STATE] == at.FREE)
-            & (rows[:, at.B_ADDRESS] <= address)
-            & (rows[:, at.B_ADDRESS] + rows[:, at.B_SIZE] > address)
-        )
-        found = inside.nonzero()[0]
-        return int(self._arrays.lanes[rows[found[0], at.B_LANE], at.L_POOL]) if len(found) else None
-
-    def of_pool(self, pool: int) -> list[Release]:
+    def of_pool(self, pool: int, gone: AbstractSet[int] = frozenset()) -> list[Release]:
         """Everything unused of a pool, in order: its large lanes first in the default pool, last in private ones."""
-        lanes = self._arrays.lanes
-        ordered = [int(lane) for lane in lanes[:, at.L_RELEASE_ORDER] if lane >= 0 and lanes[lane, at.L_POOL] == pool]
         releases = []
         for is_large in (1, 0) if pool == 0 else (0, 1):
-            of_class = [lane for lane in ordered if lane & 1 == is_large]
+            of_class = [lane for lane in self._lanes_of(pool) if lane & 1 == is_large]
             for lane in of_class:
-                releases += self._whole_segments(lane)
+                releases += self._whole_segments(lane, gone)
             for lane in of_class:
                 releases += self._handles(lane)
         return releases
 
-    def _whole_segments(self, lane: int) -> list[Release]:
-        found = self._replay.ordered_blocks(lane, unsplit_only=True)
-        return [self._segment_free(int(block)) for block in found if int(block) not in self._gone]
-
-    def _segment_free(self, block: int) -> Release:
-        address, size, lane = self._arrays.blocks[block, [at.B_ADDRESS, at.B_SIZE, at.B_LANE]].tolist()
-        return Release(Action.SEGMENT_FREE, address, size, block, lane, self._stream(lane))
-
-    def _handles(self, lane: int) -> list[Release]:
-        """Handles that lie wholly inside free blocks of expandable segments."""
-        blocks, segments = self._arrays.blocks, self._arrays.segments
-        handle = int(handle_bytes(self._arrays, lane))
-        releases = []
-        for block in self._replay.ordered_blocks(lane, unsplit_only=False).tolist():
-            segment = segments[blocks[block, at.B_SEGMENT]]
-            if not segment[at.S_IS_EXPANDABLE]:
-                continue
-            base, start = int(segment[at.S_ADDRESS]), int(blocks[block, at.B_ADDRESS])
-            end = start + int(blocks[block, at.B_SIZE])
-            first = base + -(-(start - base) // handle) * handle
-            last = base + (end - base) // handle * handle
-            if last > first:
-                releases.append(Release(Action.SEGMENT_UNMAP, first, last - first, block, lane, self._stream(lane)))
-        return releases
-
-    def _matching(self, offset: int, releases: list[Release]) -> list[Release] | None:
-        """The releases in recorded order if the run goes on with exactly them; open ties may be in any order."""
-        releases = list(releases)
-        for i in range(len(releases)):
-            position = self._start + offset + i
-            recorded = self._recorded(position) if position < self._end else None
-            k = next((k for k in range(i, len(releases)) if releases[k].key == recorded), NONE_ID)
-            if k < 0 or (k > i and not self._replay.is_open_tie(releases[i].block, releases[k].block)):
-                if offset + i >= self.n_matched:
-                    self.n_matched, self._expected = min(offset + i, self._end - self._start - 1), releases[i]
-                return None
-            releases[i], releases[k] = releases[k], releases[i]
-        return releases or None
-
-    def _recorded(self, position: int) -> tuple[int, int, int, int]:
-        recording = self._replay.recording
-        return (
-            int(recording.action[position]),
-            int(recording.address[position]),
-            int(recording.size_bytes[position]),
-            int(recording.stream[position]),
-        )
-
-    def _stream(self, lane: int) -> int:
-        return self._replay.recording.pairs[lane // 2][1]
-
-    def _oversize(self, lane: int, rounded_bytes: int) -> list[Release]:
+    def oversize(self, request: Request, gone: AbstractSet[int]) -> list[Release]:
         """``release_available_cached_blocks``: one block that is enough, or the largest ones above the split limit."""
-        limit = self._replay.config.max_split_bytes or UNLIMITED
-        wanted = max(rounded_bytes, limit)
-        segments = self._whole_segments(lane)
+        limit = self._state.config.max_split_bytes or UNLIMITED
+        wanted = max(request.rounded_bytes, limit)
+        segments = self._whole_segments(request.lane, gone)
         enough = [release for release in segments if release.size_bytes >= wanted]
         if enough:
             return enough[:1]
@@ -224,32 +111,279 @@ class ReclaimMatcher:
             chosen.append(release)
         return chosen
 
-    def _collection(self, offset: int) -> list[Release] | None:
-        """One pass of garbage collection: default pool's large segments whose age is at least the mean."""
-        arrays = self._arrays
-        order = arrays.lanes[:, at.L_RELEASE_ORDER]
-        lanes = [int(lane) for lane in order if lane >= 0 and lane & 1 and arrays.lanes[lane, at.L_POOL] == 0]
-        candidates = [release for lane in lanes for release in self._whole_segments(lane)]
-        if not candidates:
-            return None
-        if any(arrays.blocks[release.block, at.B_IS_OLD] for release in candidates):
-            return self._collection_of_old(offset, candidates)
+    def collectable(self, gone: AbstractSet[int]) -> list[Release]:
+        """What a garbage collection considers: the default pool's large segments."""
+        lanes = [lane for lane in self._lanes_of(0) if lane & 1]
+        return [release for lane in lanes for release in self._whole_segments(lane, gone)]
+
+    def collected(self, candidates: list[Release]) -> list[Release]:
+        """One pass of garbage collection: those whose age is at least the mean."""
+        arrays = self._state.arrays
         calls = int(arrays.counters[at.C_GC_CALLS])
         ages = [calls - int(arrays.blocks[release.block, at.B_GC_BASE]) for release in candidates]
         cutoff = sum(ages) / len(ages)
-        return self._matching(offset, [r for r, age in zip(candidates, ages, strict=True) if age >= cutoff])
+        return [release for release, age in zip(candidates, ages, strict=True) if age >= cutoff]
 
-    def _collection_of_old(self, offset: int, candidates: list[Release]) -> list[Release] | None:
+    def has_unknown_age(self, release: Release) -> bool:
+        """Whether a block became free, or may have, before the recording."""
+        return bool(self._state.arrays.blocks[release.block, at.B_IS_OLD])
+
+    def pool_at(self, address: int) -> int | None:
+        """The pool of the free block that an address lies in, None if there is none."""
+        arrays = self._state.arrays
+        rows = arrays.blocks[: int(arrays.counters[at.C_BLOCK_TOP])]
+        start, end = rows[:, at.B_ADDRESS], rows[:, at.B_ADDRESS] + rows[:, at.B_SIZE]
+        found = ((rows[:, at.B_STATE] == at.FREE) & (start <= address) & (end > address)).nonzero()[0]
+        return self._state.pool_of_lane(int(rows[found[0], at.B_LANE])) if len(found) else None
+
+    def _lanes_of(self, pool: int) -> list[int]:
+        return [lane for lane in self._lanes if self._state.pool_of_lane(lane) == pool]
+
+    def _whole_segments(self, lane: int, gone: AbstractSet[int]) -> list[Release]:
+        blocks, stream = self._state.arrays.blocks, self._state.stream_of_lane(lane)
+        found = [block for block in self._state.unsplit_blocks(lane).tolist() if block not in gone]
+        places = blocks[found][:, [at.B_ADDRESS, at.B_SIZE]].tolist()
+        return [
+            Release(Action.SEGMENT_FREE, address, size, block, stream)
+            for block, (address, size) in zip(found, places, strict=True)
+        ]
+
+    def _handles(self, lane: int) -> list[Release]:
+        """Handles that lie wholly inside free blocks of expandable segments."""
+        blocks, segments = self._state.arrays.blocks, self._state.arrays.segments
+        handle, stream = int(handle_bytes(self._state.arrays, lane)), self._state.stream_of_lane(lane)
+        releases = []
+        for block in self._state.free_blocks(lane).tolist():
+            segment = segments[blocks[block, at.B_SEGMENT]]
+            if not segment[at.S_IS_EXPANDABLE]:
+                continue
+            base, start = int(segment[at.S_ADDRESS]), int(blocks[block, at.B_ADDRESS])
+            end = start + int(blocks[block, at.B_SIZE])
+            first = base + -(-(start - base) // handle) * handle
+            last = base + (end - base) // handle * handle
+            if last > first:
+                releases.append(Release(Action.SEGMENT_UNMAP, first, last - first, block, stream))
+        return releases
+
+
+@dataclass(slots=True)
+class Refusal:
+    """How far the best attempt to read a run came, and what the rules would have given back there.
+
+    Attempts only add to it; nothing that is decided depends on it.
+    """
+
+    n_read: int = 0
+    expected: Release | None = None
+
+    def note(self, n_read: int, expected: Release) -> None:
+        """An attempt came that far; of several that came equally far the last counts."""
+        if n_read >= self.n_read:
+            self.n_read, self.expected = n_read, expected
+
+    def __str__(self) -> str:
+        return "nothing more" if self.expected is None else self.expected.describe()
+
+
+@dataclass(frozen=True, slots=True)
+class RunReader:
+    """Reads one run of events that gave memory back, as the stages of a reclaim.
+
+    Attributes
+    ----------
+    run
+        The events.
+    refusal
+        Where the best attempt failed, for the message if none succeeds.
+    """
+
+    state: PinnedState
+    run: tuple[Key, ...]
+    unused: UnusedMemory
+    refusal: Refusal = field(default_factory=Refusal)
+
+    @classmethod
+    def of(cls, state: PinnedState, start: int, end: int) -> RunReader:
+        """A reader of the events from a position up to another."""
+        recording = state.recording
+        columns = (recording.action, recording.address, recording.size_bytes, recording.stream)
+        keys = zip(*(column[start:end].tolist() for column in columns), strict=True)
+        return cls(state, tuple(keys), UnusedMemory(state))
+
+    def read_for_nothing(self) -> Reading | None:
+        """The run as ``empty_cache`` does it: a full release of pools; None if it is not that."""
+        return self._whole_pools(Reading())
+
+    def read_for(self, request: Request) -> Reading | None:
+        """The run as a request does it that finds no block; None if it is not that.
+
+        Pools released just before the request stand in front of its own stages.
+        """
+        before: Reading | None = Reading()
+        while before is not None:
+            found = self._stages(before, request)
+            if found is not None:
+                return found
+            before = self._pool_alone(before)
+        return None
+
+    def _stages(self, reading: Reading, request: Request) -> Reading | None:
+        """The rest of the run by what a request gives back; each stage may have sufficed.
+
+        The stages are passes of garbage collection, then blocks above the split limit, then everything.
+        """
+        collects = self.state.config.gc_threshold_frac > 0
+        takes_oversize = self.state.config.max_split_bytes is not None
+        while len(reading) < len(self.run):
+            everything = self._whole_pools(reading)
+            if everything is not None:
+                return everything
+            further = self._collection(reading) if collects else None
+            if further is None and takes_oversize:
+                further = self._extended(reading, self.unused.oversize(request, reading.blocks))
+                collects = takes_oversize = False
+            if further is None:
+                return None
+            reading = further
+        return reading
+
+    def _whole_pools(self, reading: Reading) -> Reading | None:
+        """Whole pools to the end of the run: each pool's releases are complete and in order."""
+        gone = reading.blocks
+        pools: list[int] = []
+        further = reading
+        while len(further) < len(self.run):
+            pool = self._next_pool(further)
+            if pool is None or pool in pools:
+                return None
+            pools.append(pool)
+            extended = self._extended(further, self.unused.of_pool(pool, gone))
+            if extended is None:
+                return None
+            further = extended
+        if pools and pools[0] != 0 and self.unused.of_pool(0, gone):
+            return further.then([], POOL_RELEASES)
+        return further
+
+    def _pool_alone(self, reading: Reading) -> Reading | None:
+        """One pool that was released before the request."""
+        pool = self._next_pool(reading)
+        return (
+            None if pool is None else self._extended(reading, self.unused.of_pool(pool, reading.blocks), POOL_RELEASES)
+        )
+
+    def _next_pool(self, reading: Reading) -> int | None:
+        """The pool of what the next event gives back, None if no free block is there."""
+        _, address, _, _ = self.run[len(reading)]
+        return self.unused.pool_at(address)
+
+    def _collection(self, reading: Reading) -> Reading | None:
+        """One pass of garbage collection."""
+        candidates = self.unused.collectable(reading.blocks)
+        if any(self.unused.has_unknown_age(release) for release in candidates):
+            return self._collection_of_old(reading, candidates)
+        return self._extended(reading, self.unused.collected(candidates), COLLECTIONS) if candidates else None
+
+    def _collection_of_old(self, reading: Reading, candidates: list[Release]) -> Reading | None:
         """Ages from before the recording are not known: whichever candidates were taken, in their order."""
         by_key = {release.key: (i, release) for i, release in enumerate(candidates)}
         taken: list[Release] = []
         last = -1
-        for position in range(self._start + offset, self._end):
-            i, release = by_key.get(self._recorded(position), (-1, None))
+        for key in self.run[len(reading) :]:
+            i, release = by_key.get(key, (-1, None))
             if release is None or i <= last:
                 break
             taken.append(release)
             last = i
-        if taken:
-            self.inferred[UNKNOWN_AGES] += 1
-        return taken or None
+        return reading.then(taken, UNKNOWN_AGES, COLLECTIONS) if taken else None
+
+    def _extended(self, reading: Reading, releases: list[Release], *inferred: str) -> Reading | None:
+        """The reading with releases that the run goes on with, exactly; open ties may be in any order."""
+        ordered = list(releases)
+        recorded = iter(self.run[len(reading) :])
+        for i in range(len(ordered)):
+            key = next(recorded, None)
+            k = next((k for k in range(i, len(ordered)) if ordered[k].key == key), NONE_ID)
+            if k < 0 or (k > i and not self.state.is_open_tie(ordered[i].block, ordered[k].block)):
+                self.refusal.note(min(len(reading) + i, len(self.run) - 1), ordered[i])
+                return None
+            ordered[i], ordered[k] = ordered[k], ordered[i]
+        return reading.then(ordered, *inferred) if ordered else None
+
+
+def follow_reclaim(state: PinnedState) -> None:
+    """A run of segments that went back to the driver: every one, in order.
+
+    Raises
+    ------
+    DivergedError
+        If the rules give other memory back.
+    """
+    start = state.position
+    end = state.end_of_run(start, GIVES_BACK)
+    reader = RunReader.of(state, start, end)
+    request = _request_after(state, end)
+    if request is None:
+        reading = reader.read_for_nothing()
+        if reading is None:
+            reading = _read_first_stages(reader, end)
+    else:
+        _miss(state, request)
+        reading = reader.read_for(request)
+    if reading is None:
+        reason = "a reclaim gives back other memory"
+        raise DivergedError(start + reader.refusal.n_read, str(reader.refusal), reason)
+    for release in reading.releases:
+        give_back = release_segment if release.action == Action.SEGMENT_FREE else unmap_block
+        give_back(state.arrays, release.block)
+    state.inferred += Counter(reading.inferred)
+    state.inferred[CACHES_EMPTIED if request is None else RECLAIMS] += 1
+    state.position = end
+
+
+def _read_first_stages(reader: RunReader, end: int) -> Reading | None:
+    """What a request gave back before it waited for all streams: that wait completes frees in between."""
+    state = reader.state
+    if state.action_at(end) == Action.ALLOC:
+        return _read_before_other_pool(reader, state.request_at(end))
+    waited = state.end_of_run(end, (Action.FREE_COMPLETED,))
+    if waited == end:
+        return None
+    request = _request_after(state, state.end_of_run(waited, GIVES_BACK))
+    if request is None:
+        return None
+    _miss(state, request)
+    return reader.read_for(request)
+
+
+def _read_before_other_pool(reader: RunReader, request: Request) -> Reading | None:
+    """A garbage collection for a request of the default pool that a pool with ``use_on_oom`` then served."""
+    state = reader.state
+    if state.config.gc_threshold_frac <= 0 or state.pool_of_lane(request.lane) == 0:
+        return None
+    state.arrays.counters[at.C_GC_CALLS] += request.rounded_bytes > SMALL_BYTES
+    return reader.read_for(request)
+
+
+def _request_after(state: PinnedState, position: int) -> Request | None:
+    """The request that a reclaim before this position was for, None if it was for none."""
+    action = state.action_at(position)
+    if action == Action.OOM:
+        return state.request_at(position)
+    if action == Action.SEGMENT_MAP:
+        request = next_request(state.recording, position)
+        return None if request == NONE_ID else state.request_at(request)
+    if action == Action.SEGMENT_ALLOC and position + 1 < state.recording.n_events:
+        return state.request_at(position + 1)
+    return None
+
+
+def _miss(state: PinnedState, request: Request) -> None:
+    """A request that found no block begins its reclaim; that it found none need not be asked again."""
+    state.count_call(request.lane)
+    try:
+        check_nothing_fits(state, request, FITS_ALREADY)
+    except DivergedError:
+        return
+    state.missed_request = request.position
+    note_failed_growth(state, request)

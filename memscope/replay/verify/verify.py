@@ -16,8 +16,9 @@ from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording
 from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.growth import EXTENTS
-from memscope.replay.verify.pinned import PinnedReplay
+from memscope.replay.verify.pinned import follow
 from memscope.replay.verify.pools import infer_pools
+from memscope.replay.verify.state import PinnedState
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.tables import BlockTable, SegmentTable
 from memscope.trace.trace import Trace
@@ -154,11 +155,11 @@ def _follow(
     reservation_bytes = None
     outcomes: list[DeviceVerification] = []
     for _ in range(_N_PASSES):
-        replay = PinnedReplay(recording, config, tie_rule, reservation_bytes=reservation_bytes)
-        replay.inferred.update(inferred)
-        outcomes.append(_outcome(recording.lifetimes, replay, replay.run()))
-        found = int(replay.arrays.config[at.CFG_RESERVATION])
-        if outcomes[-1].exact or not replay.inferred[EXTENTS] or found == reservation_bytes:
+        state = PinnedState.before(recording, config, tie_rule, reservation_bytes=reservation_bytes)
+        state.inferred.update(inferred)
+        outcomes.append(_outcome(state, follow(state)))
+        found = int(state.arrays.config[at.CFG_RESERVATION])
+        if outcomes[-1].exact or not state.inferred[EXTENTS] or found == reservation_bytes:
             break
         reservation_bytes = found
     return _best(outcomes)
@@ -168,15 +169,16 @@ def _best(outcomes: list[DeviceVerification]) -> DeviceVerification:
     return max(outcomes, key=lambda outcome: (outcome.exact, outcome.n_events_compared))
 
 
-def _outcome(lifetimes: DeviceLifetimes, replay: PinnedReplay, divergence: Divergence | None) -> DeviceVerification:
-    trace, recording = lifetimes.trace, replay.recording
+def _outcome(state: PinnedState, divergence: Divergence | None) -> DeviceVerification:
+    recording = state.recording
+    trace, lifetimes = recording.trace, recording.lifetimes
     recorded = lifetimes.recorded_final_state()
     compares_end = trace.metadata.block_layout_recorded
     if divergence is None and compares_end:
-        divergence = _final_divergence(replay, recorded)
+        divergence = _final_divergence(state, recorded)
     skipped = []
-    if replay.position < recording.n_events:
-        n_left = recording.n_events - replay.position
+    if state.position < recording.n_events:
+        n_left = recording.n_events - state.position
         skipped.append(f"{format_count(n_left)} events from the first that could not be followed on")
     if not np.any(recording.action == Action.ALLOC):
         skipped.append("which blocks are chosen: no allocation was recorded")
@@ -186,15 +188,15 @@ def _outcome(lifetimes: DeviceLifetimes, replay: PinnedReplay, divergence: Diver
     if divergence is not None and _may_lack_segment_events(lifetimes):
         not_comparable = "segment events were left out of the recording: segments are there that no event made"
     usage = lifetimes.usage
-    counters = replay.arrays.counters
+    counters = state.arrays.counters
     return DeviceVerification(
         device=lifetimes.device,
         exact=divergence is None,
         not_comparable=not_comparable,
-        n_events_compared=replay.position,
+        n_events_compared=state.position,
         n_events=recording.n_events,
         skipped=tuple(skipped),
-        inferred={what: n for what, n in replay.inferred.items() if n},
+        inferred={what: n for what, n in state.inferred.items() if n},
         first_divergence=divergence if not_comparable is None else None,
         recorded_reserved_bytes=recorded.reserved_bytes if compares_end else None,
         replayed_reserved_bytes=int(counters[at.C_RESERVED]),
@@ -209,12 +211,12 @@ def _may_lack_segment_events(lifetimes: DeviceLifetimes) -> bool:
     return reserved_before and not len(lifetimes.timeline.event)
 
 
-def _final_divergence(replay: PinnedReplay, recorded: AllocatorState) -> Divergence | None:
-    recording = replay.recording
+def _final_divergence(state: PinnedState, recorded: AllocatorState) -> Divergence | None:
+    recording = state.recording
     handles = recording.trace.stream_handles.tolist()
     stream_ids = np.array([handles.index(stream) for _, stream in recording.pairs], np.int32)
     pool_ids = np.array([pool for pool, _ in recording.pairs], np.int32)
-    got = state_of(replay.arrays, stream_ids, pool_ids, device=recorded.device)
+    got = state_of(state.arrays, stream_ids, pool_ids, device=recorded.device)
     names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")
     found = _difference("segment", got.segments, recorded.segments, names)
     return found or _difference("block", got.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes"))

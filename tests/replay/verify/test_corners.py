@@ -6,9 +6,8 @@ from memscope.lifetimes.completeness import measure_completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.placing import rules_of
-from memscope.replay.verify.growth import EXTENTS
-from memscope.replay.verify.old_blocks import SLACK
-from memscope.replay.verify.pinned import LATE_FREES
+from memscope.replay.verify.choice import LATE_FREES
+from memscope.replay.verify.growth import EXTENTS, SLACK
 from memscope.replay.verify.reclaim import POOL_RELEASES
 from memscope.replay.verify.verify import verify
 from memscope.trace.builder import TraceBuilder

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from memscope.replay.verify.pinned import CACHES_EMPTIED, DEFERRALS, RECLAIMS, TIES
+from memscope.replay.verify.choice import TIES
+from memscope.replay.verify.pinned import DEFERRALS
 from memscope.replay.verify.pools import POOLS, RESERVATION_POOLS
-from memscope.replay.verify.reclaim import COLLECTIONS
+from memscope.replay.verify.reclaim import CACHES_EMPTIED, COLLECTIONS, RECLAIMS
 from memscope.replay.verify.verify import verify
 from memscope.trace.schema import Action, TieRule
 from memscope.units import MiB
