@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from memscope.trace.tables import Int64Array
 from memscope.trace.trace import Trace
 
 _GROWS = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP)
+_SHRINKS = (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
 
 
 def pools_that_never_split(trace: Trace, rules: CachingRules) -> list[int]:
@@ -63,56 +65,158 @@ def _final_blocks_prove(trace: Trace, rules: CachingRules, pool: int) -> bool:
     return any(should_split(size, r, rules.max_split_bytes, rules.is_expandable) for size, r in sizes)
 
 
-@dataclass(slots=True)
+class _Answer(Enum):
+    """How a pool met a request."""
+
+    KEPT = auto()
+    """With a block that it had."""
+    GREW = auto()
+    """With memory that the driver gave for it."""
+    FAILED = auto()
+    """Not at all: out of memory."""
+
+
+class _Proof(Enum):
+    """What the events of a pool say of it so far."""
+
+    OPEN = auto()
+    """Nothing: all that it handed out was whole, and no request would have been met in another way by splitting."""
+    SPLITS = auto()
+    """A block began inside what was made for one request."""
+    NEVER_SPLITS = auto()
+    """A request passed over the rest of a block that would have served it."""
+
+
+_Owner = tuple[int, bool]
+"""Stream, and whether the block is large: what a block never crosses."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of a pool."""
+
+    owner: _Owner
+    rounded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A ``cudaMalloc`` segment, or one map of an expandable one."""
+
+    size_bytes: int
+    is_mapped: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Rest:
     """What the split rule would have left of a block in use: its bytes, and where it ends."""
 
-    owner: tuple[int, bool]
+    owner: _Owner
     size_bytes: int
     end: int
 
 
+class _WholePool:
+    """One pool, followed as if it handed its blocks out whole, until a request proves or refutes that.
+
+    The pool is either *settled*, or it has *grown* at an address: then the next request is the one that it grew for. A
+    block is *free* or *in use*, and one in use may have a *rest*, which is there for others only if the pool splits.
+    """
+
+    def __init__(self, rules: CachingRules, segment_bytes: dict[int, int]) -> None:
+        self._rules = rules
+        self._regions = {address: _Region(size, is_mapped=False) for address, size in segment_bytes.items()}
+        self._in_use: set[int] = set()
+        self._rests: dict[int, _Rest] = {}
+        self._grown_at: int | None = None
+
+    def grow(self, address: int, size_bytes: int, *, is_mapped: bool) -> None:
+        """The driver gave memory for the next request."""
+        self._regions[address] = _Region(size_bytes, is_mapped)
+        self._grown_at = address
+
+    def shrink(self, start: int, size_bytes: int) -> None:
+        """Memory went back to the driver."""
+        for address in [address for address in self._regions if start <= address < start + size_bytes]:
+            del self._regions[address]
+
+    def free(self, address: int) -> None:
+        """A block is free again."""
+        self._rests.pop(address, None)
+        self._in_use.discard(address)
+
+    def fail(self, request: _Request) -> _Proof:
+        """A request was out of memory."""
+        self._grown_at = None
+        return self._proof(request, _Answer.FAILED, NONE_ID, 0)
+
+    def serve(self, request: _Request, address: int) -> _Proof:
+        """A request was given the block at an address."""
+        size_bytes = self._block_bytes(address)
+        if not size_bytes and self._is_inside(address):
+            return _Proof.SPLITS
+        answer = _Answer.GREW if address == self._grown_at else _Answer.KEPT
+        self._grown_at = None
+        proof = self._proof(request, answer, address, size_bytes)
+        self._in_use.add(address)
+        rounded, rules = request.rounded_bytes, self._rules
+        if size_bytes > rounded and should_split(size_bytes, rounded, rules.max_split_bytes, rules.is_expandable):
+            self._rests[address] = _Rest(request.owner, size_bytes - rounded, address + size_bytes)
+        return proof
+
+    def _block_bytes(self, address: int) -> int:
+        """Bytes of the free block at an address, 0 where none is known: a segment, or free maps beside each other."""
+        region = self._regions.get(address)
+        if region is None:
+            return 0
+        end = address + region.size_bytes
+        while region.is_mapped and self._is_mapped(end) and end not in self._in_use:
+            end += self._regions[end].size_bytes
+        return end - address
+
+    def _is_mapped(self, address: int) -> bool:
+        """Whether a map of an expandable segment begins at an address."""
+        region = self._regions.get(address)
+        return region is not None and region.is_mapped
+
+    def _is_inside(self, address: int) -> bool:
+        """Whether an address lies in a segment or a map, behind its start."""
+        return any(start < address < start + region.size_bytes for start, region in self._regions.items())
+
+    def _proof(self, request: _Request, answer: _Answer, address: int, size_bytes: int) -> _Proof:
+        """Whether a request was met in another way than by the rest of a block that would have done."""
+        if request.rounded_bytes >= self._rules.max_split_bytes:
+            return _Proof.OPEN
+        rests = [rest for rest in self._rests.values() if rest.owner == request.owner]
+        fitting = [rest for rest in rests if request.rounded_bytes <= rest.size_bytes]
+        if answer is _Answer.KEPT:
+            is_proved = any(rest.size_bytes < size_bytes for rest in fitting)
+        elif answer is _Answer.FAILED:
+            is_proved = bool(fitting)
+        else:
+            # What is mapped right behind a rest would have become one block with it, which begins earlier.
+            is_proved = bool(fitting) or (self._is_mapped(address) and any(rest.end == address for rest in rests))
+        return _Proof.NEVER_SPLITS if is_proved else _Proof.OPEN
+
+
 def _requests_prove(trace: Trace, rules: CachingRules, pool: int, events: Int64Array) -> bool:
     """Whether a request of one pool failed, got new memory or a larger block, although the rest of a block would do."""
-    room = _segments_before(trace, pool, events)
-    mapped: set[int] = set()
-    live: set[int] = set()
-    rests: dict[int, _Rest] = {}
-    grown = NONE_ID
-    for event in events.tolist():
-        action, address = trace.action[event], int(trace.address[event])
+    followed = _WholePool(rules, _segments_before(trace, pool, events))
+    columns = (trace.action, trace.address, trace.size_bytes, trace.stream_id)
+    for action, address, size_bytes, stream_id in zip(*(column[events].tolist() for column in columns), strict=True):
+        proof = _Proof.OPEN
         if action in _GROWS:
-            grown = address
-            room[address] = int(trace.size_bytes[event])
-            if action == Action.SEGMENT_MAP:
-                mapped.add(address)
-        elif action in (Action.ALLOC, Action.OOM):
-            rounded = int(round_size(trace.size_bytes[event], rules.roundup_divisions))
-            owner = (int(trace.stream_id[event]), rounded > SMALL_BYTES)
-            size = room.get(address, 0) if action == Action.ALLOC else rules.max_split_bytes
-            while address in mapped and address + size in mapped and address + size not in live:
-                size += room[address + size]
-            if not size and any(start < address < start + n_bytes for start, n_bytes in room.items()):
-                return False  # A block begins inside what was made for one request: it was split.
-            if rounded < rules.max_split_bytes:
-                for rest in rests.values():
-                    fits = rounded <= rest.size_bytes and (grown == address or rest.size_bytes < size)
-                    follows = rest.end == address == grown and address in mapped
-                    if rest.owner == owner and (fits or follows):
-                        return True
-            if action == Action.ALLOC:
-                live.add(address)
-                if size > rounded and should_split(size, rounded, rules.max_split_bytes, rules.is_expandable):
-                    rests[address] = _Rest(owner, size - rounded, address + size)
-            grown = NONE_ID
+            followed.grow(address, size_bytes, is_mapped=action == Action.SEGMENT_MAP)
+        elif action in _SHRINKS:
+            followed.shrink(address, size_bytes)
         elif action == Action.FREE_COMPLETED:
-            rests.pop(address, None)
-            live.discard(address)
-        elif action in (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP):
-            end = address + int(trace.size_bytes[event])
-            for start in [start for start in room if address <= start < end]:
-                del room[start]
-                mapped.discard(start)
+            followed.free(address)
+        elif action in (Action.ALLOC, Action.OOM):
+            rounded = int(round_size(size_bytes, rules.roundup_divisions))
+            request = _Request((stream_id, rounded > SMALL_BYTES), rounded)
+            proof = followed.fail(request) if action == Action.OOM else followed.serve(request, address)
+        if proof is not _Proof.OPEN:
+            return proof is _Proof.NEVER_SPLITS
     return False
 
 

@@ -4,14 +4,15 @@ import dataclasses
 
 import pytest
 
-from memscope.replay.verify.choice import TIES
 from memscope.replay.verify.pinned import DEFERRALS
-from memscope.replay.verify.pools import POOLS, RESERVATION_POOLS
 from memscope.replay.verify.reclaim import CACHES_EMPTIED, COLLECTIONS, RECLAIMS
 from memscope.replay.verify.verify import verify
-from memscope.trace.schema import Action, TieRule
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.schema import Action, BlockState, TieRule
 from memscope.units import MiB
+from tests.replay.naive_recordings import NaiveRecorder
 from tests.replay.recordings import Recorder
+from tests.replay.verify.exactness import assert_exact
 
 CONFS = (
     "",
@@ -72,19 +73,6 @@ def test_private_pools_are_followed_where_events_name_them():
     recorder.allocator.release_pool((0, 1))
     recorder.allocator.empty_cache()
     assert verify(recorder.trace()).exact
-
-
-@pytest.mark.parametrize(("conf", "what"), [("", POOLS), ("expandable_segments:True", RESERVATION_POOLS)])
-def test_private_pools_are_inferred_where_events_do_not_name_them(conf, what):
-    recorder = Recorder(conf, tie_rule=TieRule.ADDRESS, has_pool_ids=False)
-    recorder.allocator.malloc(1, pool=(0, 1))
-    recorder.allocator.malloc(1, pool=(0, 2))
-    recorder.allocator.release_pool((0, 1))
-    recorder.workload(8, 1500, pools=((0, 0), (0, 0), (0, 1), (0, 2)), p_empty=0.01)
-    result = verify(recorder.trace())
-    assert result.first_divergence is None
-    assert result.exact
-    assert result.devices[0].inferred[what] > 0
 
 
 def test_wrong_tie_rule_is_found_out():
@@ -215,26 +203,30 @@ def test_other_backend_is_not_comparable():
     assert "cudaMallocAsync" in device.not_comparable
 
 
-def test_old_ties_are_taken_as_recorded():
-    # Two segments of one size predate the recording; only the recording knows that the higher one is older.
-    recorder = Recorder()
-    low = recorder.allocator.malloc(30 * MiB)
-    high = recorder.allocator.malloc(30 * MiB)
-    recorder.start_recording()
-    recorder.allocator.free(low)
-    recorder.allocator.free(high)
-    recorder.allocator.malloc(29 * MiB)
-
-    def take_the_higher(events):
-        events[-1][1] = high
-
-    trace = recorder.trace(take_the_higher)
-    blocks = trace.blocks
-    swapped = dataclasses.replace(
-        blocks,
-        requested_bytes=blocks.requested_bytes[::-1],
-        state=blocks.state[::-1],
+def test_blocks_may_be_larger_than_a_request_by_one_large_segment():
+    recorder = NaiveRecorder(
+        "max_split_size_mb:40,large_segment_size_mb:12",
+        max_split=40 * MiB,
+        large_segment=12 * MiB,
+        non_split_rounding=12 * MiB,
     )
-    result = verify(dataclasses.replace(trace, blocks=swapped))
+    recorder.naive.free(recorder.malloc(74 * MiB))
+    recorder.malloc(58 * MiB)
+    trace = recorder.trace()
+    assert list(trace.action).count(Action.SEGMENT_ALLOC) == 2
+    assert_exact(trace)
+
+
+def test_device_without_events_does_not_keep_another_from_being_exact():
+    builder = TraceBuilder()
+    builder.add_event(Action.SEGMENT_ALLOC, address=4 * MiB, size_bytes=2 * MiB)
+    builder.add_event(Action.ALLOC, address=4 * MiB, size_bytes=MiB)
+    for device, address in ((0, 4 * MiB), (1, 90 * MiB)):
+        segment = builder.add_segment(device=device, address=address, size_bytes=2 * MiB, is_large=False)
+        builder.add_block(
+            segment, address=address, size_bytes=MiB, requested_bytes=MiB, state=BlockState.ACTIVE_ALLOCATED
+        )
+        builder.add_block(segment, address=address + MiB, size_bytes=MiB, requested_bytes=0, state=BlockState.INACTIVE)
+    result = verify(builder.build(NaiveRecorder().metadata()))
+    assert [device.exact for device in result.devices] == [True, False]
     assert result.exact
-    assert result.devices[0].inferred == {TIES: 1}

@@ -1,0 +1,68 @@
+"""The block of each allocation: the request rounded, or more where the rest was too small to split off."""
+
+from __future__ import annotations
+
+import pytest
+
+from memscope._kernels.caching_rules import UNLIMITED
+from memscope.lifetimes.pairing import pair_rows
+from memscope.lifetimes.placing import Placement, place_rows, rules_of
+from memscope.lifetimes.segments import segment_timeline
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.trace import Trace
+from memscope.units import MiB
+from tests.replay.naive_recordings import NaiveRecorder
+
+
+def placement_of(trace: Trace) -> Placement:
+    return place_rows(trace, pair_rows(trace, 0), segment_timeline(trace, 0))
+
+
+def test_rules_are_torch_s_where_a_trace_does_not_say() -> None:
+    rules = rules_of(TraceMetadata(source="synthetic"))
+    assert (rules.max_split_bytes, rules.large_segment_bytes, rules.is_expandable) == (UNLIMITED, 20 * MiB, False)
+    assert rules.roundup_divisions.tolist() == [0] * 16
+
+
+def test_rules_are_read_from_the_recorded_settings() -> None:
+    settings = {
+        "max_split_size": 64 * MiB,
+        "expandable_segments": True,
+        "roundup_power2_divisions": {"1": 2, "32768": 8},
+    }
+    rules = rules_of(
+        TraceMetadata(source="synthetic", alloc_conf="large_segment_size_mb:12", allocator_settings=settings)
+    )
+    assert (rules.max_split_bytes, rules.large_segment_bytes, rules.is_expandable) == (64 * MiB, 12 * MiB, True)
+    assert rules.roundup_divisions.tolist() == [2, *[0] * 14, 8]
+
+
+@pytest.mark.parametrize(
+    ("requested", "block"),
+    [
+        (1000, 1024),
+        # 20 MiB segments: the rest of 1 MiB is not split off, the one of 1.5 MiB is.
+        (19 * MiB, 20 * MiB),
+        (18 * MiB + MiB // 2, 18 * MiB + MiB // 2),
+    ],
+)
+def test_block_is_the_rounded_request_or_reaches_to_what_was_not_split_off(requested: int, block: int) -> None:
+    recorder = NaiveRecorder()
+    if requested > MiB:
+        recorder.naive.free(recorder.malloc(9 * MiB))
+    recorder.malloc(requested)
+    placement = placement_of(recorder.trace())
+    assert placement.n_misplaced == 0
+    assert placement.allocations.block_bytes[-1] == block
+    assert placement.allocations.is_exact[-1]
+
+
+def test_block_from_before_the_recording_is_known_from_below_where_its_neighbour_was_free() -> None:
+    recorder = NaiveRecorder()
+    held, beside = recorder.malloc(5 * MiB), recorder.malloc(4 * MiB)
+    recorder.naive.free(beside)
+    recorder.start_recording()
+    recorder.naive.free(held)
+    table = placement_of(recorder.trace()).allocations
+    assert table.block_bytes.tolist() == [5 * MiB]
+    assert table.is_exact.tolist() == [False]
