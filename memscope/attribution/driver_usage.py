@@ -48,7 +48,7 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceCount:
+class DriverUsage:
     """Everything that is used on a device, at the moment of one sample.
 
     Attributes
@@ -80,7 +80,7 @@ class DeviceCount:
         raise KeyError(name)
 
 
-class DeviceSamples(NamedTuple):
+class DriverUsageSamples(NamedTuple):
     """Samples of one device, set against its events: int64 (n,) each, −1 is "not measured".
 
     Attributes
@@ -106,12 +106,12 @@ class DeviceSamples(NamedTuple):
         """One sample's values, in the order of the fields."""
         return tuple(int(column[row]) for column in self)
 
-    def take(self, rows: BoolArray | Int64Array) -> DeviceSamples:
+    def take(self, rows: BoolArray | Int64Array) -> DriverUsageSamples:
         """Some of the samples."""
-        return DeviceSamples(*(column[rows] for column in self))
+        return DriverUsageSamples(*(column[rows] for column in self))
 
 
-def device_samples(lifetimes: DeviceLifetimes) -> tuple[DeviceSamples, BoolArray]:
+def driver_usage_samples(lifetimes: DeviceLifetimes) -> tuple[DriverUsageSamples, BoolArray]:
     """Every placed sample of a device, and which of them can be set against what was reserved: bool (n,).
 
     Linear in the events and the samples.
@@ -127,8 +127,8 @@ def device_samples(lifetimes: DeviceLifetimes) -> tuple[DeviceSamples, BoolArray
     return samples, is_usable
 
 
-def device_count_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DeviceCount | None, str]:
-    """The device's own count nearest to an event, or None, and why there is none.
+def driver_usage_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DriverUsage | None, str]:
+    """What the driver says is used, nearest to an event, or None, and why there is none.
 
     Of the usable samples those with the same reserved bytes come first, then the nearest. Linear in the events and the
     samples.
@@ -136,7 +136,7 @@ def device_count_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DeviceCount
     Raises
     ------
     InvariantError
-        If the rows do not sum to the count, or one is negative.
+        If the rows do not sum to it, or one is negative.
     """
     reserved = lifetimes.usage.reserved_bytes
     if lifetimes.trace.metadata.source == "dry-run":
@@ -146,17 +146,17 @@ def device_count_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DeviceCount
     n_taken = int((lifetimes.trace.samples.device == lifetimes.device).sum())
     if not n_taken:
         return None, "the device was not sampled"
-    placed, is_usable = device_samples(lifetimes)
+    placed, is_usable = driver_usage_samples(lifetimes)
     samples = placed.take(is_usable)
     if not len(samples.moment):
         return None, f"none of its {format_count(n_taken)} samples can be set against what was reserved"
     index = lifetimes.usage.index_of(event) if event >= 0 else 0
     differs = samples.reserved_bytes != reserved[index]
     nearest = int(np.lexsort((np.abs(samples.moment - index), differs))[0])
-    return _count(lifetimes, samples.at(nearest), not differs[nearest]), ""
+    return _usage_of(lifetimes, samples.at(nearest), not differs[nearest]), ""
 
 
-def _placed(lifetimes: DeviceLifetimes, taken: SampleTable) -> DeviceSamples:
+def _placed(lifetimes: DeviceLifetimes, taken: SampleTable) -> DriverUsageSamples:
     reserved = lifetimes.usage.reserved_bytes
     index = np.clip(taken.event, lifetimes.first_event, lifetimes.end_event) - lifetimes.first_event
     then = np.full(len(index), NONE_ID, np.int64) if reserved is None else reserved[index]
@@ -167,7 +167,7 @@ def _placed(lifetimes: DeviceLifetimes, taken: SampleTable) -> DeviceSamples:
         used = np.where(is_free_known, total_bytes - taken.device_free_bytes, used)
     process = taken.process_used_bytes
     others = np.where(process == NONE_ID, NONE_ID, taken.others_used_bytes)
-    return DeviceSamples(index, taken.time_ns, then, used, process, others)
+    return DriverUsageSamples(index, taken.time_ns, then, used, process, others)
 
 
 def _is_quiet(lifetimes: DeviceLifetimes, taken: SampleTable) -> BoolArray:
@@ -180,7 +180,7 @@ def _is_quiet(lifetimes: DeviceLifetimes, taken: SampleTable) -> BoolArray:
     return is_quiet
 
 
-def _count(lifetimes: DeviceLifetimes, sample: tuple[int, ...], is_same_reserved: bool) -> DeviceCount:
+def _usage_of(lifetimes: DeviceLifetimes, sample: tuple[int, ...], is_same_reserved: bool) -> DriverUsage:
     index, time_ns, reserved_bytes, used_bytes, process_bytes, others_bytes = sample
     rows = [(PYTORCH_RESERVED, reserved_bytes)]
     if process_bytes != NONE_ID:
@@ -192,7 +192,7 @@ def _count(lifetimes: DeviceLifetimes, sample: tuple[int, ...], is_same_reserved
     rows.append((UNEXPLAINED, used_bytes - sum(size for _, size in rows)))
     if sum(size for _, size in rows) != used_bytes or any(size < 0 for _, size in rows):
         raise InvariantError(f"device count {rows} does not make {used_bytes:,} bytes")
-    return DeviceCount(
+    return DriverUsage(
         event=lifetimes.usage.event_at(index),
         time_ns=None if time_ns == NONE_ID else time_ns,
         rows=tuple(LedgerRow(name, size, False) for name, size in rows),

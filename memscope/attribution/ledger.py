@@ -1,6 +1,6 @@
 """The ledger: one moment's bytes, row by row, summing exactly to what is reserved.
 
-What the device holds beyond that is counted apart, at the moments when it was sampled: see ``device_count``.
+What the device holds beyond that is counted apart, at the moments when it was sampled: see ``driver_usage``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.driver_usage import DeviceCount, LedgerRow, device_count_at
+from memscope.attribution.driver_usage import DriverUsage, LedgerRow, driver_usage_at
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.segments import large_segment_bytes
@@ -48,9 +48,9 @@ class Ledger:
     total_of
         What that is: ``reserved`` (torch's reserved bytes), or ``active`` where segments were not recorded and the rows
         of free memory are therefore missing.
-    device_count
+    driver_usage
         Everything that is used on the device, sampled nearest to the event; None where it was not measured.
-    not_counted
+    not_measured
         Why it was not.
     """
 
@@ -59,8 +59,8 @@ class Ledger:
     rows: tuple[LedgerRow, ...]
     total_bytes: int
     total_of: str
-    device_count: DeviceCount | None = None
-    not_counted: str = ""
+    driver_usage: DriverUsage | None = None
+    not_measured: str = ""
 
     def __getitem__(self, name: str) -> int:
         """Bytes of the row of that name; KeyError if it is not in this ledger."""
@@ -115,8 +115,8 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     total = sum(row.bytes for row in rows)
     if total != expected:
         raise InvariantError(f"ledger of event {event} sums to {total:,} bytes, the {total_of} series has {expected:,}")
-    count, not_counted = device_count_at(lifetimes, event)
-    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, count, not_counted)
+    driver_usage, not_measured = driver_usage_at(lifetimes, event)
+    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, driver_usage, not_measured)
 
 
 def _free_rows(state: AllocatorState, large_handle_bytes: int) -> list[LedgerRow]:

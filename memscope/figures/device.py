@@ -14,8 +14,8 @@ from memscope.attribution.driver_usage import (
     OTHER_PROCESSES,
     PYTORCH_RESERVED,
     UNEXPLAINED,
-    DeviceSamples,
-    device_samples,
+    DriverUsageSamples,
+    driver_usage_samples,
 )
 from memscope.figures.frame import ByteAxis, bare_axis, empty_figure, empty_note, extreme_indices
 from memscope.figures.theme import Theme
@@ -81,7 +81,7 @@ def device_series(
     window
         Visible range of the axis, in its own unit; None is everything.
     """
-    samples, is_usable = device_samples(analysis.device(device))
+    samples, is_usable = driver_usage_samples(analysis.device(device))
     x = x_of_samples(analysis, device, samples, axis)
     chosen = np.arange(len(x), dtype=np.int64)
     if len(x):
@@ -98,7 +98,7 @@ def device_series(
     )
 
 
-def x_of_samples(analysis: Analysis, device: int, samples: DeviceSamples, axis: str) -> np.ndarray:
+def x_of_samples(analysis: Analysis, device: int, samples: DriverUsageSamples, axis: str) -> np.ndarray:
     """Horizontal position of each sample: float64 (n,), on the clock of the events or at the event before it.
 
     On the clock a sample may lie before the first event, below 0, or after the last.
@@ -112,7 +112,7 @@ def x_of_samples(analysis: Analysis, device: int, samples: DeviceSamples, axis: 
     return rising
 
 
-def _bands(samples: DeviceSamples) -> dict[str, Int64Array]:
+def _bands(samples: DriverUsageSamples) -> dict[str, Int64Array]:
     """The rows of each usable sample; what was not measured is 0 wide, and its bytes are unexplained."""
     reserved = samples.reserved_bytes
     non_pytorch = np.where(samples.process_bytes == NONE_ID, 0, samples.process_bytes - reserved)
@@ -133,7 +133,7 @@ _MIN_GAP_FRAC = 0.06
 """Two lines closer than this share of the axis have no room for a name between them."""
 
 
-def device_count_figure(
+def driver_usage_figure(
     analysis: Analysis,
     device: int,
     theme: Theme,

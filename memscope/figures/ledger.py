@@ -12,7 +12,7 @@ from memscope.attribution.driver_usage import (
     NON_PYTORCH,
     OTHER_PROCESSES,
     UNEXPLAINED,
-    DeviceCount,
+    DriverUsage,
     LedgerRow,
 )
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS, Ledger
@@ -61,12 +61,12 @@ def ledger_lines(ledger: Ledger) -> list[LedgerLine]:
     return _lines(ledger.rows, ledger.total_bytes, ROW_MEANINGS, Category.UNKNOWN.label)
 
 
-def device_lines(count: DeviceCount) -> list[LedgerLine]:
+def device_lines(count: DriverUsage) -> list[LedgerLine]:
     """The rows of a device's own count that hold bytes, PyTorch's first; ``unexplained`` always."""
     return _lines(count.rows, count.total_bytes, DEVICE_ROW_MEANINGS, UNEXPLAINED)
 
 
-def unmeasured_device_rows(count: DeviceCount | None) -> list[str]:
+def unmeasured_device_rows(count: DriverUsage | None) -> list[str]:
     """Names of the rows of a device's own count that nothing measured; their bytes are among the unexplained."""
     measured = set() if count is None else {row.name for row in count.rows}
     return [name for name in (NON_PYTORCH, OTHER_PROCESSES) if name not in measured]
@@ -117,7 +117,7 @@ def ledger_figure(ledger: Ledger, theme: Theme, height: int = 64) -> go.Figure:
     return _bar_figure(ledger_lines(ledger), ledger.total_bytes, theme, height)
 
 
-def device_figure(count: DeviceCount, theme: Theme, height: int = 64) -> go.Figure:
+def device_figure(count: DriverUsage, theme: Theme, height: int = 64) -> go.Figure:
     """Draw a device's own count as one bar of the same kind."""
     return _bar_figure(device_lines(count), count.total_bytes, theme, height)
 

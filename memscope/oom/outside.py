@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, device_samples
+from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, driver_usage_samples
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.request import Limit
 from memscope.trace.schema import NONE_ID
@@ -106,7 +106,7 @@ def _split(lifetimes: DeviceLifetimes, event: int) -> tuple[int | None, int | No
     if lifetimes.trace.metadata.source == "dry-run" or not len(lifetimes.trace.samples):
         return None, None, None, None
     index = lifetimes.usage.index_of(event)
-    samples, is_usable = device_samples(lifetimes)
+    samples, is_usable = driver_usage_samples(lifetimes)
     # A sample taken at the failed request itself comes after the reclaim: the driver has nothing left to do then.
     is_usable |= (samples.moment == index) & (samples.reserved_bytes >= 0)
     is_usable &= (samples.process_bytes != NONE_ID) & (samples.process_bytes >= samples.reserved_bytes)

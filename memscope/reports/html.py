@@ -8,7 +8,7 @@ from pathlib import Path
 from memscope import __version__
 from memscope.analysis import Analysis, Moment
 from memscope.figures.address_map import map_figure
-from memscope.figures.device import device_count_figure
+from memscope.figures.device import driver_usage_figure
 from memscope.figures.kv_cache import cache_figure, layers_figure
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.replay import replay_figure
@@ -25,7 +25,7 @@ from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
+from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED, sentence
@@ -197,7 +197,7 @@ def _device(analysis: Analysis, device: int) -> str:
     body += _section("Findings", findings_html(analysis.findings(device)))
     coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
     body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
-    body += _device_count(peak)
+    body += _driver_usage(peak)
     if analysis.device(device).n_events:
         figures = in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
         body += _section(
@@ -220,26 +220,26 @@ def replay_section(comparison: Comparison) -> str:
     return _section(title, bars, parts.replay_table(comparison), check)
 
 
-def _device_count(peak: Moment) -> str:
+def _driver_usage(peak: Moment) -> str:
     """What the device itself says is used: its rows at the peak and its lines over the run, or why there are none.
 
     A dry run has no device to ask.
     """
     if peak.analysis.is_dry_run:
         return ""
-    count, device = peak.ledger.device_count, peak.device
+    count, device = peak.ledger.driver_usage, peak.device
     is_sampled = bool((peak.analysis.trace.samples.device == device).any())
     if count is None and not is_sampled:
-        why = f'<p class="missing">{escape(why_not_counted(peak))}</p>'
+        why = f'<p class="missing">{escape(why_not_measured(peak))}</p>'
         return _section(device_finding(peak), why)
-    rows = f'<p class="quiet">{escape(why_not_counted(peak))}</p>'
+    rows = f'<p class="quiet">{escape(why_not_measured(peak))}</p>'
     if count is not None:
-        rows = parts.device_count_table(count) + f'<p class="quiet">{escape(count_origin(peak, count))}</p>'
+        rows = parts.driver_usage_table(count) + f'<p class="quiet">{escape(driver_usage_origin(peak, count))}</p>'
     if not peak.lifetimes.n_events:
         return _section(device_finding(peak), rows)
     axis = "time" if has_times(peak.analysis, device) else "event"
     figures = in_themes(
-        lambda theme: device_count_figure(peak.analysis, device, theme, axis=axis, moment=peak.event, height=320)
+        lambda theme: driver_usage_figure(peak.analysis, device, theme, axis=axis, moment=peak.event, height=320)
     )
     drawn = picture(f"device-{device}", figures, "the device's own count against PyTorch's lines")
     return _section(device_finding(peak), drawn, rows)

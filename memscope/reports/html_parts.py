@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from memscope.analysis import Analysis, Moment
-from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DeviceCount
+from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DriverUsage
 from memscope.attribution.ledger import Ledger
 from memscope.figures.ledger import (
     LedgerLine,
@@ -78,7 +78,7 @@ def ledger_table(ledger: Ledger) -> str:
     return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
 
 
-def device_count_table(count: DeviceCount) -> str:
+def driver_usage_table(count: DriverUsage) -> str:
     """The rows of the device's own count and their sum; what was not measured is named."""
     rows = _line_rows(device_lines(count))
     for name in unmeasured_device_rows(count):

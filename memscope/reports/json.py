@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from memscope.analysis import Analysis, Moment
-from memscope.attribution.driver_usage import DeviceCount
+from memscope.attribution.driver_usage import DriverUsage
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.reports.text import findings_json
 from memscope.trace.marks import describe_moment
@@ -110,12 +110,12 @@ def ledger_json(moment: Moment) -> dict[str, Any]:
         "rows": [{"name": row.name, "bytes": row.bytes} for row in ledger.rows],
         "total_bytes": ledger.total_bytes,
         "total_of": ledger.total_of,
-        "device_count": None if ledger.device_count is None else _device_count(ledger.device_count),
-        "device_not_counted": ledger.not_counted or None,
+        "device_count": None if ledger.driver_usage is None else _driver_usage(ledger.driver_usage),
+        "device_not_counted": ledger.not_measured or None,
     }
 
 
-def _device_count(count: DeviceCount) -> dict[str, Any]:
+def _driver_usage(count: DriverUsage) -> dict[str, Any]:
     """Everything that is used on the device, at the moment of its sample."""
     return {
         "event": count.event,

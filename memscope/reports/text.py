@@ -187,7 +187,7 @@ def print_ledger(moment: Moment, console: Console) -> None:
     console.print(table)
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
-    _print_device_count(moment, console)
+    _print_driver_usage(moment, console)
     coverage = moment.coverage
     if coverage.attributed_frac is not None:
         sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
@@ -212,12 +212,12 @@ def _site_words(site: str) -> str:
     return "made where no stack was recorded" if site == NOT_RECORDED else site
 
 
-def _print_device_count(moment: Moment, console: Console) -> None:
+def _print_driver_usage(moment: Moment, console: Console) -> None:
     """Print what the device itself says is used; a dry run has no device to ask."""
-    count = moment.ledger.device_count
+    count = moment.ledger.driver_usage
     if count is None:
         if not moment.analysis.is_dry_run:
-            console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_counted}", style="dim"))
+            console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_measured}", style="dim"))
         return
     sampled = when(Moment(moment.analysis, moment.lifetimes, count.event))
     then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"

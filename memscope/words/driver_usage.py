@@ -10,8 +10,8 @@ from memscope.attribution.driver_usage import (
     OTHER_PROCESSES,
     PYTORCH_RESERVED,
     UNEXPLAINED,
-    DeviceCount,
-    device_samples,
+    DriverUsage,
+    driver_usage_samples,
 )
 from memscope.units import format_bytes, format_count
 from memscope.words.headlines import where
@@ -25,7 +25,7 @@ used."""
 
 def device_finding(moment: Moment) -> str:
     """Who holds what PyTorch does not: ``Other processes hold 3.1 GiB of the device at step 1, backward``."""
-    count = moment.ledger.device_count
+    count = moment.ledger.driver_usage
     if count is None:
         return "What the device holds beyond PyTorch is not measured"
     sizes = {row.name: row.bytes for row in count.rows}
@@ -48,9 +48,9 @@ def device_finding(moment: Moment) -> str:
     return f"This process holds {format_bytes(sum(own.values()))} beyond PyTorch at {at}: {words}"
 
 
-def count_origin(moment: Moment, count: DeviceCount) -> str:
+def driver_usage_origin(moment: Moment, count: DriverUsage) -> str:
     """Which sample the numbers are of: ``Sampled after event 1,204 (one of 318 samples)``."""
-    samples, is_usable = device_samples(moment.lifetimes)
+    samples, is_usable = driver_usage_samples(moment.lifetimes)
     n_samples, n_usable = len(samples.moment), int(is_usable.sum())
     text = f"Sampled at {where(_sampled(moment, count))}, one of {format_count(n_samples)}"
     if n_usable < n_samples:
@@ -62,14 +62,14 @@ def count_origin(moment: Moment, count: DeviceCount) -> str:
     return text
 
 
-def why_not_counted(moment: Moment) -> str:
+def why_not_measured(moment: Moment) -> str:
     """Why the device's own count is not known at a moment, and what to do about it."""
     analysis = moment.analysis
-    reason = moment.ledger.not_counted
+    reason = moment.ledger.not_measured
     text = f"{reason[:1].upper()}{reason[1:]}. "
     if analysis.is_dry_run:
         return text + "To measure what else the device holds, record the script on a GPU: memscope run SCRIPT"
-    if len(device_samples(moment.lifetimes)[0].moment):
+    if len(driver_usage_samples(moment.lifetimes)[0].moment):
         return text + (
             "A sample is set against what PyTorch reserved only where no segment came or went around it and it holds "
             "at least those. The lines show all samples as they were taken"
@@ -85,5 +85,5 @@ def why_not_counted(moment: Moment) -> str:
     )
 
 
-def _sampled(moment: Moment, count: DeviceCount) -> Moment:
+def _sampled(moment: Moment, count: DriverUsage) -> Moment:
     return Moment(moment.analysis, moment.lifetimes, count.event)

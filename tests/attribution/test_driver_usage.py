@@ -17,7 +17,7 @@ from memscope.attribution.driver_usage import (
     OTHER_PROCESSES,
     PYTORCH_RESERVED,
     UNEXPLAINED,
-    DeviceCount,
+    DriverUsage,
 )
 from memscope.attribution.ledger import Ledger, ledger_at
 from memscope.lifetimes.device import DeviceLifetimes
@@ -33,13 +33,13 @@ def ledger(lifetimes: DeviceLifetimes, event: int) -> Ledger:
     return ledger_at(lifetimes, attribute(lifetimes), event)
 
 
-def count(lifetimes: DeviceLifetimes, event: int) -> DeviceCount:
-    found = ledger(lifetimes, event).device_count
+def count(lifetimes: DeviceLifetimes, event: int) -> DriverUsage:
+    found = ledger(lifetimes, event).driver_usage
     assert found is not None
     return found
 
 
-def rows(found: DeviceCount) -> dict[str, int]:
+def rows(found: DriverUsage) -> dict[str, int]:
     assert found.total_bytes == sum(row.bytes for row in found.rows)
     return {row.name: row.bytes for row in found.rows}
 
@@ -107,8 +107,8 @@ def test_before_the_first_event_nothing_was_reserved() -> None:
 )
 def test_a_sample_that_contradicts_what_was_reserved_is_not_used(sample: dict[str, Any]) -> None:
     found = ledger(lifetimes_of(sample), 1)
-    assert found.device_count is None
-    assert found.not_counted == "none of its 1 samples can be set against what was reserved"
+    assert found.driver_usage is None
+    assert found.not_measured == "none of its 1 samples can be set against what was reserved"
     assert found.total_bytes == 2 * MiB
 
 
@@ -119,10 +119,10 @@ def test_an_out_of_memory_error_says_what_was_free() -> None:
 
 
 def test_without_samples_and_in_a_dry_run_nothing_is_counted() -> None:
-    assert ledger(lifetimes_of(), 1).not_counted == "the device was not sampled"
-    assert ledger(lifetimes_of({**FULL, "device": 1}), 1).not_counted == "the device was not sampled"
+    assert ledger(lifetimes_of(), 1).not_measured == "the device was not sampled"
+    assert ledger(lifetimes_of({**FULL, "device": 1}), 1).not_measured == "the device was not sampled"
     dry = lifetimes_of(FULL, source="dry-run")
-    assert (ledger(dry, 1).device_count, ledger(dry, 1).not_counted) == (None, "a dry run has no device")
+    assert (ledger(dry, 1).driver_usage, ledger(dry, 1).not_measured) == (None, "a dry run has no device")
 
 
 @settings(max_examples=50, deadline=None)
@@ -144,7 +144,7 @@ def test_whatever_was_sampled_the_count_closes(samples: list[tuple[int, int, int
         }
         for ms, used, process, others in samples
     ]
-    found = ledger(lifetimes_of(*rows_given), event).device_count
+    found = ledger(lifetimes_of(*rows_given), event).driver_usage
     if found is not None:
         assert rows(found)[PYTORCH_RESERVED] in (0, 2 * MiB, 22 * MiB)
         assert all(row.bytes >= 0 for row in found.rows)

@@ -43,7 +43,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_the_count_follows_the_moment(sampled: Site, watched: Watched) -> None:
     page = watched.open(sampled.url("device", "all"))
     expect(page.locator("#device-title")).to_contain_text("Other processes hold 90.0 MiB")
-    count = sampled.analysis("all").peak(0).ledger.device_count
+    count = sampled.analysis("all").peak(0).ledger.driver_usage
     assert count is not None
     for row in count.rows:
         cell = page.locator(f'#device-ledger td[title="{format_count(row.bytes)} bytes"]')

@@ -34,7 +34,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TraceStore]:
 def test_the_rows_of_the_moment_are_those_of_the_library(sampled: TraceStore) -> None:
     data = moment_data(sampled, "all.memscope")
     title, note, panel = device.update(sampled, data, "light", "event")
-    count = Query.from_data(data).moment(sampled).ledger.device_count
+    count = Query.from_data(data).moment(sampled).ledger.driver_usage
     assert count is not None
     assert text_of(title).startswith("Other processes hold 90.0 MiB of the device at step 3")
     assert "solid line: reserved" in note

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memscope.attribution.driver_usage import device_count_at
+from memscope.attribution.driver_usage import driver_usage_at
 from memscope.emulation.device import EmulatedMachine
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.container import read_container
@@ -51,7 +51,7 @@ def test_the_device_is_sampled_and_its_context_told_apart(tmp_path: Path) -> Non
     assert lifetimes.usage.reserved_bytes is not None
     beyond = samples.process_used_bytes[-1] - lifetimes.usage.reserved_bytes[-1]
     assert beyond == _CONTEXT_BYTES
-    count, why = device_count_at(lifetimes, lifetimes.last_event)
+    count, why = driver_usage_at(lifetimes, lifetimes.last_event)
     assert count is not None, why
     assert {row.name: row.bytes for row in count.rows}["cuda_context"] == _CONTEXT_BYTES
     assert count.total_bytes == samples.device_used_bytes[samples.time_ns == count.time_ns].tolist()[0]

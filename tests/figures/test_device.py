@@ -16,13 +16,13 @@ from memscope.attribution.driver_usage import (
     PYTORCH_RESERVED,
     UNEXPLAINED,
 )
-from memscope.figures.device import device_count_figure, device_series
+from memscope.figures.device import device_series, driver_usage_figure
 from memscope.figures.ledger import device_figure, device_lines, unmeasured_device_rows
 from memscope.figures.theme import DARK, LIGHT
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import BlockState
-from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
+from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from tests.sampled_trace import FULL, MS, MiB, counted_training_trace, sampled_trace
 
 AFTER = {**FULL, "event": 4, "ms": 250}
@@ -81,7 +81,7 @@ def test_samples_stand_on_the_clock_of_the_events(analysis: Analysis) -> None:
 
 
 def test_the_picture_begins_with_the_first_sample_and_holds_pytorchs_lines(analysis: Analysis) -> None:
-    figure = device_count_figure(analysis, 0, LIGHT, axis="time")
+    figure = driver_usage_figure(analysis, 0, LIGHT, axis="time")
     low, high = figure.layout.xaxis.range
     last_s = float(analysis.trace.samples.time_ns[-1] - analysis.trace.time_ns[0]) / 1e9
     assert (low, high) == (pytest.approx(-0.020), pytest.approx(last_s))
@@ -99,7 +99,7 @@ def test_a_window_keeps_the_sample_before_it(analysis: Analysis) -> None:
 
 
 def test_lines_are_named_and_the_moment_is_the_first_shape(analysis: Analysis) -> None:
-    figure = device_count_figure(analysis, 0, DARK, moment=33)
+    figure = driver_usage_figure(analysis, 0, DARK, moment=33)
     assert (figure.layout.shapes[0].x0, figure.layout.shapes[0].visible) == (33, True)
     found = texts(figure)
     assert {"device used", "this process", "other processes", "non-PyTorch"} <= set(found)
@@ -109,25 +109,25 @@ def test_lines_are_named_and_the_moment_is_the_first_shape(analysis: Analysis) -
 
 
 def test_what_was_not_measured_has_no_line_and_is_no_zero() -> None:
-    figure = device_count_figure(Analysis(counted_training_trace(with_process=False)), 0, LIGHT)
+    figure = driver_usage_figure(Analysis(counted_training_trace(with_process=False)), 0, LIGHT)
     names = [trace.name for trace in figure.data]
     assert "device used" in names
     assert "this process" not in names
     assert "other processes" not in names
     assert "non-PyTorch" not in names
     gap = {"event": 2, "ms": 150}
-    figure = device_count_figure(sampled(FULL, gap, AFTER), 0, LIGHT, axis="time")
+    figure = driver_usage_figure(sampled(FULL, gap, AFTER), 0, LIGHT, axis="time")
     used = named(figure, "device used").y
     assert np.isnan(used[1])
     assert used[0] == used[2] == 900
 
 
 def test_few_samples_are_dots() -> None:
-    assert named(device_count_figure(sampled(AFTER), 0, LIGHT), "device used").mode == "lines+markers"
+    assert named(driver_usage_figure(sampled(AFTER), 0, LIGHT), "device used").mode == "lines+markers"
 
 
 def test_without_samples_pytorchs_lines_are_drawn_alone() -> None:
-    figure = device_count_figure(sampled(), 0, LIGHT)
+    figure = driver_usage_figure(sampled(), 0, LIGHT)
     assert [trace.name for trace in figure.data if trace.name] == ["allocated", "reserved", "out of memory"]
 
 
@@ -137,12 +137,12 @@ def test_without_events_the_picture_says_so() -> None:
     builder.add_block(
         segment, address=1 << 30, size_bytes=2 * MiB, requested_bytes=MiB, state=BlockState.ACTIVE_ALLOCATED
     )
-    figure = device_count_figure(Analysis(builder.build(TraceMetadata(source="cuda"))), 0, LIGHT)
+    figure = driver_usage_figure(Analysis(builder.build(TraceMetadata(source="cuda"))), 0, LIGHT)
     assert "no events were recorded" in texts(figure)[0]
 
 
 def test_the_lines_of_the_count_sum_to_it(analysis: Analysis) -> None:
-    count = analysis.peak(0).ledger.device_count
+    count = analysis.peak(0).ledger.driver_usage
     assert count is not None
     lines = device_lines(count)
     assert sum(line.bytes for line in lines) == count.total_bytes
@@ -158,7 +158,7 @@ def test_the_lines_of_the_count_sum_to_it(analysis: Analysis) -> None:
 
 
 def test_rows_that_nothing_measured_are_named() -> None:
-    alone = sampled({**AFTER, "others_used_bytes": -1}).at(3, 0).ledger.device_count
+    alone = sampled({**AFTER, "others_used_bytes": -1}).at(3, 0).ledger.driver_usage
     assert unmeasured_device_rows(alone) == [OTHER_PROCESSES]
     assert unmeasured_device_rows(None) == [NON_PYTORCH, OTHER_PROCESSES]
 
@@ -188,21 +188,21 @@ def test_the_finding_names_who_holds_most() -> None:
 
 def test_the_origin_says_which_sample_and_how_many_were_usable() -> None:
     moment = sampled(AFTER).at(3, 0)
-    count = moment.ledger.device_count
+    count = moment.ledger.driver_usage
     assert count is not None
-    assert count_origin(moment, count) == "Sampled at event 3, one of 1 sample"
+    assert driver_usage_origin(moment, count) == "Sampled at event 3, one of 1 sample"
     moment = sampled(FULL, {**FULL, "ms": 199}).at(3, 0)
-    count = moment.ledger.device_count
+    count = moment.ledger.driver_usage
     assert count is not None
-    words = count_origin(moment, count)
+    words = driver_usage_origin(moment, count)
     assert "one of 2 samples, of which 1 were taken while no segment came or went" in words
     assert words.endswith("PyTorch had reserved a different size than at the chosen moment")
 
 
 def test_what_to_do_depends_on_why_nothing_was_counted() -> None:
-    assert "record the script on a GPU: memscope run SCRIPT" in why_not_counted(sampled(source="dry-run").at(3, 0))
-    assert "memscope run samples" in why_not_counted(sampled(source="torch-snapshot").at(3, 0))
-    assert "memscope doctor" in why_not_counted(sampled().at(3, 0))
-    contradictory = why_not_counted(sampled({**AFTER, "process_used_bytes": MiB}).at(3, 0))
+    assert "record the script on a GPU: memscope run SCRIPT" in why_not_measured(sampled(source="dry-run").at(3, 0))
+    assert "memscope run samples" in why_not_measured(sampled(source="torch-snapshot").at(3, 0))
+    assert "memscope doctor" in why_not_measured(sampled().at(3, 0))
+    contradictory = why_not_measured(sampled({**AFTER, "process_used_bytes": MiB}).at(3, 0))
     assert contradictory.startswith("None of its 1 samples can be set against what was reserved.")
     assert "memscope run" not in contradictory

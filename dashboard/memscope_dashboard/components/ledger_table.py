@@ -27,7 +27,7 @@ def ledger_table(ledger: Ledger) -> list[Component]:
 
 def device_table(ledger: Ledger) -> Component:
     """The rows of the device's own count and their sum; what was not measured is named, never 0."""
-    count = ledger.device_count
+    count = ledger.driver_usage
     missing = [_missing_row(name) for name in unmeasured_device_rows(count)]
     if count is not None:
         body = [*_rows(device_lines(count)), *missing, _total("device used", count.total_bytes)]

@@ -9,8 +9,8 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Moment
-from memscope.figures.device import device_count_figure
-from memscope.words.driver_usage import count_origin, device_finding, why_not_counted
+from memscope.figures.device import driver_usage_figure
+from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.ledger_table import device_table
 from memscope_dashboard.components.run_graph import (
@@ -40,10 +40,10 @@ def layout() -> Component:
 
 def count_panel(moment: Moment) -> list[Component]:
     """The rows of the device's count and which sample they are of, or why there are none and what to do."""
-    count = moment.ledger.device_count
+    count = moment.ledger.driver_usage
     if count is not None:
-        return [device_table(moment.ledger), html.P(count_origin(moment, count), className="quiet small")]
-    found = [html.P(why_not_counted(moment), className="why-not"), device_table(moment.ledger)]
+        return [device_table(moment.ledger), html.P(driver_usage_origin(moment, count), className="quiet small")]
+    found = [html.P(why_not_measured(moment), className="why-not"), device_table(moment.ledger)]
     return [*found, *recording_notes(moment.analysis)]
 
 
@@ -58,7 +58,7 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
 
 def draw(store: TraceStore, *chosen: Any) -> list[Any]:
     """Figure and the reset button for a device, an axis and a visible range."""
-    return draw_run(store, device_count_figure, *chosen)
+    return draw_run(store, driver_usage_figure, *chosen)
 
 
 def register(app: Dash, store: TraceStore) -> None:

@@ -19,8 +19,8 @@ from memscope.capture.cuda.metadata import describe_recording, memory_statistics
 from memscope.capture.cuda.notes import place_of
 from memscope.capture.cuda.obstacles import find_obstacle
 from memscope.capture.cuda.program import CudaProgram
-from memscope.capture.driver_usage.probes import DeviceProbes
-from memscope.capture.driver_usage.sampler import DeviceSampler
+from memscope.capture.driver_usage.probes import UsageProbes
+from memscope.capture.driver_usage.sampler import UsageSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
@@ -148,8 +148,8 @@ class CudaHistory:
         self._patches = Patches()
         self._program_wants: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._pid = os.getpid()
-        self._sampler: DeviceSampler | None = None
-        self._probes: DeviceProbes | None = None
+        self._sampler: UsageSampler | None = None
+        self._probes: UsageProbes | None = None
         self.trace: Trace | None = None
         self.history: History | None = None
 
@@ -266,7 +266,7 @@ class CudaHistory:
         import torch
 
         if self._has_nvml:
-            self._count_devices()
+            self._sample_driver_usage()
         self._counter = EventCounter(self._device)
         self._program = CudaProgram(self._log, self._counter, self._patches, on_error=self.explain)
         self.history = History(
@@ -291,12 +291,12 @@ class CudaHistory:
         self._program.install()
         oom.listen(self._ran_out)
 
-    def _count_devices(self) -> None:
-        """Begin to sample the devices' own count, and to tell apart what is not PyTorch's."""
+    def _sample_driver_usage(self) -> None:
+        """Begin to sample what the drivers say is used, and to tell apart what is not PyTorch's."""
         import torch
 
-        self._sampler = DeviceSampler(self._devices).start()
-        self._probes = DeviceProbes(self._sampler.counters)
+        self._sampler = UsageSampler(self._devices).start()
+        self._probes = UsageProbes(self._sampler.readers)
         if torch.cuda.device_count() == 1 or self._device is not None:
             # Among several devices the program may be about to choose another: a context would stay on this one.
             self._probes.probe_context(self._devices[0])

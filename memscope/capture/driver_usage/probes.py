@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT
-from memscope.capture.driver_usage.count import DeviceCounter, DeviceReading
+from memscope.capture.driver_usage.reader import UsageReader, UsageReading
 from memscope.capture.patches import Patches
 from memscope.trace.schema import NONE_ID
 
@@ -40,7 +40,7 @@ _COLLECTIVES = (
 )
 
 
-def beyond_pytorch(reading: DeviceReading, reserved_bytes: int) -> int | None:
+def beyond_pytorch(reading: UsageReading, reserved_bytes: int) -> int | None:
     """What the process holds besides PyTorch's reserved bytes, None where that was not measured."""
     if reading.process_used_bytes == NONE_ID:
         return None
@@ -48,7 +48,7 @@ def beyond_pytorch(reading: DeviceReading, reserved_bytes: int) -> int | None:
 
 
 def growth_beyond_pytorch(
-    before: DeviceReading, reserved_before_bytes: int, after: DeviceReading, reserved_after_bytes: int
+    before: UsageReading, reserved_before_bytes: int, after: UsageReading, reserved_after_bytes: int
 ) -> int | None:
     """By how much the process grew beyond PyTorch's reserved bytes, None where that was not measured or it shrank.
 
@@ -64,17 +64,17 @@ def growth_beyond_pytorch(
     return growth if growth >= 0 else None
 
 
-class DeviceProbes:
+class UsageProbes:
     """Collects what was told apart, for the trace.
 
     Parameters
     ----------
-    counters
-        What reads each device: a started sampler's ``counters``.
+    readers
+        What reads each device: a started sampler's ``readers``.
     """
 
-    def __init__(self, counters: Mapping[int, DeviceCounter]) -> None:
-        self._counters = counters
+    def __init__(self, readers: Mapping[int, UsageReader]) -> None:
+        self._readers = readers
         self._found: dict[int, list[tuple[str, int, int]]] = {}
         self._patches = Patches()
         self._seen_groups: set[int] = set()
@@ -91,13 +91,13 @@ class DeviceProbes:
         """
         import torch
 
-        counter, has_context = self._counters[device], getattr(_internals(), "_cuda_hasPrimaryContext", None)
+        reader, has_context = self._readers[device], getattr(_internals(), "_cuda_hasPrimaryContext", None)
         torch.cuda.init()
         if has_context is None or has_context(device):
             return None
-        before = counter.read()
+        before = reader.read()
         torch.cuda.synchronize(device)
-        after = counter.read()
+        after = reader.read()
         # Before its context a process has nothing on a device and is not listed.
         size = beyond_pytorch(after, torch.cuda.memory_reserved(device))
         if size is None:
@@ -145,13 +145,13 @@ class DeviceProbes:
         import torch
 
         device = torch.cuda.current_device()
-        counter = self._counters.get(device)
-        if counter is None:
+        reader = self._readers.get(device)
+        if reader is None:
             return function(*args, **kwargs)
-        before, reserved = counter.read(), torch.cuda.memory_reserved(device)
+        before, reserved = reader.read(), torch.cuda.memory_reserved(device)
         result = function(*args, **kwargs)
         torch.cuda.synchronize(device)
-        size = growth_beyond_pytorch(before, reserved, counter.read(), torch.cuda.memory_reserved(device))
+        size = growth_beyond_pytorch(before, reserved, reader.read(), torch.cuda.memory_reserved(device))
         self._note(device, COLLECTIVES, size)
         return result
 

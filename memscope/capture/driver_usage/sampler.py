@@ -1,4 +1,4 @@
-"""Sampling the device's own count while something is recorded, on a thread of its own."""
+"""Sampling what drivers say is used while something is recorded, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import Self
 
-from memscope.capture.driver_usage.count import DeviceCounter, DeviceReading, open_nvml
+from memscope.capture.driver_usage.reader import UsageReader, UsageReading, open_nvml
 from memscope.errors import UsageError
 from memscope.trace.recording.sampling import COUNTED_COLUMNS
 from memscope.trace.tables import Int64Array
@@ -45,13 +45,13 @@ class _Kept:
         self._max_samples = max_samples
         self._rows = [array("q") for _ in COUNTED_COLUMNS]
         self._min_gap_ns = 0
-        self._last: DeviceReading | None = None
+        self._last: UsageReading | None = None
         self._highest = 0
 
     def __len__(self) -> int:
         return len(self._rows[0])
 
-    def add(self, time_ns: int, reading: DeviceReading, *, is_forced: bool) -> None:
+    def add(self, time_ns: int, reading: UsageReading, *, is_forced: bool) -> None:
         gap_ns = time_ns - self._rows[0][-1] if len(self) else _UNCHANGED_NS
         wanted_ns = self._min_gap_ns if reading != self._last else max(_UNCHANGED_NS, self._min_gap_ns)
         is_highest = self._last is not None and reading.device_used_bytes > self._rows[2][self._highest]
@@ -83,8 +83,8 @@ class _Kept:
         return [np.array(row, np.int64) for row in self._rows]
 
 
-class DeviceSampler:
-    """Samples the count of some devices from :meth:`start` to :meth:`stop`, at both and at every interval between.
+class UsageSampler:
+    """Samples the driver usage of devices from :meth:`start` to :meth:`stop`, at both and at every interval between.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class DeviceSampler:
             raise UsageError(f"max_samples={max_samples} is too few: give 4 or more")
         self._interval_s = interval_s
         self._kept = {device: _Kept(max_samples) for device in devices}
-        self._counters: dict[int, DeviceCounter] = {}
+        self._readers: dict[int, UsageReader] = {}
         self._reasons: list[str] = []
         self._is_nvml_open = False
         self._reading = threading.RLock()  # a signal's handler may come in between, on the same thread
@@ -123,9 +123,9 @@ class DeviceSampler:
         self._n_reads = self._read_ns = self._longest_ns = 0
 
     @property
-    def counters(self) -> Mapping[int, DeviceCounter]:
+    def readers(self) -> Mapping[int, UsageReader]:
         """What reads each device, once started."""
-        return self._counters
+        return self._readers
 
     @property
     def cost(self) -> SamplerCost:
@@ -135,7 +135,7 @@ class DeviceSampler:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why something is not measured, or is measured in the second-best way; a sentence each."""
-        return (*self._reasons, *(text for counter in self._counters.values() for text in counter.reasons))
+        return (*self._reasons, *(text for reader in self._readers.values() for text in reader.reasons))
 
     def start(self) -> Self:
         """Find the devices, take the first sample and begin; CUDA must have been initialised.
@@ -145,7 +145,7 @@ class DeviceSampler:
         nvml, reason = open_nvml()
         self._is_nvml_open = nvml is not None
         self._reasons += [reason] if reason else []
-        self._counters = {device: DeviceCounter(device, nvml) for device in self._kept}
+        self._readers = {device: UsageReader(device, nvml) for device in self._kept}
         self.sample_now()
         self._ended.clear()
         self._thread = threading.Thread(target=self._run, name="memscope-device-sampler", daemon=True)
@@ -185,9 +185,9 @@ class DeviceSampler:
 
     def _sample(self, *, is_forced: bool) -> None:
         with self._reading:
-            for device, counter in self._counters.items():
+            for device, reader in self._readers.items():
                 began_ns, began = time.time_ns(), time.perf_counter_ns()
-                reading = counter.read()
+                reading = reader.read()
                 took_ns = time.perf_counter_ns() - began
                 self._n_reads += 1
                 self._read_ns += took_ns

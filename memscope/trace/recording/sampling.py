@@ -54,7 +54,7 @@ def placed_samples(samples: Mapping[str, Int64Array], trace: Trace) -> SampleTab
     Parameters
     ----------
     samples
-        What :meth:`DeviceSampler.samples` returned.
+        What :meth:`UsageSampler.samples` returned.
     """
     event = np.full(len(samples["time_ns"]), NONE_ID, np.int64)
     for device in np.unique(samples["device"]):

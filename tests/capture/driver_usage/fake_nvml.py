@@ -1,11 +1,14 @@
-"""NVML with known content, to be put in place of the module ``pynvml``."""
+"""NVML with known content, to be put in place of the module ``pynvml``, and CUDA's own answers beside it."""
 
 # ruff: noqa: N802, N815 - the names are NVML's
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 
 class NVMLError(Exception):
@@ -130,3 +133,37 @@ class FakeNvml(ModuleType):
         if handle.is_lost or processes is None:
             raise NotSupportedError("Not Supported")
         return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in processes.items()]
+
+
+class FakeCuda:
+    """What ``torch.cuda`` says; ``properties`` by device."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        self.properties: list[Any] = [SimpleNamespace(uuid="aa")]
+        self.memory: tuple[int, int] | None = None
+        self.has_context = True
+        self.n_asked = 0
+        self.reserved = 0
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: self.properties[device])
+        monkeypatch.setattr(torch.cuda, "mem_get_info", self._mem_get_info)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: self.reserved)
+        monkeypatch.setattr(torch._C, "_cuda_hasPrimaryContext", lambda device: self.has_context, raising=False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+
+    def _mem_get_info(self, device: int) -> tuple[int, int]:
+        self.n_asked += 1
+        if self.memory is None:
+            raise RuntimeError("CUDA error: unknown error")
+        return self.memory
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *devices: FakeDevice, **arguments: Any) -> FakeNvml:
+    """Put the fake in place of ``pynvml``."""
+    nvml = FakeNvml(*devices, **arguments)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    return nvml

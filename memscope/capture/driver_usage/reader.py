@@ -1,4 +1,4 @@
-"""One device's own count of its memory: by NVML where it answers, by ``cudaMemGetInfo`` where not.
+"""What one device's driver says is used: by NVML where it answers, by ``cudaMemGetInfo`` where not.
 
 What nothing answers is −1, "not measured", never 0.
 """
@@ -21,7 +21,7 @@ _MAX_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceReading:
+class UsageReading:
     """What a device said once; −1 where it was not measured.
 
     Attributes
@@ -137,8 +137,8 @@ def _slices(nvml: Any, handle: Any) -> Iterable[tuple[str, Any]]:
             yield nvml.nvmlDeviceGetUUID(part), part
 
 
-class DeviceCounter:
-    """Reads one device's own count.
+class UsageReader:
+    """Reads what one device's driver says is used.
 
     Parameters
     ----------
@@ -168,16 +168,16 @@ class DeviceCounter:
         if self._handle is None:
             self._fall_back(how)
 
-    def read(self) -> DeviceReading:
+    def read(self) -> UsageReading:
         """Ask now. Where the device's count moves while the processes are listed, both are read again."""
         before = self._whole_device()
         for _ in range(_MAX_TRIES):
             own, others = self._processes()
             after = self._whole_device()
             if after == before:
-                return DeviceReading(*after, own, others)
+                return UsageReading(*after, own, others)
             before = after
-        return DeviceReading(*before)
+        return UsageReading(*before)
 
     def _fall_back(self, reason: str) -> None:
         self.source = _CUDA_SOURCE
