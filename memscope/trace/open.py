@@ -7,7 +7,8 @@ from pathlib import Path
 
 from memscope.errors import InputFileError
 from memscope.trace.container import META_NAME, ZIP_MAGIC, read_container
-from memscope.trace.recording.folder import is_unfinished, part_of, read_unfinished
+from memscope.trace.recording.assembling import read_unfinished
+from memscope.trace.recording.folder import is_unfinished, part_of
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.trace import Trace
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -57,6 +57,12 @@ class Table:
     def from_columns(cls, columns: Mapping[str, Any]) -> Self:
         """Build from a mapping that has every column; others in it are ignored."""
         return cls(**{name: columns[name] for name in cls.COLUMNS})
+
+    @classmethod
+    def stacked(cls, tables: Iterable[Self]) -> Self:
+        """The rows of several tables, one after the other."""
+        parts = [cls.empty(), *tables]
+        return cls(**{name: np.concatenate([getattr(table, name) for table in parts]) for name in cls.COLUMNS})
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The columns by name."""

@@ -9,8 +9,7 @@ from memscope.capture.cuda.event_counter import EventCounter
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH
 from memscope.trace.categories import Category
-from memscope.trace.recording.cache_notes import CacheLayerNote
-from memscope.trace.recording.notes import AddressOwner, OwnersNote, RecordingNotes
+from memscope.trace.recording.notes import AddressOwner, CacheLayerNote, OwnersNote, RecordingNotes
 
 
 class DeviceNotes:

@@ -29,9 +29,9 @@ from memscope.capture.patches import Patches
 from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording.assembling import assemble
 from memscope.trace.recording.folder import (
     Counts,
-    assemble,
     is_being_made,
     is_unfinished,
     part_of,
@@ -318,7 +318,7 @@ class CudaHistory:
         """The trace of all that was drained."""
         chunks, _ = read_chunks(self._folder.path)
         if workspaces:
-            chunks[-1].log.owners.append(_owned_workspaces(chunks[-1].counts, workspaces))
+            chunks[-1].notes.owners.append(_owned_workspaces(chunks[-1].counts, workspaces))
         metadata = self._metadata()
         stats = {**self._stats_at_begin, **memory_statistics(self._devices, "end")}
         metadata = dataclasses.replace(metadata, extra={**metadata.extra, **stats})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,15 +42,7 @@ def join_traces(parts: Sequence[Trace]) -> Trace:
     places = _places(parts)
     events = {name: _scattered([c[name] for c in columns], places) for name in schema.EVENT_COLUMNS}
     last, of_last = parts[-1], ids.maps[-1]
-    owners = [
-        replace(
-            part.owners,
-            alloc_event=_moved(part.owners.alloc_event, place, place_end=0),
-            label_id=_mapped(part.owners.label_id, maps["label_id"]),
-        ).take((part.owners.alloc_event != NONE_ID) | (position == 0))
-        for position, (part, place, maps) in enumerate(zip(parts, places, ids.maps, strict=True))
-    ]
-    n_events = len(events["action"])
+    placed = [_Placed(*of_part) for of_part in zip(parts, places, ids.maps, strict=True)]
     return Trace(
         **events,
         segments=_replaced(last.segments, of_last),
@@ -60,30 +52,41 @@ def join_traces(parts: Sequence[Trace]) -> Trace:
         stream_handles=np.array(list(ids.streams), np.int64),
         pools=np.array(list(ids.pools), np.int64).reshape(-1, 2),
         metadata=last.metadata,
-        samples=_stacked(SampleTable, [_at(part.samples, place) for part, place in zip(parts, places, strict=True)]),
-        marks=_stacked(
-            MarkTable,
-            [
-                replace(
-                    part.marks,
-                    event=_moved(part.marks.event, place, n_events),
-                    label_id=_mapped(part.marks.label_id, maps["label_id"]),
-                )
-                for part, place, maps in zip(parts, places, ids.maps, strict=True)
-            ],
-        ),
-        owners=_sorted_owners(_stacked(OwnerTable, owners)),
-        cache_layers=_stacked(
-            CacheLayerTable,
-            [
-                replace(_at(part.cache_layers, place), kind_id=_mapped(part.cache_layers.kind_id, maps["label_id"]))
-                for part, place, maps in zip(parts, places, ids.maps, strict=True)
-            ],
-        ),
-        cache_lengths=_stacked(
-            CacheLengthTable, [_at(part.cache_lengths, place) for part, place in zip(parts, places, strict=True)]
-        ),
+        samples=SampleTable.stacked([_at(of.part.samples, of.place) for of in placed]),
+        marks=MarkTable.stacked([_marks(of, len(events["action"])) for of in placed]),
+        owners=_sorted_owners(OwnerTable.stacked([_owners(of, is_first=of is placed[0]) for of in placed])),
+        cache_layers=CacheLayerTable.stacked([_cache_layers(of) for of in placed]),
+        cache_lengths=CacheLengthTable.stacked([_at(of.part.cache_lengths, of.place) for of in placed]),
     )
+
+
+class _Placed(NamedTuple):
+    """A part, where its events go, and what its ids become."""
+
+    part: Trace
+    place: Int64Array
+    maps: dict[str, Int32Array]
+
+
+def _marks(of: _Placed, n_events: int) -> MarkTable:
+    marks = of.part.marks
+    event = _moved(marks.event, of.place, n_events)
+    return replace(marks, event=event, label_id=_mapped(marks.label_id, of.maps["label_id"]))
+
+
+def _owners(of: _Placed, *, is_first: bool) -> OwnerTable:
+    owners = of.part.owners
+    moved = replace(
+        owners,
+        alloc_event=_moved(owners.alloc_event, of.place, place_end=0),
+        label_id=_mapped(owners.label_id, of.maps["label_id"]),
+    )
+    return moved if is_first else moved.take(owners.alloc_event != NONE_ID)
+
+
+def _cache_layers(of: _Placed) -> CacheLayerTable:
+    layers: CacheLayerTable = _at(of.part.cache_layers, of.place)
+    return replace(layers, kind_id=_mapped(layers.kind_id, of.maps["label_id"]))
 
 
 class _Ids:
@@ -172,10 +175,6 @@ def _replaced(table: Any, maps: dict[str, Int32Array]) -> Any:
 def _at(table: Any, place: Int64Array) -> Any:
     """A table whose rows stand at events, in the positions of all."""
     return replace(table, event=_moved(table.event, place, 0))
-
-
-def _stacked(kind: Any, tables: Sequence[Any]) -> Any:
-    return kind(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in kind.COLUMNS})
 
 
 def _sorted_owners(owners: OwnerTable) -> OwnerTable:

@@ -13,10 +13,7 @@ import pytest
 from memscope.capture.driver_usage.reader import UsageReading
 from memscope.capture.driver_usage.sampler import UsageSampler, _Kept
 from memscope.errors import UsageError
-from memscope.trace.builder import TraceBuilder
-from memscope.trace.metadata import TraceMetadata
-from memscope.trace.recording.sampling import placed_samples
-from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.schema import NONE_ID
 from tests.capture.driver_usage.fake_nvml import FakeCuda, FakeDevice, install
 
 torch = pytest.importorskip("torch")
@@ -90,17 +87,3 @@ def test_the_samples_are_bounded_and_the_highest_is_never_dropped() -> None:
     assert times[int(np.argmax(used))] == 5001 * 1000
     assert np.all(np.diff(times) > 0)
     assert times[-1] > 9_000 * 1000
-
-
-def test_samples_are_placed_before_the_next_event_of_their_device() -> None:
-    builder = TraceBuilder()
-    for device, time_ns in ((0, 10), (0, 20), (1, 15)):
-        builder.add_event(Action.ALLOC, address=512, size_bytes=8, device=device, time_ns=time_ns)
-    builder.add_sample(time_ns=15, device=1, device_free_bytes=7)
-    trace = builder.build(TraceMetadata(source="cuda"))
-    columns = {name: np.zeros(5, np.int64) for name in ("device_free_bytes", "device_used_bytes")}
-    columns |= {name: np.full(5, NONE_ID) for name in ("process_used_bytes", "others_used_bytes")}
-    columns |= {"time_ns": np.array([5, 10, 14, 15, 30]), "device": np.array([0, 0, 1, 0, 0])}
-    placed = placed_samples(columns, trace)
-    rows = list(zip(placed.event.tolist(), placed.device.tolist(), placed.time_ns.tolist(), strict=True))
-    assert rows == [(0, 0, 5), (1, 0, 10), (1, 0, 15), (2, 1, 14), (2, 0, 30), (3, 1, 15)]

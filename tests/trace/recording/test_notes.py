@@ -1,139 +1,27 @@
-"""Notes that carry a count find their place among the events, whatever lay at the same address before and after."""
+"""Notes survive writing, dropping and joining."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
+import pytest
 
-from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
-from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording.notes import (
-    TAGGED_SPAN,
-    TAGGED_TENSOR,
     AddressOwner,
+    CacheLayerNote,
     MarkNote,
     OwnersNote,
     RecordingNotes,
     TagNote,
-    place_log,
 )
-from memscope.trace.schema import Action, MarkKind
-from memscope.trace.trace import Trace
 
-A, B, C = 4096, 8192, 12288
-WEIGHTS, GRADIENTS, ACTIVATIONS = int(Category.WEIGHTS), int(Category.GRADIENTS), int(Category.ACTIVATIONS)
+A = 4096
+WEIGHTS = int(Category.WEIGHTS)
 
 
-def trace_of(*events: tuple[str, int]) -> Trace:
-    """A trace of (alloc, free, segment) at addresses."""
-    builder = TraceBuilder()
-    for what, address in events:
-        if what == "alloc":
-            builder.add_event(Action.ALLOC, address=address, size_bytes=512)
-        elif what == "segment":
-            builder.add_event(Action.SEGMENT_ALLOC, address=address, size_bytes=2 << 20)
-        else:
-            builder.add_event(Action.FREE_REQUESTED, address=address, size_bytes=512)
-            builder.add_event(Action.FREE_COMPLETED, address=address, size_bytes=512)
-    return builder.build(TraceMetadata(source="cuda"))
-
-
-def owners(trace: Trace) -> list[tuple[int, int, str]]:
-    """Event, category and label."""
-    table = trace.owners
-    labels = [trace.strings[i] for i in table.label_id]
-    return list(zip(table.alloc_event.tolist(), table.category.tolist(), labels, strict=True))
-
-
-def test_an_owner_goes_to_what_lay_at_the_address_at_its_count() -> None:
-    trace = trace_of(("segment", A), ("alloc", A), ("free", A), ("segment", B), ("alloc", A), ("free", A), ("alloc", A))
-    log = RecordingNotes(
-        owners=[
-            OwnersNote((1,), (AddressOwner(0, A, WEIGHTS, 0, "first"),)),
-            OwnersNote(
-                (4,),
-                (
-                    AddressOwner(0, A, WEIGHTS, 0, "second"),
-                    AddressOwner(0, C, WEIGHTS, 0, "older"),
-                    AddressOwner(1, A, WEIGHTS, 0, "no"),
-                ),
-            ),
-            OwnersNote((7,), (AddressOwner(0, A, GRADIENTS, 1, "third"),)),
-            OwnersNote((8,), (AddressOwner(0, A, WEIGHTS, 0, "beyond the end"),)),
-        ]
-    )
-    placed = place_log(trace, log, {0: 0})
-    assert owners(placed) == [
-        (-1, WEIGHTS, "older"),
-        (1, WEIGHTS, "first"),
-        (5, WEIGHTS, "second"),
-        (8, GRADIENTS, "third"),
-    ]
-    assert placed.owners.address.tolist() == [C, -1, -1, -1]
-    later = place_log(trace, log, {0: 1})  # the trace begins one call later: every note stands one call earlier in it
-    assert [event for event, _, _ in owners(later)] == [-1, -1, 1, 5, 8]
-
-
-def test_the_strongest_owner_wins_and_of_weights_the_last_name() -> None:
-    trace = trace_of(("alloc", A), ("alloc", B), ("alloc", C))
-    rows = (
-        AddressOwner(0, A, ACTIVATIONS, 7, "saved"),
-        AddressOwner(0, A, GRADIENTS, 1, "w.grad"),
-        AddressOwner(0, B, WEIGHTS, 0, "old.name"),
-        AddressOwner(0, C, ACTIVATIONS, 7, "first"),
-    )
-    again = (
-        AddressOwner(0, B, WEIGHTS, 0, "new.name"),
-        AddressOwner(0, C, ACTIVATIONS, 7, "second"),
-        AddressOwner(0, A, ACTIVATIONS, 7, "late"),
-    )
-    placed = place_log(trace, RecordingNotes(owners=[OwnersNote((3,), rows), OwnersNote((3,), again)]), {0: 0})
-    assert owners(placed) == [(0, GRADIENTS, "w.grad"), (1, WEIGHTS, "new.name"), (2, ACTIVATIONS, "first")]
-    assert not placed.owners.tagged.any()
-
-
-def test_tags_beat_owners_the_inner_block_the_outer_and_a_tensors_own_both() -> None:
-    trace = trace_of(("alloc", A), ("alloc", B), ("alloc", C), ("alloc", C + 512))
-    unknown = int(Category.UNKNOWN)
-    log = RecordingNotes(
-        owners=[
-            OwnersNote((4,), (AddressOwner(0, A, WEIGHTS, 0, "w"),)),
-            OwnersNote((4,), (AddressOwner(0, C, unknown, TAGGED_TENSOR, "mine"),)),
-        ],
-        tags=[TagNote((1,), (3,), unknown, "inner"), TagNote((0,), (3,), unknown, "outer")],
-        open_tags=[TagNote((3,), None, unknown, "open")],
-    )
-    read = RecordingNotes.joined([RecordingNotes(), RecordingNotes.from_json(json.loads(json.dumps(log.to_json())))])
-    placed = place_log(trace, read, {0: 0})
-    assert [label for _, _, label in owners(placed)] == ["outer", "inner", "mine", "open"]
-    assert placed.owners.tagged.all()
-    assert TAGGED_TENSOR < TAGGED_SPAN < 0
-
-
-def test_what_one_phase_made_and_freed_unowned_was_temporary() -> None:
-    trace = trace_of(("alloc", A), ("alloc", B), ("free", B), ("alloc", C), ("free", A), ("alloc", B), ("free", C))
-    begin, end = int(MarkKind.PHASE_BEGIN), int(MarkKind.PHASE_END)
-    marks = [
-        MarkNote((1,), 0, begin, "forward", True),
-        MarkNote((2,), 0, begin, "the user's"),
-        MarkNote((5,), 0, end, "forward", True),
-        MarkNote((5,), 0, begin, "backward", True),
-    ]
-    placed = place_log(trace, RecordingNotes(marks=marks), {0: 0})
-    assert owners(placed) == [(1, int(Category.TEMPORARIES), "forward")]
-    assert placed.marks.event.tolist() == [1, 2, 5, 5]
-
-
-def test_steps_of_the_optimizer_count_only_where_the_program_names_none() -> None:
-    trace = trace_of(("alloc", A), ("alloc", B))
-    automatic, named = MarkNote((1,), 0, 0, "0", True), MarkNote((2,), 0, 0, "mine")
-    alone = place_log(trace, RecordingNotes(marks=[automatic]), {0: 0})
-    both = place_log(trace, RecordingNotes(marks=[automatic, named]), {0: 0})
-    assert [alone.strings[i] for i in alone.marks.label_id] == ["0"]
-    assert [both.strings[i] for i in both.marks.label_id] == ["mine"]
-    assert both.marks.event.tolist() == [2]
+def _layer(calls: int, device: int = 0, layer: int = 0, n_sequences: int = 1) -> CacheLayerNote:
+    return CacheLayerNote(calls, device, 1, layer, f"kind of {layer}", n_sequences, 64, 32, -1, 7)
 
 
 def test_a_log_is_the_same_after_it_was_written_and_read() -> None:
@@ -148,41 +36,30 @@ def test_a_log_is_the_same_after_it_was_written_and_read() -> None:
     assert len(record["batches"]) == 1
 
 
-def test_nothing_noted_changes_nothing() -> None:
-    trace = trace_of(("alloc", A))
-    placed = place_log(trace, RecordingNotes(), {0: 0})
-    assert len(placed.owners) == len(placed.marks) == 0
-    assert np.array_equal(placed.action, trace.action)
+def test_a_log_keeps_them_through_writing_dropping_and_joining() -> None:
+    log = RecordingNotes(cache_layers=[_layer(1)], cache_lengths=[1, 2, 0, 1, 5])
+    read = RecordingNotes.from_json(json.loads(json.dumps(log.to_json())))
+    assert read == log
+    sizes = log.sizes()
+    log.cache_layers.append(_layer(2, layer=1))
+    log.cache_lengths.extend([2, 3, 0, 1, 6])
+    log.drop(sizes)
+    assert log.cache_layers == [_layer(2, layer=1)]
+    assert log.cache_lengths == [2, 3, 0, 1, 6]
+    joined = RecordingNotes.joined([read, log])
+    assert joined.cache_layers == [_layer(1), _layer(2, layer=1)]
+    assert joined.cache_lengths == [1, 2, 0, 1, 5, 2, 3, 0, 1, 6]
+    with pytest.raises(ValueError, match="cut off"):
+        RecordingNotes.from_json({**log.to_json(), "cache_lengths": [1, 2]})
 
 
-def _visited(log: RecordingNotes, marks_shift_ns: int = 0) -> list[str]:
-    """Names of what one backward pass allocated and freed, with two modules come into at known times."""
-    builder = TraceBuilder()
-    for number in range(4):
-        at = 10_000_000 + 1_000_000 * number
-        builder.add_event(Action.ALLOC, address=0x1000 + 512 * number, size_bytes=512, time_ns=at)
-    for number in range(4):
-        address, at = 0x1000 + 512 * number, 20_000_000 + 1_000_000 * number
-        builder.add_event(Action.FREE_REQUESTED, address=address, size_bytes=512, time_ns=at)
-        builder.add_event(Action.FREE_COMPLETED, address=address, size_bytes=512, time_ns=at)
-    log.marks[:] = [
-        MarkNote((0,), 9_000_000 + marks_shift_ns, int(MarkKind.PHASE_BEGIN), "backward", True),
-        MarkNote((12,), 30_000_000 + marks_shift_ns, int(MarkKind.PHASE_END), "backward", True),
-        MarkNote((6,), 20_500_000 + marks_shift_ns, int(MarkKind.STEP), "0", True),
-    ]
-    log.marks.sort(key=lambda mark: mark.calls)
-    placed = place_log(builder.build(TraceMetadata(source="cuda")), log, {0: 0})
-    return [placed.strings[i] for i in placed.owners.label_id]
+def test_older_logs_have_none() -> None:
+    record = {name: value for name, value in RecordingNotes().to_json().items() if not name.startswith("cache")}
+    assert RecordingNotes.from_json(record) == RecordingNotes()
 
 
-def test_temporaries_are_named_by_the_module_last_come_into() -> None:
-    log = RecordingNotes(visits=[8_000_000, "before", 10_500_000, "lm_head", 12_500_000, "norm", 12_800_000, ""])
-    assert _visited(log) == ["backward", "backward of lm_head", "backward of lm_head", "backward"]
-    again = RecordingNotes.from_json(RecordingNotes(visits=log.visits).to_json())
-    assert again.visits == log.visits
-
-
-def test_modules_are_left_out_where_the_clocks_disagree() -> None:
-    log = RecordingNotes(visits=[10_500_000, "lm_head"])
-    assert set(_visited(log, marks_shift_ns=2_000_000)) == {"backward"}
-    assert "backward of lm_head" in _visited(log)
+def test_a_tag_that_was_open_at_a_drain_is_taken_from_where_it_ended() -> None:
+    open_tag, closed = TagNote((1,), None, 9, "t"), TagNote((1,), (5,), 9, "t")
+    first = RecordingNotes.from_json(RecordingNotes(open_tags=[open_tag]).to_json())
+    assert RecordingNotes.joined([first, RecordingNotes(tags=[closed])]).tags == [closed]
+    assert RecordingNotes.joined([RecordingNotes(), first]).tags == [open_tag]

@@ -1,0 +1,44 @@
+"""Samples of the device's own count: read back as they were written, and placed among the events by time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memscope.errors import InputFileError
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording.sampling import SAMPLES_NAME, placed_samples, read_samples, write_samples
+from memscope.trace.schema import NONE_ID, Action
+
+
+def test_samples_are_placed_before_the_next_event_of_their_device() -> None:
+    builder = TraceBuilder()
+    for device, time_ns in ((0, 10), (0, 20), (1, 15)):
+        builder.add_event(Action.ALLOC, address=512, size_bytes=8, device=device, time_ns=time_ns)
+    builder.add_sample(time_ns=15, device=1, device_free_bytes=7)
+    trace = builder.build(TraceMetadata(source="cuda"))
+    columns = {name: np.zeros(5, np.int64) for name in ("device_free_bytes", "device_used_bytes")}
+    columns |= {name: np.full(5, NONE_ID) for name in ("process_used_bytes", "others_used_bytes")}
+    columns |= {"time_ns": np.array([5, 10, 14, 15, 30]), "device": np.array([0, 0, 1, 0, 0])}
+    placed = placed_samples(columns, trace)
+    rows = list(zip(placed.event.tolist(), placed.device.tolist(), placed.time_ns.tolist(), strict=True))
+    assert rows == [(0, 0, 5), (1, 0, 10), (1, 0, 15), (2, 1, 14), (2, 0, 30), (3, 1, 15)]
+
+
+def test_samples_are_read_back_and_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    none = read_samples(tmp_path)
+    assert len(none["time_ns"]) == 0
+    samples = {name: np.arange(3) + 10 * position for position, name in enumerate(none)}
+    write_samples(tmp_path, samples)
+    read = read_samples(tmp_path)
+    assert {name: column.tolist() for name, column in read.items()} == {n: c.tolist() for n, c in samples.items()}
+    assert [path.name for path in tmp_path.iterdir()] == [SAMPLES_NAME]
+    np.save(tmp_path / SAMPLES_NAME, np.zeros((2, 3), np.int64))
+    with pytest.raises(InputFileError, match="is not a table of samples"):
+        read_samples(tmp_path)
+    (tmp_path / SAMPLES_NAME).write_bytes(b"cut")
+    with pytest.raises(InputFileError, match="cannot be read"):
+        read_samples(tmp_path)
