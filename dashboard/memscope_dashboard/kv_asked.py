@@ -12,7 +12,7 @@ from memscope.serving.managers import MANAGERS, MAX_LENGTH, PAGE_SIZES
 from memscope.serving.requests import LENGTHS, GeneratorOptions
 from memscope.serving.scheduler import SchedulerOptions
 from memscope.units import parse_bytes
-from memscope_dashboard.kv_board import MAX_REQUESTS, Asked, RequestsAsked
+from memscope_dashboard.kv_board import MAX_REQUESTS, RequestsAsked, ServingAsked
 
 FROM_FILE = "file"
 """Value of the choice of requests that stands for a file that was sent."""
@@ -72,7 +72,7 @@ class _Reader:
         return None if found is None else int(found)
 
 
-def asked_of(values: Mapping[str, Any]) -> tuple[Asked | None, Errors]:
+def asked_of(values: Mapping[str, Any]) -> tuple[ServingAsked | None, Errors]:
     """What the controls ask for, None if something is wrong, and what that is by the control's name."""
     read = _Reader(values)
     managers = tuple(name for name in MANAGERS if name in read.list("managers"))
@@ -80,7 +80,7 @@ def asked_of(values: Mapping[str, Any]) -> tuple[Asked | None, Errors]:
     block_sizes = _block_sizes(read)
     scheduler = _scheduler(read)
     requests = _requests(read)
-    asked = Asked(
+    asked = ServingAsked(
         model=read.text("model", ""),
         gpu=read.text("gpu", DEFAULT_GPU),
         capacity_bytes=read.size("capacity"),

@@ -54,7 +54,7 @@ class RequestsAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServingAsked:
     """What the controls ask for.
 
     Attributes
@@ -84,7 +84,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ServingOutcome:
     """What came of one replay.
 
     Attributes
@@ -117,7 +117,7 @@ class KvState:
     """
 
     plan: ServingPlan
-    outcomes: tuple[Outcome | None, ...]
+    outcomes: tuple[ServingOutcome | None, ...]
     running: Progress
     at: str = ""
 
@@ -127,7 +127,7 @@ class KvState:
         return sum(outcome is not None for outcome in self.outcomes)
 
     @property
-    def done(self) -> tuple[Outcome, ...]:
+    def done(self) -> tuple[ServingOutcome, ...]:
         """The replays that are done, in order."""
         return tuple(outcome for outcome in self.outcomes if outcome is not None)
 
@@ -151,15 +151,15 @@ class KvBoard:
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()
-        self._plans: OrderedDict[Asked, ServingPlan] = OrderedDict()
+        self._plans: OrderedDict[ServingAsked, ServingPlan] = OrderedDict()
         self._requests: OrderedDict[RequestsAsked, RequestTable] = OrderedDict()
-        self._outcomes: OrderedDict[Hashable, Outcome] = OrderedDict()
-        self._names: OrderedDict[str, Asked] = OrderedDict()
+        self._outcomes: OrderedDict[Hashable, ServingOutcome] = OrderedDict()
+        self._names: OrderedDict[str, ServingAsked] = OrderedDict()
         self._job: Job | None = None
-        self._asked: Asked | None = None
+        self._asked: ServingAsked | None = None
         self._at = ""
 
-    def plan(self, asked: Asked) -> ServingPlan:
+    def plan(self, asked: ServingAsked) -> ServingPlan:
         """Work a question out up to its replays; the last few are kept.
 
         Raises
@@ -169,7 +169,7 @@ class KvBoard:
         """
         return self._kept(self._plans, asked, lambda: plan_serving(self._question(asked)))
 
-    def run(self, asked: Asked) -> None:
+    def run(self, asked: ServingAsked) -> None:
         """See to it that a question is answered; the work on another one is dropped."""
         plan = self.plan(asked)
         with self._guard:
@@ -189,7 +189,7 @@ class KvBoard:
             if self._job is not None:
                 self._job.cancel()
 
-    def state(self, asked: Asked) -> KvState:
+    def state(self, asked: ServingAsked) -> KvState:
         """What is known of what was asked for.
 
         Raises
@@ -204,7 +204,7 @@ class KvBoard:
             outcomes = tuple(self._outcomes.get(_key(asked, job)) for job in plan.jobs)
             return KvState(plan, outcomes, running, self._at if running.is_active else "")
 
-    def name(self, asked: Asked) -> str:
+    def name(self, asked: ServingAsked) -> str:
         """A short text by which a page remembers a question."""
         text = f"{hash(asked) & (1 << 64) - 1:016x}"
         with self._guard:
@@ -214,12 +214,12 @@ class KvBoard:
                 self._names.popitem(last=False)
         return text
 
-    def named(self, text: str | None) -> Asked | None:
+    def named(self, text: str | None) -> ServingAsked | None:
         """The question of that name; None if it is not known any longer."""
         with self._guard:
             return None if text is None else self._names.get(text)
 
-    def _question(self, asked: Asked) -> ServingQuestion:
+    def _question(self, asked: ServingAsked) -> ServingQuestion:
         gpu = find_gpu(asked.gpu)
         memory = BudgetInputs(
             total_bytes=asked.capacity_bytes or gpu.total_bytes,
@@ -272,7 +272,7 @@ class KvBoard:
             kept.move_to_end(key)
             return kept[key]
 
-    def _serve(self, asked: Asked, jobs: Sequence[KvJob], report: Report) -> None:
+    def _serve(self, asked: ServingAsked, jobs: Sequence[KvJob], report: Report) -> None:
         n_all, n_before = sum(len(job.requests) for job in jobs), 0
         for job in jobs:
             with self._guard:
@@ -292,7 +292,7 @@ class KvBoard:
             report(n_before, n_all)
 
 
-def _key(asked: Asked, job: KvJob) -> Hashable:
+def _key(asked: ServingAsked, job: KvJob) -> Hashable:
     """Everything that a replay depends on."""
     has_blocks, options = MANAGERS[job.manager].has_blocks, job.options
     block_size = options.block_size if has_blocks else None
@@ -301,10 +301,10 @@ def _key(asked: Asked, job: KvJob) -> Hashable:
     return (job.manager, sizes, job.shape, job.kv_bytes, job.scheduler, job.cost, asked.requests)
 
 
-def _outcome(job: KvJob, on_done: Callable[[int, int], None]) -> Outcome:
+def _outcome(job: KvJob, on_done: Callable[[int, int], None]) -> ServingOutcome:
     block_size = job.options.block_size if MANAGERS[job.manager].has_blocks else None
     try:
         result = simulate(job, on_done)
     except MemscopeError as error:
-        return Outcome(job.manager, block_size, None, None, problem=str(error))
-    return Outcome(job.manager, block_size, without_timeline(result), serving_curve(result))
+        return ServingOutcome(job.manager, block_size, None, None, problem=str(error))
+    return ServingOutcome(job.manager, block_size, without_timeline(result), serving_curve(result))

@@ -9,10 +9,19 @@ from functools import cached_property
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.kv_cache.fill import Fill, find_fill
 from memscope.kv_cache.growth import Growth, find_growth, most_at_once
 from memscope.kv_cache.parts import CacheParts, find_parts, members_of
-from memscope.kv_cache.series import SPLITS, KvSplit, PartTimes, held_tokens, part_times, split_at, split_series
+from memscope.kv_cache.series import (
+    SPLITS,
+    Fill,
+    KvSplit,
+    PartTimes,
+    find_fill,
+    held_tokens,
+    part_times,
+    split_at,
+    split_series,
+)
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array

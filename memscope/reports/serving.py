@@ -14,9 +14,9 @@ from memscope.serving.requests import RequestTable
 from memscope.serving.result import KvResult
 from memscope.serving.scheduler import CostModel, SchedulerOptions
 from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.serving import result_label
+from memscope.words.labels import NOT_MEASURED
+from memscope.words.serving import refusal_words, result_label, room_words, token_words
 
-NOT_MEASURED = "not measured"
 LEGEND = (
     "tokens + reserved + internal + external = 100 % of the KV memory that requests claim,",
     "  over time, in byte·µs. tokens: holds tokens of running requests; reserved: kept for",
@@ -107,7 +107,6 @@ def _cost_json(cost: CostModel) -> dict[str, Any]:
 
 def _result_json(result: KvResult, tensor_parallel: int) -> dict[str, Any]:
     waste = result.waste
-    rate = result.requests_per_s
     return {
         "manager": result.manager,
         "block_size": result.block_size,
@@ -152,18 +151,24 @@ def _result_json(result: KvResult, tensor_parallel: int) -> dict[str, Any]:
         "longest_context_tokens": result.longest_context_tokens,
         "largest_batch_requests": result.largest_batch_requests,
         "mean_final_tokens": result.mean_final_tokens,
-        "estimates": {
-            "makespan_s": result.makespan_us / 1e6,
-            "busy_s": result.busy_us / 1e6,
-            "generated_tokens_per_s": result.generated_tokens_per_s,
-            "requests_per_s": rate,
-            "requests_per_gpu_per_s": None if rate is None else rate / tensor_parallel,
-            "first_token_p50_s": result.first_token_s(50),
-            "first_token_p99_s": result.first_token_s(99),
-        },
+        "estimates": _estimates_json(result, tensor_parallel),
         "concurrency": result.concurrency(),
         "memory_over_time": _over_time_json(result),
         "notes": list(result.notes),
+    }
+
+
+def _estimates_json(result: KvResult, tensor_parallel: int) -> dict[str, Any]:
+    """What follows from the cost model."""
+    rate = result.requests_per_s
+    return {
+        "makespan_s": result.makespan_us / 1e6,
+        "busy_s": result.busy_us / 1e6,
+        "generated_tokens_per_s": result.generated_tokens_per_s,
+        "requests_per_s": rate,
+        "requests_per_gpu_per_s": None if rate is None else rate / tensor_parallel,
+        "first_token_p50_s": result.first_token_s(50),
+        "first_token_p99_s": result.first_token_s(99),
     }
 
 
@@ -220,18 +225,8 @@ def _print_budget(report: ServingReport, console: Console) -> None:
         size = NOT_MEASURED if row.bytes is None else format_bytes(row.bytes)
         table.add_row(f"  − {row.name}" if row.name != "KV cache" else "  = KV cache", size, row.source)
     console.print(table)
-    per_window = ""
-    if len(shape.groups) > 1 or shape.groups[0][0] is not None:
-        parts = [
-            f"{format_bytes(size)} in layers that keep {'all tokens' if window is None else f'{window:,} tokens'}"
-            for window, size in shape.groups
-        ]
-        per_window = f" ({', '.join(parts)})"
-    console.print(f"  a token takes {format_bytes(shape.bytes_per_token)} in {shape.kv_dtype}{per_window}")
-    console.print(
-        f"  room for {format_count(report.plan.n_tokens)} tokens, or {format_count(report.plan.n_blocks)} blocks of "
-        f"{report.plan.block_size}; the longest sequence is {format_count(report.plan.max_length)} tokens"
-    )
+    console.print(f"  a {token_words(shape)}")
+    console.print(f"  room {room_words(report.plan)}")
     if report.plan.question.config.is_partial:
         console.print(Text("  only the text part of the model is counted", style="yellow"))
 
@@ -288,14 +283,9 @@ def _print_refused(report: ServingReport, console: Console) -> None:
     mean = report.results[0].mean_final_tokens if report.results else 0
     console.print(Text(f"  fit at once: requests of {format_count(mean)} tokens, the mean at their end", style="dim"))
     for result in report.results:
-        if result.n_refused:
-            console.print(
-                Text(
-                    f"  {result_label(result)}: {format_count(result.n_refused)} requests are refused: longer than "
-                    f"{format_count(report.plan.max_length)} tokens, or than the memory",
-                    style="yellow",
-                )
-            )
+        refused = refusal_words(result, report.plan.max_length)
+        if refused is not None:
+            console.print(Text(f"  {result_label(result)}: {refused}", style="yellow"))
 
 
 def _percent(fraction: float | None) -> str:

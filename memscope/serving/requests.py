@@ -131,7 +131,7 @@ CHUNK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthDistribution:
     """Lognormal lengths: their mean before they are cut to a range, and the spread of their logarithm."""
 
     mean: float
@@ -145,10 +145,10 @@ class Lengths:
         return np.clip(np.rint(rng.lognormal(location, self.sigma, n)), self.least, self.most).astype(np.int64)
 
 
-LENGTHS: dict[str, tuple[Lengths, Lengths]] = {
-    "sharegpt": (Lengths(175.1, 1.2, 4, 1024), Lengths(389.6, 1.0, 4, 1024)),
-    "alpaca": (Lengths(19.31, 0.6, 4, 1024), Lengths(58.45, 0.9, 4, 1024)),
-    "long-prompt": (Lengths(8000.0, 0.8, 256, 120_000), Lengths(200.0, 0.8, 4, 4096)),
+LENGTHS: dict[str, tuple[LengthDistribution, LengthDistribution]] = {
+    "sharegpt": (LengthDistribution(175.1, 1.2, 4, 1024), LengthDistribution(389.6, 1.0, 4, 1024)),
+    "alpaca": (LengthDistribution(19.31, 0.6, 4, 1024), LengthDistribution(58.45, 0.9, 4, 1024)),
+    "long-prompt": (LengthDistribution(8000.0, 0.8, 256, 120_000), LengthDistribution(200.0, 0.8, 4, 4096)),
 }
 """Tokens in and out. Cut to their range, the first two have the means of the PagedAttention paper (arXiv 2309.06180,
 figure 11): 161.31 and 337.99 for ShareGPT, 19.31 and 58.45 for Alpaca. The spreads are chosen to resemble its

@@ -168,43 +168,13 @@ def _check_samples(job: KvJob) -> None:
 
 
 def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> at.Serving:
-    requests, scheduler, cost = job.requests, job.scheduler, job.cost
-    n, is_prefix = len(requests), memory.kind == at.KIND_PREFIX
-    is_chunked = scheduler.policy == "chunked"
-    shares = is_prefix and requests.has_prefixes
-    params = np.zeros(at.N_PARAMS, np.int64)
-    params[at.P_KIND] = memory.kind
-    params[at.P_CAPACITY] = capacity
-    params[at.P_MAX_RUNNING] = scheduler.max_requests
-    params[at.P_STEP_TOKENS] = scheduler.max_step_tokens if is_chunked else _whole_step(job, is_refused)
-    params[at.P_IS_CHUNKED] = int(is_chunked)
-    params[at.P_IS_STATIC] = int(scheduler.policy == "static")
-    params[at.P_NODE_TOKENS] = memory.node_tokens
-    params[at.P_PRIVATE_TOKENS] = memory.private_tokens
-    params[at.P_CHUNK_TOKENS] = requests.chunk_tokens if shares else 0
-    params[at.P_GRANULE] = memory.granule
-    params[at.P_SWAP_CAPACITY] = (
-        0 if is_prefix or memory.kind == at.KIND_TENSORS else scheduler.swap_bytes // memory.unit_bytes
-    )
-    params[at.P_TENSOR_UNITS] = memory.tensor_units
-    params[at.P_SHARES_SAMPLES] = int(memory.shares_samples)
-    params[at.P_IS_PADDED] = int(memory.pads and scheduler.policy == "static")
-    params[at.P_LONGEST] = len(memory.tokens_of) - 1
-    params[at.P_REGIONS] = n_regions(memory, capacity) if memory.kind == at.KIND_CONTIGUOUS else 0
-    costs = np.zeros(at.N_COSTS, np.float64)
-    costs[at.F_FLOPS_PER_US] = cost.flops_per_s / 1e6
-    costs[at.F_BYTES_PER_US] = cost.bytes_per_s / 1e6
-    costs[at.F_FLOPS_PER_TOKEN] = cost.flops_per_token
-    costs[at.F_FLOPS_PER_PAIR] = cost.flops_per_token_pair
-    costs[at.F_WEIGHT_BYTES] = cost.weight_bytes
-    costs[at.F_OVERHEAD_US] = cost.overhead_s * 1e6
-    costs[at.F_SWAP_BYTES_PER_US] = cost.swap_bytes_per_s / 1e6
-    costs[at.F_UNIT_BYTES] = memory.unit_bytes
+    requests, scheduler = job.requests, job.scheduler
+    shares = memory.kind == at.KIND_PREFIX and requests.has_prefixes
     is_contiguous = memory.kind == at.KIND_CONTIGUOUS
     n_free_blocks = scheduler.max_requests + at.MAX_ORDERS if is_contiguous else 0
     return at.Serving(
-        params=params,
-        costs=costs,
+        params=_params(job, memory, capacity, is_refused),
+        costs=_costs(job.cost, memory.unit_bytes),
         counters=np.zeros(at.N_COUNTERS, np.int64),
         integrals=np.zeros(at.N_INTEGRALS, np.int64),
         requests=_request_rows(requests, memory, is_refused),
@@ -216,10 +186,50 @@ def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -
         chunk_id=requests.chunk_id if shares else frozen_array(np.empty(0, np.int64), np.int64),
         nodes=_no_nodes(requests.n_chunks * max(1, requests.chunk_tokens // memory.node_tokens) if shares else 0),
         timeline=np.zeros((_N_ROWS, at.N_TIMELINE), np.int64),
-        store=make_tensors(job.shape, n, scheduler.max_requests, capacity * memory.unit_bytes)
+        store=make_tensors(job.shape, len(requests), scheduler.max_requests, capacity * memory.unit_bytes)
         if memory.kind == at.KIND_TENSORS
         else NoTensors(),
     )
+
+
+def _params(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> Int64Array:
+    """The rules of the manager and the scheduler, as the kernel reads them."""
+    requests, scheduler = job.requests, job.scheduler
+    is_prefix, is_chunked = memory.kind == at.KIND_PREFIX, scheduler.policy == "chunked"
+    params = np.zeros(at.N_PARAMS, np.int64)
+    params[at.P_KIND] = memory.kind
+    params[at.P_CAPACITY] = capacity
+    params[at.P_MAX_RUNNING] = scheduler.max_requests
+    params[at.P_STEP_TOKENS] = scheduler.max_step_tokens if is_chunked else _whole_step(job, is_refused)
+    params[at.P_IS_CHUNKED] = int(is_chunked)
+    params[at.P_IS_STATIC] = int(scheduler.policy == "static")
+    params[at.P_NODE_TOKENS] = memory.node_tokens
+    params[at.P_PRIVATE_TOKENS] = memory.private_tokens
+    params[at.P_CHUNK_TOKENS] = requests.chunk_tokens if is_prefix else 0
+    params[at.P_GRANULE] = memory.granule
+    params[at.P_SWAP_CAPACITY] = (
+        0 if is_prefix or memory.kind == at.KIND_TENSORS else scheduler.swap_bytes // memory.unit_bytes
+    )
+    params[at.P_TENSOR_UNITS] = memory.tensor_units
+    params[at.P_SHARES_SAMPLES] = int(memory.shares_samples)
+    params[at.P_IS_PADDED] = int(memory.pads and scheduler.policy == "static")
+    params[at.P_LONGEST] = len(memory.tokens_of) - 1
+    params[at.P_REGIONS] = n_regions(memory, capacity) if memory.kind == at.KIND_CONTIGUOUS else 0
+    return params
+
+
+def _costs(cost: CostModel, unit_bytes: int) -> npt.NDArray[np.float64]:
+    """What a step costs, a microsecond or a unit at a time."""
+    costs = np.zeros(at.N_COSTS, np.float64)
+    costs[at.F_FLOPS_PER_US] = cost.flops_per_s / 1e6
+    costs[at.F_BYTES_PER_US] = cost.bytes_per_s / 1e6
+    costs[at.F_FLOPS_PER_TOKEN] = cost.flops_per_token
+    costs[at.F_FLOPS_PER_PAIR] = cost.flops_per_token_pair
+    costs[at.F_WEIGHT_BYTES] = cost.weight_bytes
+    costs[at.F_OVERHEAD_US] = cost.overhead_s * 1e6
+    costs[at.F_SWAP_BYTES_PER_US] = cost.swap_bytes_per_s / 1e6
+    costs[at.F_UNIT_BYTES] = unit_bytes
+    return costs
 
 
 def _whole_step(job: KvJob, is_refused: BoolArray) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memscope.serving.question import ServingPlan
 from memscope.serving.result import KvResult, KvWaste
 from memscope.serving.scheduler import BANDWIDTH_FRAC, COMPUTE_FRAC, STEP_OVERHEAD_S
+from memscope.serving.shapes import KvShape
 from memscope.units import format_bytes, format_count, format_fraction
 
 WHAT_IS_EXACT = "Memory, counts and prefix hits are exact in the model."
@@ -120,17 +121,26 @@ def budget_finding(plan: ServingPlan) -> str:
 
 def shape_words(plan: ServingPlan) -> str:
     """What a token takes, and how many fit."""
-    shape = plan.shape
-    words = f"A token takes {format_bytes(shape.bytes_per_token)} in {shape.kv_dtype}"
-    if len(shape.groups) > 1 or shape.groups[0][0] is not None:
-        parts = [
-            f"{format_bytes(size)} in layers that keep {'all tokens' if window is None else f'{window:,} tokens'}"
-            for window, size in shape.groups
-        ]
-        words += f" ({', '.join(parts)})"
+    return f"A {token_words(plan.shape)}. Room {room_words(plan)}."
+
+
+def token_words(shape: KvShape) -> str:
+    """``token takes 128.0 KiB in bf16``, and how much of it in layers with each window."""
+    words = f"token takes {format_bytes(shape.bytes_per_token)} in {shape.kv_dtype}"
+    if len(shape.groups) == 1 and shape.groups[0][0] is None:
+        return words
+    parts = [
+        f"{format_bytes(size)} in layers that keep {'all tokens' if window is None else f'{window:,} tokens'}"
+        for window, size in shape.groups
+    ]
+    return f"{words} ({', '.join(parts)})"
+
+
+def room_words(plan: ServingPlan) -> str:
+    """``for 1,000 tokens, …``: what fits into the cache, and the longest sequence."""
     return (
-        f"{words}. Room for {format_count(plan.n_tokens)} tokens, or {format_count(plan.n_blocks)} blocks of "
-        f"{plan.block_size}; the longest sequence is {format_count(plan.max_length)} tokens."
+        f"for {format_count(plan.n_tokens)} tokens, or {format_count(plan.n_blocks)} blocks of {plan.block_size}; "
+        f"the longest sequence is {format_count(plan.max_length)} tokens"
     )
 
 

@@ -35,7 +35,7 @@ from memscope_dashboard.components.kv_results import (
 )
 from memscope_dashboard.components.text import finding, picture, section, view_heading
 from memscope_dashboard.kv_asked import FROM_FILE, asked_of
-from memscope_dashboard.kv_board import Asked, KvBoard, KvState
+from memscope_dashboard.kv_board import KvBoard, KvState, ServingAsked
 from memscope_dashboard.kv_uploads import upload_name
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -193,7 +193,7 @@ def update(
     return shown | {"kv-ran.data": board.name(answered) if answer.n_done or answer.running.is_active else ran}
 
 
-def _answered(board: KvBoard, asked: Asked, state: KvState, ran: str | None) -> tuple[Asked, KvState]:
+def _answered(board: KvBoard, asked: ServingAsked, state: KvState, ran: str | None) -> tuple[ServingAsked, KvState]:
     """The question whose answer is shown: what is asked for, or while nothing is known of it, what was before."""
     before = board.named(ran)
     if before is None or state.n_done or state.running.is_active:
