@@ -304,6 +304,14 @@ def test_requests_that_were_sent_are_served(board_store: TraceStore) -> None:
     assert "old.csv is not kept any longer: choose the file again" in gone["kv-refusal.children"]
 
 
+def test_what_is_missing_is_asked_for_by_the_name_of_its_control(board_store: TraceStore) -> None:
+    config = {"model_type": "odd", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8}
+    model, problem, _ = view.send_config(board_store, sent(json.dumps(config).encode()), "config.json")
+    assert not problem
+    refusal = show(board_store, model=model)["kv-refusal.children"]
+    assert "model type 'odd' are not known: give the weight size (known:" in refusal
+
+
 def test_what_is_sent_is_bounded_and_named_plainly() -> None:
     uploads = Uploads()
     ids = [uploads.add_requests(f"{i}.csv", sent(PLAIN + f"{i + 2},1,1\n".encode())) for i in range(12)]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
-from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve, without_timeline
 from memscope.figures.theme import DARK, LIGHT, Theme
 from memscope.serving.result import KvResult
 from memscope.serving.simulate import simulate
@@ -28,10 +26,6 @@ def result(manager: str = "paged", **options: int) -> KvResult:
 @pytest.fixture(scope="module")
 def results() -> list[KvResult]:
     return [result("max-length"), result("paged"), result("paged", block_size=8), result("radix")]
-
-
-def with_peak(one: KvResult, peak: int) -> KvResult:
-    return dataclasses.replace(one, peak_concurrent_requests=peak)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
@@ -54,44 +48,6 @@ def test_a_replay_to_come_keeps_its_place(results: list[KvResult]) -> None:
     assert shares_words([]) == "Nothing is replayed."
     share = format_fraction(results[3].kv_token_share_frac or 0)
     assert f"radix: {share} tokens" in shares_words([results[3]])
-
-
-def test_memory_over_time_is_the_results_own(results: list[KvResult]) -> None:
-    one = results[1]
-    curve, unit = serving_curve(one, 20), 1 << 10
-    figure = over_time_figure(curve, LIGHT)
-    memory = one.memory_over_time(20)
-    by_name = {trace.name: trace for trace in figure.data}
-    stacked = sum(np.asarray(by_name[part.label].y)[1:] for part in CLAIMED_PARTS) * unit
-    claimed = memory.token_bytes + memory.reservation_bytes + memory.internal_bytes + memory.external_bytes
-    assert stacked == pytest.approx(claimed)
-    assert list(by_name["tokens"].x[1:]) == pytest.approx(list(memory.end_us / 1e6))
-    assert sum(by_name["preempted"].y) == one.n_preemptions > 0
-    assert max(by_name["running"].customdata) == one.peak_concurrent_requests
-    assert figure.layout.xaxis.title.text == "estimated time"
-    words = [note.text for note in figure.layout.annotations]
-    assert any(f"{one.n_preemptions} preemption" in text for text in words)
-    assert any(text.startswith("capacity") for text in words)
-    assert figure.layout.shapes[0].y0 == pytest.approx(one.capacity_bytes / unit)
-
-
-def test_a_capacity_far_above_is_named_and_does_not_flatten_the_picture() -> None:
-    one = result(n_tokens=100_000)
-    figure = over_time_figure(serving_curve(one), DARK)
-    assert figure.layout.shapes == ()
-    assert any(note.text.startswith("↑ capacity") for note in figure.layout.annotations)
-    assert any("no preemptions" in note.text for note in figure.layout.annotations)
-    assert any("hardly any request waits" in note.text for note in figure.layout.annotations)
-
-
-def test_without_steps_there_is_nothing_to_draw(results: list[KvResult]) -> None:
-    bare = without_timeline(results[1])
-    assert not len(bare.timeline)
-    assert bare.waste == results[1].waste
-    for curve in (None, serving_curve(bare)):
-        assert "nothing is replayed" in over_time_figure(curve, LIGHT).layout.annotations[0].text
-        assert over_time_words(curve) == "Nothing is replayed."
-    assert "requests at once" in over_time_words(serving_curve(results[1]))
 
 
 def test_a_sweep_has_a_curve_for_each_manager_with_several_block_sizes(results: list[KvResult]) -> None:

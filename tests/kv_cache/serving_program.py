@@ -6,7 +6,11 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from memscope.analysis import Analysis
+from memscope.kv_cache.lens import KvLens
+from memscope.kv_cache.series import SPLITS
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
@@ -235,3 +239,20 @@ def serving_trace() -> Trace:
     program.drop(generate(program, prompt=100, n_new=40, n_layers=4, rate_bytes=100_000))
     generate(program, prompt=20, n_new=10, n_layers=4, rate_bytes=131_072, capacity=200)
     return program.trace()
+
+
+def assert_true(program: Program) -> KvLens:
+    """The series, and the moments, are the program's truth."""
+    lens = program.analysis().kv_lens()
+    usage = lens.lifetimes.usage
+    for index in range(len(usage)):
+        truth = program.truth(index)
+        assert {name: int(getattr(lens.series, name)[index]) for name in truth} == truth
+        total = lens.total_at(usage.event_at(index))
+        assert {name: getattr(total, name) for name in SPLITS} == {
+            name: int(getattr(lens.series, name)[index]) for name in SPLITS
+        }
+    table = lens.lifetimes.allocations
+    held = lens.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])
+    np.testing.assert_array_equal(lens.series.block_bytes, held)
+    return lens

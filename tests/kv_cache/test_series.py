@@ -11,26 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis
-from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
-from tests.kv_cache.serving_program import MiB, Program, generate
-
-
-def assert_true(program: Program) -> KvLens:
-    """The series, and the moments, are the program's truth."""
-    lens = program.analysis().kv_lens()
-    usage = lens.lifetimes.usage
-    for index in range(len(usage)):
-        truth = program.truth(index)
-        assert {name: int(getattr(lens.series, name)[index]) for name in truth} == truth
-        total = lens.total_at(usage.event_at(index))
-        assert {name: getattr(total, name) for name in SPLITS} == {
-            name: int(getattr(lens.series, name)[index]) for name in SPLITS
-        }
-    table = lens.lifetimes.allocations
-    held = lens.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])
-    np.testing.assert_array_equal(lens.series.block_bytes, held)
-    return lens
+from tests.kv_cache.serving_program import Program, assert_true, generate
 
 
 def test_a_growing_cache_holds_tokens_and_its_old_copies() -> None:
@@ -100,43 +82,6 @@ def test_an_engines_pool_is_not_told() -> None:
     assert [row.key for row in lens.by_layer(event)] == [0, 1, 2, 3]
     assert lens.caches == ()
     assert lens.bytes_per_token(event) is None
-
-
-def test_layers_and_caches_sum_to_the_whole() -> None:
-    program = Program()
-    generate(program, prompt=20, n_new=3)
-    generate(program, prompt=7, n_new=2, capacity=16)
-    program.malloc(12345, "kv").is_told = False
-    lens = assert_true(program)
-    for event in (0, lens.peak_event, lens.lifetimes.last_event):
-        total = lens.total_at(event)
-        for rows in (lens.by_layer(event), lens.by_cache(event)):
-            for name in (*SPLITS, "n_tensors"):
-                assert sum(getattr(row, name) for row in rows) == getattr(total, name)
-    assert [row.name for row in lens.by_cache(lens.lifetimes.last_event)] == [
-        "cache 1",
-        "cache 2",
-        "cache not recorded",
-    ]
-
-
-def test_tokens_held_are_those_of_all_sequences_of_the_caches_that_are_there() -> None:
-    program = Program()
-    first = generate(program, prompt=20, n_new=3, n_sequences=4)
-    lens = program.analysis().kv_lens()
-    assert lens.tokens_at(lens.lifetimes.last_event) == 23 * 4
-    generate(program, prompt=7, n_new=2, n_sequences=1)
-    program.drop(first)
-    lens = assert_true(program)
-    assert lens.tokens_at(lens.lifetimes.last_event) == 9
-    assert [cache.n_tokens for cache in lens.caches] == [23, 9]
-    assert lens.caches[0].end_event == lens.lifetimes.last_event
-
-
-def test_a_trace_without_a_cache_has_no_lens() -> None:
-    program = Program()
-    program.malloc(1000)
-    assert not program.analysis().kv_lens()
 
 
 @given(seed=st.integers(0, 2**32))
@@ -231,19 +176,3 @@ def assert_never_negative(program: Program, table: str, column: str, value: int)
     assert (lens.bytes_per_token(lens.peak_event) or 0) >= 0
     for row in (*lens.by_layer(lens.peak_event), *lens.by_cache(lens.peak_event)):
         assert all(getattr(row, split) >= 0 for split in SPLITS)
-
-
-def test_the_moment_looked_at_is_the_fullest_of_those_with_most_bytes() -> None:
-    program = Program()
-    generate(program, prompt=10, n_new=30, capacity=40)
-    lens = program.analysis().kv_lens()
-    assert lens.total_at(lens.peak_event).unused_bytes == 0
-
-
-def test_pools_of_every_layer_are_one_pool() -> None:
-    program = Program()
-    for i in range(32):
-        program.malloc(MiB, f"model.layers.{i}.self_attn.attn").is_told = False
-    lens = program.analysis().kv_lens()
-    (pool,) = lens.pools_at(lens.peak_event)
-    assert (pool.name, pool.n_tensors, pool.untold_bytes) == ("model.layers.*.self_attn.attn", 32, 32 * MiB)
