@@ -26,6 +26,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
+PATIENCE_MS = 60_000
+"""How long the page may take to say what is waited for: nothing is slower for it, and a busy machine is not a fault."""
 TRACES = Path(__file__).resolve().parents[2] / "traces"
 
 
@@ -81,6 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[sync_api.Browser]:
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
@@ -125,10 +128,35 @@ def click_and_be_answered(page: sync_api.Page, button: str) -> None:
         page.click(f"#{button}")
 
 
+def plot_box(page: sync_api.Page, graph: str) -> sync_api.FloatRect:
+    """Where the plot of a picture lies, once the page has drawn all that it was told to."""
+    page.wait_for_function(
+        """(id) => {
+            const graph = document.querySelector(`#${id} .js-plotly-plot`);
+            return graph && graph.data && graph.data.length && !graph.classList.contains('dash-graph--pending');
+        }""",
+        arg=graph,
+    )
+    plot = page.locator(f"#{graph} .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    return box
+
+
+def wait_for_event_between(page: sync_api.Page, low: float, high: float) -> None:
+    """Wait until the moment in the address lies between two events."""
+    page.wait_for_function(
+        "([low, high]) => {const e = Number(new URLSearchParams(location.search).get('event'));"
+        " return low < e && e < high}",
+        arg=[low, high],
+    )
+
+
 @pytest.fixture
 def watched(chromium: sync_api.Browser) -> Iterator[Watched]:
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     watched = Watched(context.new_page())
     yield watched
     context.close()

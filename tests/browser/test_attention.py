@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from memscope.oom.verdict import oom_headline
 from memscope.units import format_bytes
-from tests.browser.conftest import TRACES, Site, Watched, served
+from tests.browser.conftest import TRACES, Site, Watched, plot_box, served, wait_for_event_between
 
 pytestmark = pytest.mark.browser
 
@@ -70,15 +70,10 @@ def test_the_worst_moment_is_one_click_away(site: Site, watched: Watched) -> Non
     page.wait_for_url(re.compile(rf"/fragmentation\?.*event={worst.event}\b"))
     pinned = analysis.at(worst.event, analysis.devices[0]).ledger["free_pinned"]
     expect(page.locator("#fragmentation-tiles")).to_contain_text(f"Free, pinned{format_bytes(pinned)}")
-    plot = page.locator("#fragmentation-graph .nsewdrag").first.bounding_box()
-    assert plot is not None
+    plot = plot_box(page, "fragmentation-graph")
     page.mouse.move(plot["x"] + 0.2 * plot["width"], plot["y"] + 0.5 * plot["height"])
     expect(page.locator("#fragmentation-graph .hoverlayer")).to_contain_text("reserved")
     page.mouse.click(plot["x"] + 0.2 * plot["width"], plot["y"] + 0.5 * plot["height"])
     n = analysis.trace.n_events
-    page.wait_for_function(
-        "([low, high]) => {const e = Number(new URLSearchParams(location.search).get('event'));"
-        " return low < e && e < high}",
-        arg=[0.17 * n, 0.23 * n],
-    )
+    wait_for_event_between(page, 0.17 * n, 0.23 * n)
     assert int(parse_qs(urlparse(page.url).query)["event"][0]) != worst.event

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
-from playwright.sync_api import TimeoutError as PageTimeoutError
 from playwright.sync_api import expect
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes, format_count
-from tests.browser.conftest import Site, Watched, served
+from tests.browser.conftest import Site, Watched, plot_box, served, wait_for_event_between
 from tests.rank_traces import rank_trace, training
 from tests.sampled_trace import counted_training_trace
 
@@ -59,34 +57,21 @@ def test_a_click_on_the_device_chooses_the_moment_on_its_clock(sampled: Site, wa
     page = watched.open(sampled.url("device", "all"))
     page.get_by_text("time", exact=True).click()
     expect(page.locator("#device-graph .xtick text").last).to_contain_text(" s")
-    page.wait_for_load_state("networkidle")  # a graph that is drawn anew under the pointer hears no click
-    box = page.locator("#device-graph .nsewdrag").first.bounding_box()
-    assert box is not None
+    box = plot_box(page, "device-graph")
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=3)
     expect(page.locator("#device-graph .hoverlayer")).to_contain_text("device used")
     n = sampled.analysis("all").trace.n_events
-    is_chosen = (
-        "([low, high]) => {const e = Number(new URLSearchParams(location.search).get('event'));"
-        " return low < e && e < high}"
-    )
-    for x in (0.5, 0.49, 0.51):
-        # A graph that is drawn anew between the button's way down and up hears no click; the next one is heard.
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + 0.5 * box["height"])
-        page.mouse.down()
-        page.mouse.up()
-        with suppress(PageTimeoutError):
-            page.wait_for_function(is_chosen, arg=[0.4 * n, 0.6 * n], timeout=5000)
-            break
-    assert page.evaluate(is_chosen, [0.4 * n, 0.6 * n]), page.url
+    page.mouse.down()
+    page.mouse.up()
+    wait_for_event_between(page, 0.4 * n, 0.6 * n)
 
 
 def test_a_click_opens_another_rank_at_the_same_step(ranked: Site, watched: Watched) -> None:
     page = watched.open(ranked.url("ranks", "0"))  # its peak is in step 1
     expect(page.locator("#ranks-title")).to_contain_text("Rank 1 peaks highest: 80.0 MiB")
     expect(page.locator("#ranks-grid .ag-row").first).to_contain_text("+50.0 MiB")
-    box = page.locator("#ranks-graph .nsewdrag").first.bounding_box()
-    assert box is not None
+    box = plot_box(page, "ranks-graph")
     page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.8 * box["height"])
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.9 * box["height"], steps=3)
     expect(page.locator("#ranks-graph .hoverlayer")).to_contain_text("highest reserved")
@@ -100,10 +85,7 @@ def test_a_click_opens_another_rank_at_the_same_step(ranked: Site, watched: Watc
 
 def test_a_click_on_a_cell_opens_its_step(ranked: Site, watched: Watched) -> None:
     page = watched.open(ranked.url("ranks", "0"))
-    place = page.locator("#ranks-steps .nsewdrag").first
-    place.scroll_into_view_if_needed()
-    box = place.bounding_box()
-    assert box is not None
+    box = plot_box(page, "ranks-steps")
     page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.8 * box["height"])
     page.mouse.move(box["x"] + 0.17 * box["width"], box["y"] + 0.83 * box["height"], steps=3)
     expect(page.locator("#ranks-steps .hoverlayer")).to_contain_text("rank 2, step 0")

@@ -70,6 +70,19 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return isClick && id && id.pin ? JSON.parse(id.pin) : window.dash_clientside.no_update;
     },
 
+    // A neighbour, or one of a site's allocations, is pinned; what is known of it follows.
+    pinRow: function (_clicks, moment) {
+      const context = window.dash_clientside.callback_context;
+      const id = context.triggered_id;
+      const isClick = context.triggered.some((change) => change.value);
+      if (!isClick || !id || !moment) return window.dash_clientside.no_update;
+      return { trace: moment.trace, device: moment.device, row: id.row };
+    },
+
+    unpin: function (clicks) {
+      return clicks ? null : window.dash_clientside.no_update;
+    },
+
     // The address shows view and moment, and the navigation keeps the moment; history is not filled by scrubbing.
     address: function (moment, path, hrefs) {
       const n = hrefs.length;
@@ -114,4 +127,36 @@ window.dashMantineFunctions = Object.assign({}, window.dashMantineFunctions, {
       if (event.target.closest) show(event.target.closest("tr[data-curve]"));
     });
   }
+})();
+
+// Plotly looks for what is under the pointer at most every 50 ms, and not while a button is down: a press that comes
+// sooner after a movement, as a tap does, makes it forget what was found before, and it hears no click or one of where
+// the pointer was. Such a press waits, and what follows it, until Plotly has looked at where it is.
+(function () {
+  const LOOKED_MS = 60;
+  let movedAt = 0;
+  let waiting = null;
+  let isAgain = false;
+  function later(event) {
+    if (isAgain) return;
+    if (!waiting) {
+      const now = performance.now();
+      const since = now - movedAt;
+      if (event.type === "mousemove") movedAt = now;
+      const isOnPlot = event.target.closest && event.target.closest(".js-plotly-plot .nsewdrag");
+      if (event.type !== "mousedown" || !isOnPlot || since >= LOOKED_MS) return;
+      waiting = [];
+      setTimeout(again, LOOKED_MS);
+    }
+    event.stopImmediatePropagation();
+    waiting.push(event);
+  }
+  function again() {
+    const events = waiting;
+    waiting = null;
+    isAgain = true;
+    for (const event of events) event.target.dispatchEvent(new MouseEvent(event.type, event));
+    isAgain = false;
+  }
+  for (const kind of ["mousedown", "mousemove", "mouseup"]) window.addEventListener(kind, later, true);
 })();

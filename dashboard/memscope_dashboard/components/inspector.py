@@ -6,7 +6,7 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
-from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -248,28 +248,25 @@ def register(app: Dash, store: TraceStore) -> None:
         except MemscopeError:
             return empty_inspector()
 
-    def move_pin(_clicks: list[int | None], data: dict[str, Any]) -> Any:
-        return pin_data(data, ctx.triggered_id["row"]) if ctx.triggered[0]["value"] else no_update
-
-    def unpin(clicks: int | None) -> Any:
-        return None if clicks else no_update
-
     def go(_clicks: list[int | None]) -> Any:
         return {"event": ctx.triggered_id["event"]} if ctx.triggered[0]["value"] else no_update
 
     inputs = [Input("pin", "data"), Input("narrow", "data"), Input("moment", "data")]
     app.callback(Output("inspector", "children"), *inputs)(show)
-    app.callback(
+    # In the browser: asked of the server, two clicks' answers may overtake each other, and the first click would win.
+    app.clientside_callback(
+        ClientsideFunction("memscope", "pinRow"),
         Output("pin", "data", allow_duplicate=True),
         Input({"type": "pin-row", "row": ALL}, "n_clicks"),
         State("moment", "data"),
         prevent_initial_call=True,
-    )(move_pin)
-    app.callback(
+    )
+    app.clientside_callback(
+        ClientsideFunction("memscope", "unpin"),
         Output("pin", "data", allow_duplicate=True),
         Input("unpin", "n_clicks", allow_optional=True),
         prevent_initial_call=True,
-    )(unpin)
+    )
     app.callback(
         Output("jump", "data", allow_duplicate=True),
         Input({"type": "go-event", "event": ALL}, "n_clicks"),
