@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, RLock
@@ -11,6 +10,7 @@ from typing import TypeVar
 from memscope.errors import MemscopeError, UsageError
 from memscope.figures.serving_curves import ServingCurve, serving_curve, without_timeline
 from memscope.gpus import DEFAULT_GPU, find_gpu
+from memscope.recently_used import RecentlyUsed
 from memscope.serving.budget import DEFAULT_UTILISATION, BudgetInputs
 from memscope.serving.managers import MANAGERS
 from memscope.serving.model_config import ModelConfig, read_model_config
@@ -151,10 +151,10 @@ class KvBoard:
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()
-        self._plans: OrderedDict[ServingAsked, ServingPlan] = OrderedDict()
-        self._requests: OrderedDict[RequestsAsked, RequestTable] = OrderedDict()
-        self._outcomes: OrderedDict[Hashable, ServingOutcome] = OrderedDict()
-        self._names: OrderedDict[str, ServingAsked] = OrderedDict()
+        self._plans: RecentlyUsed[ServingAsked, ServingPlan] = RecentlyUsed(_N_PLANS)
+        self._requests: RecentlyUsed[RequestsAsked, RequestTable] = RecentlyUsed(_N_PLANS)
+        self._outcomes: RecentlyUsed[Hashable, ServingOutcome] = RecentlyUsed(_N_OUTCOMES)
+        self._names: RecentlyUsed[str, ServingAsked] = RecentlyUsed(_N_PLANS)
         self._job: Job | None = None
         self._asked: ServingAsked | None = None
         self._at = ""
@@ -208,10 +208,7 @@ class KvBoard:
         """A short text by which a page remembers a question."""
         text = f"{hash(asked) & (1 << 64) - 1:016x}"
         with self._guard:
-            self._names[text] = asked
-            self._names.move_to_end(text)
-            while len(self._names) > _N_PLANS:
-                self._names.popitem(last=False)
+            self._names.put(text, asked)
         return text
 
     def named(self, text: str | None) -> ServingAsked | None:
@@ -263,14 +260,9 @@ class KvBoard:
             )
         return requests.faster(asked.speed_up) if asked.speed_up != 1 else requests
 
-    def _kept(self, kept: OrderedDict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
+    def _kept(self, kept: RecentlyUsed[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept:
         with self._guard:
-            if key not in kept:
-                kept[key] = make()
-                while len(kept) > _N_PLANS:
-                    kept.popitem(last=False)
-            kept.move_to_end(key)
-            return kept[key]
+            return kept.get_or_make(key, make)
 
     def _serve(self, asked: ServingAsked, jobs: Sequence[KvJob], report: Report) -> None:
         n_all, n_before = sum(len(job.requests) for job in jobs), 0
@@ -286,9 +278,7 @@ class KvBoard:
             outcome = _outcome(job, tell)
             n_before += len(job.requests)
             with self._guard:
-                self._outcomes[_key(asked, job)] = outcome
-                while len(self._outcomes) > _N_OUTCOMES:
-                    self._outcomes.popitem(last=False)
+                self._outcomes.put(_key(asked, job), outcome)
             report(n_before, n_all)
 
 

@@ -9,7 +9,6 @@ import hashlib
 import io
 import tempfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from threading import Lock
 from typing import TypeVar
 
 from memscope.errors import InputFileError, MemscopeError, UsageError
+from memscope.recently_used import RecentlyUsed
 from memscope.serving.model_config import ModelConfig, read_model_config
 from memscope.serving.request_files import read_requests
 from memscope.serving.requests import RequestTable
@@ -36,8 +36,8 @@ class Uploads:
     """The last few configurations and request traces that pages sent. No path ever comes from the browser."""
 
     def __init__(self) -> None:
-        self._configs: OrderedDict[str, ModelConfig] = OrderedDict()
-        self._requests: OrderedDict[str, RequestTable] = OrderedDict()
+        self._configs: RecentlyUsed[str, ModelConfig] = RecentlyUsed(_N_KEPT)
+        self._requests: RecentlyUsed[str, RequestTable] = RecentlyUsed(_N_KEPT)
         self._guard = Lock()
 
     def add_config(self, name: str, contents: str) -> str:
@@ -85,20 +85,18 @@ class Uploads:
         return self._find(self._requests, id_)
 
     def config_labels(self) -> dict[str, str]:
-        """Ids of the configurations that are kept, and their models' names."""
+        """Ids of the configurations that are kept, and their models' names, by name."""
         with self._guard:
-            return {id_: config.name for id_, config in self._configs.items()}
+            labels = {id_: config.name for id_, config in self._configs.items()}
+        return dict(sorted(labels.items(), key=lambda label: (label[1], label[0])))
 
-    def _keep(self, kept: OrderedDict[str, Content], name: str, content: bytes, found: Content) -> str:
+    def _keep(self, kept: RecentlyUsed[str, Content], name: str, content: bytes, found: Content) -> str:
         id_ = f"{UPLOAD_PREFIX}{hashlib.sha256(content).hexdigest()[:16]}:{_plain_name(name)}"
         with self._guard:
-            kept[id_] = found
-            kept.move_to_end(id_)
-            while len(kept) > _N_KEPT:
-                kept.popitem(last=False)
+            kept.put(id_, found)
         return id_
 
-    def _find(self, kept: OrderedDict[str, Content], id_: str) -> Content:
+    def _find(self, kept: RecentlyUsed[str, Content], id_: str) -> Content:
         with self._guard:
             found = kept.get(id_)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, RLock
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from memscope.analysis import Analysis, load
 from memscope.attribution.rule_file import rules_with
 from memscope.errors import UsageError
+from memscope.recently_used import RecentlyUsed
 from memscope_dashboard.jobs import Jobs
 
 Result = TypeVar("Result")
@@ -48,14 +48,13 @@ class TraceStore:
         self._paths: dict[str, Path] = {}
         for path in map(Path, paths):
             self._paths[self._free_id(path.name)] = path
-        self._n_kept = n_kept
         self._rules = rules_with(rules)
-        self._analyses: OrderedDict[str, Analysis] = OrderedDict()
+        self._analyses: RecentlyUsed[str, Analysis] = RecentlyUsed(n_kept, self._forget_results)
         self._results: dict[str, dict[Any, Any]] = {}
         self._locks = {trace_id: RLock() for trace_id in self._paths}
         self._result_locks = {trace_id: RLock() for trace_id in self._paths}
         self._guard = Lock()
-        self._recent: OrderedDict[Any, Any] = OrderedDict()
+        self._recent: RecentlyUsed[Any, Any] = RecentlyUsed(_N_RECENT)
         self._recent_lock = RLock()
         self._shared: dict[Any, Any] = {}
         self._shared_lock = RLock()
@@ -99,21 +98,17 @@ class TraceStore:
         with self._locks[trace_id]:
             with self._guard:
                 found = self._analyses.get(trace_id)
-                if found is not None:
-                    self._analyses.move_to_end(trace_id)
             if found is None:
+                # Loaded without the guard, so that other traces can be asked for meanwhile.
                 found = load(self._paths[trace_id], rules=self._rules)
-                self._keep(trace_id, found)
+                with self._guard:
+                    self._analyses.put(trace_id, found)
         return found
 
-    def _keep(self, trace_id: str, analysis: Analysis) -> None:
-        with self._guard:
-            self._analyses[trace_id] = analysis
-            while len(self._analyses) > self._n_kept:
-                forgotten, _ = self._analyses.popitem(last=False)
-                for result in self._results.pop(forgotten, {}).values():
-                    if hasattr(result, "close"):
-                        result.close()
+    def _forget_results(self, trace_id: str, _analysis: Analysis) -> None:
+        for result in self._results.pop(trace_id, {}).values():
+            if hasattr(result, "close"):
+                result.close()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel the work that goes on in the background, and wait that long for its end."""
@@ -132,12 +127,7 @@ class TraceStore:
     def recent(self, key: Any, compute: Callable[[], Result]) -> Result:
         """A result about one moment, kept while it is among the last few that were asked for."""
         with self._recent_lock:
-            if key not in self._recent:
-                self._recent[key] = compute()
-                while len(self._recent) > _N_RECENT:
-                    self._recent.popitem(last=False)
-            self._recent.move_to_end(key)
-            result: Result = self._recent[key]
+            result: Result = self._recent.get_or_make(key, compute)
         return result
 
     def remembered_for_all(self, key: Any, compute: Callable[[], Result]) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +11,7 @@ from memscope.lifetimes.placing import place_rows
 from memscope.lifetimes.segments import SegmentTimeline, segment_timeline
 from memscope.lifetimes.state import AllocatorState, tile_segments
 from memscope.lifetimes.tables import AllocationTable, UsageSeries
+from memscope.recently_used import RecentlyUsed
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.tables import BlockTable, Int64Array, SegmentTable
 from memscope.trace.trace import Trace
@@ -60,7 +60,7 @@ class DeviceLifetimes:
         self.n_implied_frees = rows.n_implied_frees
         self.n_misplaced = placement.n_misplaced
         self.first_misplaced = placement.first_misplaced
-        self._states: OrderedDict[int, AllocatorState] = OrderedDict()
+        self._states: RecentlyUsed[int, AllocatorState] = RecentlyUsed(_N_CACHED_STATES)
 
     @property
     def n_events(self) -> int:
@@ -123,14 +123,7 @@ class DeviceLifetimes:
 
     def state_at(self, event: int) -> AllocatorState:
         """The exact segments and blocks after an event; −1 for before the device's first. The last few are kept."""
-        state = self._states.get(event)
-        if state is None:
-            state = self._states[event] = self._state_at(event)
-            if len(self._states) > _N_CACHED_STATES:
-                self._states.popitem(last=False)
-        else:
-            self._states.move_to_end(event)
-        return state
+        return self._states.get_or_make(event, lambda: self._state_at(event))
 
     def _state_at(self, event: int) -> AllocatorState:
         table = self.allocations
