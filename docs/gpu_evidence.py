@@ -143,7 +143,7 @@ def peaks_table(
             peaks = analysis.peak().allocated_bytes, 0 if reserved is None else reserved
             first = peaks if first is None else first
             shown = [_beside(peak, base) for peak, base in zip(peaks, first, strict=True)]
-            ooms = analysis.oom_events(analysis.devices[0])
+            ooms = analysis.device().oom_events
             asked = format_bytes(int(analysis.trace.size_bytes[ooms[0]])) if len(ooms) else "no"
             lines.append(f"| {workload.name} | {way} | {shown[0]} | {shown[1]} | {asked} |")
     return "\n".join([*lines, ""])

@@ -58,17 +58,14 @@ def findings_section() -> Component:
 
 def board_of(store: TraceStore, query: Query) -> OomBoard:
     """The verdicts of a device, kept with its trace."""
-    device = query.device or 0
-    return store.remembered(
-        query.trace_id, ("oom board", device), lambda analysis: OomBoard(analysis, device, store.jobs)
-    )
+    key = ("oom board", query.device)
+    return store.remembered(query.trace_id, key, lambda analysis: OomBoard(analysis.opinions(query.device), store.jobs))
 
 
 def findings(store: TraceStore, subject: dict[str, Any] | None) -> list[Component]:
     """The findings of the device that is looked at."""
     query = _subject(subject)
-    analysis = query.analysis(store)
-    return finding_list(analysis.findings(query.device or 0), query)
+    return finding_list(query.opinions(store).findings, query)
 
 
 def chosen_event(
@@ -104,10 +101,10 @@ def verdict(
     now = {"trace": query.trace_id, "device": query.device, "event": event}
     if now == shown:
         raise PreventUpdate
-    analysis, judged = query.analysis(store), board.verdict(event)
+    trace, judged = query.analysis(store).trace, board.verdict(event)
     choices = {} if len(board.events) > 1 else _HIDDEN
-    parts = [verdict_panel(analysis, judged, query), evidence_panel(judged)]
-    return [{}, oom_choices(analysis, board.events), str(event), choices, *parts, now]
+    parts = [verdict_panel(trace, judged, query), evidence_panel(judged)]
+    return [{}, oom_choices(trace, board.events), str(event), choices, *parts, now]
 
 
 def changes(store: TraceStore, shown: dict[str, Any] | None, is_tick: bool = False) -> list[Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from threading import Lock, RLock
 
-from memscope.analysis import Analysis
 from memscope.kv_cache.alternatives import GrowthReplay, replay_without_copies
+from memscope.kv_cache.lens import KvLens
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 
 _DONE = Progress("done")
@@ -16,14 +16,14 @@ class KvLensBoard:
 
     Parameters
     ----------
-    analysis, device
-        The trace and its device.
+    lens
+        The cache.
     jobs
         Where the replays run.
     """
 
-    def __init__(self, analysis: Analysis, device: int, jobs: Jobs) -> None:
-        self._lens = analysis.kv_lens(device)
+    def __init__(self, lens: KvLens, jobs: Jobs) -> None:
+        self._lens = lens
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()

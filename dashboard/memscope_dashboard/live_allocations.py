@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from memscope.analysis import Moment
 from memscope.attribution.grouping import NOT_RECORDED, Grouping, module_groups, rule_groups
 from memscope.attribution.ledger import PENDING_FREES
+from memscope.device.device import Moment
 from memscope.figures.flame_data import majority
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array
@@ -197,8 +197,8 @@ def _sum(table: LiveTable, positions: Int64Array, codes: Int64Array, texts: Sequ
 
 def live_table(moment: Moment) -> LiveTable:
     """Gather everything that is live at a moment; each distinct text is made once."""
-    trace, table, rows = moment.analysis.trace, moment.lifetimes.allocations, moment.rows
-    attribution = moment.analysis.attribution(moment.device)
+    trace, table, rows = moment.device.trace, moment.lifetimes.allocations, moment.rows
+    attribution = moment.device.attribution
     owner_id, stream_id = attribution.owner_id[rows], table.stream_id[rows]
     decided = attribution.rule_id[rows].astype(np.int64) * 16 + attribution.source[rows]
     handles = np.append(trace.stream_handles, -1)
@@ -212,7 +212,7 @@ def live_table(moment: Moment) -> LiveTable:
         category=attribution.category[rows],
         is_pending=table.pending_at(moment.event)[rows],
         owner=_texts(owner_id, rows, lambda row: trace.string(int(attribution.owner_id[row])) or ""),
-        site=_texts(table.stack_id[rows], rows, lambda row: moment.site_of(row) or ""),
+        site=_texts(table.stack_id[rows], rows, lambda row: moment.device.site_of(row) or ""),
         module=_texts(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
         rule=_texts(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memscope.analysis import Analysis, Moment
 from memscope.attribution.call_tree import rows_below_call, rows_below_module
 from memscope.attribution.sites import own_frames
+from memscope.device.device import Moment
 from memscope.figures.flame_data import FlameKind, Key
 from memscope.figures.flame_words import path_label
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
+from memscope.trace.trace import Trace
 from memscope_dashboard.query import Query
 
 
@@ -27,7 +28,7 @@ class Narrowing:
     own_only: bool
 
     @classmethod
-    def from_data(cls, data: dict[str, Any] | None, query: Query, analysis: Analysis) -> Narrowing | None:
+    def from_data(cls, data: dict[str, Any] | None, query: Query, trace: Trace) -> Narrowing | None:
         """Read what :meth:`data` wrote; None if nothing is chosen, or it is another trace's or device's."""
         if not data or (data.get("trace"), data.get("device")) != (query.trace_id, query.device) or not data["path"]:
             return None
@@ -35,7 +36,7 @@ class Narrowing:
         if kind is FlameKind.MODULES:
             return cls(kind, tuple(str(name) for name in data["path"]), own_only=False)
         path = tuple(int(frame_id) for frame_id in data["path"])
-        n_frames = analysis.trace.stacks.n_frames
+        n_frames = trace.stacks.n_frames
         known = path == (NONE_ID,) or all(0 <= frame_id < n_frames for frame_id in path)
         return cls(kind, path, own_only=bool(data["own"])) if known else None
 
@@ -49,15 +50,15 @@ class Narrowing:
             "own": self.own_only,
         }
 
-    def label(self, analysis: Analysis) -> str:
+    def label(self, trace: Trace) -> str:
         """What it is called: ``forward (model.py:12)`` or ``model.layers.3``."""
-        return path_label(analysis.trace, self.kind, self.path)
+        return path_label(trace, self.kind, self.path)
 
     def among(self, moment: Moment, rows: Int64Array) -> BoolArray:
         """Which of some allocations lie in it: bool (rows,)."""
-        trace = moment.analysis.trace
+        trace = moment.device.trace
         if self.kind is FlameKind.MODULES:
-            owner_id = moment.analysis.attribution(moment.device).owner_id[rows]
+            owner_id = moment.device.attribution.owner_id[rows]
             return rows_below_module(trace, owner_id, ".".join(map(str, self.path)))
         frames = own_frames(trace) if self.own_only else None
         path = [int(key) for key in self.path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Lock, RLock
 
-from memscope.analysis import Analysis
+from memscope.analysis import Opinions
 from memscope.oom.verdict import OomVerdict
 from memscope_dashboard.jobs import Job, Jobs, Progress, Report
 
@@ -16,22 +16,20 @@ class OomBoard:
 
     Parameters
     ----------
-    analysis, device
-        The trace and its device.
+    opinions
+        What is thought of the device.
     jobs
         Where searches run, one at a time.
     """
 
-    def __init__(self, analysis: Analysis, device: int, jobs: Jobs) -> None:
-        self._analysis = analysis
-        self._device = device
+    def __init__(self, opinions: Opinions, jobs: Jobs) -> None:
+        self._opinions = opinions
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()
-        self._judged: dict[int, OomVerdict] = {}
         self._searched: dict[int, OomVerdict] = {}
         self._running: dict[int, Job] = {}
-        self.events = tuple(int(event) for event in analysis.oom_events(device))
+        self.events = tuple(int(event) for event in opinions.device.oom_events)
 
     def verdict(self, event: int) -> OomVerdict:
         """Why a request failed; with what would have helped if that was searched already.
@@ -44,9 +42,7 @@ class OomBoard:
         with self._guard:
             if event in self._searched:
                 return self._searched[event]
-            if event not in self._judged:
-                self._judged[event] = self._analysis.oom(self._device, event, searches=False)
-            return self._judged[event]
+            return self._opinions.oom(event, searches=False)
 
     def search(self, event: int) -> Progress:
         """Begin the search for what would have helped, unless it was begun; how far it is.
@@ -78,7 +74,7 @@ class OomBoard:
                 job.cancel()
 
     def _work(self, event: int, report: Report) -> None:
-        found = self._analysis.oom(self._device, event)
+        found = self._opinions.oom(event)
         with self._guard:
             self._searched[event] = found
         report(1, 1)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis, Opinions
+from memscope.device.device import Moment
 from memscope.errors import UsageError
 from memscope.trace.schema import NONE_ID
 from memscope_dashboard.store import TraceStore
@@ -47,6 +48,16 @@ class Query:
         """The analysis of the trace."""
         return store.analysis(self.trace_id)
 
+    def opinions(self, store: TraceStore) -> Opinions:
+        """What is thought of the device that is looked at.
+
+        Raises
+        ------
+        MemscopeError
+            If the trace cannot be opened, or has no such device.
+        """
+        return store.analysis(self.trace_id).opinions(self.device)
+
     def moment(self, store: TraceStore) -> Moment:
         """The moment that is looked at.
 
@@ -66,15 +77,15 @@ class Query:
         A device or event that the trace does not have, as an old address may name, is replaced in the same way.
         """
         analysis = store.analysis(self.trace_id)
-        device = self.device if self.device in analysis.devices else analysis.device().device
-        lifetimes = analysis.device(device)
+        device = analysis.device(self.device if self.device in analysis.trace.devices else None)
+        lifetimes = device.lifetimes
         low, high = lifetimes.first_event - 1, lifetimes.last_event
         event = self.event
         if event == low:
             event = NONE_ID
-        if event is None or self.device != device or not (low <= event <= high or event == NONE_ID):
-            event = lifetimes.usage.peak_event
-        return Query(self.trace_id, device, event)
+        if event is None or self.device != device.index or not (low <= event <= high or event == NONE_ID):
+            event = device.usage.peak_event
+        return Query(self.trace_id, device.index, event)
 
 
 def _number(text: str | None) -> int | None:

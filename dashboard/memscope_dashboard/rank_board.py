@@ -78,7 +78,7 @@ def _compare(store: TraceStore) -> OpenRanks:
     opened = {trace_id: _opened(store, trace_id) for trace_id in store.trace_ids}
     analyses = {trace_id: found for trace_id, found in opened.items() if isinstance(found, Analysis)}
     problems = {trace_id: str(found) for trace_id, found in opened.items() if isinstance(found, MemscopeError)}
-    if sum(len(analysis.devices) for analysis in analyses.values()) < 2:
+    if sum(len(analysis.trace.devices) for analysis in analyses.values()) < 2:
         return OpenRanks(None, tuple(analyses), problems)
     comparison = replace(compare_ranks(list(analyses.values())), analyses=())
     return OpenRanks(comparison, tuple(analyses), problems)

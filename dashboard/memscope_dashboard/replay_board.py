@@ -11,12 +11,13 @@ from threading import Lock, RLock
 import numpy as np
 
 from memscope.advise.tune import Tuning, tune
-from memscope.analysis import Analysis
+from memscope.device.capacity import Capacity
+from memscope.device.device import Device
 from memscope.figures.replay_curves import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
 from memscope.replay.compare import recorded_run as run_of_recording
-from memscope.replay.limits import Capacity, capacity_for
+from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.sweep import Refused, ReplayJob, attempt
@@ -120,12 +121,14 @@ class ReplayBoard:
 
     Parameters
     ----------
+    device
+        The device.
     jobs
         Where its work is started.
     """
 
-    def __init__(self, analysis: Analysis, device: int, jobs: Jobs) -> None:
-        self.lifetimes = analysis.device(device)
+    def __init__(self, device: Device, jobs: Jobs) -> None:
+        self.device = device
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()
@@ -141,19 +144,19 @@ class ReplayBoard:
     @cached_property
     def recorded(self) -> RecordedRun:
         """What the recording did."""
-        return run_of_recording(self.lifetimes)
+        return run_of_recording(self.device.lifetimes)
 
     @cached_property
     def recorded_curve(self) -> ReplayCurve | None:
         """The recording's own curve, None where reserved bytes were not recorded."""
-        return reduced_curve(self.lifetimes.usage)
+        return reduced_curve(self.device.usage)
 
     def replays(self, asked: Asked) -> list[ReplayJob]:
         """The replays that are asked for, each once."""
-        capacity = capacity_for(self.lifetimes, asked.capacity_bytes)
-        confs = dict.fromkeys([*default_confs(self.lifetimes), *asked.confs]) if asked.takes_confs else ()
+        capacity = capacity_for(self.device.lifetimes, asked.capacity_bytes)
+        confs = dict.fromkeys([*default_confs(self.device.lifetimes), *asked.confs]) if asked.takes_confs else ()
         names = asked.strategies or tuple(STRATEGIES)
-        return comparison_jobs(self.lifetimes, names, tuple(confs), capacity=capacity)
+        return comparison_jobs(self.device.lifetimes, names, tuple(confs), capacity=capacity)
 
     @property
     def is_comparing(self) -> bool:
@@ -209,7 +212,7 @@ class ReplayBoard:
         with self._guard:
             is_tuned = self._tuned == asked.capacity_bytes
             return BoardState(
-                capacity=capacity_for(self.lifetimes, asked.capacity_bytes),
+                capacity=capacity_for(self.device.lifetimes, asked.capacity_bytes),
                 outcomes=tuple(self._outcomes.get(_key(job)) for job in jobs),
                 comparing=self._progress(self._compare_job),
                 verifying=self._progress(self._verify_job),
@@ -222,7 +225,7 @@ class ReplayBoard:
         """The replays that are done, beside the recording."""
         results = tuple(outcome.result for outcome in state.done if outcome.result is not None)
         refused = tuple(outcome.refused for outcome in state.done if outcome.refused is not None)
-        return Comparison(self.lifetimes.device, self.recorded, state.capacity, results, refused)
+        return Comparison(self.device.index, self.recorded, state.capacity, results, refused)
 
     @staticmethod
     def _progress(job: Job | None) -> Progress:
@@ -230,7 +233,7 @@ class ReplayBoard:
 
     def _verify(self, report: Report) -> None:
         del report  # one step: it cannot be cancelled on the way
-        found = verify_device(self.lifetimes)
+        found = verify_device(self.device.lifetimes)
         with self._guard:
             self._verification = found
 
@@ -244,7 +247,7 @@ class ReplayBoard:
             report(n_done, len(jobs))
 
     def _tune(self, capacity_bytes: int | None, report: Report) -> None:
-        found = tune(self.lifetimes, total_bytes=capacity_bytes, on_done=report)
+        found = tune(self.device.lifetimes, total_bytes=capacity_bytes, on_done=report)
         kept = dataclasses.replace(
             found,
             baseline=None if found.baseline is None else _without_series(found.baseline),

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memscope.advise.settings import grid, harmful_combinations, neighbours, torch_release, variable_name
+from memscope.device.capacity import Capacity
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.limits import Capacity, capacity_for
+from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep

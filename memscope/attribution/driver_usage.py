@@ -175,7 +175,7 @@ def _is_quiet(lifetimes: DeviceLifetimes, taken: SampleTable) -> BoolArray:
     trace, first, end = lifetimes.trace, lifetimes.first_event, lifetimes.end_event
     changes = np.sort(trace.time_ns[first:end][np.isin(trace.action[first:end], _SEGMENT_ACTIONS)])
     begin, finish = (np.searchsorted(changes, taken.time_ns + side) for side in (-_QUIET_NS, _QUIET_NS))
-    ooms = first + np.flatnonzero(trace.action[first:end] == Action.OOM)
+    ooms = lifetimes.oom_events
     is_quiet: BoolArray = (begin == finish) | np.isin(taken.event, ooms) & np.isin(taken.time_ns, trace.time_ns[ooms])
     return is_quiet
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from memscope.attribution.phases import Phase, PhaseRuns
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.tables import NEVER
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
 
 _N_LEAST_GROWN = 4
 _N_MOST_PASSES = 2
 """A batch is dropped when the next one replaces it: it sees its own backward pass and, at most, the next."""
-_NEVER = np.iinfo(np.int64).max
 _WORKING = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER, Phase.GENERATE)
 
 
@@ -48,9 +48,7 @@ class LifeTable:
         self._table = lifetimes.allocations
         self._runs = runs
         self._known: dict[Life, BoolArray] = {}
-        requested = self._table.free_requested_event
-        died = np.where(requested == NONE_ID, self._table.free_event, requested)
-        self._died: Int64Array = np.where(died == NONE_ID, _NEVER, died)
+        self._died = lifetimes.died_event
         self._work: dict[Life, Callable[[], BoolArray]] = {
             Life.SHORT: self._short,
             Life.SAVED: self._saved,
@@ -70,17 +68,17 @@ class LifeTable:
 
     def _short(self) -> BoolArray:
         runs = self._runs
-        short: BoolArray = (runs.row_run != NONE_ID) & (runs.row_phase > Phase.OUTSIDE) & (self._died != _NEVER)
+        short: BoolArray = (runs.row_run != NONE_ID) & (runs.row_phase > Phase.OUTSIDE) & (self._died != NEVER)
         short[short] = self._died[short] < runs.end[runs.row_run[short]]
         return short
 
     def _saved(self) -> BoolArray:
-        saved: BoolArray = (self._died != _NEVER) & (self._runs.row_phase != Phase.BACKWARD)
+        saved: BoolArray = (self._died != NEVER) & (self._runs.row_phase != Phase.BACKWARD)
         saved[saved] = self._runs.phase_at(self._died[saved]) == Phase.BACKWARD
         return saved
 
     def _kept(self) -> BoolArray:
-        kept: BoolArray = self._died == _NEVER
+        kept: BoolArray = self._died == NEVER
         return kept
 
     def _setup(self) -> BoolArray:
@@ -107,9 +105,9 @@ class LifeTable:
         backward = np.sort(runs.begin[runs.phase == Phase.BACKWARD])
         born, died = table.alloc_event[fed], self._died[fed]
         n_passes = np.searchsorted(backward, died) - np.searchsorted(backward, born)
-        fed[fed] = (begin != _NEVER) & (died > begin) & (n_passes <= _N_MOST_PASSES)
+        fed[fed] = (begin != NEVER) & (died > begin) & (n_passes <= _N_MOST_PASSES)
         counts = np.bincount(table.stack_id[fed], minlength=1)
-        fed[fed] = (self._died[fed] != _NEVER) | (counts[table.stack_id[fed]] > 1)
+        fed[fed] = (self._died[fed] != NEVER) | (counts[table.stack_id[fed]] > 1)
         return fed
 
     def _next_pass(self) -> Int64Array:
@@ -119,9 +117,9 @@ class LifeTable:
         optimizer is not for the next pass.
         """
         runs = self._runs
-        begin = np.full(len(runs.phase), _NEVER, np.int64)
+        begin = np.full(len(runs.phase), NEVER, np.int64)
         previous = Phase.OUTSIDE
-        upcoming = _NEVER
+        upcoming = NEVER
         before = []
         for phase in runs.phase.tolist():
             before.append(previous)
@@ -130,12 +128,12 @@ class LifeTable:
         for i in range(len(begin) - 1, -1, -1):
             phase = runs.phase[i]
             if phase == Phase.OUTSIDE:
-                begin[i] = _NEVER if is_stepped and before[i] == Phase.BACKWARD else upcoming
+                begin[i] = NEVER if is_stepped and before[i] == Phase.BACKWARD else upcoming
             elif phase == Phase.OPTIMIZER:
                 is_stepped = True
             else:
                 is_stepped = False
-                upcoming = int(runs.begin[i]) if phase in (Phase.FORWARD, Phase.GENERATE) else _NEVER
+                upcoming = int(runs.begin[i]) if phase in (Phase.FORWARD, Phase.GENERATE) else NEVER
         return begin
 
     def _once(self) -> BoolArray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 import numpy as np
 
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import BoolArray, Int32Array
+from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace
 
 _LIBRARY = re.compile(
@@ -48,6 +49,39 @@ def site_frames(trace: Trace) -> Int32Array:
     has_own = _within(own, position, stacks.offsets[1:])
     sites[has_own] = stacks.frame_ids[own[position[has_own]]]
     return sites
+
+
+class Sites:
+    """The user's line of code in each stack of a trace; every surface names a line of code by asking here."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    @cached_property
+    def frame_of_stack(self) -> Int32Array:
+        """The user's own frame of each stack: int32 (stacks,), −1 for none."""
+        return site_frames(self._trace)
+
+    def frames_of(self, stack_ids: Int32Array) -> Int64Array:
+        """The user's own frame of some stacks, −1 for none: int64, as long as ``stack_ids``."""
+        found = np.full(len(stack_ids), NONE_ID, np.int64)
+        has_stack = stack_ids != NONE_ID
+        found[has_stack] = self.frame_of_stack[stack_ids[has_stack]]
+        return found
+
+    def name_of_frame(self, frame_id: int) -> str | None:
+        """A line of code as text, None for none."""
+        return None if frame_id == NONE_ID else str(self._trace.frame(frame_id))
+
+    def of_stack(self, stack_id: int) -> str | None:
+        """The user's line of code in a stack, None where no stack was recorded."""
+        return None if stack_id == NONE_ID else self.name_of_frame(int(self.frame_of_stack[stack_id]))
+
+    def of_stacks(self, stack_ids: Int32Array) -> list[str | None]:
+        """The user's line of code in each of some stacks; each distinct one is looked up once."""
+        distinct, position = np.unique(stack_ids, return_inverse=True)
+        texts = [self.of_stack(int(stack_id)) for stack_id in distinct]
+        return [texts[i] for i in position.reshape(-1)]
 
 
 def _within(own: np.ndarray, position: np.ndarray, end: np.ndarray) -> BoolArray:

@@ -40,7 +40,7 @@ def frag(
 
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
-    moment = analysis.fragmentation_moment(device) if event is None else analysis.at(event, device)
+    moment = analysis.device(device).fragmentation_moment() if event is None else analysis.at(event, device)
     if as_json:
         print_json(fragmentation_json(moment, top))
     else:

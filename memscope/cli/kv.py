@@ -14,6 +14,7 @@ from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 
 if TYPE_CHECKING:
+    from memscope.kv_cache.lens import KvLens
     from memscope.reports.kv_cache import LensReport
 
 
@@ -81,8 +82,8 @@ def kv(
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
     token_bytes = None if config is None else _token_bytes(config, kv_dtype, tensor_parallel)
-    devices = [device] if device is not None or event is not None else analysis.devices
-    found = [_report(analysis, one, event, token_bytes) for one in devices]
+    asked = analysis.devices if device is None and event is None else [analysis.device_of_event(event, device)]
+    found = [_report(analysis.opinions(one.index).kv_lens, event, token_bytes) for one in asked]
     reports = [report for report in found if report is not None]
     if as_json:
         print_json(lens_json(analysis, reports))
@@ -90,17 +91,13 @@ def kv(
         print_lens(analysis, reports, console())
 
 
-def _report(analysis: Any, device: int | None, event: int | None, token_bytes: int | None) -> LensReport | None:
+def _report(lens: KvLens, event: int | None, token_bytes: int | None) -> LensReport | None:
     from memscope.reports.kv_cache import lens_report
 
-    if event is not None:
-        device = analysis.at(event, device).device
-    if not analysis.kv_lens(device):
-        return None
-    if not len(analysis.kv_lens(device).growth):
-        return lens_report(analysis, device, event, token_bytes=token_bytes)
+    if not lens or not len(lens.growth):
+        return lens_report(lens, event, token_bytes=token_bytes)
     with progress("replaying") as on_done:
-        return lens_report(analysis, device, event, token_bytes=token_bytes, on_done=on_done)
+        return lens_report(lens, event, token_bytes=token_bytes, on_done=on_done)
 
 
 def _token_bytes(model: str, kv_dtype: str, tensor_parallel: int) -> int:

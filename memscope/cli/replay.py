@@ -65,7 +65,7 @@ def replay(
         analysis.require_consistent()
         with progress(f"replaying {analysis.name}") as on_done:
             comparison = compare(
-                analysis.device(device),
+                analysis.device(device).lifetimes,
                 strategies,
                 confs,
                 total_bytes=sweep.total_bytes,

@@ -28,7 +28,7 @@ def tune(trace: Path, sweep: SweepOptions, device: int | None, top: int, as_json
     analysis.require_consistent()
     with progress(f"replaying {analysis.name}") as on_done:
         tuning = search(
-            analysis.device(device),
+            analysis.device(device).lifetimes,
             total_bytes=sweep.total_bytes,
             reserved_by_others_bytes=sweep.reserved_by_others_bytes,
             memory_fraction=sweep.memory_fraction,

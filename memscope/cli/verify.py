@@ -23,7 +23,7 @@ def verify(trace: Path, as_json: bool) -> None:
 
     analysis = load_trace(trace)
     analysis.require_consistent()
-    result = VerifyResult(tuple(verify_device(device) for device in analysis.lifetimes.devices))
+    result = VerifyResult(tuple(verify_device(lifetimes) for lifetimes in analysis.lifetimes))
     if as_json:
         print_json(verification_json(analysis, result))
     else:

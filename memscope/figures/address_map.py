@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis, Moment
 from memscope.attribution.attribution import Attribution
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE, PENDING_FREES
+from memscope.device.device import Device, Moment
 from memscope.figures.frame import bare_axis, empty_figure
 from memscope.figures.ledger import hatch
 from memscope.figures.theme import FREE_ROWS, Theme
@@ -105,12 +105,12 @@ class AddressMap:
     allocation_id: Int64Array
 
 
-def map_scale(analysis: Analysis, device: int, n_rows: int = N_ROWS) -> dict[GroupKey, int]:
+def map_scale(device: Device, n_rows: int = N_ROWS) -> dict[GroupKey, int]:
     """Row width in bytes of each group: from the state at which most is reserved.
 
     Rows are shared out by the square root of a group's bytes, one at least, and each row is a round number of bytes.
     """
-    lifetimes = analysis.device(device)
+    lifetimes = device.lifetimes
     event = lifetimes.usage.peak_reserved_event
     state = lifetimes.state_at(lifetimes.usage.peak_event if event is None else event)
     groups = {key: state.segments.size_bytes[chosen] for key, chosen in _groups(state).items()}
@@ -277,9 +277,8 @@ def map_figure(
     pinned
         Row of the allocation to outline.
     """
-    analysis = moment.analysis
-    scale = map_scale(analysis, moment.device) if scale is None else scale
-    layout = lay_out(moment.state, analysis.attribution(moment.device), scale)
+    scale = map_scale(moment.device) if scale is None else scale
+    layout = lay_out(moment.state, moment.device.attribution, scale)
     lines = layout.n_rows + _HEADER_ROWS * len(layout.groups)
     figure = empty_figure(
         theme,
@@ -300,7 +299,7 @@ def map_figure(
 
 def map_of(moment: Moment, scale: dict[GroupKey, int]) -> AddressMap:
     """The layout that :func:`map_figure` draws."""
-    return lay_out(moment.state, moment.analysis.attribution(moment.device), scale)
+    return lay_out(moment.state, moment.device.attribution, scale)
 
 
 def pinned_shapes(layout: AddressMap, pinned: int | None, theme: Theme) -> list[dict[str, Any]]:
@@ -331,7 +330,7 @@ def _row_positions(layout: AddressMap) -> np.ndarray:
 
 
 def _heading(moment: Moment, group: MapGroup, theme: Theme, y: np.ndarray) -> dict[str, Any]:
-    trace = moment.analysis.trace
+    trace = moment.device.trace
     pool_id, stream_id, is_large = group.key
     pool = None if pool_id < 0 else (int(trace.pools[pool_id, 0]), int(trace.pools[pool_id, 1]))
     stream = None if stream_id < 0 else int(trace.stream_handles[stream_id])
@@ -415,8 +414,6 @@ def _hover_text(moment: Moment, layout: AddressMap, position: int, name: str) ->
     text += row_label(name)
     row = int(layout.allocation_id[position])
     if row != NONE_ID:
-        analysis = moment.analysis
-        owner = analysis.trace.string(int(analysis.attribution(moment.device).owner_id[row]))
-        site = moment.site_of(row)
+        owner, site = moment.device.owner_of(row), moment.device.site_of(row)
         text += "".join(f"<br>{plain(line, 72)}" for line in (owner, site) if line)
     return f"{text}<br>{int(layout.address[position]):#x}"

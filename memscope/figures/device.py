@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis
 from memscope.attribution.driver_usage import (
     NON_PYTORCH,
     OTHER_PROCESSES,
@@ -17,6 +16,7 @@ from memscope.attribution.driver_usage import (
     DriverUsageSamples,
     driver_usage_samples,
 )
+from memscope.device.device import Device
 from memscope.figures.frame import ByteAxis, bare_axis, empty_figure, empty_note, extreme_indices
 from memscope.figures.theme import Theme
 from memscope.figures.timeline import (
@@ -28,7 +28,7 @@ from memscope.figures.timeline import (
     layer_names,
     timeline_frame,
 )
-from memscope.figures.timeline_data import TimelineData, has_times, index_window, timeline_data, x_of_events
+from memscope.figures.timeline_data import TimelineData, index_window, timeline_data, x_of_events
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 from memscope.words.labels import row_label
@@ -67,8 +67,7 @@ class DeviceSeries:
 
 
 def device_series(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     *,
     axis: str = "event",
     window: tuple[float, float] | None = None,
@@ -81,8 +80,8 @@ def device_series(
     window
         Visible range of the axis, in its own unit; None is everything.
     """
-    samples, is_usable = driver_usage_samples(analysis.device(device))
-    x = x_of_samples(analysis, device, samples, axis)
+    samples, is_usable = driver_usage_samples(device.lifetimes)
+    x = x_of_samples(device, samples, axis)
     chosen = np.arange(len(x), dtype=np.int64)
     if len(x):
         begin, end = index_window(x, window)
@@ -98,14 +97,14 @@ def device_series(
     )
 
 
-def x_of_samples(analysis: Analysis, device: int, samples: DriverUsageSamples, axis: str) -> np.ndarray:
+def x_of_samples(device: Device, samples: DriverUsageSamples, axis: str) -> np.ndarray:
     """Horizontal position of each sample: float64 (n,), on the clock of the events or at the event before it.
 
     On the clock a sample may lie before the first event, below 0, or after the last.
     """
-    places = x_of_events(analysis, device, axis)[samples.moment]
-    if axis == "time" and has_times(analysis, device):
-        start_ns = int(analysis.trace.time_ns[analysis.device(device).first_event])
+    places = x_of_events(device, axis)[samples.moment]
+    if axis == "time" and device.has_times:
+        start_ns = int(device.trace.time_ns[device.lifetimes.first_event])
         seconds = (samples.time_ns - start_ns) / 1e9
         places = np.where(samples.time_ns == NONE_ID, places, seconds)
     rising: np.ndarray = np.maximum.accumulate(places) if len(places) else places
@@ -134,8 +133,7 @@ _MIN_GAP_FRAC = 0.06
 
 
 def driver_usage_figure(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     theme: Theme,
     *,
     axis: str = "event",
@@ -157,23 +155,23 @@ def driver_usage_figure(
     moment
         Event after which the line of the moment stands.
     """
-    if not analysis.device(device).n_events:
+    if not device.n_events:
         note = empty_note("no events were recorded: only one moment is known", theme)
         return empty_figure(theme, height, xaxis=bare_axis(), yaxis=bare_axis(), annotations=[note])
-    series = device_series(analysis, device, axis=axis, window=window)
-    data = timeline_data(analysis, device, axis=axis, window=window)
+    series = device_series(device, axis=axis, window=window)
+    data = timeline_data(device, axis=axis, window=window)
     low, high = window or _span(data, series)
     data = _to_the_edges(data, low, high)
-    frame = timeline_frame(analysis, data, theme, highest_bytes=series.highest_bytes, low=low, high=high, height=height)
+    frame = timeline_frame(data, theme, highest_bytes=series.highest_bytes, low=low, high=high, height=height)
     stacked = replace(data, x=series.band_x, layers=series.bands)
     add_layers(frame.figure, stacked, theme, frame.scale)
     add_lines(frame.figure, data, theme, frame.scale)
     _add_counts(frame.figure, series, theme, frame.scale)
-    add_marks(frame.figure, analysis, data, theme, frame.scale)
+    add_marks(frame.figure, data, theme, frame.scale)
     names = layer_names(stacked, theme, frame.scale, frame.top_bytes, low, high)
     own = row_label(PYTORCH_RESERVED)  # its line is drawn, and the line of allocated bytes would cross the name
     names = [*(name for name in names if name["text"] != own), *_line_names(series, frame, theme)]
-    return finished(frame, analysis, data, theme, moment=moment, notes=names)
+    return finished(frame, data, theme, moment=moment, notes=names)
 
 
 def _span(data: TimelineData, series: DeviceSeries) -> tuple[float, float]:

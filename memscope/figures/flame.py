@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT
+from memscope.device.device import Moment
 from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, majority
 from memscope.figures.flame_words import key_label, path_label, rest_label
 from memscope.figures.frame import empty_figure
@@ -93,7 +93,7 @@ def _keys(tree: FlameTree, boxes: FlameBoxes) -> list[Key | None]:
 
 
 def _names(moment: Moment, tree: FlameTree, boxes: FlameBoxes, path: Sequence[Key]) -> list[str]:
-    trace = moment.analysis.trace
+    trace = moment.device.trace
     is_all = int(tree.bytes[ROOT]) == moment.allocated_bytes
     names = [path_label(trace, tree.kind, path) or ("allocated" if is_all else "allocated, of these categories")]
     for node, n, n_bytes in zip(boxes.node[1:].tolist(), boxes.n_merged[1:].tolist(), boxes.bytes[1:], strict=True):
@@ -166,5 +166,5 @@ def _parts(boxes: FlameBoxes, box: int) -> list[str]:
 def _place(moment: Moment, tree: FlameTree, node: int) -> str:
     if tree.kind is not FlameKind.CALLS or node in (NONE_ID, ROOT) or tree.keys[node] == NONE_ID:
         return ""
-    frame = moment.analysis.trace.frame(int(tree.keys[node]))
+    frame = moment.device.trace.frame(int(tree.keys[node]))
     return f"{frame.filename}:{frame.line}"

@@ -8,9 +8,9 @@ from enum import Enum
 
 import numpy as np
 
-from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT, CallTree, ModuleTree, call_tree, module_tree, sum_below
 from memscope.attribution.sites import own_frames
+from memscope.device.device import Moment
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, frozen_array
@@ -126,19 +126,18 @@ def flame_tree(
     categories
         Those to keep; all if there are none.
     """
-    analysis, table = moment.analysis, moment.lifetimes.allocations
-    attribution = analysis.attribution(moment.device)
+    device, table, attribution = moment.device, moment.device.allocations, moment.device.attribution
     rows = moment.in_use_rows
     if categories:
         rows = rows[np.isin(attribution.category[rows], list(categories))]
     tree: CallTree | ModuleTree
     keys: tuple[Key, ...]
     if kind is FlameKind.CALLS:
-        frames = own_frames(analysis.trace) if own_only else None
-        tree = call_tree(analysis.trace, table, rows, frames)
+        frames = own_frames(device.trace) if own_only else None
+        tree = call_tree(device.trace, table, rows, frames)
         keys = tuple(tree.frame_id.tolist())
     else:
-        tree = module_tree(analysis.trace, table, attribution, rows)
+        tree = module_tree(device.trace, table, attribution, rows)
         keys = tree.name
     n_nodes = len(tree)
     own = np.zeros((n_nodes, len(Category)), np.int64)

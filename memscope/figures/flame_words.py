@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT
+from memscope.device.device import Moment
 from memscope.figures.flame_data import FlameKind, FlameTree, Key
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
@@ -64,7 +64,7 @@ def flame_finding(moment: Moment, tree: FlameTree, categories: Collection[Catego
         if not _has_stacks(tree):
             return f"{whole}: no call stacks were recorded"
         return f"{format_fraction(n_bytes / total)} of {whole} has no recorded stack"
-    frame = moment.analysis.trace.frame(frame_id)
+    frame = moment.device.trace.frame(frame_id)
     file = frame.filename.replace("\\", "/").rsplit("/", 1)[-1]
     return f"{format_fraction(n_bytes / total)} of {whole} comes from {file}:{frame.line} ({frame.name})"
 
@@ -82,15 +82,11 @@ def _has_stacks(tree: FlameTree) -> bool:
 
 def _largest_site(moment: Moment, categories: Collection[Category]) -> tuple[int, int]:
     """The user's line of code that holds most block bytes, and how many; −1 for what has no stack."""
-    table = moment.lifetimes.allocations
+    table = moment.device.allocations
     rows = moment.in_use_rows
     if categories:
-        rows = rows[np.isin(moment.analysis.attribution(moment.device).category[rows], list(categories))]
-    stack_id = table.stack_id[rows]
-    sites = np.full(len(rows), NONE_ID, np.int64)
-    has_stack = stack_id != NONE_ID
-    sites[has_stack] = moment.analysis.site_frame_of_stack[stack_id[has_stack]]
-    frame_ids, position = np.unique(sites, return_inverse=True)
+        rows = rows[np.isin(moment.device.attribution.category[rows], list(categories))]
+    frame_ids, position = np.unique(moment.device.site_frames_of(rows), return_inverse=True)
     sums = np.zeros(len(frame_ids), np.int64)
     np.add.at(sums, position.reshape(-1), table.block_bytes[rows])
     largest = int(np.argmax(sums))

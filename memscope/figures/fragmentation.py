@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE
+from memscope.device.device import Device
 from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, extreme_indices, quiet_axis
 from memscope.figures.ledger import hatch
 from memscope.figures.replay_curves import CURVE_COLORS
@@ -61,8 +61,7 @@ class FragmentationData:
 
 
 def fragmentation_data(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     *,
     axis: str = "event",
     window: tuple[float, float] | None = None,
@@ -77,11 +76,11 @@ def fragmentation_data(
     window
         Visible range of the axis, in its own unit; None is everything.
     """
-    series = analysis.fragmentation_series(device)
+    series = device.fragmentation_series
     if series is None:
         return None
-    table, available = series.overall, analysis.available_bytes(device)
-    x = x_of_events(analysis, device, axis)
+    table, available = series.overall, device.available_bytes
+    x = x_of_events(device, axis)
     row_x = x[np.maximum(table.event - series.first_event + 1, 0)]
     private = series.free_in_private_pools_bytes()
     pinned = table.free_in_split_segments_bytes - private
@@ -93,7 +92,7 @@ def fragmentation_data(
     if end == len(table):
         chosen, drawn_x = np.append(chosen, chosen[-1]), np.append(drawn_x, x[-1])
         event = np.append(event, max(series.end_event - 1, event[-1]))
-    ooms = analysis.oom_events(device)
+    ooms = device.oom_events
     ooms = ooms[np.unique(np.linspace(0, len(ooms) - 1, _MAX_OOMS).astype(np.int64))] if len(ooms) else ooms
     return FragmentationData(
         event=event,
@@ -122,8 +121,7 @@ _N_LARGE_MARKS = 40
 
 
 def fragmentation_figure(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     theme: Theme,
     *,
     axis: str = "event",
@@ -142,22 +140,22 @@ def fragmentation_figure(
     moment
         Event after which the line of the moment stands.
     """
-    if not analysis.device(device).n_events:
+    if not device.n_events:
         return _blank("no events were recorded: only one moment is known", theme, height)
-    data = fragmentation_data(analysis, device, axis=axis, window=window)
+    data = fragmentation_data(device, axis=axis, window=window)
     if data is None:
         return _blank("not measured: the segments were not recorded, or the events do not fit them", theme, height)
-    run = timeline_data(analysis, device, axis=axis, window=window, n_buckets=2)
+    run = timeline_data(device, axis=axis, window=window, n_buckets=2)
     low, high = window or (float(run.x[0]), float(run.x[-1]))
     highest = int(data.reserved_bytes.max())
-    frame = timeline_frame(analysis, run, theme, highest_bytes=highest, low=low, high=high, height=height)
+    frame = timeline_frame(run, theme, highest_bytes=highest, low=low, high=high, height=height)
     frame.figure.update_layout(
         yaxis={"domain": list(_UPPER)}, xaxis={"anchor": "y2"}, hoversubplots="axis", margin={"t": 18}
     )
     _add_layers(frame.figure, data, theme, frame.scale)
     _add_ooms(frame, data, theme)
-    notes = [*_add_requests(frame.figure, data, theme), _worst_note(analysis, device, data, frame, theme)]
-    return finished(frame, analysis, run, theme, moment=moment, notes=[note for note in notes if note is not None])
+    notes = [*_add_requests(frame.figure, data, theme), _worst_note(device, data, frame, theme)]
+    return finished(frame, run, theme, moment=moment, notes=[note for note in notes if note is not None])
 
 
 def _blank(why: str, theme: Theme, height: int | None) -> go.Figure:
@@ -253,11 +251,9 @@ def _add_requests(figure: go.Figure, data: FragmentationData, theme: Theme) -> l
     return [edge | {"yanchor": "bottom", "text": text, "showarrow": False, "bgcolor": theme.surface, "font": font}]
 
 
-def _worst_note(
-    analysis: Analysis, device: int, data: FragmentationData, frame: TimelineFrame, theme: Theme
-) -> dict[str, Any] | None:
+def _worst_note(device: Device, data: FragmentationData, frame: TimelineFrame, theme: Theme) -> dict[str, Any] | None:
     """Name the moment with most free memory that cannot go back, where it is in sight."""
-    summary = analysis.fragmentation_over_time(device)
+    summary = device.fragmentation_over_time
     if summary is None or not summary.worst:
         return None
     worst = summary.worst[0]

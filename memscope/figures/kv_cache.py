@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis
 from memscope.attribution.ledger import FREE_PINNED, PENDING_FREES, ROUNDING
 from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, extreme_indices, quiet_axis
 from memscope.figures.ledger import hatch
@@ -41,8 +40,7 @@ def color_of(name: str, theme: Theme) -> str:
 
 
 def cache_figure(
-    analysis: Analysis,
-    device: int,
+    lens: KvLens,
     theme: Theme,
     *,
     axis: str = "event",
@@ -61,19 +59,19 @@ def cache_figure(
     moment
         Event after which the line of the moment stands.
     """
-    lens = analysis.kv_lens(device)
-    if not lens or not analysis.device(device).n_events:
+    device = lens.device
+    if not lens or not device.n_events:
         why = "no key/value cache is known of" if not lens else "no events were recorded: only one moment is known"
         return empty_figure(theme, height, xaxis=bare_axis(), yaxis=bare_axis(), annotations=[empty_note(why, theme)])
-    run = timeline_data(analysis, device, axis=axis, window=window, n_buckets=2)
+    run = timeline_data(device, axis=axis, window=window, n_buckets=2)
     low, high = window or (float(run.x[0]), float(run.x[-1]))
-    x = x_of_events(analysis, device, axis)
+    x = x_of_events(device, axis)
     begin, end = index_window(x, window)
     series, tokens = lens.series, lens.held_tokens
     guides = [series.block_bytes, series.stale_bytes, series.unused_bytes, np.maximum(tokens, 0)]
     chosen = extreme_indices(guides, begin, end, _N_BUCKETS)
     highest = int(series.block_bytes[chosen].max())
-    frame = timeline_frame(analysis, run, theme, highest_bytes=highest, low=low, high=high, height=height)
+    frame = timeline_frame(run, theme, highest_bytes=highest, low=low, high=high, height=height)
     scale = byte_axis(int(max(highest, 1) * 1.06), n_ticks=5)
     is_told = bool((tokens[chosen] != NONE_ID).any() and (tokens > 0).any())
     frame.figure.update_layout(
@@ -84,7 +82,7 @@ def cache_figure(
     )
     _add_layers(frame.figure, lens, chosen, x[chosen], theme, scale)
     notes = _add_tokens(frame.figure, tokens[chosen], x[chosen], theme) if is_told else []
-    return finished(_without_capacity(frame, scale, highest), analysis, run, theme, moment=moment, notes=notes)
+    return finished(_without_capacity(frame, scale, highest), run, theme, moment=moment, notes=notes)
 
 
 def _without_capacity(frame: TimelineFrame, scale: ByteAxis, highest: int) -> TimelineFrame:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis
+from memscope.device.device import Device
 from memscope.figures.frame import bare_axis, empty_figure, empty_note
 from memscope.figures.theme import Theme
 from memscope.figures.timeline_data import timeline_data
 from memscope.trace.schema import MarkKind
 
 
-def scrubber_figure(analysis: Analysis, device: int, theme: Theme, height: int = 66) -> go.Figure:
+def scrubber_figure(device: Device, theme: Theme, height: int = 66) -> go.Figure:
     """Draw a device's whole run over events, edge to edge: the plot's width is exactly events 0 to n."""
-    if not analysis.device(device).n_events:
+    if not device.n_events:
         note = empty_note("no events were recorded: only one moment is known", theme)
         margin = {"l": 0, "r": 0, "t": 0, "b": 0}
         return empty_figure(theme, height, margin=margin, xaxis=bare_axis(), yaxis=bare_axis(), annotations=[note])
-    data = timeline_data(analysis, device, n_buckets=160)
+    data = timeline_data(device, n_buckets=160)
     line = data.active_bytes if data.reserved_bytes is None else data.reserved_bytes
     top = float(max(int(line.max()), 1)) * 1.12
     figure = empty_figure(
@@ -43,7 +43,7 @@ def scrubber_figure(analysis: Analysis, device: int, theme: Theme, height: int =
     if data.reserved_bytes is not None:
         line_style = {"width": 1.5, "shape": "hv", "color": theme.ink}
         figure.add_scatter(x=data.x, y=data.reserved_bytes.astype(np.float32), mode="lines", line=line_style)
-    _add_marks(figure, analysis, device, theme, top)
+    _add_marks(figure, device, theme, top)
     peak = int(np.flatnonzero(data.event == data.peak_event)[0])
     marker = {"symbol": "triangle-up", "size": 9, "color": theme.ink, "line": {"width": 1, "color": theme.surface}}
     y = [float(data.allocated_bytes[peak])]
@@ -55,9 +55,9 @@ def scrubber_figure(analysis: Analysis, device: int, theme: Theme, height: int =
     return figure
 
 
-def _add_marks(figure: go.Figure, analysis: Analysis, device: int, theme: Theme, top: float) -> None:
+def _add_marks(figure: go.Figure, device: Device, theme: Theme, top: float) -> None:
     """Ticks at the foot: tall where a step ends, short where a phase begins."""
-    marks, lifetimes = analysis.trace.marks, analysis.device(device)
+    marks, lifetimes = device.trace.marks, device.lifetimes
     for kind, share, color in ((MarkKind.PHASE_BEGIN, 0.08, theme.muted), (MarkKind.STEP, 0.18, theme.ink)):
         chosen = (marks.kind == kind) & (marks.event >= lifetimes.first_event) & (marks.event <= lifetimes.end_event)
         at = np.unique(marks.event[chosen])[:400] - 1.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.analysis import Analysis
+from memscope.device.device import Device
 from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.ledger import hatch
 from memscope.figures.theme import Theme
@@ -35,7 +35,7 @@ def floats(values: np.ndarray, scale: ByteAxis) -> np.ndarray:
     return (values / scale.unit_bytes).astype(np.float32)
 
 
-def add_marks(figure: go.Figure, analysis: Analysis, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
+def add_marks(figure: go.Figure, data: TimelineData, theme: Theme, scale: ByteAxis) -> None:
     """Mark the peak of allocated bytes and every out-of-memory error that is in sight."""
     position = int(np.searchsorted(data.event, data.peak_event))
     if position < len(data.event) and data.event[position] == data.peak_event:
@@ -49,7 +49,7 @@ def add_marks(figure: go.Figure, analysis: Analysis, data: TimelineData, theme: 
             mode="markers",
             name="out of memory",
             marker={"symbol": "x", "size": 10, "color": theme.red, "line": {"width": 1, "color": theme.surface}},
-            customdata=[format_bytes(int(analysis.trace.size_bytes[event])) for event in data.event[shown]],
+            customdata=[format_bytes(int(data.device.trace.size_bytes[event])) for event in data.event[shown]],
             hovertemplate="asked for %{customdata}",
             cliponaxis=False,
         )
@@ -166,11 +166,11 @@ def _strips(data: TimelineData) -> list[tuple[Span, ...]]:
 
 
 def mark_shapes(
-    analysis: Analysis, data: TimelineData, theme: Theme, low: float, high: float
+    data: TimelineData, theme: Theme, low: float, high: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Shapes and annotations of the steps and phases that can be seen in ``low … high``."""
-    x = x_of_events(analysis, data.device, data.axis)
-    first = analysis.device(data.device).first_event
+    x = x_of_events(data.device, data.axis)
+    first = data.device.lifetimes.first_event
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     for row, spans in enumerate(_strips(data)):
@@ -247,8 +247,7 @@ _CAPACITY_IN_SIGHT = 1.6
 
 
 def timeline_figure(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     theme: Theme,
     *,
     axis: str = "event",
@@ -269,17 +268,17 @@ def timeline_figure(
     moment
         Event after which the line of the moment stands.
     """
-    if not analysis.device(device).n_events:
+    if not device.n_events:
         note = empty_note("no events were recorded: only one moment is known", theme)
         return empty_figure(theme, height, xaxis=bare_axis(), yaxis=bare_axis(), annotations=[note])
-    data = timeline_data(analysis, device, axis=axis, window=window)
+    data = timeline_data(device, axis=axis, window=window)
     low, high = window or (float(data.x[0]), float(data.x[-1]))
-    frame = timeline_frame(analysis, data, theme, highest_bytes=0, low=low, high=high, height=height)
+    frame = timeline_frame(data, theme, highest_bytes=0, low=low, high=high, height=height)
     add_layers(frame.figure, data, theme, frame.scale)
     add_lines(frame.figure, data, theme, frame.scale)
-    add_marks(frame.figure, analysis, data, theme, frame.scale)
+    add_marks(frame.figure, data, theme, frame.scale)
     names = layer_names(data, theme, frame.scale, frame.top_bytes, low, high)
-    return finished(frame, analysis, data, theme, moment=moment, notes=names)
+    return finished(frame, data, theme, moment=moment, notes=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +305,6 @@ class TimelineFrame:
 
 
 def timeline_frame(
-    analysis: Analysis,
     data: TimelineData,
     theme: Theme,
     *,
@@ -322,7 +320,7 @@ def timeline_frame(
     highest_bytes
         What must fit beside PyTorch's own series, 0 if nothing.
     """
-    capacity = analysis.trace.metadata.device_total_bytes.get(data.device)
+    capacity = data.device.trace.metadata.device_total_bytes.get(data.device.index)
     reserved = 0 if data.reserved_bytes is None else data.reserved_bytes.max()
     highest = int(max(data.active_bytes.max(), reserved, highest_bytes, 1))
     is_in_sight = capacity is not None and capacity <= _CAPACITY_IN_SIGHT * highest
@@ -350,7 +348,6 @@ def timeline_frame(
 
 def finished(
     frame: TimelineFrame,
-    analysis: Analysis,
     data: TimelineData,
     theme: Theme,
     *,
@@ -358,23 +355,23 @@ def finished(
     notes: Sequence[dict[str, Any]],
 ) -> go.Figure:
     """Add what stands around the series: the moment's line as shape 0, steps, phases, the capacity, and notes."""
-    shapes, strip_notes = mark_shapes(analysis, data, theme, frame.low, frame.high)
+    shapes, strip_notes = mark_shapes(data, theme, frame.low, frame.high)
     written = [*strip_notes, *notes]
     if frame.capacity_bytes is not None:
         written.append(capacity_note(frame.capacity_bytes, frame.is_capacity_in_sight, theme, frame.scale))
         if frame.is_capacity_in_sight:
             shapes.append(capacity_line(frame.capacity_bytes, theme, frame.scale))
-    x = x_of_events(analysis, data.device, data.axis)
+    x = x_of_events(data.device, data.axis)
     frame.figure.update_layout(
-        shapes=[moment_shape(x, analysis, data.device, moment, theme), *shapes],
+        shapes=[moment_shape(x, data.device, moment, theme), *shapes],
         annotations=[*frame.figure.layout.annotations, *written],
     )
     return frame.figure
 
 
-def moment_shape(x: np.ndarray, analysis: Analysis, device: int, moment: int | None, theme: Theme) -> dict[str, Any]:
+def moment_shape(x: np.ndarray, device: Device, moment: int | None, theme: Theme) -> dict[str, Any]:
     """The vertical line of the moment; ``x`` is from :func:`~memscope.figures.timeline_data.x_of_events`."""
-    usage = analysis.device(device).usage
+    usage = device.usage
     index = 0 if moment is None or moment == NONE_ID else usage.index_of(moment)
     at = float(x[index])
     return {

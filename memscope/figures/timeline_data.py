@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.analysis import Analysis
 from memscope.attribution.ledger import ROUNDING
+from memscope.device.device import Device
 from memscope.figures.frame import extreme_indices
 from memscope.trace.categories import Category
 from memscope.trace.marks import Span, phase_spans, step_spans
-from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
 AXES = ("event", "time")
@@ -36,7 +35,7 @@ class TimelineData:
         Events in the window that the points stand for.
     """
 
-    device: int
+    device: Device
     axis: str
     event: Int64Array
     x: np.ndarray
@@ -51,23 +50,16 @@ class TimelineData:
     n_events: int
 
 
-def has_times(analysis: Analysis, device: int) -> bool:
-    """Whether the events of a device carry times, so that the axis can be switched."""
-    lifetimes = analysis.device(device)
-    times = analysis.trace.time_ns[lifetimes.first_event : lifetimes.end_event]
-    return len(times) > 1 and bool(np.all(times != NONE_ID)) and int(times.max()) > int(times.min())
-
-
-def x_of_events(analysis: Analysis, device: int, axis: str) -> np.ndarray:
+def x_of_events(device: Device, axis: str) -> np.ndarray:
     """Horizontal position of the moment after each event, from the device's start: float64 (n + 1,).
 
     Times are seconds since the first event; where a recorded clock went back, the latest time so far is taken, because
     the order of events is their position.
     """
-    lifetimes = analysis.device(device)
-    if axis == "event" or not has_times(analysis, device):
+    lifetimes = device.lifetimes
+    if axis == "event" or not device.has_times:
         return np.arange(lifetimes.first_event - 1, lifetimes.end_event, dtype=np.float64)
-    times = analysis.trace.time_ns[lifetimes.first_event : lifetimes.end_event]
+    times = device.trace.time_ns[lifetimes.first_event : lifetimes.end_event]
     seconds = (np.maximum.accumulate(times) - times[0]) / 1e9
     return np.concatenate([[0.0], seconds])
 
@@ -83,8 +75,7 @@ def index_window(x: np.ndarray, window: tuple[float, float] | None) -> tuple[int
 
 
 def timeline_data(
-    analysis: Analysis,
-    device: int,
+    device: Device,
     *,
     axis: str = "event",
     window: tuple[float, float] | None = None,
@@ -97,18 +88,18 @@ def timeline_data(
     window
         Visible range of the axis, in its own unit; None is everything.
     """
-    lifetimes = analysis.device(device)
-    usage, trace = lifetimes.usage, analysis.trace
-    x = x_of_events(analysis, device, axis)
+    lifetimes = device.lifetimes
+    usage, trace = lifetimes.usage, device.trace
+    x = x_of_events(device, axis)
     begin, end = index_window(x, window)
     guides = [usage.active_bytes] if usage.reserved_bytes is None else [usage.active_bytes, usage.reserved_bytes]
-    oom = analysis.oom_events(device)
+    oom = device.oom_events
     peak_index = int(np.argmax(usage.allocated_bytes))
     keep = [peak_index, *(usage.index_of(int(event)) for event in oom[:50])]
     chosen = extreme_indices(guides, begin, end, n_buckets, keep)
     layers = {
         category.label: series[chosen]
-        for category, series in sorted(analysis.category_usage(device).items())
+        for category, series in sorted(device.category_usage.items())
         if isinstance(category, Category)
     }
     active = usage.active_bytes[chosen]

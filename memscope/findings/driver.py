@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity
-from memscope.findings.subject import Subject
 from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.requests import Reclaims, find_reclaims
 from memscope.trace.schema import NONE_ID, Action
@@ -23,15 +23,15 @@ MIN_STORM_FRAC = 0.01
 """Share of the allocations in the second half that led to a call of the driver; warmed up, next to none should."""
 
 
-def find_driver_calls(subject: Subject) -> list[Finding]:
+def find_driver_calls(device: Device) -> list[Finding]:
     """Reclaims, emptied caches, and driver calls that go on once the program is warm."""
-    if subject.series is None or not len(subject.lifetimes.timeline.event):
+    if device.fragmentation_series is None or not len(device.lifetimes.timeline.event):
         return []
-    reclaims = find_reclaims(subject.lifetimes)
-    return [look for find in (_retries, _either, _emptyings) for look in find(subject, reclaims)] + _storm(subject)
+    reclaims = find_reclaims(device.lifetimes)
+    return [look for find in (_retries, _either, _emptyings) for look in find(device, reclaims)] + _storm(device)
 
 
-def _retries(subject: Subject, reclaims: Reclaims) -> list[Finding]:
+def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
     chosen = reclaims.is_retry & ~reclaims.is_doubtful
     n, given = int(np.count_nonzero(chosen)), int(reclaims.given_bytes[chosen].sum())
     if not n:
@@ -40,22 +40,22 @@ def _retries(subject: Subject, reclaims: Reclaims) -> list[Finding]:
         Finding(
             kind="retries",
             severity=Severity.SEVERE if n >= SEVERE_RETRIES else Severity.WARNING,
-            device=subject.device,
+            device=device.index,
             title=f"Cached memory was given back {_times(n)} to serve a request: {format_bytes(given)}",
             text=(
                 "The driver had too little left, so the allocator waited for the device and released its cache; "
-                f"each time is a stall.{_cost_words(subject, reclaims, chosen)} "
+                f"each time is a stall.{_cost_words(device, reclaims, chosen)} "
                 "The device is nearly full: less memory at the peak, or less fragmentation, ends this."
             ),
             bytes=given,
             event=int(reclaims.start[np.flatnonzero(chosen)[0]]),
             view="timeline",
-            evidence={"n_retries": n, **_cost(subject, reclaims, chosen)},
+            evidence={"n_retries": n, **_cost(device, reclaims, chosen)},
         )
     ]
 
 
-def _either(subject: Subject, reclaims: Reclaims) -> list[Finding]:
+def _either(device: Device, reclaims: Reclaims) -> list[Finding]:
     """Memory given back just before more was taken: by the allocator or by the program, which cannot be told."""
     chosen = reclaims.is_doubtful
     n, given = int(np.count_nonzero(chosen)), int(reclaims.given_bytes[chosen].sum())
@@ -65,27 +65,27 @@ def _either(subject: Subject, reclaims: Reclaims) -> list[Finding]:
         Finding(
             kind="cache-given-back",
             severity=Severity.WARNING,
-            device=subject.device,
+            device=device.index,
             title=f"Cached memory was given back {_times(n)} just before more was taken: {format_bytes(given)}",
             text=(
                 "Either the driver had too little left for a request, or the program called empty_cache(): the "
-                f"recording does not tell which.{_cost_words(subject, reclaims, chosen)}"
+                f"recording does not tell which.{_cost_words(device, reclaims, chosen)}"
             ),
             bytes=given,
             event=int(reclaims.start[np.flatnonzero(chosen)[0]]),
             view="timeline",
-            evidence={"n_reclaims": n, **_cost(subject, reclaims, chosen)},
+            evidence={"n_reclaims": n, **_cost(device, reclaims, chosen)},
         )
     ]
 
 
-def _emptyings(subject: Subject, reclaims: Reclaims) -> list[Finding]:
+def _emptyings(device: Device, reclaims: Reclaims) -> list[Finding]:
     chosen = ~reclaims.is_retry
     n = int(np.count_nonzero(chosen))
     given = int(reclaims.given_bytes[chosen].sum())
     if n < MIN_EMPTYINGS:
         return []
-    timeline = subject.lifetimes.timeline
+    timeline = device.lifetimes.timeline
     first = int(reclaims.start[np.flatnonzero(chosen)[0]])
     takes = np.isin(timeline.action, (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP)) & (timeline.event > first)
     retaken = int(timeline.size_bytes[takes].sum())
@@ -95,11 +95,11 @@ def _emptyings(subject: Subject, reclaims: Reclaims) -> list[Finding]:
         Finding(
             kind="cache-emptied",
             severity=Severity.WARNING,
-            device=subject.device,
+            device=device.index,
             title=f"empty_cache() {_times(n)}: {format_bytes(given)} given back, {format_bytes(retaken)} taken since",
             text=(
                 "What is given back is asked of the driver again soon after."
-                f"{_cost_words(subject, reclaims, chosen)} It helps only before another process needs the memory."
+                f"{_cost_words(device, reclaims, chosen)} It helps only before another process needs the memory."
             ),
             bytes=given,
             event=first,
@@ -107,14 +107,14 @@ def _emptyings(subject: Subject, reclaims: Reclaims) -> list[Finding]:
             evidence={
                 "n_calls": n,
                 "taken_since_bytes": retaken,
-                **_cost(subject, reclaims, chosen),
+                **_cost(device, reclaims, chosen),
             },
         )
     ]
 
 
-def _storm(subject: Subject) -> list[Finding]:
-    lifetimes, timeline = subject.lifetimes, subject.lifetimes.timeline
+def _storm(device: Device) -> list[Finding]:
+    lifetimes, timeline = device.lifetimes, device.lifetimes.timeline
     middle = lifetimes.first_event + lifetimes.n_events // 2
     late = timeline.event >= middle
     takes = late & np.isin(timeline.action, (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP))
@@ -129,7 +129,7 @@ def _storm(subject: Subject) -> list[Finding]:
         Finding(
             kind="driver-calls",
             severity=Severity.WARNING,
-            device=subject.device,
+            device=device.index,
             title=f"{format_count(n_takes)} segments taken from the driver in the second half: {format_bytes(size)}",
             text=(
                 f"{format_count(n_gives)} went back meanwhile. A warm program serves its requests from the cache; "
@@ -152,37 +152,37 @@ def _times(n: int) -> str:
     return "once" if n == 1 else f"{format_count(n)} times"
 
 
-def _cost(subject: Subject, reclaims: Reclaims, chosen: BoolArray) -> dict[str, int | None]:
+def _cost(device: Device, reclaims: Reclaims, chosen: BoolArray) -> dict[str, int | None]:
     return {
         "given_back_bytes": int(reclaims.given_bytes[chosen].sum()),
-        "recorded_ns": _recorded_ns(subject, reclaims, chosen),
-        "modelled_ns": _modelled_ns(subject, reclaims, chosen),
+        "recorded_ns": _recorded_ns(device, reclaims, chosen),
+        "modelled_ns": _modelled_ns(device, reclaims, chosen),
     }
 
 
-def _cost_words(subject: Subject, reclaims: Reclaims, chosen: BoolArray) -> str:
-    recorded = _recorded_ns(subject, reclaims, chosen)
+def _cost_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:
+    recorded = _recorded_ns(device, reclaims, chosen)
     if recorded is not None:
         return f" The calls themselves took {format_duration(recorded)} (recorded)."
-    return f" The calls themselves take about {format_duration(_modelled_ns(subject, reclaims, chosen))} (modelled)."
+    return f" The calls themselves take about {format_duration(_modelled_ns(device, reclaims, chosen))} (modelled)."
 
 
-def _recorded_ns(subject: Subject, reclaims: Reclaims, chosen: BoolArray) -> int | None:
+def _recorded_ns(device: Device, reclaims: Reclaims, chosen: BoolArray) -> int | None:
     """Time of each reclaim from its first event to its last, or to the event that took memory after it.
 
     A lower bound: the first call was under way before its event. None where times are not a device's or too coarse.
     """
-    lifetimes, trace = subject.lifetimes, subject.lifetimes.trace
+    lifetimes, trace = device.lifetimes, device.trace
     last = np.minimum(reclaims.end - (~reclaims.is_retry).astype(np.int64), lifetimes.last_event)
     begin, end = trace.time_ns[reclaims.start[chosen]], trace.time_ns[last[chosen]]
-    if not subject.has_device_times or np.any(begin == NONE_ID) or np.any(end == NONE_ID):
+    if not device.recording.has_device_times or np.any(begin == NONE_ID) or np.any(end == NONE_ID):
         return None
     return int(np.maximum(end - begin, 0).sum()) or None
 
 
-def _modelled_ns(subject: Subject, reclaims: Reclaims, chosen: BoolArray) -> int:
+def _modelled_ns(device: Device, reclaims: Reclaims, chosen: BoolArray) -> int:
     """Host time of the calls that give segments back, by the table of ``replay.driver_calls``."""
-    action = subject.lifetimes.trace.action
+    action = device.trace.action
     n_frees = n_unmaps = 0
     for start, end in zip(reclaims.start[chosen].tolist(), reclaims.end[chosen].tolist(), strict=True):
         n_frees += int(np.count_nonzero(action[start:end] == Action.SEGMENT_FREE))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity
-from memscope.findings.subject import Subject
+from memscope.findings.shown import sites_by_bytes
 from memscope.fragmentation.pins import find_pins
 from memscope.fragmentation.series import GroupSeries, MetricsTable
 from memscope.lifetimes.segments import large_segment_bytes
-from memscope.trace.schema import Action
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count, format_fraction
 
@@ -27,26 +27,26 @@ MIN_GROWTHS = 3
 """A pool must have grown so often in the second half: one segment more may be one odd request."""
 
 
-def find_fragmentation(subject: Subject) -> list[Finding]:
+def find_fragmentation(device: Device) -> list[Finding]:
     """Free memory that live blocks kept, when more was taken from the driver or could not be had.
 
     Free memory in between, as after each step, costs nothing: the next step uses it again.
     """
-    series = subject.series
+    series = device.fragmentation_series
     if series is None:
         return []
     table = series.overall
-    judged = _judged_rows(subject, table)
-    pinned = _pinned_of_default_pools(subject, table)
+    judged = _judged_rows(device, table)
+    pinned = _pinned_of_default_pools(device, table)
     row = int(judged[np.argmax(pinned[judged])])
     size, reserved = int(pinned[row]), int(table.reserved_bytes[row])
     if size < max(MIN_PINNED_BYTES, WARNING_PINNED_FRAC * reserved):
         return []
     share = size / reserved
     event = int(table.event[row])
-    trace = subject.lifetimes.trace
+    trace = device.trace
     pins = find_pins(
-        subject.lifetimes.state_at(event), 10, large_handle_bytes=large_segment_bytes(trace.metadata.alloc_conf)
+        device.lifetimes.state_at(event), 10, large_handle_bytes=large_segment_bytes(trace.metadata.alloc_conf)
     )
     rows = [row_ for pin in pins for row_ in pin.allocation_ids]
     chosen = np.array(rows, np.int64)
@@ -63,7 +63,7 @@ def find_fragmentation(subject: Subject) -> list[Finding]:
         Finding(
             kind="fragmentation",
             severity=Severity.SEVERE if share >= SEVERE_PINNED_FRAC else Severity.WARNING,
-            device=subject.device,
+            device=device.index,
             title=f"{format_bytes(size)} free but pinned when more was taken, {format_fraction(share)} of reserved",
             text=(
                 f"Live blocks keep this memory from going back to the driver.{held} "
@@ -73,7 +73,7 @@ def find_fragmentation(subject: Subject) -> list[Finding]:
             event=event,
             view="map",
             rows=tuple(rows[:20]),
-            sites=subject.sites_by_bytes(chosen, subject.lifetimes.allocations.block_bytes[chosen]) if rows else (),
+            sites=sites_by_bytes(device, chosen, device.allocations.block_bytes[chosen]) if rows else (),
             evidence={
                 "reserved_bytes": reserved,
                 "active_bytes": int(table.active_bytes[row]),
@@ -85,14 +85,11 @@ def find_fragmentation(subject: Subject) -> list[Finding]:
     ]
 
 
-def _judged_rows(subject: Subject, table: MetricsTable) -> Int64Array:
+def _judged_rows(device: Device, table: MetricsTable) -> Int64Array:
     """Rows before memory was taken near the highest, at failed requests, and at the peak of active memory."""
     reserved = table.reserved_bytes
     grows = np.flatnonzero((np.diff(reserved) > 0) & (reserved[1:] >= NEAR_PEAK_FRAC * reserved.max()))
-    lifetimes = subject.lifetimes
-    events = slice(lifetimes.first_event, lifetimes.end_event)
-    ooms = np.flatnonzero(lifetimes.trace.action[events] == Action.OOM) + lifetimes.first_event
-    failed = np.searchsorted(table.event, ooms, side="right") - 1
+    failed = np.searchsorted(table.event, device.oom_events, side="right") - 1
     return np.concatenate([grows, failed, [np.argmax(table.active_bytes)]]).astype(np.int64)
 
 
@@ -100,28 +97,28 @@ def _blocks(n: int) -> str:
     return "1 block" if n == 1 else f"{format_count(n)} blocks"
 
 
-def _pinned_of_default_pools(subject: Subject, table: MetricsTable) -> Int64Array:
+def _pinned_of_default_pools(device: Device, table: MetricsTable) -> Int64Array:
     """Free bytes that live blocks keep, at each row; those that only a private pool's life keeps are left out."""
-    assert subject.series is not None
+    assert device.fragmentation_series is not None
     pinned = np.array(table.free_in_split_segments_bytes)
-    for group in subject.series.groups:
+    for group in device.fragmentation_series.groups:
         if group.pool is not None and group.pool != (0, 0):
             row = np.searchsorted(group.table.event, table.event, side="right") - 1
             pinned -= group.table.free_in_split_segments_bytes[row]
     return pinned
 
 
-def find_growing_pools(subject: Subject) -> list[Finding]:
+def find_growing_pools(device: Device) -> list[Finding]:
     """Pools that took memory to the end and gave none back, by more than what was in use in them grew."""
-    series = subject.series
+    series = device.fragmentation_series
     if series is None:
         return []
     middle = series.first_event + (series.end_event - series.first_event) // 2
-    found = [_growing(subject, group, middle) for group in series.groups]
+    found = [_growing(device, group, middle) for group in series.groups]
     return [finding for finding in found if finding is not None]
 
 
-def _growing(subject: Subject, group: GroupSeries, middle: int) -> Finding | None:
+def _growing(device: Device, group: GroupSeries, middle: int) -> Finding | None:
     table = group.table
     change = np.diff(table.reserved_bytes)
     late = table.event[1:] >= middle
@@ -138,7 +135,7 @@ def _growing(subject: Subject, group: GroupSeries, middle: int) -> Finding | Non
     return Finding(
         kind="growing-pool",
         severity=Severity.WARNING,
-        device=subject.device,
+        device=device.index,
         title=f"{name} only grows: {format_bytes(end - before)} more in the second half of the trace",
         text=(
             f"Most that was in use at once grew by {format_bytes(max(needed_after - needed_before, 0))} only; "

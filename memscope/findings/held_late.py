@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity
 from memscope.findings.leaks import MIN_STEPS
 from memscope.findings.patterns import Patterns
-from memscope.findings.subject import Subject
+from memscope.findings.shown import largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import Int64Array
@@ -27,7 +28,7 @@ _LASTING = (Category.WEIGHTS, Category.GRADIENTS, Category.OPTIMIZER_STATE, Cate
 MAX_REPORTED = 5
 
 
-def find_held_late(subject: Subject, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_held_late(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
     """Places that allocated in at least two steps, then no more, and of which something is still held at the end."""
     n_steps = len(steps)
     if n_steps < MIN_STEPS or not len(patterns):
@@ -36,24 +37,24 @@ def find_held_late(subject: Subject, steps: Steps, patterns: Patterns) -> list[F
     last_use = n_steps - 1 - np.argmax(uses[:, ::-1], axis=1)
     since = n_steps - 1 - last_use
     old = (since >= MIN_STEPS_SINCE) & (since >= MIN_STEPS_SINCE_FRAC * n_steps) & (uses.sum(axis=1) >= 2)
-    enough = max(MIN_BYTES, int(MIN_PEAK_FRAC * subject.peak_allocated_bytes))
+    enough = max(MIN_BYTES, int(MIN_PEAK_FRAC * device.peak().allocated_bytes))
     found = []
     for pattern in np.flatnonzero(old & (patterns.live_bytes[:, -1] >= enough)).tolist():
-        rows = patterns.live_rows(pattern, subject, int(steps.end[-1]) - 1)
-        if subject.attribution.category[rows[-1]] not in _LASTING:
-            found.append(_held(subject, steps, rows, int(last_use[pattern])))
+        rows = patterns.live_rows(pattern, device, int(steps.end[-1]) - 1)
+        if device.attribution.category[rows[-1]] not in _LASTING:
+            found.append(_held(device, steps, rows, int(last_use[pattern])))
     found.sort(key=lambda finding: -(finding.bytes or 0))
     return found[:MAX_REPORTED]
 
 
-def _held(subject: Subject, steps: Steps, rows: Int64Array, last_use: int) -> Finding:
-    size = int(subject.lifetimes.allocations.block_bytes[rows].sum())
-    name = subject.site_name(int(subject.site_of_rows(rows[-1:])[0]))
+def _held(device: Device, steps: Steps, rows: Int64Array, last_use: int) -> Finding:
+    size = int(device.allocations.block_bytes[rows].sum())
+    name = site_name(device, int(device.site_frames_of(rows[-1:])[0]))
     since = len(steps) - 1 - last_use
     return Finding(
         kind="held-late",
         severity=Severity.INFO,
-        device=subject.device,
+        device=device.index,
         title=f"{format_bytes(size)} still held {since} steps after {name} last allocated",
         text=(
             f"{format_count(len(rows))} of its allocations outlived the last step that made any "
@@ -62,7 +63,7 @@ def _held(subject: Subject, steps: Steps, rows: Int64Array, last_use: int) -> Fi
         bytes=size,
         event=int(steps.end[-1]) - 1,
         view="allocations",
-        rows=subject.largest(rows),
+        rows=largest_rows(device, rows),
         sites=(name,),
         evidence={"n_steps_since": since, "last_step": steps.labels[last_use], "n_allocations": len(rows)},
     )

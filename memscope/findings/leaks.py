@@ -11,9 +11,10 @@ from collections import defaultdict
 
 import numpy as np
 
+from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity
 from memscope.findings.patterns import Patterns
-from memscope.findings.subject import Subject
+from memscope.findings.shown import largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array
@@ -53,7 +54,7 @@ def growing_patterns(patterns: Patterns, window: int) -> BoolArray:
     return grows
 
 
-def find_leaks(subject: Subject, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_leaks(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
     """Patterns that keep more after every step, one finding for each line of code.
 
     Nothing is said of fewer than ``MIN_STEPS`` steps. A KV cache that gets more entries is named as such: it may be one
@@ -65,17 +66,17 @@ def find_leaks(subject: Subject, steps: Steps, patterns: Patterns) -> list[Findi
     last = int(steps.end[-1]) - 1
     by_site: dict[tuple[int, bool], list[int]] = defaultdict(list)
     for pattern in np.flatnonzero(growing_patterns(patterns, window)).tolist():
-        row = patterns.live_rows(pattern, subject, last)[-1:]
-        is_kv_cache = bool(subject.attribution.category[row[0]] == Category.KV_CACHE)
-        by_site[int(subject.site_of_rows(row)[0]), is_kv_cache].append(pattern)
-    found = [_grown(subject, steps, patterns, key, members, window) for key, members in by_site.items()]
+        row = patterns.live_rows(pattern, device, last)[-1:]
+        is_kv_cache = bool(device.attribution.category[row[0]] == Category.KV_CACHE)
+        by_site[int(device.site_frames_of(row)[0]), is_kv_cache].append(pattern)
+    found = [_grown(device, steps, patterns, key, members, window) for key, members in by_site.items()]
     kept = [finding for finding in found if finding is not None]
     kept.sort(key=lambda finding: -(finding.bytes or 0))
     return kept[:MAX_REPORTED]
 
 
 def _grown(
-    subject: Subject, steps: Steps, patterns: Patterns, key: tuple[int, bool], members: list[int], window: int
+    device: Device, steps: Steps, patterns: Patterns, key: tuple[int, bool], members: list[int], window: int
 ) -> Finding | None:
     """The finding for the patterns of one line of code (and whether they are KV caches); None if they are small."""
     site, is_kv_cache = key
@@ -86,16 +87,16 @@ def _grown(
     n_grown = int(np.count_nonzero(grown > 0))
     first_step, last_step = len(steps) - window, len(steps) - 1
     last = int(steps.end[-1]) - 1
-    rows = np.concatenate([_born_since(subject, steps, patterns, p, first_step, last) for p in members])
-    kept_bytes = int(subject.lifetimes.allocations.block_bytes[rows].sum())
-    name = subject.site_name(site)
+    rows = np.concatenate([_born_since(device, steps, patterns, p, first_step, last) for p in members])
+    kept_bytes = int(device.allocations.block_bytes[rows].sum())
+    name = site_name(device, site)
     more = f"{format_bytes(per_step)} more is kept after each step"
     found = "" if steps.source == "marks" else f" Steps were found from {steps.source}."
     is_large = per_step >= SEVERE_BYTES_PER_STEP
     return Finding(
         kind="kv-kept" if is_kv_cache else "leak",
         severity=Severity.SEVERE if is_large and not is_kv_cache else Severity.WARNING,
-        device=subject.device,
+        device=device.index,
         title=f"KV cache: {more}, allocated at {name}" if is_kv_cache else f"Leak: {more}, allocated at {name}",
         text=(
             f"In {n_grown} of the last {window} steps it kept more than after the step before: "
@@ -104,7 +105,7 @@ def _grown(
         bytes=kept_bytes,
         event=last,
         view="allocations",
-        rows=subject.largest(rows),
+        rows=largest_rows(device, rows),
         sites=(name,),
         evidence={
             "bytes_per_step": per_step,
@@ -122,15 +123,15 @@ def _grown(
 
 
 def _born_since(
-    subject: Subject, steps: Steps, patterns: Patterns, pattern: int, first_step: int, last: int
+    device: Device, steps: Steps, patterns: Patterns, pattern: int, first_step: int, last: int
 ) -> Int64Array:
-    rows = patterns.live_rows(pattern, subject, last)
-    is_new = subject.lifetimes.allocations.alloc_event[rows] >= steps.begin[first_step]
+    rows = patterns.live_rows(pattern, device, last)
+    is_new = device.allocations.alloc_event[rows] >= steps.begin[first_step]
     born: Int64Array = rows[is_new]
     return born
 
 
-def find_regrown(subject: Subject, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_regrown(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
     """Patterns that keep equally many allocations, but larger ones after every step.
 
     A buffer that is extended each step looks so, and so does what is kept of batches that get longer: which of the two
@@ -146,21 +147,21 @@ def find_regrown(subject: Subject, steps: Steps, patterns: Patterns) -> list[Fin
     last = int(steps.end[-1]) - 1
     found = []
     for pattern in np.flatnonzero(chosen).tolist():
-        rows = patterns.live_rows(pattern, subject, last)
-        if subject.attribution.category[rows[-1]] != Category.KV_CACHE:
+        rows = patterns.live_rows(pattern, device, last)
+        if device.attribution.category[rows[-1]] != Category.KV_CACHE:
             per_step = int(np.median(grown[pattern]))
-            found.append(_regrown(subject, rows, per_step, window, last))
+            found.append(_regrown(device, rows, per_step, window, last))
     found.sort(key=lambda finding: -(finding.bytes or 0))
     return found[:MAX_REPORTED]
 
 
-def _regrown(subject: Subject, rows: Int64Array, per_step: int, window: int, last: int) -> Finding:
-    name = subject.site_name(int(subject.site_of_rows(rows[-1:])[0]))
-    size = int(subject.lifetimes.allocations.block_bytes[rows].sum())
+def _regrown(device: Device, rows: Int64Array, per_step: int, window: int, last: int) -> Finding:
+    name = site_name(device, int(device.site_frames_of(rows[-1:])[0]))
+    size = int(device.allocations.block_bytes[rows].sum())
     return Finding(
         kind="larger-each-step",
         severity=Severity.WARNING,
-        device=subject.device,
+        device=device.index,
         title=f"{format_bytes(per_step)} larger after each step: what {name} allocates",
         text=(
             f"In each of the last {window} steps it was made anew, larger than before; now {format_bytes(size)}. "
@@ -169,7 +170,7 @@ def _regrown(subject: Subject, rows: Int64Array, per_step: int, window: int, las
         bytes=size,
         event=last,
         view="allocations",
-        rows=subject.largest(rows),
+        rows=largest_rows(device, rows),
         sites=(name,),
         evidence={"bytes_per_step": per_step, "n_steps_judged": window, "n_allocations": len(rows)},
     )

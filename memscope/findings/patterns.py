@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.findings.subject import Subject
+from memscope.device.device import Device
 from memscope.lifetimes.steps import Steps
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
@@ -38,21 +38,21 @@ class Patterns:
     def __len__(self) -> int:
         return len(self.live_bytes)
 
-    def live_rows(self, pattern: int, subject: Subject, event: int) -> Int64Array:
+    def live_rows(self, pattern: int, device: Device, event: int) -> Int64Array:
         """Rows of a pattern that the program holds after an event, in order of allocation."""
-        table = subject.lifetimes.allocations
-        live = (self.of_row == pattern) & (table.alloc_event <= event) & (subject.died_event > event)
+        table = device.allocations
+        live = (self.of_row == pattern) & (table.alloc_event <= event) & (device.died_event > event)
         return np.flatnonzero(live)
 
 
-def find_patterns(subject: Subject, steps: Steps) -> Patterns:
+def find_patterns(device: Device, steps: Steps) -> Patterns:
     """Sort a device's allocations by pattern and count them at the end of each step. O(n log n) in the allocations."""
-    table, n_steps = subject.lifetimes.allocations, len(steps)
+    table, n_steps = device.allocations, len(steps)
     # The first step after which an allocation exists, and the first after which it is gone.
     appears = np.searchsorted(steps.end, table.alloc_event, side="right")
-    gone = np.searchsorted(steps.end, subject.died_event, side="right")
+    gone = np.searchsorted(steps.end, device.died_event, side="right")
     outlives = appears < gone
-    pattern = _pattern_of_row(subject)
+    pattern = _pattern_of_row(device)
     kept, dense = np.unique(pattern[outlives], return_inverse=True)
     position = np.searchsorted(kept, pattern)
     position = np.minimum(position, max(len(kept) - 1, 0))
@@ -76,12 +76,12 @@ def find_patterns(subject: Subject, steps: Steps) -> Patterns:
     )
 
 
-def _pattern_of_row(subject: Subject) -> Int64Array:
+def _pattern_of_row(device: Device) -> Int64Array:
     """A number for each row, equal for rows of one pattern: int64 (rows,)."""
-    table = subject.lifetimes.allocations
+    table = device.allocations
     pattern = table.stack_id.astype(np.int64)
     bare = np.flatnonzero(pattern == NONE_ID)
     keys = np.stack([table.requested_bytes[bare], table.stream_id[bare].astype(np.int64)])
     _, number = np.unique(keys, axis=1, return_inverse=True)
-    pattern[bare] = len(subject.lifetimes.trace.stacks) + number.reshape(-1)
+    pattern[bare] = len(device.trace.stacks) + number.reshape(-1)
     return pattern

@@ -13,7 +13,6 @@ from memscope.errors import UsageError
 from memscope.kv_cache.growth import most_at_once
 from memscope.kv_cache.lens import KvLens
 from memscope.replay.caching.engine import replay_caching
-from memscope.replay.limits import recorded_capacity
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import ReplayResult
 from memscope.trace.schema import NONE_ID
@@ -88,16 +87,16 @@ def replay_without_copies(lens: KvLens, on_done: OnDone | None = None) -> Growth
     """
     if not len(lens.growth):
         return None
-    requests = requests_of(lens.lifetimes)
+    requests = requests_of(lens.device.lifetimes)
     ways = {AS_RECORDED: requests, ONCE: _allocated_once(lens, requests), POOL: _pooled(lens, requests)}
-    capacity, found = recorded_capacity(lens.lifetimes), []
+    capacity, found = lens.device.capacity, []
     notes = list(requests.notes)
     if capacity.total_bytes is not None:
         notes.append(f"the device has {format_bytes(capacity.total_bytes)} ({capacity.source})")
     for name, asked in ways.items():
         try:
             result = replay_caching(
-                lens.lifetimes,
+                lens.device.lifetimes,
                 total_bytes=capacity.total_bytes,
                 reserved_by_others_bytes=capacity.reserved_by_others_bytes,
                 requests=asked,

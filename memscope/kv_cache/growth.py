@@ -10,10 +10,10 @@ import numpy as np
 from memscope.attribution.attribution import Attribution
 from memscope.kv_cache.parts import CacheParts
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.tables import NEVER
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, frozen_array
 
-NEVER = int(np.iinfo(np.int64).max)
 _BIRTH, _DEATH = 0, 1
 _MAX_CANDIDATES = 256
 """How many of the last tensors of a name are looked at: more do not grow at the same time under one name."""
@@ -41,13 +41,6 @@ class Growth:
 
     def __len__(self) -> int:
         return len(self.old)
-
-
-def let_go_events(lifetimes: DeviceLifetimes) -> Int64Array:
-    """When the program let go of each allocation: int64 (rows,), the largest int64 for never."""
-    table = lifetimes.allocations
-    died = np.where(table.free_requested_event == NONE_ID, table.free_event, table.free_requested_event)
-    return np.where(died == NONE_ID, NEVER, died)
 
 
 def find_growth(lifetimes: DeviceLifetimes, attribution: Attribution, parts: CacheParts) -> Growth:
@@ -85,7 +78,7 @@ def _births_and_deaths(lifetimes: DeviceLifetimes, parts: CacheParts) -> list[tu
     """Event, kind and part, in order of events; what waited for its stream when the recording began is left out."""
     table = lifetimes.allocations
     born = table.alloc_event[parts.rows].tolist()
-    died = let_go_events(lifetimes)[parts.rows].tolist()
+    died = lifetimes.died_event[parts.rows].tolist()
     was_gone = table.is_pending_at_start[parts.rows].tolist()
     present = [i for i, gone in enumerate(was_gone) if not gone]
     found = [(born[i], _BIRTH, i) for i in present]
@@ -99,7 +92,7 @@ class _Search:
     def __init__(self, lifetimes: DeviceLifetimes, parts: CacheParts) -> None:
         table = lifetimes.allocations
         self._size = table.requested_bytes[parts.rows].tolist()
-        self._died = let_go_events(lifetimes)[parts.rows].tolist()
+        self._died = lifetimes.died_event[parts.rows].tolist()
         self._is_single = parts.is_numbered.tolist()
         self._allocs = np.sort(table.alloc_event)
         self._n_made: dict[tuple[int, int], int] = defaultdict(int)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from memscope.attribution.attribution import Attribution
+from memscope.device.device import Device
 from memscope.kv_cache.growth import Growth, find_growth, most_at_once
 from memscope.kv_cache.parts import CacheParts, find_parts, members_of
 from memscope.kv_cache.series import (
@@ -22,7 +22,6 @@ from memscope.kv_cache.series import (
     split_at,
     split_series,
 )
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
@@ -116,19 +115,13 @@ class KvLens:
 
     Parameters
     ----------
-    lifetimes, attribution
-        The device, and the category and owner of each of its allocations.
+    device
+        The device.
     """
 
-    def __init__(self, lifetimes: DeviceLifetimes, attribution: Attribution) -> None:
-        self.lifetimes = lifetimes
-        self.attribution = attribution
-        self.parts: CacheParts = find_parts(lifetimes, attribution)
-
-    @property
-    def device(self) -> int:
-        """Its index."""
-        return self.lifetimes.device
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.parts: CacheParts = find_parts(device.lifetimes, device.attribution)
 
     def __bool__(self) -> bool:
         return len(self.parts) > 0
@@ -136,36 +129,36 @@ class KvLens:
     @cached_property
     def growth(self) -> Growth:
         """Which allocation replaced which."""
-        return find_growth(self.lifetimes, self.attribution, self.parts)
+        return find_growth(self.device.lifetimes, self.device.attribution, self.parts)
 
     @cached_property
     def fill(self) -> Fill:
         """What was recorded of layers and lengths."""
-        return find_fill(self.lifetimes, self.parts)
+        return find_fill(self.device.lifetimes, self.parts)
 
     @cached_property
     def times(self) -> PartTimes:
         """When each part is there."""
-        return part_times(self.lifetimes, self.parts, self.growth, self.fill)
+        return part_times(self.device.lifetimes, self.parts, self.growth, self.fill)
 
     @cached_property
     def series(self) -> KvSplit:
         """What the cache's bytes are after each event: int64 (n + 1,) each."""
-        return split_series(self.lifetimes, self.parts, self.fill, self.times)
+        return split_series(self.device.lifetimes, self.parts, self.fill, self.times)
 
     @cached_property
     def peak_event(self) -> int:
         """First event after which the cache has most bytes, and of those moments most tokens; −1: before the first."""
         size = self.series.block_bytes
         largest = np.flatnonzero(size == size.max())
-        return self.lifetimes.usage.event_at(int(largest[np.argmax(self.series.token_bytes[largest])]))
+        return self.device.usage.event_at(int(largest[np.argmax(self.series.token_bytes[largest])]))
 
     def _index(self, event: int) -> int:
-        return 0 if event == NONE_ID else self.lifetimes.usage.index_of(event)
+        return 0 if event == NONE_ID else self.device.usage.index_of(event)
 
     def parts_at(self, event: int) -> tuple[Int64Array, KvSplit]:
         """The parts that are there after an event (indices of ``parts``), and what each holds."""
-        return split_at(self.lifetimes, self.parts, self.fill, self.times, self._index(event))
+        return split_at(self.device.lifetimes, self.parts, self.fill, self.times, self._index(event))
 
     def total_at(self, event: int) -> KvRow:
         """All of the cache after an event."""
@@ -199,10 +192,10 @@ class KvLens:
     def _pool_name(self, index: int) -> str:
         """The rule that told a part, or its owner, in which the layer's number is left open: layers share a pool."""
         row = int(self.parts.rows[index])
-        rule = self.attribution.rule_of(row)
+        rule = self.device.attribution.rule_of(row)
         if rule is not None:
             return rule.name
-        owner = self.lifetimes.trace.string(int(self.attribution.owner_id[row]))
+        owner = self.device.owner_of(row)
         if not owner:
             return "key/value cache"
         layer = int(self.parts.layer[index])
@@ -211,9 +204,9 @@ class KvLens:
     @cached_property
     def cost(self) -> GrowthCost:
         """What growing by copying did."""
-        table, growth = self.lifetimes.allocations, self.growth
+        table, growth = self.device.allocations, self.growth
         old = self.parts.rows[growth.old]
-        first = self.lifetimes.first_event - 1
+        first = self.device.lifetimes.first_event - 1
         size = table.block_bytes[old]
         most, event = most_at_once(self.times.stale[growth.old] + first, self.times.end[growth.old] + first, size)
         return GrowthCost(len(growth), int(table.requested_bytes[old].sum()), most, event)
@@ -225,7 +218,7 @@ class KvLens:
         As was noted: tokens that a window has left behind count, because the cache took them in. Not told is where any
         cache is not told of.
         """
-        return held_tokens(self.lifetimes, self.parts, self.fill, self.times)
+        return held_tokens(self.device.lifetimes, self.parts, self.fill, self.times)
 
     def tokens_at(self, event: int) -> int | None:
         """Tokens of all sequences of the caches that have memory after an event; None where not told."""
@@ -248,7 +241,7 @@ class KvLens:
         return found.pop() if len(found) == 1 and NONE_ID not in present else None
 
     def _summary(self, cache_id: int, members: Int64Array) -> CacheSummary:
-        trace, times = self.lifetimes.trace, self.times
+        trace, times = self.device.trace, self.times
         described = np.unique(self.fill.layer_row[members])
         described = described[described != NONE_ID]
         layers = trace.cache_layers.take(described)
@@ -264,8 +257,8 @@ class KvLens:
         is_static = len(capacity) > 0 and int(capacity.min()) > 0
         lengths = self.fill.lengths.get(cache_id)
         n_tokens = int(lengths.n_tokens[-1]) if lengths is not None and len(lengths.n_tokens) else NONE_ID
-        rows, usage = self.parts.rows[members], self.lifetimes.usage
-        peak, _ = most_at_once(times.begin[members], times.end[members], self.lifetimes.allocations.block_bytes[rows])
+        rows, usage = self.parts.rows[members], self.device.usage
+        peak, _ = most_at_once(times.begin[members], times.end[members], self.device.allocations.block_bytes[rows])
         end = int(times.end[members].max())
         return CacheSummary(
             cache_id=cache_id,

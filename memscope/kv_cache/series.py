@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from memscope.kv_cache.growth import NEVER, Growth, let_go_events
+from memscope.kv_cache.growth import Growth
 from memscope.kv_cache.parts import CacheParts, members_of
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.tables import NEVER
 from memscope.trace.cache_labels import is_beside_tokens
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, frozen_array
@@ -135,7 +136,7 @@ def _descriptions(lifetimes: DeviceLifetimes, parts: CacheParts, here: Int64Arra
     order = np.argsort(key, kind="stable")
     key, of_layer = key[order], of_layer[order]
     born = np.maximum(table.alloc_event[parts.rows[asked]], 0)
-    died = let_go_events(lifetimes)[parts.rows[asked]]
+    died = lifetimes.died_event[parts.rows[asked]]
     after = np.searchsorted(key, of_part * stride + born, "left")
     inside = np.minimum(after, len(key) - 1)
     has_after = (after < len(key)) & (of_layer[inside] == of_part)
@@ -265,7 +266,7 @@ def part_times(lifetimes: DeviceLifetimes, parts: CacheParts, growth: Growth, fi
     """When each part is there, and what it holds where that does not change."""
     table, rows, first = lifetimes.allocations, parts.rows, lifetimes.first_event
     n_moments = lifetimes.n_events + 1
-    born, freed, let_go = table.alloc_event[rows], table.free_event[rows], let_go_events(lifetimes)[rows]
+    born, freed, let_go = table.alloc_event[rows], table.free_event[rows], lifetimes.died_event[rows]
     let_go = np.where(table.is_pending_at_start[rows], first - 1, let_go)
     begin = np.where(born == NONE_ID, 0, born - first + 1)
     end = np.where(freed == NONE_ID, n_moments, freed - first + 1)

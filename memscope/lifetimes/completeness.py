@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,13 +55,13 @@ class Completeness:
         return self.n_events_lost == 0 and not self.n_unmatched_frees and not self.preexisting_bytes
 
 
-def measure_completeness(trace: Trace, devices: list[DeviceLifetimes]) -> Completeness:
+def measure_completeness(trace: Trace, devices: Sequence[DeviceLifetimes]) -> Completeness:
     """Say what a trace lacks. Linear in the events."""
     n_unmatched = sum(device.n_unmatched_frees for device in devices)
     preexisting = sum(device.preexisting_bytes for device in devices)
     paired = np.isin(trace.action, _STACK_ACTIONS)
     n_without = int(np.count_nonzero(paired & (trace.stack_id == NONE_ID)))
-    n_after_oom = sum(_events_after_oom(trace, device) for device in devices)
+    n_after_oom = sum(_events_after_oom(device) for device in devices)
     contradictions = tuple(text for device in devices for text in _contradictions(device))
     lost = trace.metadata.n_events_lost
     if lost is None and trace.n_events and not n_unmatched and not preexisting and not contradictions:
@@ -81,9 +82,8 @@ def measure_completeness(trace: Trace, devices: list[DeviceLifetimes]) -> Comple
     return _with_warnings(completeness, trace, devices)
 
 
-def _events_after_oom(trace: Trace, device: DeviceLifetimes) -> int:
-    oom = np.flatnonzero(trace.action[device.first_event : device.end_event] == Action.OOM)
-    return int(device.n_events - 1 - oom[0]) if len(oom) else 0
+def _events_after_oom(device: DeviceLifetimes) -> int:
+    return int(device.last_event - device.oom_events[0]) if len(device.oom_events) else 0
 
 
 def _contradictions(device: DeviceLifetimes) -> list[str]:
@@ -104,7 +104,7 @@ def _contradictions(device: DeviceLifetimes) -> list[str]:
     return found if difference is None else [*found, f"device {device.device}: {difference}"]
 
 
-def _with_warnings(completeness: Completeness, trace: Trace, devices: list[DeviceLifetimes]) -> Completeness:
+def _with_warnings(completeness: Completeness, trace: Trace, devices: Sequence[DeviceLifetimes]) -> Completeness:
     c = completeness
     warnings = []
     if not trace.n_events:

@@ -10,10 +10,10 @@ from memscope.lifetimes.pairing import Problem, pair_rows
 from memscope.lifetimes.placing import place_rows
 from memscope.lifetimes.segments import SegmentTimeline, segment_timeline
 from memscope.lifetimes.state import AllocatorState, tile_segments
-from memscope.lifetimes.tables import AllocationTable, UsageSeries
+from memscope.lifetimes.tables import NEVER, AllocationTable, UsageSeries
 from memscope.recently_used import RecentlyUsed
-from memscope.trace.schema import NONE_ID, BlockState
-from memscope.trace.tables import BlockTable, Int64Array, SegmentTable
+from memscope.trace.schema import NONE_ID, Action, BlockState
+from memscope.trace.tables import BlockTable, Int64Array, SegmentTable, frozen_array
 from memscope.trace.trace import Trace
 
 _N_CACHED_STATES = 8
@@ -85,13 +85,28 @@ class DeviceLifetimes:
         return int(table.block_bytes[table.alloc_event == NONE_ID].sum())
 
     @cached_property
+    def died_event(self) -> Int64Array:
+        """When the program let go of each allocation: int64 (rows,), :data:`~memscope.lifetimes.tables.NEVER` if never.
+
+        The block may be free only later, where the free waited for another stream.
+        """
+        let_go = self.allocations.let_go_event
+        return frozen_array(np.where(let_go == NONE_ID, NEVER, let_go), np.int64)
+
+    @cached_property
+    def oom_events(self) -> Int64Array:
+        """Positions of the device's ``oom`` events: int64."""
+        action = self.trace.action[self.first_event : self.end_event]
+        return frozen_array(np.flatnonzero(action == Action.OOM) + self.first_event, np.int64)
+
+    @cached_property
     def usage(self) -> UsageSeries:
         """Allocated, active, requested and reserved bytes after each event."""
         table = self.allocations
         reserved = None
         if self.segments_are_known:
             reserved = self._running(self.timeline.start_bytes, self.timeline.deltas(self.first_event, self.n_events))
-        freed_event = np.where(table.free_requested_event == NONE_ID, table.free_event, table.free_requested_event)
+        freed_event = table.let_go_event
         in_use = ~table.is_pending_at_start
         return UsageSeries(
             first_event=self.first_event,

@@ -11,6 +11,9 @@ from memscope.trace import schema
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, Table, frozen_array
 
+NEVER = int(np.iinfo(np.int64).max)
+"""The event of what never happened, where events are compared: later than all of them."""
+
 _ALLOCATION_COLUMNS: schema.Columns = {
     "alloc_event": np.dtype(np.int64),
     "free_requested_event": np.dtype(np.int64),
@@ -50,6 +53,13 @@ class AllocationTable(Table):
     pool_id: Int32Array
     is_large: BoolArray
     stack_id: Int32Array
+
+    @property
+    def let_go_event(self) -> Int64Array:
+        """When the program let go of each allocation, whenever the block became free: int64 (rows,), −1 for never."""
+        requested = self.free_requested_event
+        let_go: Int64Array = np.where(requested == NONE_ID, self.free_event, requested)
+        return let_go
 
     def active_at(self, event: int) -> BoolArray:
         """Rows that hold a block after an event (−1: before the first), pending frees included: bool (rows,)."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.lifetimes.device import DeviceLifetimes
+from memscope.device.device import Device
 from memscope.oom.outside import Outside
 from memscope.oom.request import DRIVER_SLACK_BYTES, FailedRequest, Limit
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
@@ -46,7 +46,7 @@ class Cause:
 class Situation:
     """Everything that the tests look at."""
 
-    lifetimes: DeviceLifetimes
+    device: Device
     config: CachingAllocatorConfig
     request: FailedRequest
     limit: Limit
@@ -94,7 +94,7 @@ def _fraction_cap(s: Situation) -> Cause | None:
 def _delayed_block(s: Situation) -> Cause | None:
     """A block that only late frees made, or that pending ones would make."""
     room, rounded = s.room, s.request.rounded_bytes
-    table = s.lifetimes.allocations
+    table = s.device.allocations
     if room.fits_block and len(room.late_rows):
         late = int(table.block_bytes[room.late_rows].sum())
         return Cause(

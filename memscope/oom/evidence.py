@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.lifetimes.completeness import Completeness
 from memscope.oom.causes import Cause, Situation
 from memscope.oom.verdict import OomClass
 from memscope.trace.schema import NONE_ID
@@ -80,17 +79,17 @@ def _outside_words(s: Situation) -> list[str]:
     return found
 
 
-def trust_of(situation: Situation, cause: Cause, completeness: Completeness) -> tuple[tuple[str, ...], bool]:
+def trust_of(situation: Situation, cause: Cause) -> tuple[tuple[str, ...], bool]:
     """What weakens a verdict, a sentence each, and whether the cause itself stands in spite of it."""
     s = situation
     weakens = [*_layout_gaps(s), *_limit_gaps(s, cause)]
-    notes = _plain_gaps(s, completeness)
+    notes = _plain_gaps(s)
     return (*weakens, *notes), not weakens and cause.verdict is not OomClass.CANNOT_TELL
 
 
 def _layout_gaps(s: Situation) -> list[str]:
     found = []
-    table, event = s.lifetimes.allocations, s.request.event
+    table, event = s.device.allocations, s.request.event
     inexact = table.active_at(event) & ~table.is_exact
     if np.any(inexact):
         size = format_bytes(int(table.block_bytes[inexact].sum()))
@@ -129,17 +128,18 @@ def _limit_gaps(s: Situation, cause: Cause) -> list[str]:
     return found
 
 
-def _plain_gaps(s: Situation, completeness: Completeness) -> list[str]:
+def _plain_gaps(s: Situation) -> list[str]:
     """What is worth knowing but leaves the cause as it is: the state itself does not depend on older events."""
     found = []
-    metadata = s.lifetimes.trace.metadata
+    metadata = s.device.trace.metadata
     if metadata.source == "dry-run":
         found.append("a dry run: the device and its limit are modelled, nothing was measured")
     elif metadata.is_emulated:
         found.append("recorded on an emulated device, not on a GPU")
-    if completeness.n_events_lost:
-        found.append(f"{completeness.n_events_lost:,} events were lost before the first kept one")
-    table, event = s.lifetimes.allocations, s.request.event
+    n_lost = s.device.recording.completeness.n_events_lost
+    if n_lost:
+        found.append(f"{n_lost:,} events were lost before the first kept one")
+    table, event = s.device.allocations, s.request.event
     older = table.active_at(event) & (table.alloc_event == NONE_ID)
     if np.any(older):
         size = int(table.block_bytes[older].sum())

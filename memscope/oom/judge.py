@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.attribution.attribution import Attribution
+from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.lifetimes.completeness import Completeness
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.causes import Cause, Situation, find_cause
 from memscope.oom.evidence import evidence_of, trust_of
 from memscope.oom.outside import outside_at
-from memscope.oom.owners import Names, largest_owners
+from memscope.oom.owners import largest_owners
 from memscope.oom.remedies import find_remedies
-from memscope.oom.request import failed_request, limit_at, oom_events
+from memscope.oom.request import failed_request, limit_at
 from memscope.oom.room import room_at
 from memscope.oom.verdict import OomClass, OomVerdict
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.trace.tables import Int32Array, Int64Array
 from memscope.units import format_bytes
 
 _MAX_NAMED_EVENTS = 5
 
 
-def judge_oom(
-    lifetimes: DeviceLifetimes,
-    attribution: Attribution,
-    site_frame_of_stack: Int32Array,
-    completeness: Completeness,
-    event: int | None = None,
-    *,
-    searches: bool = True,
-) -> OomVerdict:
+def judge_oom(device: Device, event: int | None = None, *, searches: bool = True) -> OomVerdict:
     """Say why a device's request failed.
 
     Parameters
     ----------
-    lifetimes, attribution
-        The device, and its allocations' categories and owners.
-    site_frame_of_stack
-        int32 (stacks,): the user's own frame of each stack.
-    completeness
-        What the trace lacks.
     event
         Which ``oom`` event; the first if not given.
     searches
@@ -52,42 +35,41 @@ def judge_oom(
     UsageError
         If the event is not an ``oom`` event of this device.
     """
-    events = oom_events(lifetimes)
+    lifetimes, events = device.lifetimes, device.oom_events
     if not len(events):
-        return _without_event(lifetimes, completeness, event)
-    chosen = _chosen(lifetimes, events, event)
-    config = CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)
+        return _without_event(device, event)
+    chosen = _chosen(device, event)
+    config = CachingAllocatorConfig.from_trace(device.trace, device.index)
     request = failed_request(lifetimes, chosen, config)
-    names = Names(lifetimes, attribution, site_frame_of_stack)
-    owners = largest_owners(names, chosen)
-    usage = lifetimes.usage
+    owners = largest_owners(device, chosen)
+    usage = device.usage
     index = usage.index_of(chosen)
     if usage.reserved_bytes is None:
         return OomVerdict(
             OomClass.CANNOT_TELL,
             "segments were not recorded, so that free memory is not known",
-            lifetimes.device,
+            device.index,
             chosen,
             tuple(events.tolist()),
             request,
             allocated_bytes=int(usage.allocated_bytes[index]),
             active_bytes=int(usage.active_bytes[index]),
             owners=owners,
-            trust=completeness.warnings,
+            trust=device.recording.completeness.warnings,
             is_certain=False,
         )
     limit = limit_at(lifetimes, request, config)
     room = room_at(lifetimes, request, config)
     reserved = room.state.reserved_bytes
     outside = outside_at(lifetimes, chosen, reserved, limit)
-    situation = Situation(lifetimes, config, request, limit, room, outside)
+    situation = Situation(device, config, request, limit, room, outside)
     cause = _readable(situation) or find_cause(situation)
-    remedies = find_remedies(situation, names, cause.verdict) if searches and not room.state.unplaced_bytes else None
-    trust, is_certain = trust_of(situation, cause, completeness)
+    remedies = find_remedies(situation, cause.verdict) if searches and not room.state.unplaced_bytes else None
+    trust, is_certain = trust_of(situation, cause)
     return OomVerdict(
         cause.verdict,
         cause.reason,
-        lifetimes.device,
+        device.index,
         chosen,
         tuple(events.tolist()),
         request,
@@ -116,31 +98,31 @@ def judge_oom(
     )
 
 
-def _without_event(lifetimes: DeviceLifetimes, completeness: Completeness, event: int | None) -> OomVerdict:
-    device = lifetimes.device
+def _without_event(device: Device, event: int | None) -> OomVerdict:
     if event is not None:
-        raise UsageError(f"event {event} is not an out-of-memory error: device {device} has none in this trace")
-    if not lifetimes.n_events:
+        raise UsageError(f"event {event} is not an out-of-memory error: device {device.index} has none in this trace")
+    if not device.n_events:
         reason = "no events were recorded: whether a request failed is not known"
-        return OomVerdict(OomClass.CANNOT_TELL, reason, device, is_certain=False)
-    lost = completeness.n_events_lost
+        return OomVerdict(OomClass.CANNOT_TELL, reason, device.index, is_certain=False)
+    lost = device.recording.completeness.n_events_lost
     trust = [f"{lost:,} events were lost: a request that failed among them is not seen"] if lost else []
     if lost is None:
         trust.append("whether events are missing cannot be told: a request that failed among them is not seen")
-    if CachingAllocatorConfig.from_trace(lifetimes.trace, device).throws_on_malloc_oom:
+    if CachingAllocatorConfig.from_trace(device.trace, device.index).throws_on_malloc_oom:
         trust.append("throw_on_cudamalloc_oom was set: PyTorch records no event for the requests that it rejects")
     reason = "no request failed in this recording"
-    return OomVerdict(OomClass.NO_OOM, reason, device, trust=tuple(trust), is_certain=not trust)
+    return OomVerdict(OomClass.NO_OOM, reason, device.index, trust=tuple(trust), is_certain=not trust)
 
 
-def _chosen(lifetimes: DeviceLifetimes, events: Int64Array, event: int | None) -> int:
+def _chosen(device: Device, event: int | None) -> int:
+    events = device.oom_events
     if event is None:
         return int(events[0])
     if not np.any(events == event):
         named = ", ".join(f"{position}" for position in events[:_MAX_NAMED_EVENTS].tolist())
         more = f" and {len(events) - _MAX_NAMED_EVENTS:,} more" if len(events) > _MAX_NAMED_EVENTS else ""
         raise UsageError(
-            f"event {event} is not an out-of-memory error of device {lifetimes.device}: its errors are at {named}{more}"
+            f"event {event} is not an out-of-memory error of device {device.index}: its errors are at {named}{more}"
         )
     return event
 

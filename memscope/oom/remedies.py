@@ -11,7 +11,7 @@ from memscope._kernels import caching_replay as kernel
 from memscope.advise.settings import grid, harmful_combinations, torch_release, variable_name
 from memscope.errors import UsageError
 from memscope.oom.causes import Situation
-from memscope.oom.owners import Names
+from memscope.oom.owners import block_of
 from memscope.oom.request import FailedRequest, handle_bytes
 from memscope.oom.rerun import Change, Rerun, Restart
 from memscope.oom.room import Room
@@ -160,7 +160,7 @@ class Remedies:
     replay_error_bytes: int | None
 
 
-def find_remedies(situation: Situation, names: Names, verdict: OomClass) -> Remedies:
+def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
     """Search the changes that fit a cause. Each costs a replay, linear in the events before the failed request.
 
     Where a replay of the recording does not come to the same failure, what concerns only that moment is tried from the
@@ -168,22 +168,22 @@ def find_remedies(situation: Situation, names: Names, verdict: OomClass) -> Reme
     """
     s = situation
     try:
-        rerun = Rerun(s.lifetimes, s.request, s.limit, s.room, s.config)
+        rerun = Rerun(s.device.lifetimes, s.request, s.limit, s.room, s.config)
         as_recorded = rerun.serve()
         if not as_recorded.is_served and as_recorded.failed_event is None:
             error_bytes = as_recorded.reserved_bytes - s.room.state.reserved_bytes
-            search = _Search(s, names, rerun, error_bytes, rerun.is_modelled)
+            search = _Search(s, rerun, error_bytes, rerun.is_modelled)
             return _all(search, _PREFERENCE[verdict], (), error_bytes)
         how = "already fails earlier" if as_recorded.failed_event is not None else "serves this request"
         why = f"a replay of the recording as it was {how}"
-        restart = Restart(s.lifetimes, s.request, s.limit, s.room, s.config)
+        restart = Restart(s.device.lifetimes, s.request, s.limit, s.room, s.config)
         if not restart.serve(Change()).is_served:
-            search = _Search(s, names, restart, 0, False)
+            search = _Search(s, restart, 0, False)
             kinds = tuple(kind for kind in _PREFERENCE[verdict] if kind in _OF_THE_MOMENT)
             return _all(search, kinds, (f"settings and batches were not checked: {why}",), None)
     except UsageError as error:
         why = str(error)
-    return _unchecked(s, names, verdict, f"not checked by replay: {why}")
+    return _unchecked(s, verdict, f"not checked by replay: {why}")
 
 
 def _all(search: _Search, kinds: tuple[str, ...], not_found: tuple[str, ...], error_bytes: int | None) -> Remedies:
@@ -192,9 +192,9 @@ def _all(search: _Search, kinds: tuple[str, ...], not_found: tuple[str, ...], er
     return Remedies(found, (*not_found, *(text for text in results if isinstance(text, str) and text)), error_bytes)
 
 
-def _unchecked(situation: Situation, names: Names, verdict: OomClass, why: str) -> Remedies:
+def _unchecked(situation: Situation, verdict: OomClass, why: str) -> Remedies:
     """Without a replay only the layout at the failure is known: which blocks lie in the way, and what cap refused."""
-    search = _Search(situation, names, None, 0, False)
+    search = _Search(situation, None, 0, False)
     candidates = {
         "cap": search.cap_change(),
         "blocks": search.first_proposal(),
@@ -226,14 +226,12 @@ class _Search:
     def __init__(
         self,
         situation: Situation,
-        names: Names,
         rerun: Rerun | Restart | None,
         error_bytes: int,
         is_modelled: bool,
     ) -> None:
         self._is_modelled = is_modelled
         self._s = situation
-        self._names = names
         self._rerun = rerun
         self._error_bytes = error_bytes
 
@@ -265,7 +263,7 @@ class _Search:
         return "modelled", f"the replay is {error} of reserved memory off at the failure"
 
     def _setting(self) -> Counterfactual | str:
-        release = torch_release(self._s.lifetimes.trace.metadata)
+        release = torch_release(self._s.device.trace.metadata)
         for conf in self._confs(release):
             try:
                 is_served = self._serves(Change(conf=conf))
@@ -282,7 +280,7 @@ class _Search:
         fraction, total = self._s.limit.memory_fraction, self._s.limit.total_bytes
         confs = grid(release, can_collect_garbage=fraction < 1 and total is not None)
         recorded = replace(self._s.config, memory_fraction=1.0)
-        n_events = self._s.request.event - self._s.lifetimes.first_event
+        n_events = self._s.request.event - self._s.device.lifetimes.first_event
         most = 1 if n_events > _MAX_GRID_EVENTS else 3
         ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
         for conf in ordered:
@@ -308,10 +306,10 @@ class _Search:
         return self._freed(sets[0]) if sets else None
 
     def _freed(self, rows: Int64Array) -> Counterfactual:
-        table = self._s.lifetimes.allocations
+        table = self._s.device.allocations
         size = int(table.block_bytes[rows].sum())
         largest = rows[np.argsort(-table.block_bytes[rows], kind="stable")]
-        blocks = tuple(self._names.block(int(row)) for row in largest[:_N_BLOCKS_SHOWN])
+        blocks = tuple(block_of(self._s.device, int(row)) for row in largest[:_N_BLOCKS_SHOWN])
         what = "this block" if len(rows) == 1 else f"these {len(rows):,} blocks"
         return Counterfactual(
             "blocks",
@@ -323,8 +321,8 @@ class _Search:
         )
 
     def _batch(self) -> Counterfactual | str:
-        rows = np.flatnonzero(np.isin(self._names.attribution.category, _SCALES_WITH_BATCH))
-        table = self._s.lifetimes.allocations
+        rows = np.flatnonzero(np.isin(self._s.device.attribution.category, _SCALES_WITH_BATCH))
+        table = self._s.device.allocations
         live = int(table.block_bytes[rows[table.active_at(self._s.request.event)[rows]]].sum())
         if not live:
             return "how much less batch would do cannot be told: no live memory is known to scale with it"
@@ -370,7 +368,7 @@ class _Search:
         return replace(change, checked=checked, note=note)
 
     def _frees(self) -> Counterfactual | str:
-        op = requests_of(self._s.lifetimes).op
+        op = requests_of(self._s.device.lifetimes).op
         if not np.any(op == kernel.OP_FREE_LATER):
             return ""
         if not self._serves(Change(completes_frees=True)):

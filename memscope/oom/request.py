@@ -9,8 +9,7 @@ import numpy as np
 from memscope._kernels.caching_rules import SMALL_BYTES, SMALL_SEGMENT_BYTES, segment_size
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.trace.schema import NONE_ID, Action
-from memscope.trace.tables import Int64Array
+from memscope.trace.schema import NONE_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +177,3 @@ def _bounds(
         high = min(high, total)
     until = len(series) if by_cap else lifetimes.usage.index_of(request.event) + 1
     return max(min(int(series[:until].max()), high), min(reserved, high)), high
-
-
-def oom_events(lifetimes: DeviceLifetimes) -> Int64Array:
-    """Positions of a device's ``oom`` events."""
-    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
-    positions: Int64Array = np.flatnonzero(action == Action.OOM) + lifetimes.first_event
-    return positions

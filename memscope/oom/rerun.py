@@ -12,7 +12,7 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
 from memscope._kernels.caching_rules import round_size
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.oom.request import FailedRequest, Limit, oom_events
+from memscope.oom.request import FailedRequest, Limit
 from memscope.oom.room import Room
 from memscope.replay.caching.arrays import new_arrays, with_lanes
 from memscope.replay.caching.engine import serve_events, start_requests
@@ -215,7 +215,7 @@ def _until(lifetimes: DeviceLifetimes, requests: Requests, request: FailedReques
     n = request.event - lifetimes.first_event
     op, dropped = np.array(requests.op[:n]), np.array(requests.dropped_pool[:n])
     row = np.array(requests.row[:n])
-    earlier = oom_events(lifetimes) - lifetimes.first_event
+    earlier = lifetimes.oom_events - lifetimes.first_event
     earlier = earlier[earlier < n]
     op[earlier] = kernel.OP_EMPTY_CACHE
     row[earlier] = NONE_ID

@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
+from memscope.device.device import Device, Moment
 from memscope.errors import UsageError
 from memscope.lifetimes.steps import DeviceStep, StepKey, align_steps, device_steps
 from memscope.ranks.comparison import (
@@ -79,7 +80,7 @@ def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
     places = sorted(
         (rank, device, position)
         for position, (analysis, (rank, _)) in enumerate(zip(analyses, ranks, strict=True))
-        for device in analysis.devices
+        for device in analysis.trace.devices
     )
     if not places:
         raise UsageError("there is nothing to compare: no trace has segments or events")
@@ -109,7 +110,7 @@ def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
         steps=aligned,
         differences=_differences(analyses, rows, allocated, aligned),
         settings_that_differ=_settings_that_differ(analyses, rows),
-        without_devices=tuple(analysis.name for analysis in analyses if not analysis.devices),
+        without_devices=tuple(analysis.name for analysis in analyses if not analysis.trace.devices),
     )
 
 
@@ -148,29 +149,28 @@ def _row(
     steps: Sequence[DeviceStep],
     keys: Sequence[StepKey | None],
 ) -> RankRow:
-    rank, device, position = place
-    metadata, lifetimes = analysis.trace.metadata, analysis.device(device)
-    usage = lifetimes.usage
-    peak = analysis.peak(device)
-    active = Moment(analysis, lifetimes, usage.event_at(int(np.argmax(usage.active_bytes))))
-    reserved = None if usage.reserved_bytes is None else analysis.peak_reserved(device)
+    rank, index, position = place
+    device = analysis.device(index)
+    usage, peak = device.usage, device.peak()
+    active = device.at(usage.event_at(int(np.argmax(usage.active_bytes))))
+    reserved = None if usage.reserved_bytes is None else device.peak_reserved()
     return RankRow(
         label=label,
         rank=rank,
         rank_source=rank_source,
         position=position,
-        device=device,
+        device=index,
         path=analysis.path,
         name=analysis.name,
-        device_name=metadata.device_names.get(device),
-        total_bytes=metadata.device_total_bytes.get(device),
-        n_events=lifetimes.n_events,
+        device_name=device.name,
+        total_bytes=device.total_bytes,
+        n_events=device.n_events,
         n_steps=sum(step.is_finished for step in steps),
         peak=_use_at(peak, steps, keys),
         peak_active=_use_at(active, steps, keys),
         peak_reserved=None if reserved is None else _use_at(reserved, steps, keys),
         category_bytes={name: size for (name, _), size in _category_bytes(peak).items()},
-        oom_events=tuple(analysis.oom_events(device).tolist()),
+        oom_events=tuple(device.oom_events.tolist()),
         warnings=analysis.completeness.warnings,
     )
 
@@ -178,7 +178,7 @@ def _row(
 def _use_at(moment: Moment, steps: Sequence[DeviceStep], keys: Sequence[StepKey | None]) -> PeakUse:
     i = _step_of(moment.event, steps)
     key = None if i is None else keys[i]
-    trace = moment.analysis.trace
+    trace = moment.device.trace
     # Phases are marked among one device's events; on the others they say nothing.
     where = describe_moment(trace, moment.event) if len(trace.devices) == 1 else ""
     if i is not None:
@@ -232,7 +232,7 @@ def _aligned_steps(
     uses: dict[StepKey | None, dict[int, StepUse]] = {key: {} for key in order}
     for i, row in enumerate(rows):
         for step, key in zip(steps_of_row[i], keys_of_row[i], strict=True):
-            uses[key][i] = _use_within(analyses[row.position], row.device, step)
+            uses[key][i] = _use_within(analyses[row.position].device(row.device), step)
     return tuple(_aligned_step(key, [uses[key].get(i) for i in range(len(rows))]) for key in order if uses[key])
 
 
@@ -247,8 +247,8 @@ def _aligned_step(key: StepKey | None, uses: Sequence[StepUse | None]) -> Aligne
     )
 
 
-def _use_within(analysis: Analysis, device: int, step: DeviceStep) -> StepUse:
-    usage = analysis.device(device).usage
+def _use_within(device: Device, step: DeviceStep) -> StepUse:
+    usage = device.usage
     begin, end = usage.index_of(step.begin) - 1, usage.index_of(step.end)
 
     def highest(series: Int64Array) -> tuple[int, int]:
@@ -286,7 +286,7 @@ def _differences(
         lowest = min((i for i in range(len(rows)) if i != highest), key=lambda i: (rows[i].peak.allocated_bytes, i))
         lowest_event = rows[lowest].peak.event
     one, two = (
-        Moment(analyses[rows[i].position], analyses[rows[i].position].device(rows[i].device), event)
+        analyses[rows[i].position].device(rows[i].device).at(event)
         for i, event in ((highest, peak.event), (lowest, lowest_event))
     )
     return Differences(

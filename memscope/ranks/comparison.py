@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.analysis import Analysis
+from memscope.device.device import Device
 
 
 class RankSource(Enum):
@@ -306,9 +307,9 @@ class RankComparison:
         """Number of ranks; each may have several rows."""
         return len({row.rank for row in self.rows})
 
-    def analysis_of(self, row: int) -> Analysis:
-        """The analysis that a row is a part of."""
-        return self.analyses[self.rows[row].position]
+    def device_of(self, row: int) -> Device:
+        """The device that a row is about."""
+        return self.analyses[self.rows[row].position].device(self.rows[row].device)
 
 
 def step_words(label: str) -> str:

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from memscope.device.capacity import Capacity
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.limits import Capacity, capacity_for
+from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
 from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep

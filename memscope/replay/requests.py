@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from memscope._kernels import caching_replay as kernel
+from memscope.device.capacity import recorded_capacity
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.limits import recorded_capacity
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array, frozen_array

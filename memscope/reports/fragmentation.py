@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.fragmentation.over_time import Outline, OverTime, WorstMoment
 from memscope.fragmentation.pins import Holder, Pin
 from memscope.reports.json import fragmentation_of, trace_json, usage_json
@@ -27,16 +27,16 @@ _N_OUTLINE_JSON = 200
 
 def print_fragmentation(moment: Moment, top: int, console: Console, *, over_time: bool = False) -> None:
     """Print a moment's fragmentation, by group, what pins it, and how it was over time."""
-    print_trust_header(moment.analysis, console)
+    print_trust_header(moment.device.recording, console)
     console.print()
     if not moment.lifetimes.segments_are_known:
         console.print(Text("fragmentation is not measured: the segments were not recorded", style="yellow"))
         return
     reserved = _NOT_MEASURED if moment.reserved_bytes is None else format_bytes(moment.reserved_bytes)
     usage = f"{format_bytes(moment.allocated_bytes)} allocated, {reserved} reserved"
-    console.print(Text(f"Device {moment.device} {when(moment)}: {usage}", style="bold"))
+    console.print(Text(f"Device {moment.device.index} {when(moment)}: {usage}", style="bold"))
     print_fragmentation_line(moment, console)
-    worst = moment.analysis.worst_fragmented(moment.device)
+    worst = moment.device.worst_fragmented()
     if worst is not None and worst.reserved_bytes is not None:
         console.print(
             f"  most free at once: {format_bytes(worst.reserved_bytes - worst.active_bytes)} of "
@@ -106,7 +106,7 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
 
 
 def _holder_words(moment: Moment, holder: Holder) -> str:
-    who = holder.owner or moment.site_of(holder.row) or "no stack recorded"
+    who = holder.owner or moment.device.site_of(holder.row) or "no stack recorded"
     return f"{holder.category.label}: {who}"
 
 
@@ -121,9 +121,9 @@ def _age_words(holder: Holder) -> str:
 
 
 def _print_over_time(moment: Moment, console: Console) -> None:
-    analysis, device = moment.analysis, moment.device
-    summary = analysis.fragmentation_over_time(device)
-    outline = analysis.fragmentation_outline(device, _N_OUTLINE_TEXT)
+    device = moment.device
+    summary = device.fragmentation_over_time
+    outline = device.fragmentation_outline(_N_OUTLINE_TEXT)
     console.print()
     console.print(Text("Over time", style="bold"))
     if summary is None or outline is None:
@@ -140,7 +140,7 @@ def _summary_lines(moment: Moment, summary: OverTime) -> list[str]:
     if summary.mean_utilisation_by_event_frac is not None and summary.lowest_utilisation_frac is not None:
         by_time = summary.mean_utilisation_by_time_frac
         time_words = _NOT_MEASURED if by_time is None else format_fraction(by_time)
-        lowest = moment.analysis.at(summary.lowest_utilisation_event, moment.device)
+        lowest = moment.device.at(summary.lowest_utilisation_event)
         lines.append(
             f"utilisation: {format_fraction(summary.mean_utilisation_by_event_frac)} of reserved in use, "
             f"the mean over all events (over time: {time_words})"
@@ -155,7 +155,7 @@ def _summary_lines(moment: Moment, summary: OverTime) -> list[str]:
             f"{format_bytes(summary.peak_active_bytes)} of peak reserved {format_bytes(summary.peak_reserved_bytes)}"
         )
     if summary.smallest_largest_request_bytes is not None:
-        tightest = moment.analysis.at(summary.smallest_largest_request_event, moment.device)
+        tightest = moment.device.at(summary.smallest_largest_request_event)
         lines.append(
             f"tightest: a request of at most {format_bytes(summary.smallest_largest_request_bytes)} would have "
             f"succeeded {when(tightest)}"
@@ -192,17 +192,17 @@ def _print_worst(moment: Moment, summary: OverTime, console: Console) -> None:
             "" if worst.utilisation_frac is None else format_fraction(worst.utilisation_frac),
             format_bytes(worst.largest_free_block_bytes),
             format_count(worst.n_free_blocks),
-            when(moment.analysis.at(worst.event, moment.device)),
+            when(moment.device.at(worst.event)),
         )
     console.print(table)
 
 
 def fragmentation_json(moment: Moment, top: int) -> dict[str, Any]:
     """The object of ``memscope frag --json``."""
-    worst = moment.analysis.worst_fragmented(moment.device)
+    worst = moment.device.worst_fragmented()
     return {
-        "trace": trace_json(moment.analysis),
-        "device": moment.device,
+        "trace": trace_json(moment.device.recording),
+        "device": moment.device.index,
         **usage_json(moment),
         "fragmentation": fragmentation_of(moment),
         "most_free": None if worst is None else usage_json(worst),
@@ -234,7 +234,7 @@ def _holder_json(moment: Moment, holder: Holder) -> dict[str, Any]:
         "requested_bytes": holder.requested_bytes,
         "category": holder.category.label,
         "owner": holder.owner,
-        "site": moment.site_of(holder.row),
+        "site": moment.device.site_of(holder.row),
         "alloc_event": holder.alloc_event,
         "age_events": holder.age_events,
         "age_ns": holder.age_ns,
@@ -244,15 +244,15 @@ def _holder_json(moment: Moment, holder: Holder) -> dict[str, Any]:
 
 def _over_time_json(moment: Moment) -> dict[str, Any] | None:
     """The series in a few numbers and a coarse outline; None where it was not measured."""
-    analysis, device = moment.analysis, moment.device
-    summary = analysis.fragmentation_over_time(device)
-    outline = analysis.fragmentation_outline(device, _N_OUTLINE_JSON)
+    device = moment.device
+    summary = device.fragmentation_over_time
+    outline = device.fragmentation_outline(_N_OUTLINE_JSON)
     if summary is None or outline is None:
         return None
     content = asdict(summary)
     content["efficiency_frac"] = summary.efficiency_frac
     for name in ("lowest_utilisation_event", "smallest_largest_request_event"):
-        where = describe_moment(analysis.trace, content[name]) if content[name] != NONE_ID else ""
+        where = describe_moment(device.trace, content[name]) if content[name] != NONE_ID else ""
         content[name.replace("_event", "_where")] = where or None
     content["worst"] = [_worst_json(moment, worst) for worst in summary.worst]
     columns = {name: values.tolist() for name, values in outline.columns().items()}
@@ -263,5 +263,5 @@ def _over_time_json(moment: Moment) -> dict[str, Any] | None:
 
 
 def _worst_json(moment: Moment, worst: WorstMoment) -> dict[str, Any]:
-    where = describe_moment(moment.analysis.trace, worst.event)
+    where = describe_moment(moment.device.trace, worst.event)
     return {**asdict(worst), "utilisation_frac": worst.utilisation_frac, "where": where or None}

@@ -6,14 +6,14 @@ from html import escape
 from pathlib import Path
 
 from memscope import __version__
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis, Opinions
+from memscope.device.device import Moment
 from memscope.figures.address_map import map_figure
 from memscope.figures.device import driver_usage_figure
 from memscope.figures.kv_cache import cache_figure, layers_figure
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.replay import replay_figure
 from memscope.figures.timeline import timeline_figure
-from memscope.figures.timeline_data import has_times
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
 from memscope.replay.compare import Comparison, compare_settings
@@ -34,20 +34,20 @@ from memscope.words.replay import calibration_words, verdict_words
 _N_CACHES = 12
 
 
-def cache_sections(analysis: Analysis, device: int) -> list[tuple[str, str]]:
+def cache_sections(lens: KvLens) -> list[tuple[str, str]]:
     """Titles and markup of the sections about a device's key/value cache; none where it has none."""
-    report = lens_report(analysis, device)
+    report = lens_report(lens)
     if report is None:
         return []
-    lens, event = report.lens, report.event
+    event, device = report.event, lens.device
     body = _split_table(report)
-    if lens.lifetimes.n_events:
-        over_run = in_themes(lambda theme: cache_figure(analysis, device, theme, moment=event))
-        body = picture(f"kv-{device}", over_run, "the key/value cache over the run") + body
+    if device.n_events:
+        over_run = in_themes(lambda theme: cache_figure(lens, theme, moment=event))
+        body = picture(f"kv-{device.index}", over_run, "the key/value cache over the run") + body
     layers = lens.by_layer(event)
     if any(row.key != NONE_ID for row in layers):
         bars = in_themes(lambda theme: layers_figure(layers, theme))
-        body += picture(f"kv-layers-{device}", bars, "the layers at the cache's peak")
+        body += picture(f"kv-layers-{device.index}", bars, "the layers at the cache's peak")
     body += _caches_table(lens) + _pools(lens, event)
     return [(cache_finding(lens, event), body), *_growth_section(report)]
 
@@ -62,7 +62,7 @@ def _split_table(report: LensReport) -> str:
     ]
     tokens, source = report.held_tokens()
     n_tokens = NOT_MEASURED if tokens is None else format_count(tokens)
-    at = f"At its peak, after event {format_count(report.event)}. " if report.lens.lifetimes.n_events else ""
+    at = f"At its peak, after event {format_count(report.event)}. " if report.lens.device.n_events else ""
     words = f"{at}Tokens held: {n_tokens} ({escape(source)})."
     return table(("", "size", "share", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
 
@@ -159,7 +159,7 @@ def html_report(analysis: Analysis) -> str:
     """
     analysis.require_consistent()
     body = _head(analysis) + parts.trust(analysis)
-    body += "".join(_device(analysis, device) for device in analysis.devices)
+    body += "".join(_device(analysis.opinions(device.index)) for device in analysis.devices)
     if not analysis.devices:
         body += "<section><p>This trace is empty: it has no segments and no events.</p></section>"
     body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
@@ -186,27 +186,25 @@ def _section(title: str, *content: str) -> str:
     return f"<section><h3>{escape(title)}</h3>{''.join(content)}</section>"
 
 
-def _device(analysis: Analysis, device: int) -> str:
-    peak = analysis.peak(device)
-    name = analysis.trace.metadata.device_names.get(device)
-    label = f"GPU {device}{f' · {name}' if name else ''}"
+def _device(opinions: Opinions) -> str:
+    device, index = opinions.device, opinions.device.index
+    peak = device.peak()
+    label = f"GPU {index}{f' · {device.name}' if device.name else ''}"
     body = f'<h2>{escape(ledger_finding(peak))}</h2><p class="quiet">{escape(label)}</p>{parts.tiles(peak)}'
-    bar = picture(f"ledger-{device}", in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar")
-    if len(analysis.oom_events(device)):
-        body += _section("Out of memory", oom_html(analysis, analysis.oom(device)))
-    body += _section("Findings", findings_html(analysis.findings(device)))
+    bar = picture(f"ledger-{index}", in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar")
+    if len(device.oom_events):
+        body += _section("Out of memory", oom_html(device.recording, opinions.oom()))
+    body += _section("Findings", findings_html(opinions.findings))
     coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
     body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
     body += _driver_usage(peak)
-    if analysis.device(device).n_events:
-        figures = in_themes(lambda theme: timeline_figure(analysis, device, theme, moment=peak.event))
-        body += _section(
-            timeline_finding(analysis, device), picture(f"timeline-{device}", figures, "memory over events")
-        )
-    body += "".join(_section(title, content) for title, content in cache_sections(analysis, device))
-    body += _fragmentation(analysis.fragmentation_moment(device))
-    if len(analysis.device(device).allocations):
-        body += replay_section(compare_settings(analysis.device(device)))
+    if device.n_events:
+        figures = in_themes(lambda theme: timeline_figure(device, theme, moment=peak.event))
+        body += _section(timeline_finding(device), picture(f"timeline-{index}", figures, "memory over events"))
+    body += "".join(_section(title, content) for title, content in cache_sections(opinions.kv_lens))
+    body += _fragmentation(device.fragmentation_moment())
+    if len(device.allocations):
+        body += replay_section(compare_settings(device.lifetimes))
     body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
     return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
 
@@ -225,23 +223,21 @@ def _driver_usage(peak: Moment) -> str:
 
     A dry run has no device to ask.
     """
-    if peak.analysis.is_dry_run:
+    if peak.device.recording.is_dry_run:
         return ""
     count, device = peak.ledger.driver_usage, peak.device
-    is_sampled = bool((peak.analysis.trace.samples.device == device).any())
+    is_sampled = bool((device.trace.samples.device == device.index).any())
     if count is None and not is_sampled:
         why = f'<p class="missing">{escape(why_not_measured(peak))}</p>'
         return _section(device_finding(peak), why)
     rows = f'<p class="quiet">{escape(why_not_measured(peak))}</p>'
     if count is not None:
         rows = parts.driver_usage_table(count) + f'<p class="quiet">{escape(driver_usage_origin(peak, count))}</p>'
-    if not peak.lifetimes.n_events:
+    if not device.n_events:
         return _section(device_finding(peak), rows)
-    axis = "time" if has_times(peak.analysis, device) else "event"
-    figures = in_themes(
-        lambda theme: driver_usage_figure(peak.analysis, device, theme, axis=axis, moment=peak.event, height=320)
-    )
-    drawn = picture(f"device-{device}", figures, "the device's own count against PyTorch's lines")
+    axis = "time" if device.has_times else "event"
+    figures = in_themes(lambda theme: driver_usage_figure(device, theme, axis=axis, moment=peak.event, height=320))
+    drawn = picture(f"device-{device.index}", figures, "the device's own count against PyTorch's lines")
     return _section(device_finding(peak), drawn, rows)
 
 
@@ -249,7 +245,7 @@ def _fragmentation(moment: Moment) -> str:
     if not moment.lifetimes.segments_are_known and not len(moment.state.segments):
         return _section("Fragmentation", '<p class="missing">Not measured: the segments were not recorded.</p>')
     figures = in_themes(lambda theme: map_figure(moment, theme))
-    drawn = picture(f"map-{moment.device}", figures, "segments and blocks at the moment of most reserved memory")
+    drawn = picture(f"map-{moment.device.index}", figures, "segments and blocks at the moment of most reserved memory")
     if not moment.lifetimes.segments_are_known:
         return _section(map_finding(moment), drawn)
     body = _section(map_finding(moment), drawn, parts.groups_table(moment))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from memscope.analysis import Analysis, Moment
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DriverUsage
 from memscope.attribution.ledger import Ledger
+from memscope.device.device import Moment
+from memscope.device.recording import RecordedTrace
 from memscope.figures.ledger import (
     LedgerLine,
     device_lines,
@@ -49,11 +50,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Seque
 
 def tiles(moment: Moment) -> str:
     """The four numbers of a device's peak."""
-    analysis, device = moment.analysis, moment.device
-    highest = analysis.peak_reserved(device).reserved_bytes
-    total = analysis.trace.metadata.device_total_bytes.get(device)
+    device = moment.device
+    highest, total = device.peak_reserved().reserved_bytes, device.total_bytes
     free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
-    headroom = None if total is None or highest is None else total - highest
     known = f"of {format_bytes(total)}, at the highest reserved" if total is not None else "device size not recorded"
     share = f"{format_fraction(free / moment.reserved_bytes)} of reserved" if free and moment.reserved_bytes else ""
     cells = [
@@ -64,7 +63,7 @@ def tiles(moment: Moment) -> str:
             f"highest {format_bytes(highest)}" if highest is not None else "",
         ),
         ("Reserved, not in use", size(free), share),
-        ("Headroom", size(headroom), known),
+        ("Headroom", size(device.headroom_bytes), known),
     ]
     parts = (f'<div class="tile"><span>{a}</span><b>{b}</b><span>{c}</span></div>' for a, b, c in cells)
     return f'<section class="tiles">{"".join(parts)}</section>'
@@ -158,9 +157,9 @@ def pins_table(moment: Moment, limit: int) -> str:
 
 def holder(moment: Moment, row: int) -> str:
     """Category and owner, or line of code, of an allocation."""
-    attribution, trace = moment.analysis.attribution(moment.device), moment.analysis.trace
+    attribution, trace = moment.device.attribution, moment.device.trace
     category = Category(int(attribution.category[row])).label
-    owner, site = trace.string(int(attribution.owner_id[row])), moment.site_of(row)
+    owner, site = trace.string(int(attribution.owner_id[row])), moment.device.site_of(row)
     words = escape(owner) if owner else ""
     if site:
         function, place = split_site(site)
@@ -246,11 +245,11 @@ def _replay_row(
     )
 
 
-def trust(analysis: Analysis) -> str:
+def trust(recording: RecordedTrace) -> str:
     """How far the report can be trusted."""
-    completeness, metadata = analysis.completeness, analysis.trace.metadata
-    dot = '<span class="dot">●</span> ' if analysis.is_exact else ""
-    head = f"<p>{dot}{escape(analysis.trust_sentence())}</p>"
+    completeness, metadata = recording.completeness, recording.trace.metadata
+    dot = '<span class="dot">●</span> ' if recording.is_exact else ""
+    head = f"<p>{dot}{escape(recording.trust_sentence())}</p>"
     notes = "".join(f'<li><span class="warn">⚠</span> {escape(text)}</li>' for text in completeness.warnings)
     notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.notes)
     listed = f"<ul>{notes}</ul>" if notes else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis, Opinions
 from memscope.attribution.driver_usage import DriverUsage
+from memscope.device.device import Moment
+from memscope.device.recording import RecordedTrace
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.reports.text import findings_json
 from memscope.trace.marks import describe_moment
@@ -14,11 +16,11 @@ from memscope.trace.marks import describe_moment
 _N_UNKNOWN_SITES = 10
 
 
-def trace_json(analysis: Analysis) -> dict[str, Any]:
+def trace_json(recording: RecordedTrace) -> dict[str, Any]:
     """Provenance and settings of a trace."""
-    trace, metadata = analysis.trace, analysis.trace.metadata
+    trace, metadata = recording.trace, recording.trace.metadata
     return {
-        "name": analysis.name,
+        "name": recording.name,
         "source": metadata.source,
         "is_emulated": metadata.is_emulated,
         "source_file": metadata.source_file,
@@ -55,38 +57,33 @@ def report_json(analysis: Analysis) -> dict[str, Any]:
     content["completeness"] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in completeness.items()
     }
-    content["devices"] = [device_json(analysis, device) for device in analysis.devices]
+    content["devices"] = [device_json(analysis.opinions(device.index)) for device in analysis.devices]
     content["findings"] = [finding for device in content["devices"] for finding in device["findings"]]
     return content
 
 
-def device_json(analysis: Analysis, device: int) -> dict[str, Any]:
+def device_json(opinions: Opinions) -> dict[str, Any]:
     """One device of a report, at its peak of allocated memory."""
-    metadata = analysis.trace.metadata
-    peak, reserved, end = analysis.peak(device), analysis.peak_reserved(device), analysis.end(device)
-    total_bytes = metadata.device_total_bytes.get(device)
+    device = opinions.device
+    peak = device.peak()
     return {
-        "device": device,
-        "name": metadata.device_names.get(device),
-        "total_bytes": total_bytes,
-        "headroom_bytes": None
-        if total_bytes is None or reserved.reserved_bytes is None
-        else total_bytes - reserved.reserved_bytes,
-        "n_events": analysis.device(device).n_events,
-        "n_allocations": len(analysis.device(device).allocations),
-        "n_ooms": len(analysis.oom_events(device)),
+        "device": device.index,
+        "name": device.name,
+        "total_bytes": device.total_bytes,
+        "headroom_bytes": device.headroom_bytes,
+        "n_events": device.n_events,
+        "n_allocations": len(device.allocations),
+        "n_ooms": len(device.oom_events),
         "peak": usage_json(peak),
-        "peak_reserved": usage_json(reserved),
-        "end": usage_json(end),
+        "peak_reserved": usage_json(device.peak_reserved()),
+        "end": usage_json(device.end()),
         "ledger": ledger_json(peak),
         "coverage": coverage_json(peak),
         "unknown_sites": unknown_sites_json(peak),
-        "peak_by_category": {
-            category.label: int(series.max()) for category, series in analysis.category_usage(device).items()
-        },
+        "peak_by_category": {category.label: int(series.max()) for category, series in device.category_usage.items()},
         "fragmentation": fragmentation_of(peak),
-        "findings": findings_json(analysis.findings(device)),
-        "findings_notes": list(analysis.findings(device).notes),
+        "findings": findings_json(opinions.findings),
+        "findings_notes": list(opinions.findings.notes),
     }
 
 
@@ -95,7 +92,7 @@ def usage_json(moment: Moment) -> dict[str, Any]:
     return {
         "event": moment.event,
         "time_ns": moment.time_ns,
-        "where": describe_moment(moment.analysis.trace, moment.event) or None,
+        "where": describe_moment(moment.device.trace, moment.event) or None,
         "allocated_bytes": moment.allocated_bytes,
         "active_bytes": moment.active_bytes,
         "reserved_bytes": moment.reserved_bytes,
@@ -186,8 +183,8 @@ def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
     grouped = moment.by(by)
     rows = grouped.head(top) if by != "category" else grouped
     return {
-        "trace": trace_json(moment.analysis),
-        "device": moment.device,
+        "trace": trace_json(moment.device.recording),
+        "device": moment.device.index,
         **usage_json(moment),
         "by": by,
         "rows": [

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.analysis import Analysis
+from memscope.device.recording import RecordedTrace
 from memscope.kv_cache.alternatives import SUMMARIES, GrowthReplay, replay_without_copies
 from memscope.kv_cache.lens import KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
@@ -37,7 +37,6 @@ class LensReport:
         Bytes of one token by a model's configuration, None where none was given.
     """
 
-    analysis: Analysis
     lens: KvLens
     event: int
     replay: GrowthReplay | None
@@ -65,8 +64,7 @@ class LensReport:
 
 
 def lens_report(
-    analysis: Analysis,
-    device: int | None = None,
+    lens: KvLens,
     event: int | None = None,
     *,
     token_bytes: int | None = None,
@@ -77,22 +75,21 @@ def lens_report(
     Raises
     ------
     UsageError
-        If there is no such device or event.
+        If the device has no such event.
     """
     if event is not None:
-        device = analysis.at(event, device).device
-    lens = analysis.kv_lens(device)
+        lens.device.at(event)
     if not lens:
         return None
     moment = lens.peak_event if event is None else event
-    return LensReport(analysis, lens, moment, replay_without_copies(lens, on_done), token_bytes)
+    return LensReport(lens, moment, replay_without_copies(lens, on_done), token_bytes)
 
 
-def lens_json(analysis: Analysis, reports: Sequence[LensReport]) -> dict[str, Any]:
+def lens_json(recording: RecordedTrace, reports: Sequence[LensReport]) -> dict[str, Any]:
     """The object of ``memscope kv TRACE --json``."""
     return {
-        "trace": trace_json(analysis),
-        "warnings": list(analysis.completeness.warnings),
+        "trace": trace_json(recording),
+        "warnings": list(recording.completeness.warnings),
         "devices": [_device_json(report) for report in reports],
     }
 
@@ -101,7 +98,7 @@ def _device_json(report: LensReport) -> dict[str, Any]:
     lens, event = report.lens, report.event
     tokens, source = report.held_tokens()
     return {
-        "device": lens.device,
+        "device": lens.device.index,
         "event": event,
         "peak_event": lens.peak_event,
         "peak_bytes": lens.total_at(lens.peak_event).block_bytes,
@@ -139,9 +136,9 @@ def _replays_json(replay: GrowthReplay | None) -> list[dict[str, Any]]:
     ]
 
 
-def print_lens(analysis: Analysis, reports: Sequence[LensReport], console: Console) -> None:
+def print_lens(recording: RecordedTrace, reports: Sequence[LensReport], console: Console) -> None:
     """Print each device's cache: what it held, by layer and by cache, and what growing cost."""
-    print_trust_header(analysis, console)
+    print_trust_header(recording, console)
     if not reports:
         console.print()
         console.print(Text("No key/value cache is known of in this trace.", style="bold"))
@@ -156,11 +153,11 @@ def print_lens(analysis: Analysis, reports: Sequence[LensReport], console: Conso
 
 def _print_device(report: LensReport, console: Console) -> None:
     lens, total = report.lens, report.total
-    moment = report.analysis.at(report.event, lens.device)
-    is_most = lens.lifetimes.n_events and report.event == lens.peak_event
-    at = when(moment) if lens.lifetimes.n_events else "in the snapshot"
+    moment = lens.device.at(report.event)
+    is_most = lens.device.n_events and report.event == lens.peak_event
+    at = when(moment) if lens.device.n_events else "in the snapshot"
     size = f"key/value cache {format_bytes(total.block_bytes)}{', the most it ever was' if is_most else ''}"
-    console.print(Text(f"Device {lens.device} {at}: {size}", style="bold"))
+    console.print(Text(f"Device {lens.device.index} {at}: {size}", style="bold"))
     if total.block_bytes:
         _print_split(total, console)
         _print_tokens(report, console)

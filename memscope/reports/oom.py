@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.analysis import Analysis
+from memscope.device.recording import RecordedTrace
 from memscope.oom.room import FreeGroup
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomClass, OomVerdict, oom_headline
 from memscope.reports.json import trace_json
@@ -28,19 +28,19 @@ _CHECKED = {
 }
 
 
-def oom_json(analysis: Analysis, verdict: OomVerdict) -> dict[str, Any]:
+def oom_json(recording: RecordedTrace, verdict: OomVerdict) -> dict[str, Any]:
     """The object of ``memscope oom --json``."""
     request, limit, event = verdict.request, verdict.limit, verdict.event
-    time_ns = NONE_ID if event is None else int(analysis.trace.time_ns[event])
+    time_ns = NONE_ID if event is None else int(recording.trace.time_ns[event])
     return {
-        "trace": trace_json(analysis),
+        "trace": trace_json(recording),
         "verdict": verdict.verdict.value,
         "headline": oom_headline(verdict),
         "reason": verdict.reason,
         "is_certain": verdict.is_certain,
         "device": verdict.device,
         "event": event,
-        "where": None if event is None else describe_moment(analysis.trace, event) or None,
+        "where": None if event is None else describe_moment(recording.trace, event) or None,
         "time_ns": None if time_ns == NONE_ID else time_ns,
         "events": list(verdict.events),
         "requested_bytes": None if request is None else request.rounded_bytes,
@@ -79,12 +79,12 @@ def _counterfactual_json(change: Counterfactual) -> dict[str, Any]:
     return {**asdict(change), "blocks": [asdict(block) for block in change.blocks]}
 
 
-def print_oom(analysis: Analysis, verdict: OomVerdict, console: Console) -> None:
+def print_oom(recording: RecordedTrace, verdict: OomVerdict, console: Console) -> None:
     """Print the verdict: the line, what it rests on, where memory was free, who held it, what would have helped."""
     colour = {OomClass.NO_OOM: "green", OomClass.CANNOT_TELL: "yellow"}.get(verdict.verdict, "red")
     console.print(Text(_sentence(oom_headline(verdict)), style=f"bold {colour}"))
     if verdict.event is not None:
-        console.print(Text(f"  {_place(analysis, verdict)}", style="dim"))
+        console.print(Text(f"  {_place(recording, verdict)}", style="dim"))
     if verdict.verdict is not OomClass.NO_OOM and verdict.reason not in oom_headline(verdict):
         console.print(Text(f"  {_sentence(verdict.reason)}."))
     for text in verdict.evidence:
@@ -101,18 +101,18 @@ def print_oom(analysis: Analysis, verdict: OomVerdict, console: Console) -> None
         for text in verdict.trust:
             console.print(Text(f"  ⚠ {text}", style="yellow"))
     console.print()
-    print_trust_header(analysis, console)
+    print_trust_header(recording, console)
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _place(analysis: Analysis, verdict: OomVerdict, how: str = "--at EVENT") -> str:
+def _place(recording: RecordedTrace, verdict: OomVerdict, how: str = "--at EVENT") -> str:
     event = verdict.event
     assert event is not None
-    where = describe_moment(analysis.trace, event)
-    name = analysis.trace.metadata.device_names.get(verdict.device)
+    where = describe_moment(recording.trace, event)
+    name = recording.trace.metadata.device_names.get(verdict.device)
     place = f"device {verdict.device}{f' ({name})' if name else ''}, event {event:,}{f' ({where})' if where else ''}"
     others = [other for other in verdict.events if other != event]
     if not others:
@@ -198,13 +198,13 @@ def _block(block: FreedBlock) -> str:
     return f"{format_bytes(block.block_bytes)} {block.category}: {_name(block.owner, block.site)} ({born})"
 
 
-def oom_html(analysis: Analysis, verdict: OomVerdict) -> str:
+def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:
     """The verdict as a part of the HTML report; markup in names is escaped."""
     parts = [f'<p><b class="bad">{escape(_sentence(oom_headline(verdict)))}</b></p>']
     if verdict.reason not in oom_headline(verdict):
         parts.append(f"<p>{escape(_sentence(verdict.reason))}.</p>")
     if verdict.event is not None:
-        parts.append(f'<p class="quiet">{escape(_sentence(_place(analysis, verdict, "memscope oom --at EVENT")))}</p>')
+        parts.append(f'<p class="quiet">{escape(_sentence(_place(recording, verdict, "memscope oom --at EVENT")))}</p>')
     parts.append(_list_html(escape(text) for text in verdict.evidence))
     parts.append(_list_html(f'<span class="warn">⚠</span> {escape(text)}' for text in verdict.trust))
     changes = [_change_html(change) for change in verdict.counterfactuals]

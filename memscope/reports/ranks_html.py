@@ -7,7 +7,6 @@ from html import escape
 from pathlib import Path
 
 from memscope import __version__
-from memscope.analysis import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.ranks.comparison import AlignedStep, Difference, RankComparison, Spread, StepUse
 from memscope.reports import html_parts as parts
@@ -220,8 +219,7 @@ def _settings(comparison: RankComparison) -> str:
 
 def _ledger(comparison: RankComparison, position: int) -> str:
     row = comparison.rows[position]
-    analysis = comparison.analysis_of(position)
-    peak = Moment(analysis, analysis.device(row.device), row.peak.event)
+    peak = comparison.device_of(position).at(row.peak.event)
     figures = in_themes(lambda theme: ledger_figure(peak.ledger, theme))
     bar = picture(f"ledger-{position}", figures, f"the ledger of {row.label} as a bar")
     title = f"{row.label} at its peak: {format_bytes(row.peak.allocated_bytes)} allocated ({place_words(row.peak)})"

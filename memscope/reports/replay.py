@@ -13,9 +13,9 @@ from rich.text import Text
 from memscope.advise.settings import harmful_combinations
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
+from memscope.device.capacity import Capacity
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayResult
 from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, UNEXPLAINED
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROW_MEANINGS
+from memscope.device.device import Device, Moment
+from memscope.device.recording import RecordedTrace
 from memscope.findings.finding import Finding, Findings, Severity
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
@@ -86,8 +88,8 @@ def print_report(analysis: Analysis, console: Console) -> None:
     print_trust_header(analysis, console)
     for device in analysis.devices:
         console.print()
-        _print_device(analysis, device, console)
-        print_findings(analysis.findings(device), console)
+        _print_device(device, console)
+        print_findings(analysis.opinions(device.index).findings, console)
     if len(analysis.trace.metadata.notes) > 1:
         console.print()
         console.print(Text("About this recording", style="bold"))
@@ -95,46 +97,41 @@ def print_report(analysis: Analysis, console: Console) -> None:
             console.print(Text(f"  · {note}", style="dim"))
 
 
-def print_trust_header(analysis: Analysis, console: Console) -> None:
+def print_trust_header(recording: RecordedTrace, console: Console) -> None:
     """Print what the trace is and what it cannot say."""
-    trace, metadata = analysis.trace, analysis.trace.metadata
+    trace, metadata = recording.trace, recording.trace.metadata
     torch = f", torch {metadata.torch_version}" if metadata.torch_version else ""
-    console.print(Text(analysis.name, style="bold"))
+    console.print(Text(recording.name, style="bold"))
+    settings = metadata.alloc_conf or ("default" if metadata.alloc_conf == "" else "not recorded")
     console.print(
         Text(
             f"  {metadata.origin}{torch}, {format_count(trace.n_events)} events, "
-            f"{format_count(len(trace.segments))} segments, settings {metadata.alloc_conf or _settings_words(analysis)}"
+            f"{format_count(len(trace.segments))} segments, settings {settings}"
         )
     )
-    completeness = analysis.completeness
-    if analysis.is_exact and not completeness.warnings:
-        console.print(Text(f"  ● {analysis.trust_sentence()}", style="green"))
+    completeness = recording.completeness
+    if recording.is_exact and not completeness.warnings:
+        console.print(Text(f"  ● {recording.trust_sentence()}", style="green"))
     for warning in completeness.warnings:
         console.print(Text(f"  ⚠ {warning}", style="yellow"))
     if metadata.notes:
         console.print(Text(f"  · {metadata.notes[0]}", style="dim"))
 
 
-def _settings_words(analysis: Analysis) -> str:
-    return "default" if analysis.trace.metadata.alloc_conf == "" else "not recorded"
-
-
-def _print_device(analysis: Analysis, device: int, console: Console) -> None:
-    metadata = analysis.trace.metadata
-    peak, reserved = analysis.peak(device), analysis.peak_reserved(device)
-    name = metadata.device_names.get(device)
-    console.print(Text(f"Device {device}{f' ({name})' if name else ''}: {_peak_words(peak)}", style="bold"))
+def _print_device(device: Device, console: Console) -> None:
+    peak, reserved = device.peak(), device.peak_reserved()
+    label = f"Device {device.index}{f' ({device.name})' if device.name else ''}"
+    console.print(Text(f"{label}: {_peak_words(peak)}", style="bold"))
     console.print(
         f"  reserved {_size(reserved.reserved_bytes)} at most, {_size(peak.reserved_bytes)} then; "
         f"active {format_bytes(peak.active_bytes)}"
     )
-    total = metadata.device_total_bytes.get(device)
-    if total is not None and reserved.reserved_bytes is not None:
-        console.print(f"  headroom {format_bytes(total - reserved.reserved_bytes)} of {format_bytes(total)}")
-    n_ooms = len(analysis.oom_events(device))
+    if device.total_bytes is not None and device.headroom_bytes is not None:
+        console.print(f"  headroom {format_bytes(device.headroom_bytes)} of {format_bytes(device.total_bytes)}")
+    n_ooms = len(device.oom_events)
     if n_ooms:
-        first = int(analysis.oom_events(device)[0])
-        size = format_bytes(int(analysis.trace.size_bytes[first]))
+        first = int(device.oom_events[0])
+        size = format_bytes(int(device.trace.size_bytes[first]))
         again = f", and {n_ooms - 1} more after it" if n_ooms > 1 else ""
         console.print(Text(f"  out of memory at event {first:,}, asking for {size}{again}", style="bold red"))
     print_ledger(peak, console)
@@ -151,7 +148,7 @@ def _peak_words(moment: Moment) -> str:
 
 def when(moment: Moment) -> str:
     """Where a moment lies: ``after event 316 (step 1, backward)``."""
-    where = describe_moment(moment.analysis.trace, moment.event)
+    where = describe_moment(moment.device.trace, moment.event)
     at = "before the first event" if moment.event == NONE_ID else f"after event {moment.event:,}"
     return f"{at} ({where})" if where else at
 
@@ -166,9 +163,7 @@ def print_ledger(moment: Moment, console: Console) -> None:
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("highest", justify="right", no_wrap=True, style="dim")
     table.add_column("", style="dim")
-    highest = {
-        category.label: int(series.max()) for category, series in moment.analysis.category_usage(moment.device).items()
-    }
+    highest = {category.label: int(series.max()) for category, series in moment.device.category_usage.items()}
     for row in ledger.rows:
         if row.bytes or row.name == Category.UNKNOWN.label or highest.get(row.name):
             share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
@@ -216,10 +211,10 @@ def _print_driver_usage(moment: Moment, console: Console) -> None:
     """Print what the device itself says is used; a dry run has no device to ask."""
     count = moment.ledger.driver_usage
     if count is None:
-        if not moment.analysis.is_dry_run:
+        if not moment.device.recording.is_dry_run:
             console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_measured}", style="dim"))
         return
-    sampled = when(Moment(moment.analysis, moment.lifetimes, count.event))
+    sampled = when(Moment(moment.device, count.event))
     then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"
     console.print(Text(f"  the device's own count, sampled {sampled}{then}", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 2), show_header=False)
@@ -253,11 +248,11 @@ def print_fragmentation_line(moment: Moment, console: Console) -> None:
 def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     """Print who is live after an event."""
     grouped = moment.by(by)
-    print_trust_header(moment.analysis, console)
+    print_trust_header(moment.device.recording, console)
     console.print()
     console.print(
         Text(
-            f"Device {moment.device} {when(moment)}: "
+            f"Device {moment.device.index} {when(moment)}: "
             f"{format_bytes(moment.allocated_bytes)} allocated, {format_bytes(moment.active_bytes)} active, "
             f"{_size(moment.reserved_bytes)} reserved",
             style="bold",
@@ -266,7 +261,7 @@ def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     if by == "category":
         print_ledger(moment, console)
         return
-    steps = moment.analysis.steps(moment.device) if by == "step" else None
+    steps = moment.device.steps if by == "step" else None
     if steps is not None and steps.source != "marks":
         console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from memscope.analysis import Moment
 from memscope.attribution.driver_usage import (
     COLLECTIVES,
     CUDA_CONTEXT,
@@ -13,6 +12,7 @@ from memscope.attribution.driver_usage import (
     DriverUsage,
     driver_usage_samples,
 )
+from memscope.device.device import Moment
 from memscope.units import format_bytes, format_count
 from memscope.words.headlines import where
 from memscope.words.labels import row_label
@@ -64,17 +64,17 @@ def driver_usage_origin(moment: Moment, count: DriverUsage) -> str:
 
 def why_not_measured(moment: Moment) -> str:
     """Why the device's own count is not known at a moment, and what to do about it."""
-    analysis = moment.analysis
+    recording = moment.device.recording
     reason = moment.ledger.not_measured
     text = f"{reason[:1].upper()}{reason[1:]}. "
-    if analysis.is_dry_run:
+    if recording.is_dry_run:
         return text + "To measure what else the device holds, record the script on a GPU: memscope run SCRIPT"
     if len(driver_usage_samples(moment.lifetimes)[0].moment):
         return text + (
             "A sample is set against what PyTorch reserved only where no segment came or went around it and it holds "
             "at least those. The lines show all samples as they were taken"
         )
-    if analysis.trace.metadata.source == "torch-snapshot":
+    if recording.trace.metadata.source == "torch-snapshot":
         return text + (
             "A PyTorch snapshot holds no more than what was free at an out-of-memory error. "
             "A recording made with memscope run samples the device while the script works"
@@ -86,4 +86,4 @@ def why_not_measured(moment: Moment) -> str:
 
 
 def _sampled(moment: Moment, count: DriverUsage) -> Moment:
-    return Moment(moment.analysis, moment.lifetimes, count.event)
+    return Moment(moment.device, count.event)

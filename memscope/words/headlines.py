@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memscope.analysis import Analysis, Moment
 from memscope.attribution.ledger import FREE_PRIVATE_POOLS
+from memscope.device.device import Device, Moment
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction
@@ -17,7 +17,7 @@ def where(moment: Moment) -> str:
     """Where a moment lies: ``step 1, backward`` where that was marked, else ``event 8,361``."""
     if moment.event == NONE_ID:
         return "the start" if moment.lifetimes.n_events else "the end of the recording"
-    return describe_moment(moment.analysis.trace, moment.event) or f"event {moment.event:,}"
+    return describe_moment(moment.device.trace, moment.event) or f"event {moment.event:,}"
 
 
 def _largest(moment: Moment, n: int = 2) -> str:
@@ -29,7 +29,7 @@ def _largest(moment: Moment, n: int = 2) -> str:
 
 def ledger_finding(moment: Moment) -> str:
     """``Peak 909.5 MiB at step 1, backward: activations 56 %, optimizer state 29 %``."""
-    peak = moment.analysis.peak(moment.device)
+    peak = moment.device.peak()
     largest = _largest(moment)
     tail = f": {largest}" if largest else ""
     if moment.event == peak.event:
@@ -38,12 +38,12 @@ def ledger_finding(moment: Moment) -> str:
     return f"{format_bytes(moment.allocated_bytes)} at {where(moment)}{share}{tail}"
 
 
-def timeline_finding(analysis: Analysis, device: int) -> str:
+def timeline_finding(device: Device) -> str:
     """How high the lines go, and where."""
-    peak = analysis.peak(device)
-    n_ooms = len(analysis.oom_events(device))
+    peak = device.peak()
+    n_ooms = len(device.oom_events)
     text = f"Allocated peaks at {format_bytes(peak.allocated_bytes)} at {where(peak)}"
-    reserved = analysis.device(device).usage.reserved_bytes
+    reserved = device.usage.reserved_bytes
     if reserved is not None and peak.allocated_bytes:
         highest = int(reserved.max())
         text += f"; reserved at {format_bytes(highest)}, {format_fraction(highest / peak.allocated_bytes - 1)} more"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memscope.advise.tune import NEAR_BOUND_FRAC, Tuning
+from memscope.device.capacity import Capacity
 from memscope.replay.compare import Comparison, Verdict
-from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction

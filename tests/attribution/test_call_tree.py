@@ -172,7 +172,7 @@ def test_each_node_counts_the_rows_below_its_path(stacks: list[list[int]], own_o
 
 def test_modules_hold_what_lies_inside_them_and_not_their_namesakes() -> None:
     analysis = Analysis(training_trace(2, 12, with_oom=False))
-    table, attribution, trace = analysis.device(0).allocations, analysis.attribution(0), analysis.trace
+    table, attribution, trace = analysis.device(0).allocations, analysis.device(0).attribution, analysis.trace
     rows = np.flatnonzero(table.active_at(analysis.peak(0).event))
     tree = module_tree(trace, table, attribution, rows)
     owner_id = attribution.owner_id[rows]

@@ -77,7 +77,8 @@ def test_as_on_cuda_backward_allocations_have_no_stack() -> None:
 @pytest.mark.parametrize("name", ["CNN, Adam", "llama, SGD momentum"])
 def test_steps_are_told_without_marks(name: str) -> None:
     trace = recorded(name)
-    marked, blind = Analysis(trace).steps(0), Analysis(without_identity(without_backward_stacks(trace))).steps(0)
+    marked = Analysis(trace).device(0).steps
+    blind = Analysis(without_identity(without_backward_stacks(trace))).device(0).steps
     assert marked is not None
     assert blind is not None
     assert (marked.source, blind.source) == ("marks", "the optimizer's calls")

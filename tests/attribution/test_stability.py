@@ -25,15 +25,15 @@ def tables(trace: Trace) -> dict[str, object]:
     analysis = Analysis(trace)
     found: dict[str, object] = {}
     for device in analysis.devices:
-        moment, attribution = analysis.peak(device), analysis.attribution(device)
-        found[f"{device} rows"] = (
+        index, moment, attribution = device.index, device.peak(), device.attribution
+        found[f"{index} rows"] = (
             attribution.category.tolist(),
             attribution.source.tolist(),
             attribution.rule_id.tolist(),
         )
         for grouping in ("category", "site", "module", "rule", "tag"):
-            found[f"{device} {grouping}"] = moment.by(grouping).to_dict()
-        found[f"{device} unknown"] = moment.unknown_sites(10).to_dict()
+            found[f"{index} {grouping}"] = moment.by(grouping).to_dict()
+        found[f"{index} unknown"] = moment.unknown_sites(10).to_dict()
     return found
 
 
@@ -51,7 +51,7 @@ def test_a_snapshot_carries_the_stacks_that_rules_need(path: Path, tmp_path: Pat
     write_snapshot(blind, snapshot)
     imported = open_trace(snapshot)
     before, after = Analysis(blind), Analysis(imported)
-    assert np.array_equal(before.attribution(0).category, after.attribution(0).category)
+    assert np.array_equal(before.device(0).attribution.category, after.device(0).attribution.category)
     assert before.peak().by("site").to_dict() == after.peak().by("site").to_dict()
 
 

@@ -35,7 +35,7 @@ def test_the_verdict_leads_to_the_state_at_the_failed_request(failed: Site, watc
 
 
 def test_a_finding_leads_to_its_moment_and_pins_what_shows_it(failed: Site, watched: Watched) -> None:
-    finding = failed.analysis("oom").findings(0).findings[0]
+    finding = failed.analysis("oom").opinions(0).findings.findings[0]
     page = watched.open(failed.url("overview", "oom"))
     expect(page.locator("#overview-findings")).to_contain_text(finding.title)
     page.locator("#overview-findings").get_by_role("link").first.click()
@@ -61,14 +61,14 @@ def test_a_pin_is_outlined_on_the_address_map(site: Site, watched: Watched) -> N
 
 def test_the_worst_moment_is_one_click_away(site: Site, watched: Watched) -> None:
     analysis = site.analysis("real")
-    summary = analysis.fragmentation_over_time(analysis.devices[0])
+    summary = analysis.device().fragmentation_over_time
     assert summary is not None
     worst = summary.worst[0]
     page = watched.open(site.url("fragmentation", "real"))
     expect(page.locator("#fragmentation-graph .main-svg").first).to_be_visible()
     page.locator("#fragmentation-tiles").get_by_role("link").first.click()
     page.wait_for_url(re.compile(rf"/fragmentation\?.*event={worst.event}\b"))
-    pinned = analysis.at(worst.event, analysis.devices[0]).ledger["free_pinned"]
+    pinned = analysis.device().at(worst.event).ledger["free_pinned"]
     expect(page.locator("#fragmentation-tiles")).to_contain_text(f"Free, pinned{format_bytes(pinned)}")
     plot = plot_box(page, "fragmentation-graph")
     page.mouse.move(plot["x"] + 0.2 * plot["width"], plot["y"] + 0.5 * plot["height"])

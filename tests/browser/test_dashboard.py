@@ -66,7 +66,7 @@ def test_the_scrubber_moves_every_view(site: Site, watched: Watched) -> None:
     middle = analysis.trace.n_events / 2
     near = max(0.01 * analysis.trace.n_events, 3)
     wait_for_event_between(page, middle - near, middle + near)
-    moment = analysis.at(event_in_address(page), analysis.devices[0])
+    moment = analysis.device().at(event_in_address(page))
     expect(page.locator("#moment-words")).to_contain_text(f"{format_bytes(moment.allocated_bytes)} allocated")
     expect(page.locator("#overview-title")).to_contain_text(format_bytes(moment.allocated_bytes))
     page.get_by_role("link", name="Allocations").click()
@@ -84,7 +84,7 @@ def test_keys_step_event_by_event(site: Site, watched: Watched) -> None:
     page.wait_for_url(re.compile(f"event={before}\\b"))
     page.keyboard.press("Home")
     page.click("#go-oom")
-    (oom,) = site.analysis("train").oom_events(0)
+    (oom,) = site.analysis("train").device(0).oom_events
     page.wait_for_url(re.compile(f"event={oom}\\b"))
     expect(page.locator("#moment-words")).to_contain_text("oom 512.0 MiB")
 
@@ -107,7 +107,7 @@ def test_timeline_zooms_and_chooses_the_moment(site: Site, watched: Watched) -> 
     page.mouse.up()
     n = analysis.trace.n_events
     wait_for_event_between(page, 0.38 * n, 0.42 * n)
-    moment = analysis.at(event_in_address(page), analysis.devices[0])
+    moment = analysis.device().at(event_in_address(page))
     largest = max((row for row in moment.ledger.rows if row.is_category), key=lambda row: row.bytes)
     expect(page.locator("#timeline-chips")).to_contain_text(format_bytes(largest.bytes))
     page.click("#timeline-reset")

@@ -30,7 +30,7 @@ def test_a_click_on_a_call_narrows_the_table_and_back(site: Site, watched: Watch
     called = tree.find(path)
     assert called is not None
     child = int(tree.children(called)[0])
-    function = moment.analysis.trace.frame(int(tree.keys[child])).name
+    function = moment.device.trace.frame(int(tree.keys[child])).name
     box(page, f"{function} (")
     size = format_bytes(int(tree.bytes[child]))
     expect(page.locator("#inspector .inspector-size")).to_have_text(size)
@@ -56,7 +56,7 @@ def test_modules_and_categories_are_one_click_each(site: Site, watched: Watched)
     page.locator(".chip-choice").get_by_text("weights").click()
     expect(page.locator("#flame-title")).to_contain_text("of weights")
     table = moment.lifetimes.allocations
-    weights = moment.rows[moment.analysis.attribution(0).category[moment.rows] == 0]
+    weights = moment.rows[moment.device.attribution.category[moment.rows] == 0]
     expect(page.locator("#flame-title")).to_contain_text(format_bytes(int(table.block_bytes[weights].sum())))
 
 

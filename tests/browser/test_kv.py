@@ -164,7 +164,7 @@ def test_the_cache_of_the_trace_is_shown_at_the_moment_that_is_chosen(
 ) -> None:
     watched.page.set_viewport_size({"width": size[0], "height": size[1]})
     analysis = site.analysis("serving")
-    lens = analysis.kv_lens()
+    lens = analysis.opinions().kv_lens
     page = watched.open(site.url("kv", "serving"))
     expect(page.locator("#kvlens-title")).to_have_text(cache_finding(lens, analysis.peak().event))
     expect(page.locator("#kvlens-graph .scatterlayer .trace").first).to_be_attached()
@@ -172,7 +172,7 @@ def test_the_cache_of_the_trace_is_shown_at_the_moment_that_is_chosen(
     expect(page.locator("#kvlens-growth-title")).not_to_contain_text("replaying", timeout=LONG_MS)
     expect(page.locator("#kvlens-growth table tbody tr")).to_have_count(3)
     page.click("#go-end")
-    expect(page.locator("#kvlens-title")).to_have_text(cache_finding(lens, analysis.device().last_event))
+    expect(page.locator("#kvlens-title")).to_have_text(cache_finding(lens, analysis.device().lifetimes.last_event))
     page.locator("#kvlens-group").get_by_text("caches").click()
     expect(page.locator("#kvlens-layers-title")).to_have_text("1 cache at this moment")
     plot, panel = (

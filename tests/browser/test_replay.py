@@ -42,7 +42,7 @@ def test_replay_fills_itself_and_says_its_verdict_and_its_check(site: Site, watc
 
 def test_the_badge_opens_the_first_divergence_and_leads_to_it(site: Site, watched: Watched) -> None:
     """The trace is a naive allocator's: it places one block elsewhere than PyTorch would."""
-    divergence = verify_device(site.analysis("train").device(0)).first_divergence
+    divergence = verify_device(site.analysis("train").device(0).lifetimes).first_divergence
     assert divergence is not None
     page = watched.open(site.url("replay", "train"))
     expect(page.locator("#replay-verify")).to_contain_text("diverges", timeout=LONG_MS)

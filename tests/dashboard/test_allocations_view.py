@@ -16,8 +16,9 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import allocations
 from memscope_dashboard.views.allocations import Asked, rows_for
 
-from memscope.analysis import Analysis, Moment
+from memscope.analysis import Analysis
 from memscope.attribution.grouping import Grouping
+from memscope.device.device import Moment
 from memscope.figures.flame_data import FlameKind
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
@@ -142,7 +143,7 @@ def test_column_filters_choose_rows(store: TraceStore) -> None:
 
 def test_a_call_narrows_the_table_to_what_it_made(store: TraceStore) -> None:
     data, moment = moment_data(store), moment_of(store)
-    query, stacks = Query.from_data(data), moment.analysis.trace.stacks
+    query, stacks = Query.from_data(data), moment.device.trace.stacks
     row = int(moment.rows[0])
     path = tuple(stacks.frames_of(int(moment.lifetimes.allocations.stack_id[row]))[::-1].tolist())
     narrowing = Narrowing(FlameKind.CALLS, path, own_only=False)
@@ -150,7 +151,7 @@ def test_a_call_narrows_the_table_to_what_it_made(store: TraceStore) -> None:
     assert str(row) in [record["row"] for record in rows["rowData"]]
     assert rows["rowCount"] == len(narrowing.rows(moment)) < len(moment.rows)
     shown = allocations.update(store, data, None, None, "allocation", narrowing.data(query), None)[2]
-    assert narrowing.label(moment.analysis) in text_of(shown)
+    assert narrowing.label(moment.device.trace) in text_of(shown)
     foreign = narrowing.data(query) | {"trace": "other.memscope"}
     assert rows_for(store, data, asked(narrow=foreign), request())["rowCount"] == len(moment.rows)
 
@@ -158,9 +159,9 @@ def test_a_call_narrows_the_table_to_what_it_made(store: TraceStore) -> None:
 def test_a_path_that_the_trace_does_not_have_narrows_nothing(store: TraceStore) -> None:
     data = moment_data(store)
     query = Query.from_data(data)
-    analysis = query.analysis(store)
+    trace = query.analysis(store).trace
     for path in ([10**9], [-7], []):
-        assert Narrowing.from_data({**data, "kind": "calls", "path": path, "own": True}, query, analysis) is None
+        assert Narrowing.from_data({**data, "kind": "calls", "path": path, "own": True}, query, trace) is None
 
 
 def test_nothing_found_is_said(store: TraceStore) -> None:
@@ -198,7 +199,7 @@ def many(n: int) -> Analysis:
 def test_a_hundred_thousand_rows_answer_within_a_fifth_of_a_second(tmp_path: Path) -> None:
     store = TraceStore([write_container(many(100_000).trace, tmp_path / "many.memscope")])
     query = Query("many.memscope").resolved(store)
-    query.analysis(store).attribution(0)
+    assert query.analysis(store).device(0).attribution is not None
     rows_for(store, query.data(), asked(), request())
     seconds: dict[tuple[str, str | None], list[float]] = {}
     event = query.data()["event"]

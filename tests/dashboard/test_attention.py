@@ -46,7 +46,7 @@ def links(components: Any) -> list[str]:
 
 def test_each_finding_leads_to_the_view_and_moment_that_prove_it(shipped: TraceStore) -> None:
     data = data_of(shipped)
-    found = shipped.analysis(TRACE).findings(0).findings
+    found = shipped.analysis(TRACE).opinions(0).findings.findings
     listed = attention.findings(shipped, data)
     assert found
     assert links(listed) == [f"/{one.view}{Query(TRACE, 0, one.event).search()}" for one in found]
@@ -56,7 +56,7 @@ def test_each_finding_leads_to_the_view_and_moment_that_prove_it(shipped: TraceS
 
 
 def test_a_finding_pins_what_shows_it(shipped: TraceStore) -> None:
-    found = shipped.analysis(TRACE).findings(0).findings
+    found = shipped.analysis(TRACE).opinions(0).findings.findings
     listed = attention.findings(shipped, data_of(shipped))
     parts = [part for one in listed if one is not None for part in [one, *one._traverse()]]
     ids = [part.id for part in parts if isinstance(getattr(part, "id", None), dict) and part.id["type"] == "finding"]
@@ -134,7 +134,7 @@ def test_of_several_failed_requests_one_is_chosen() -> None:
     name = "oom_default.pickle.gz"
     store = TraceStore([ORACLE / "torch-2.11.0" / name])
     data = data_of(store, name)
-    events = [int(event) for event in store.analysis(name).oom_events(0)]
+    events = [int(event) for event in store.analysis(name).device(0).oom_events]
     _, choices, chosen, choice_style, *_, shown = attention.verdict(store, "moment", data, None, None)
     assert [int(choice["value"]) for choice in choices] == events
     assert chosen == str(events[0])
@@ -147,7 +147,7 @@ def test_of_several_failed_requests_one_is_chosen() -> None:
 
 def test_a_search_runs_once_and_is_begun_again_after_it_was_cancelled(shipped: TraceStore) -> None:
     analysis = shipped.analysis(TRACE)
-    board = OomBoard(analysis, 0, shipped.jobs)
+    board = OomBoard(analysis.opinions(0), shipped.jobs)
     (event,) = board.events
     assert board.verdict(event).counterfactuals == ()
     with board._turn:
@@ -161,6 +161,6 @@ def test_a_search_runs_once_and_is_begun_again_after_it_was_cancelled(shipped: T
 
 
 def test_only_failed_requests_are_judged(shipped: TraceStore) -> None:
-    board = OomBoard(shipped.analysis(TRACE), 0, shipped.jobs)
+    board = OomBoard(shipped.analysis(TRACE).opinions(0), shipped.jobs)
     with pytest.raises(UsageError, match="not an out-of-memory error"):
         board.verdict(0)

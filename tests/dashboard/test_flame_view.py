@@ -68,7 +68,7 @@ def test_a_chosen_box_comes_to_the_top_with_the_way_to_it(store: TraceStore, kin
     moment = query.moment(store)
     rows = narrow.rows(moment)
     assert found["figure"].data[0].values[0] == int(moment.lifetimes.allocations.block_bytes[rows].sum())
-    assert narrow.label(moment.analysis) in text_of(found["crumbs"])
+    assert narrow.label(moment.device.trace) in text_of(found["crumbs"])
 
 
 def test_a_box_without_others_below_is_outlined_among_its_neighbours(store: TraceStore) -> None:
@@ -116,7 +116,7 @@ def test_the_inspector_shows_the_call_until_an_allocation_is_pinned(store: Trace
     moment = query.moment(store)
     rows = narrowing.rows(moment)
     words = text_of(inspect_choice(store, query, None, narrowing.data(query)))
-    assert narrowing.label(moment.analysis) in words
+    assert narrowing.label(moment.device.trace) in words
     assert format_bytes(int(moment.lifetimes.allocations.block_bytes[rows].sum())) in words
     pinned = text_of(inspect_choice(store, query, pin_data(data, int(rows[0])), narrowing.data(query)))
     assert "Lifetime" in pinned

@@ -50,7 +50,7 @@ def test_the_view_shows_the_moments_numbers(store: TraceStore, data: dict[str, A
 def test_the_worst_moments_are_linked(store: TraceStore, data: dict[str, Any]) -> None:
     tiles = fragmentation.update(store, data, "light", "event")[2]
     links = [part.href for tile in tiles for part in tile._traverse() if getattr(part, "href", None)]
-    summary = store.analysis("train.memscope").fragmentation_over_time(0)
+    summary = store.analysis("train.memscope").device(0).fragmentation_over_time
     assert summary is not None
     wanted = (summary.worst[0].event, summary.lowest_utilisation_event, summary.smallest_largest_request_event)
     assert links == [f"/fragmentation{Query('train.memscope', 0, event).search()}" for event in wanted]

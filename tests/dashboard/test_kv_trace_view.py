@@ -42,12 +42,12 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TraceStore]:
 @pytest.fixture
 def data(serving: TraceStore) -> dict[str, Any]:
     analysis = serving.analysis("serving.memscope")
-    return Query("serving.memscope", 0, analysis.kv_lens(0).peak_event).data()
+    return Query("serving.memscope", 0, analysis.opinions(0).kv_lens.peak_event).data()
 
 
 def test_the_view_shows_the_lens_at_the_moment(serving: TraceStore, data: dict[str, Any]) -> None:
     title, _, chips, layers, figure, caches, pools, shown = kv_trace.update(serving, data, "light", "event", "layer")
-    lens = serving.analysis("serving.memscope").kv_lens(0)
+    lens = serving.analysis("serving.memscope").opinions(0).kv_lens
     total = lens.total_at(data["event"])
     assert text_of(title) == cache_finding(lens, data["event"])
     assert format_bytes(total.token_bytes) in text_of(chips)
@@ -59,7 +59,7 @@ def test_the_view_shows_the_lens_at_the_moment(serving: TraceStore, data: dict[s
 
 
 def test_caches_can_be_drawn_in_place_of_layers(serving: TraceStore, data: dict[str, Any]) -> None:
-    end = data | {"event": serving.analysis("serving.memscope").device(0).last_event}
+    end = data | {"event": serving.analysis("serving.memscope").device(0).lifetimes.last_event}
     layers, figure = kv_trace.update(serving, end, "dark", "time", "cache")[3:5]
     assert layers == "1 cache at this moment"
     assert list(figure.layout.yaxis.ticktext) == ["cache 2"]
@@ -85,7 +85,7 @@ def test_an_engines_pool_is_named(serving: TraceStore) -> None:
 
 def test_what_growing_cost_is_replayed_in_the_background_once(serving: TraceStore, data: dict[str, Any]) -> None:
     analysis = serving.analysis("serving.memscope")
-    board = KvLensBoard(analysis, 0, serving.jobs)
+    board = KvLensBoard(analysis.opinions(0).kv_lens, serving.jobs)
     assert board.wait(WAIT_S).state == "done"
     replay = board.replay
     assert replay is not None
@@ -98,12 +98,14 @@ def test_what_growing_cost_is_replayed_in_the_background_once(serving: TraceStor
     assert growth_verdict(replay) in text_of(title)
     for one in replay.alternatives:
         assert format_bytes(one.result.peak_reserved_bytes) in text_of(table)
-    assert text_of(growth_table(analysis.kv_lens(0), None)).startswith("Old tensors")
+    assert text_of(growth_table(analysis.opinions(0).kv_lens, None)).startswith("Old tensors")
 
 
 def test_many_caches_are_cut_short(monkeypatch: pytest.MonkeyPatch, serving: TraceStore) -> None:
     monkeypatch.setattr("memscope_dashboard.components.kv_tables.N_CACHES", 1)
-    assert "1 smaller ones are not shown" in text_of(caches_table(serving.analysis("serving.memscope").kv_lens(0)))
+    assert "1 smaller ones are not shown" in text_of(
+        caches_table(serving.analysis("serving.memscope").opinions(0).kv_lens)
+    )
 
 
 def test_the_picture_over_the_run_is_wired(serving: TraceStore, data: dict[str, Any]) -> None:

@@ -45,13 +45,13 @@ def text_of(component: Any) -> str:
     ],
 )
 def test_controls_move_the_moment(store: TraceStore, trigger: str, values: dict[str, Any], event: int | None) -> None:
-    expected = store.analysis("train.memscope").device(0).last_event if event is None else event
+    expected = store.analysis("train.memscope").device(0).lifetimes.last_event if event is None else event
     assert choose(store, trigger, NOW, wanted(**values)).event == expected
 
 
 def test_landmarks(store: TraceStore) -> None:
     analysis = store.analysis("train.memscope")
-    (oom,) = analysis.oom_events(0)
+    (oom,) = analysis.device(0).oom_events
     assert choose(store, "go-peak", NOW, wanted()).event == analysis.peak(0).event
     assert choose(store, "go-end", NOW, wanted()).event == analysis.end(0).event
     assert choose(store, "go-oom", NOW, wanted()).event == oom
@@ -126,9 +126,9 @@ def test_the_inspector_keeps_a_pin_that_is_not_live(store: TraceStore) -> None:
 def test_the_start_of_a_later_device_is_a_moment_too() -> None:
     name = "two_gpus.pickle.gz"
     store = TraceStore([ORACLE / "torch-2.11.0" / name])
-    second = store.analysis(name).devices[1]
-    assert store.analysis(name).device(second).first_event > 0
+    second = store.analysis(name).trace.devices[1]
+    assert store.analysis(name).device(second).lifetimes.first_event > 0
     assert Query(name, second, -1).resolved(store) == Query(name, second, -1)
-    before = store.analysis(name).device(second).first_event - 1
+    before = store.analysis(name).device(second).lifetimes.first_event - 1
     assert Query(name, second, before).resolved(store) == Query(name, second, -1)
     store.close()

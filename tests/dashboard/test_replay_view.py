@@ -27,9 +27,10 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import replay as view
 from plotly.utils import PlotlyJSONEncoder
 
+from memscope.device.capacity import Capacity
 from memscope.errors import UsageError
 from memscope.replay import sweep
-from memscope.replay.compare import Capacity, compare
+from memscope.replay.compare import compare
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.sweep import ReplayJob
@@ -127,13 +128,13 @@ def test_the_view_begins_by_itself_and_shows_what_is_done_by_now(board_store: Tr
 
 def test_the_end_says_what_the_command_line_says(board_store: TraceStore) -> None:
     shown = finished(board_store)
-    comparison = compare(board_store.analysis("train.memscope").device(0), TWO)
+    comparison = compare(board_store.analysis("train.memscope").device(0).lifetimes, TWO)
     assert text_of(shown["replay-title.children"]) == sentence(verdict_words(comparison.verdict))
     words = text_of(shown["replay-table.children"])
     for result in comparison.results:
         assert format_bytes(result.peak_reserved_bytes) in words
         assert (result.conf or result.strategy) in words
-    found = verify_device(board_store.analysis("train.memscope").device(0))
+    found = verify_device(board_store.analysis("train.memscope").device(0).lifetimes)
     assert found.first_divergence is not None
     assert f"diverges after {found.n_events_compared:,} equal events" in text_of(shown["replay-verify.children"])
     assert found.first_divergence.reason in text_of(shown["replay-verify-panel.children"])

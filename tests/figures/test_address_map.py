@@ -29,7 +29,7 @@ def widths_bytes(layout: AddressMap, pieces: map_layout.Rectangles) -> np.ndarra
 @given(seed=st.integers(0, 2**32 - 1), limit=st.sampled_from([5, 40, 2_500]))
 def test_pieces_hold_exactly_the_bytes_of_segments_and_blocks(seed: int, limit: int) -> None:
     analysis = Analysis(random_layout(seed, 60).trace())
-    scale = map_scale(analysis, 0)
+    scale = map_scale(analysis.device(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(map_layout, "MAX_RECTANGLES", limit)
         for event in (-1, 10, analysis.trace.n_events - 1):
@@ -51,7 +51,7 @@ def test_pieces_hold_exactly_the_bytes_of_segments_and_blocks(seed: int, limit: 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_two_pieces_overlap(seed: int) -> None:
     analysis = Analysis(random_layout(seed, 60).trace())
-    layout = map_of(analysis.end(0), map_scale(analysis, 0))
+    layout = map_of(analysis.end(0), map_scale(analysis.device(0)))
     for pieces in (layout.segments, layout.blocks):
         order = np.lexsort((pieces.start_frac, pieces.row))
         row, start, end = pieces.row[order], pieces.start_frac[order], pieces.end_frac[order]
@@ -62,7 +62,7 @@ def test_no_two_pieces_overlap(seed: int) -> None:
 
 def test_row_widths_do_not_change_with_the_moment() -> None:
     analysis = Analysis(training_trace())
-    scale = map_scale(analysis, 0)
+    scale = map_scale(analysis.device(0))
     for event in (5, 60, analysis.trace.n_events - 1):
         for group in map_of(analysis.at(event, 0), scale).groups:
             assert group.row_bytes == scale[group.key]
@@ -71,8 +71,8 @@ def test_row_widths_do_not_change_with_the_moment() -> None:
 def test_blocks_have_the_kind_of_their_allocation() -> None:
     analysis = Analysis(training_trace())
     moment = analysis.peak(0)
-    layout = map_of(moment, map_scale(analysis, 0))
-    category = analysis.attribution(0).category
+    layout = map_of(moment, map_scale(analysis.device(0)))
+    category = analysis.device(0).attribution.category
     alone = np.flatnonzero(layout.allocation_id != NONE_ID)
     assert len(alone)
     for i in alone.tolist():
@@ -82,11 +82,11 @@ def test_blocks_have_the_kind_of_their_allocation() -> None:
 def test_small_neighbours_become_a_band_that_says_so() -> None:
     analysis = Analysis(training_trace())
     moment = analysis.peak(0)
-    layout = map_of(moment, dict.fromkeys(map_scale(analysis, 0), 1 << 40))
+    layout = map_of(moment, dict.fromkeys(map_scale(analysis.device(0)), 1 << 40))
     merged = layout.kind == KINDS.index(MERGED)
     assert merged.any()
     assert np.array_equal(merged, layout.n_merged > 1)
-    figure = map_figure(moment, LIGHT, scale=dict.fromkeys(map_scale(analysis, 0), 1 << 40))
+    figure = map_figure(moment, LIGHT, scale=dict.fromkeys(map_scale(analysis.device(0)), 1 << 40))
     (band,) = [trace for trace in figure.data if trace.name == MERGED]
     assert " smaller, " in band.hovertext[0]
 
@@ -95,7 +95,7 @@ def test_a_pinned_allocation_is_outlined() -> None:
     analysis = Analysis(training_trace())
     moment = analysis.peak(0)
     row = int(moment.rows[0])
-    layout = map_of(moment, map_scale(analysis, 0))
+    layout = map_of(moment, map_scale(analysis.device(0)))
     assert len(pinned_shapes(layout, row, LIGHT)) >= 1
     assert pinned_shapes(layout, None, LIGHT) == []
     assert len(map_figure(moment, LIGHT, pinned=row).layout.shapes) >= 1
@@ -108,7 +108,7 @@ def test_pending_blocks_are_marked() -> None:
         for event in range(analysis.trace.n_events)
         if np.any(analysis.at(event, 0).state.blocks.state == BlockState.ACTIVE_PENDING_FREE)
     )
-    layout = map_of(analysis.at(pending, 0), map_scale(analysis, 0))
+    layout = map_of(analysis.at(pending, 0), map_scale(analysis.device(0)))
     assert KINDS.index("pending_frees") in layout.kind
 
 

@@ -48,7 +48,7 @@ def texts(figure: Any) -> list[str]:
 
 @pytest.mark.parametrize("n_buckets", [3, 10_000])
 def test_at_every_sample_the_bands_sum_to_what_the_device_said(analysis: Analysis, n_buckets: int) -> None:
-    series = device_series(analysis, 0, axis="time", n_buckets=n_buckets)
+    series = device_series(analysis.device(0), axis="time", n_buckets=n_buckets)
     used = dict(zip(series.x.tolist(), series.used_bytes.tolist(), strict=True))
     total = sum(series.bands.values())
     assert [used[x] for x in series.band_x.tolist()] == total.tolist()
@@ -59,29 +59,29 @@ def test_at_every_sample_the_bands_sum_to_what_the_device_said(analysis: Analysi
 
 
 def test_a_sample_taken_while_segments_came_has_a_line_but_no_band(analysis: Analysis) -> None:
-    series = device_series(analysis, 0, axis="time")
+    series = device_series(analysis.device(0), axis="time")
     assert len(series.band_x) < len(series.x)
     assert set(series.band_x.tolist()) < set(series.x.tolist())
 
 
 def test_the_highest_sample_survives_any_reduction(analysis: Analysis) -> None:
     samples = analysis.trace.samples
-    few = device_series(analysis, 0, n_buckets=2)
+    few = device_series(analysis.device(0), n_buckets=2)
     assert len(few.x) < len(samples)
     assert few.highest_bytes == int(samples.device_used_bytes.max())
 
 
 def test_samples_stand_on_the_clock_of_the_events(analysis: Analysis) -> None:
-    series = device_series(analysis, 0, axis="time")
+    series = device_series(analysis.device(0), axis="time")
     first = int(analysis.trace.time_ns[0])
     assert series.x.tolist() == pytest.approx(((analysis.trace.samples.time_ns - first) / 1e9).tolist())
     assert series.x[0] == pytest.approx(-0.020)
-    by_event = device_series(analysis, 0)
+    by_event = device_series(analysis.device(0))
     assert by_event.x.tolist() == (analysis.trace.samples.event - 1).tolist()
 
 
 def test_the_picture_begins_with_the_first_sample_and_holds_pytorchs_lines(analysis: Analysis) -> None:
-    figure = driver_usage_figure(analysis, 0, LIGHT, axis="time")
+    figure = driver_usage_figure(analysis.device(0), LIGHT, axis="time")
     low, high = figure.layout.xaxis.range
     last_s = float(analysis.trace.samples.time_ns[-1] - analysis.trace.time_ns[0]) / 1e9
     assert (low, high) == (pytest.approx(-0.020), pytest.approx(last_s))
@@ -92,14 +92,14 @@ def test_the_picture_begins_with_the_first_sample_and_holds_pytorchs_lines(analy
 
 
 def test_a_window_keeps_the_sample_before_it(analysis: Analysis) -> None:
-    series = device_series(analysis, 0, axis="time", window=(0.1, 0.12))
+    series = device_series(analysis.device(0), axis="time", window=(0.1, 0.12))
     assert series.x[0] < 0.1 <= series.x[1]
     assert len(series.x) < len(analysis.trace.samples)
-    assert series.span == pytest.approx((-0.020, device_series(analysis, 0, axis="time").x[-1]))
+    assert series.span == pytest.approx((-0.020, device_series(analysis.device(0), axis="time").x[-1]))
 
 
 def test_lines_are_named_and_the_moment_is_the_first_shape(analysis: Analysis) -> None:
-    figure = driver_usage_figure(analysis, 0, DARK, moment=33)
+    figure = driver_usage_figure(analysis.device(0), DARK, moment=33)
     assert (figure.layout.shapes[0].x0, figure.layout.shapes[0].visible) == (33, True)
     found = texts(figure)
     assert {"device used", "this process", "other processes", "non-PyTorch"} <= set(found)
@@ -109,25 +109,25 @@ def test_lines_are_named_and_the_moment_is_the_first_shape(analysis: Analysis) -
 
 
 def test_what_was_not_measured_has_no_line_and_is_no_zero() -> None:
-    figure = driver_usage_figure(Analysis(counted_training_trace(with_process=False)), 0, LIGHT)
+    figure = driver_usage_figure(Analysis(counted_training_trace(with_process=False)).device(0), LIGHT)
     names = [trace.name for trace in figure.data]
     assert "device used" in names
     assert "this process" not in names
     assert "other processes" not in names
     assert "non-PyTorch" not in names
     gap = {"event": 2, "ms": 150}
-    figure = driver_usage_figure(sampled(FULL, gap, AFTER), 0, LIGHT, axis="time")
+    figure = driver_usage_figure(sampled(FULL, gap, AFTER).device(0), LIGHT, axis="time")
     used = named(figure, "device used").y
     assert np.isnan(used[1])
     assert used[0] == used[2] == 900
 
 
 def test_few_samples_are_dots() -> None:
-    assert named(driver_usage_figure(sampled(AFTER), 0, LIGHT), "device used").mode == "lines+markers"
+    assert named(driver_usage_figure(sampled(AFTER).device(0), LIGHT), "device used").mode == "lines+markers"
 
 
 def test_without_samples_pytorchs_lines_are_drawn_alone() -> None:
-    figure = driver_usage_figure(sampled(), 0, LIGHT)
+    figure = driver_usage_figure(sampled().device(0), LIGHT)
     assert [trace.name for trace in figure.data if trace.name] == ["allocated", "reserved", "out of memory"]
 
 
@@ -137,7 +137,7 @@ def test_without_events_the_picture_says_so() -> None:
     builder.add_block(
         segment, address=1 << 30, size_bytes=2 * MiB, requested_bytes=MiB, state=BlockState.ACTIVE_ALLOCATED
     )
-    figure = driver_usage_figure(Analysis(builder.build(TraceMetadata(source="cuda"))), 0, LIGHT)
+    figure = driver_usage_figure(Analysis(builder.build(TraceMetadata(source="cuda"))).device(0), LIGHT)
     assert "no events were recorded" in texts(figure)[0]
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from memscope.analysis import Analysis, Moment, load
+from memscope.analysis import Analysis, load
 from memscope.attribution.call_tree import ROOT
+from memscope.device.device import Moment
 from memscope.figures import flame_data
 from memscope.figures.flame import flame_figure
 from memscope.figures.flame_data import MAX_LEVELS, FlameBoxes, FlameKind, FlameTree, flame_boxes, flame_tree, majority
@@ -64,7 +65,7 @@ def test_categories_leave_only_their_own_blocks() -> None:
     moment = Analysis(training_trace()).peak(0)
     tree = flame_tree(moment, FlameKind.CALLS, categories=[Category.WEIGHTS])
     table = moment.lifetimes.allocations
-    weights = moment.rows[moment.analysis.attribution(0).category[moment.rows] == Category.WEIGHTS]
+    weights = moment.rows[moment.device.attribution.category[moment.rows] == Category.WEIGHTS]
     assert int(tree.bytes[ROOT]) == int(table.block_bytes[weights].sum())
     assert "of weights" in flame_finding(moment, tree, [Category.WEIGHTS])
 
@@ -129,7 +130,7 @@ def test_without_stacks_or_owners_it_is_said() -> None:
     assert not has_names(modules)
     assert "no call stacks were recorded" in flame_finding(moment, calls)
     assert "were not recorded" in flame_finding(moment, modules)
-    start = moment.analysis.at(-1, 0)
+    start = moment.device.at(-1)
     assert flame_finding(start, flame_tree(start, FlameKind.CALLS)) == "Nothing is allocated at the start"
 
 

@@ -42,7 +42,7 @@ def unmeasured() -> Analysis:
 @pytest.mark.parametrize("n_buckets", [2, 10_000])
 @pytest.mark.parametrize("axis", ["event", "time"])
 def test_the_layers_are_the_ledger_at_every_point(analysis: Analysis, n_buckets: int, axis: str) -> None:
-    data = fragmentation_data(analysis, 0, axis=axis, n_buckets=n_buckets)
+    data = fragmentation_data(analysis.device(0), axis=axis, n_buckets=n_buckets)
     assert data is not None
     for position, event in enumerate(data.event.tolist()):
         moment = analysis.at(event, 0)
@@ -54,19 +54,19 @@ def test_the_layers_are_the_ledger_at_every_point(analysis: Analysis, n_buckets:
 
 
 def test_peaks_and_the_end_survive_any_reduction(analysis: Analysis) -> None:
-    series = analysis.fragmentation_series(0)
-    data = fragmentation_data(analysis, 0, n_buckets=1)
+    series = analysis.device(0).fragmentation_series
+    data = fragmentation_data(analysis.device(0), n_buckets=1)
     assert data is not None
     assert series is not None
     assert len(data.x) < len(series.overall)
     assert data.reserved_bytes.max() == series.overall.reserved_bytes.max()
     assert data.cached_request_bytes.min() == series.largest_cached_request_bytes().min()
-    assert data.event[-1] == analysis.device(0).last_event
+    assert data.event[-1] == analysis.device(0).lifetimes.last_event
     assert data.event[0] == NONE_ID
 
 
 def test_a_window_draws_only_what_lies_in_it(analysis: Analysis) -> None:
-    whole, part = fragmentation_data(analysis, 0), fragmentation_data(analysis, 0, window=(20.0, 30.0))
+    whole, part = fragmentation_data(analysis.device(0)), fragmentation_data(analysis.device(0), window=(20.0, 30.0))
     assert whole is not None
     assert part is not None
     assert len(part.x) < len(whole.x)
@@ -75,8 +75,8 @@ def test_a_window_draws_only_what_lies_in_it(analysis: Analysis) -> None:
 
 
 def test_requests_that_failed_are_marked_where_they_did(analysis: Analysis) -> None:
-    data = fragmentation_data(analysis, 0)
-    (oom,) = analysis.oom_events(0)
+    data = fragmentation_data(analysis.device(0))
+    (oom,) = analysis.device(0).oom_events
     assert data is not None
     assert data.oom_x.tolist() == [float(oom)]
     assert data.oom_bytes.tolist() == [analysis.at(int(oom), 0).reserved_bytes]
@@ -84,9 +84,9 @@ def test_requests_that_failed_are_marked_where_they_did(analysis: Analysis) -> N
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_the_picture_has_the_moment_first_and_names_the_worst(analysis: Analysis, theme: Theme) -> None:
-    summary = analysis.fragmentation_over_time(0)
+    summary = analysis.device(0).fragmentation_over_time
     assert summary is not None
-    layout = json.loads(fragmentation_figure(analysis, 0, theme, moment=12).to_json())["layout"]
+    layout = json.loads(fragmentation_figure(analysis.device(0), theme, moment=12).to_json())["layout"]
     assert layout["shapes"][0]["x0"] == 12
     texts = [note["text"] for note in layout["annotations"]]
     assert f"<b>worst: {format_bytes(summary.worst[0].pinned_bytes)} pinned</b>" in texts
@@ -100,12 +100,12 @@ def test_the_line_with_the_driver_needs_the_devices_memory() -> None:
 
 
 def _figure(total_bytes: int | None) -> go.Figure:
-    return fragmentation_figure(Analysis(training_trace(total_bytes=total_bytes, with_oom=False)), 0, LIGHT)
+    return fragmentation_figure(Analysis(training_trace(total_bytes=total_bytes, with_oom=False)).device(0), LIGHT)
 
 
 def test_what_was_not_measured_is_said() -> None:
     moment = unmeasured().peak(0)
-    figure = fragmentation_figure(moment.analysis, 0, DARK)
+    figure = fragmentation_figure(moment.device, DARK)
     assert not figure.data
     assert "not measured" in figure.layout.annotations[0].text
     assert "not measured" in fragmentation_finding(moment)

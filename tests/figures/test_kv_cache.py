@@ -37,8 +37,8 @@ def test_every_part_has_a_colour() -> None:
 
 @pytest.mark.parametrize("axis", ["event", "time"])
 def test_the_layers_drawn_sum_to_the_caches_blocks(analysis: Analysis, axis: str) -> None:
-    figure = cache_figure(analysis, 0, LIGHT, axis=axis)
-    lens = analysis.kv_lens(0)
+    figure = cache_figure(analysis.opinions(0).kv_lens, LIGHT, axis=axis)
+    lens = analysis.opinions(0).kv_lens
     stacked = [trace for trace in figure.data if trace.stackgroup == "cache"]
     assert [trace.name for trace in stacked] == ["tokens", "unused", "stale", "rounding"]
     total = np.sum([np.asarray(trace.y) for trace in stacked], axis=0)
@@ -51,7 +51,7 @@ def test_the_layers_drawn_sum_to_the_caches_blocks(analysis: Analysis, axis: str
 
 def test_a_window_draws_only_what_is_in_sight(analysis: Analysis) -> None:
     n = analysis.device(0).n_events
-    figure = cache_figure(analysis, 0, DARK, window=(0.0, n / 10), moment=3)
+    figure = cache_figure(analysis.opinions(0).kv_lens, DARK, window=(0.0, n / 10), moment=3)
     assert len(figure.data[0].x) <= n / 10 + 3
     assert figure.layout.shapes[0].visible
 
@@ -59,18 +59,18 @@ def test_a_window_draws_only_what_is_in_sight(analysis: Analysis) -> None:
 def test_tokens_that_are_not_told_are_not_drawn() -> None:
     program = Program()
     program.malloc(1 << 20, "layer 0 keys")
-    figure = cache_figure(program.analysis(), 0, LIGHT)
+    figure = cache_figure(program.analysis().opinions(0).kv_lens, LIGHT)
     assert [trace.name for trace in figure.data] == ["not told"]
 
 
 def test_without_a_cache_the_picture_says_so() -> None:
-    figure = cache_figure(Analysis(training_trace()), 0, LIGHT)
+    figure = cache_figure(Analysis(training_trace()).opinions(0).kv_lens, LIGHT)
     assert not figure.data
     assert "no key/value cache" in figure.layout.annotations[0].text
 
 
 def test_bars_are_the_layers(analysis: Analysis) -> None:
-    lens = analysis.kv_lens(0)
+    lens = analysis.opinions(0).kv_lens
     rows = lens.by_layer(lens.peak_event)
     figure = layers_figure(rows, LIGHT)
     assert list(figure.layout.yaxis.ticktext) == ["layer 0", "layer 1", "layer 2"]

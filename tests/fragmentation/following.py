@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from memscope._kernels import caching_replay as kernel
+from memscope.device.capacity import recorded_capacity
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.limits import recorded_capacity
 from memscope.replay.requests import requests_of
 from memscope.trace.schema import TieRule
 

@@ -35,7 +35,7 @@ def test_holes_are_the_free_blocks_of_the_state(seed: int) -> None:
 
 def test_each_group_is_that_of_the_metrics() -> None:
     moment = Analysis(training_trace()).at(40, 0)
-    found = {(g.pool, g.stream, g.size_class): g.total_bytes for g in holes_of(moment.analysis.trace, moment.state)}
+    found = {(g.pool, g.stream, g.size_class): g.total_bytes for g in holes_of(moment.device.trace, moment.state)}
     groups = moment.fragmentation.groups
     assert found == {(g.pool, g.stream, g.size_class): g.free_bytes for g in groups if g.free_bytes}
 

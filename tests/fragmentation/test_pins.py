@@ -83,7 +83,7 @@ def naive_reserved_after_emptying(state: AllocatorState, handle: int, freed: set
 @needs_shared
 @pytest.mark.parametrize("name", HARD_TO_FOLLOW)
 def test_a_pin_keeps_its_promise_where_the_recording_starts_late_or_has_pools(name: str) -> None:
-    lifetimes = load(ORACLE / "torch-2.11.0" / f"{name}.pickle.gz").device()
+    lifetimes = load(ORACLE / "torch-2.11.0" / f"{name}.pickle.gz").device().lifetimes
     handle, n_checked = large_segment_bytes(lifetimes.trace.metadata.alloc_conf), 0
     for event in np.linspace(lifetimes.first_event, lifetimes.last_event, 5).astype(int).tolist():
         state = lifetimes.state_at(event)
@@ -107,21 +107,21 @@ def check_pin(lifetimes: DeviceLifetimes, pin: Pin) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_pin_of_a_shipped_trace_gives_back_what_it_promised(path: Path) -> None:
     analysis = load(path)
-    assert check_promises(analysis.device(0), 12, 4) > 10
+    assert check_promises(analysis.device(0).lifetimes, 12, 4) > 10
 
 
 @needs_shared
 @pytest.mark.parametrize("name", ORACLES)
 def test_a_pin_of_a_recording_of_pytorch_gives_back_what_it_promised(name: str) -> None:
     analysis = load(ORACLE / "torch-2.11.0" / f"{name}.pickle.gz")
-    assert check_promises(analysis.device(), 10, 3) > 5
+    assert check_promises(analysis.device().lifetimes, 10, 3) > 5
 
 
 @needs_shared
 @pytest.mark.parametrize("name", REAL_FROM_THE_START)
 def test_a_pin_of_a_recording_of_a_real_gpu_gives_back_what_it_promised(name: str) -> None:
     analysis = load(REAL / f"{name}.pickle.gz")
-    assert check_promises(analysis.device(), 8, 3) > 5
+    assert check_promises(analysis.device().lifetimes, 8, 3) > 5
 
 
 @settings(max_examples=25, deadline=None)
@@ -146,7 +146,7 @@ def test_no_pin_is_promised_in_a_private_pool() -> None:
 
 
 def test_a_pin_says_where_its_pool_is_not_known() -> None:
-    lifetimes = load(TRACES / "tiny-llama-train.memscope").device()
+    lifetimes = load(TRACES / "tiny-llama-train.memscope").device().lifetimes
     state = lifetimes.state_at(lifetimes.last_event)
     assert all(pin.is_pool_known for pin in find_pins(state))
     unknown = replace(state.segments, pool_id=np.full(len(state.segments), -1, np.int32))

@@ -243,8 +243,8 @@ def serving_trace() -> Trace:
 
 def assert_true(program: Program) -> KvLens:
     """The series, and the moments, are the program's truth."""
-    lens = program.analysis().kv_lens()
-    usage = lens.lifetimes.usage
+    lens = program.analysis().opinions().kv_lens
+    usage = lens.device.lifetimes.usage
     for index in range(len(usage)):
         truth = program.truth(index)
         assert {name: int(getattr(lens.series, name)[index]) for name in truth} == truth
@@ -252,7 +252,7 @@ def assert_true(program: Program) -> KvLens:
         assert {name: getattr(total, name) for name in SPLITS} == {
             name: int(getattr(lens.series, name)[index]) for name in SPLITS
         }
-    table = lens.lifetimes.allocations
-    held = lens.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])
+    table = lens.device.lifetimes.allocations
+    held = lens.device.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])
     np.testing.assert_array_equal(lens.series.block_bytes, held)
     return lens

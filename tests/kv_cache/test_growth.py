@@ -12,7 +12,7 @@ from tests.kv_cache.serving_program import MiB, Program, Tensor
 
 
 def lens_of(program: Program) -> KvLens:
-    return program.analysis().kv_lens()
+    return program.analysis().opinions().kv_lens
 
 
 def goes_on(program: Program) -> None:

@@ -23,10 +23,10 @@ def lens_of(name: str, folder: Path) -> KvLens:
     with memscope.record(path, backend="dry-run"):
         kept = cache_programs.PROGRAMS[name]()
     del kept
-    lens = memscope.load(path).kv_lens()
+    lens = memscope.load(path).opinions().kv_lens
     total = sum(getattr(lens.series, split) for split in SPLITS)
-    table = lens.lifetimes.allocations
-    assert (total == lens.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])).all()
+    table = lens.device.lifetimes.allocations
+    assert (total == lens.device.lifetimes.weighted_usage(lens.parts.rows, table.block_bytes[lens.parts.rows])).all()
     return lens
 
 
@@ -97,7 +97,7 @@ def test_an_offloaded_cache_is_seen_while_it_is_on_the_device(tmp_path: Path) ->
 
 def test_a_reordered_cache_is_copied_at_its_own_length(tmp_path: Path) -> None:
     lens = lens_of("beams", tmp_path)
-    table, rows = lens.lifetimes.allocations, lens.parts.rows
+    table, rows = lens.device.lifetimes.allocations, lens.parts.rows
     same = table.requested_bytes[rows[lens.growth.new]] == table.requested_bytes[rows[lens.growth.old]]
     assert same.any()
     assert not same.all()
@@ -126,7 +126,7 @@ def test_what_is_cropped_off_holds_no_tokens(tmp_path: Path) -> None:
     assert (row.token_bytes, row.unused_bytes) == ((PROMPT - 4) * ALL_TOKENS, 4 * ALL_TOKENS)
     for event in range(cropped - 20, cropped + 60):
         at = lens.total_at(event)
-        index = lens.lifetimes.usage.index_of(event)
+        index = lens.device.lifetimes.usage.index_of(event)
         assert [getattr(at, name) for name in SPLITS] == [int(getattr(lens.series, name)[index]) for name in SPLITS]
 
 

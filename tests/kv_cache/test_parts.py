@@ -17,7 +17,7 @@ def test_parts_are_read_from_the_names_of_their_owners() -> None:
     program.malloc(1000, "cache 1 cross layer 0 values")
     program.malloc(1000, "model.layers.7.self_attn.attn")
     program.malloc(1000, "my own cache")
-    parts = program.analysis().kv_lens().parts
+    parts = program.analysis().opinions().kv_lens.parts
     assert parts.rows.tolist() == [0, 2, 3, 4]
     assert parts.cache_id.tolist() == [2, 1, NONE_ID, NONE_ID]
     assert parts.layer.tolist() == [3, 0, 7, NONE_ID]

@@ -23,7 +23,7 @@ def test_a_growing_cache_holds_tokens_and_its_old_copies() -> None:
     assert int(lens.series.unused_bytes.max()) == 0
     # One tensor of the last but one length stands beside its replacement, in a block that may be larger.
     assert int(lens.series.stale_bytes.max()) == 24 * 64 * 1024
-    table = lens.lifetimes.allocations
+    table = lens.device.lifetimes.allocations
     assert lens.cost.copy_peak_bytes == int(table.block_bytes[lens.parts.rows[lens.growth.old]].max())
     assert lens.cost.moved_bytes == sum(range(20, 25)) * 6 * 64 * 1024
 
@@ -33,7 +33,7 @@ def test_a_static_cache_has_a_tail_that_fills_up() -> None:
     generate(program, prompt=20, n_new=5, capacity=100)
     lens = assert_true(program)
     assert lens.cost.n_copies == 0
-    end = lens.total_at(lens.lifetimes.last_event)
+    end = lens.total_at(lens.device.lifetimes.last_event)
     assert (end.token_bytes, end.unused_bytes) == (25 * 6 * 64 * 1024, 75 * 6 * 64 * 1024)
     (cache,) = lens.caches
     assert (cache.capacity_tokens, cache.n_tokens, cache.n_sequences, cache.bytes_per_token) == (100, 25, 2, 6 * 32768)
@@ -45,8 +45,8 @@ def test_a_static_cache_of_which_no_length_was_noted_is_not_told() -> None:
     program.static(cache, 0, "keys", 100, 1024)
     program.describe(cache, 0, 1, 1024, capacity_tokens=100)
     lens = assert_true(program)
-    assert lens.total_at(lens.lifetimes.last_event).untold_bytes == 100 * 1024
-    assert lens.tokens_at(lens.lifetimes.last_event) is None
+    assert lens.total_at(lens.device.lifetimes.last_event).untold_bytes == 100 * 1024
+    assert lens.tokens_at(lens.device.lifetimes.last_event) is None
 
 
 def test_a_window_leaves_the_prompt_behind_until_the_next_token() -> None:
@@ -77,7 +77,7 @@ def test_an_engines_pool_is_not_told() -> None:
     for tensor in pools:
         tensor.is_told = False
     lens = assert_true(program)
-    event = lens.lifetimes.last_event
+    event = lens.device.lifetimes.last_event
     assert sum(row.untold_bytes for row in lens.pools_at(event)) == 28_000_000
     assert [row.key for row in lens.by_layer(event)] == [0, 1, 2, 3]
     assert lens.caches == ()
@@ -135,7 +135,7 @@ def test_descriptions_that_make_no_sense_keep_the_split_closed(name: str) -> Non
     n = len(trace.cache_layers)
     values = np.array([-1, 0, 1 << 30][:n]) if name != "kind_id" else np.full(n, -1)
     layers = dataclasses.replace(trace.cache_layers, **{name: values.astype(getattr(trace.cache_layers, name).dtype)})
-    lens = Analysis(dataclasses.replace(trace, cache_layers=layers)).kv_lens()
+    lens = Analysis(dataclasses.replace(trace, cache_layers=layers)).opinions().kv_lens
     assert all(int(getattr(lens.series, split).min()) >= 0 for split in SPLITS)
     lens.caches, lens.tokens_at(lens.peak_event), lens.bytes_per_token(lens.peak_event)
     total = lens.total_at(lens.peak_event)
@@ -167,9 +167,9 @@ def assert_never_negative(program: Program, table: str, column: str, value: int)
     trace = program.trace()
     rows = getattr(trace, table)
     changed = dataclasses.replace(rows, **{column: np.full(len(rows), value)})
-    lens = Analysis(dataclasses.replace(trace, **{table: changed})).kv_lens()
-    allocations = lens.lifetimes.allocations
-    held = lens.lifetimes.weighted_usage(lens.parts.rows, allocations.block_bytes[lens.parts.rows])
+    lens = Analysis(dataclasses.replace(trace, **{table: changed})).opinions().kv_lens
+    allocations = lens.device.lifetimes.allocations
+    held = lens.device.lifetimes.weighted_usage(lens.parts.rows, allocations.block_bytes[lens.parts.rows])
     np.testing.assert_array_equal(lens.series.block_bytes, held)
     assert all(int(getattr(lens.series, split).min()) >= 0 for split in SPLITS)
     assert (lens.tokens_at(lens.peak_event) or 0) >= 0

@@ -8,7 +8,7 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.oom.outside import NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES
-from memscope.oom.request import DRIVER_SLACK_BYTES, failed_request, limit_at, oom_events
+from memscope.oom.request import DRIVER_SLACK_BYTES, failed_request, limit_at
 from memscope.oom.rerun import Change, Rerun, Restart
 from memscope.oom.room import room_at
 from memscope.oom.verdict import OomClass, oom_headline
@@ -263,7 +263,7 @@ def test_each_of_several_failures_has_its_own_verdict() -> None:
     program.free(2)
     program.malloc(200 * MiB)
     analysis = Analysis(program.trace())
-    first, second = analysis.oom_events(0).tolist()
+    first, second = analysis.device(0).oom_events.tolist()
     assert analysis.oom().event == first
     assert analysis.oom(event=second).request.rounded_bytes == 200 * MiB
     assert analysis.oom(event=second).replay_error_bytes == 0
@@ -277,9 +277,9 @@ def test_each_of_several_failures_has_its_own_verdict() -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_the_recorded_state_alone_answers_as_the_whole_replay_does(late: bool) -> None:
     program = holes_between_pins(Program(256 * MiB), late)
-    lifetimes = Analysis(program.trace()).device(0)
+    lifetimes = Analysis(program.trace()).device(0).lifetimes
     config = CachingAllocatorConfig.from_trace(lifetimes.trace, 0)
-    request = failed_request(lifetimes, int(oom_events(lifetimes)[0]), config)
+    request = failed_request(lifetimes, int(lifetimes.oom_events[0]), config)
     limit, room = limit_at(lifetimes, request, config), room_at(lifetimes, request, config)
     restart = Restart(lifetimes, request, limit, room, config)
     whole = Rerun(lifetimes, request, limit, room, config)

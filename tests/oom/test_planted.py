@@ -20,7 +20,7 @@ def verdicts_of(seeds) -> list[tuple[str, int, str]]:
             program = plant(name, seed)
             analysis = Analysis(program.trace())
             assert not analysis.contradictions
-            assert len(analysis.oom_events(0)) == (name != "no-oom")
+            assert len(analysis.device(0).oom_events) == (name != "no-oom")
             found.append((name, seed, analysis.oom().verdict.value))
     return found
 
@@ -39,7 +39,7 @@ def test_two_hundred_planted_failures_are_told_apart() -> None:
 
 def shrinking_keys(program: Program, analysis: Analysis) -> set[int]:
     """What scales with a batch, by the program's own numbers of its requests."""
-    category = analysis.attribution(0).category
+    category = analysis.device(0).attribution.category
     events = analysis.device(0).allocations.alloc_event
     scales = np.isin(category, (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS, Category.KV_CACHE))
     return {program.key_of_event[event] for event in events[scales].tolist()}

@@ -37,7 +37,7 @@ def test_the_first_failure_is_judged_and_its_replay_comes_to_the_same_bytes(name
 @pytest.mark.parametrize("name", ["torch-2.15.0/oom_default", "torch-2.15.0/oom_exp", "torch-2.11.0/oom_round4"])
 def test_after_the_allocators_own_reclaim_nothing_large_enough_is_left(name: str) -> None:
     analysis = load(ORACLE / f"{name}.pickle.gz")
-    events = analysis.oom_events(0)
+    events = analysis.device(0).oom_events
     for event in events[:: max(len(events) // 8, 1)].tolist():
         verdict = analysis.oom(0, event)
         state = analysis.at(event).state

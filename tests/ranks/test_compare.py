@@ -181,7 +181,7 @@ def test_each_device_of_a_trace_is_a_row_and_its_steps_are_found_by_time() -> No
     assert allocated_mib(comparison) == {"step 0": [10, 20, 10], "step 1": [36, 50, 36]}
     assert comparison.rows[1].peak.where == "step 1"
     assert comparison.n_ranks == 2
-    assert comparison.analysis_of(1) is comparison.analyses[0]
+    assert comparison.device_of(1) is comparison.analyses[0].device(1)
 
 
 def test_without_times_only_the_device_of_the_marks_has_steps() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from memscope.device.capacity import Capacity
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun
-from memscope.replay.limits import Capacity
 from memscope.replay.result import Exactness, ReplayOom, ReplayResult
 from memscope.units import GiB
 

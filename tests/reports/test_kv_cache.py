@@ -29,22 +29,25 @@ def text_of(analysis: Analysis, *reports: object) -> str:
 
 
 def test_the_moment_is_the_caches_peak_unless_another_is_asked_for(analysis: Analysis) -> None:
-    peak, end = lens_report(analysis), lens_report(analysis, event=analysis.device(0).last_event)
+    peak, end = (
+        lens_report(analysis.opinions(0).kv_lens),
+        lens_report(analysis.opinions(0).kv_lens, event=analysis.device(0).lifetimes.last_event),
+    )
     assert peak is not None
     assert end is not None
     assert peak.event == peak.lens.peak_event
     assert end.total.block_bytes == end.total.untold_bytes == 1 << 20
     assert peak.total.block_bytes > end.total.block_bytes
     done: list[tuple[int, int]] = []
-    assert lens_report(analysis, on_done=lambda n, n_all: done.append((n, n_all))) is not None
+    assert lens_report(analysis.opinions(0).kv_lens, on_done=lambda n, n_all: done.append((n, n_all))) is not None
     assert done == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_how_many_tokens_are_held_says_how_it_is_known(analysis: Analysis) -> None:
-    peak = lens_report(analysis)
+    peak = lens_report(analysis.opinions(0).kv_lens)
     assert peak is not None
     assert peak.held_tokens() == (84, "as the program's own cache counted them after its last pass")
-    end = lens_report(analysis, event=analysis.device(0).last_event, token_bytes=1024)
+    end = lens_report(analysis.opinions(0).kv_lens, event=analysis.device(0).lifetimes.last_event, token_bytes=1024)
     assert end is not None
     assert end.held_tokens() == (None, "only the owner of these tensors knows")
     (pool,) = end.lens.pools_at(end.event)
@@ -53,7 +56,7 @@ def test_how_many_tokens_are_held_says_how_it_is_known(analysis: Analysis) -> No
 
 
 def test_text_and_object_have_the_same_device(analysis: Analysis) -> None:
-    report = lens_report(analysis)
+    report = lens_report(analysis.opinions(0).kv_lens)
     assert report is not None
     (device,) = lens_json(analysis, [report])["devices"]
     assert device["growth"]["n_copies"] == report.lens.cost.n_copies == 18
@@ -65,6 +68,6 @@ def test_text_and_object_have_the_same_device(analysis: Analysis) -> None:
 
 def test_without_a_cache_there_is_no_report() -> None:
     analysis = Analysis(training_trace())
-    assert lens_report(analysis) is None
+    assert lens_report(analysis.opinions(0).kv_lens) is None
     assert lens_json(analysis, [])["devices"] == []
     assert "No key/value cache is known of in this trace." in text_of(analysis)

@@ -39,8 +39,8 @@ def test_every_part_has_a_name_and_a_meaning() -> None:
 
 
 def test_the_finding_says_what_fills_the_cache(analysis: Analysis) -> None:
-    lens = analysis.kv_lens(0)
-    end = lens.lifetimes.last_event
+    lens = analysis.opinions(0).kv_lens
+    end = lens.device.lifetimes.last_event
     assert (
         cache_finding(lens, end)
         == "60 tokens fill 15.0 % of the key/value cache of 75.0 MiB; 63.8 MiB are tails without tokens"
@@ -48,16 +48,19 @@ def test_the_finding_says_what_fills_the_cache(analysis: Analysis) -> None:
     assert cache_finding(lens, -1).startswith("No key/value cache is there at this moment; at its peak it was")
     growing = Program()
     generate(growing, prompt=40, n_new=3)
-    filled = growing.analysis().kv_lens(0)
-    words = cache_finding(filled, filled.lifetimes.last_event)
+    filled = growing.analysis().opinions(0).kv_lens
+    words = cache_finding(filled, filled.device.lifetimes.last_event)
     assert words == "86 tokens fill the key/value cache of 16.1 MiB"
     pool = Program()
     pool.malloc(1 << 30, "vllm")
     assert (
-        cache_finding(pool.analysis().kv_lens(0), 1)
+        cache_finding(pool.analysis().opinions(0).kv_lens, 1)
         == "The key/value cache is 1.0 GiB; what it holds only its owner knows"
     )
-    assert cache_finding(Analysis(training_trace()).kv_lens(0), 3) == "No key/value cache is known of in this trace"
+    assert (
+        cache_finding(Analysis(training_trace()).opinions(0).kv_lens, 3)
+        == "No key/value cache is known of in this trace"
+    )
 
 
 def test_layers_that_follow_each_other_with_the_same_bytes_are_one_run() -> None:
@@ -76,7 +79,7 @@ def test_a_cache_is_described_by_the_kinds_of_its_layers() -> None:
 
 
 def test_the_verdict_on_growing_is_what_was_replayed(analysis: Analysis) -> None:
-    replay = replay_without_copies(analysis.kv_lens(0))
+    replay = replay_without_copies(analysis.opinions(0).kv_lens)
     assert replay is not None
     saved = replay.saved_bytes(replay.alternatives[1])
     assert saved is not None

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
+from memscope.device.capacity import Capacity
 from memscope.replay.compare import Comparison
-from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayResult
 from memscope.reports.html import replay_section
 from memscope.reports.replay import comparison_json, print_comparison

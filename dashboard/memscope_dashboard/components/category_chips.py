@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_lines
 from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope.words.labels import row_label

@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
-from memscope.analysis import Analysis
+from memscope.device.recording import RecordedTrace
 from memscope.errors import MemscopeError
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -46,31 +46,31 @@ def layout(store: TraceStore) -> Component:
     )
 
 
-def trust_badge(analysis: Analysis) -> list[Any]:
+def trust_badge(recording: RecordedTrace) -> list[Any]:
     """What the badge says: exact, a dry run or neither, and how many notes there are."""
-    completeness = analysis.completeness
+    completeness = recording.completeness
     n_notes = len(completeness.warnings)
     parts: list[Any] = []
-    if analysis.is_dry_run:
+    if recording.is_dry_run:
         parts.append(html.Span("○ dry run", className="quiet"))
-    elif analysis.is_emulated:
+    elif recording.is_emulated:
         parts.append(html.Span("○ emulated device", className="quiet"))
-    elif analysis.is_exact:
+    elif recording.is_exact:
         parts.append(html.Span([html.Span("●", className="dot"), " exact"], className="exact"))
     if n_notes:
         parts.append(html.Span(f"⚠ {n_notes} note{'s' if n_notes > 1 else ''}", className="warn"))
-    n_remarks = len(analysis.trace.metadata.notes)
+    n_remarks = len(recording.trace.metadata.notes)
     if n_remarks and not n_notes:
         parts.append(html.Span(f"{n_remarks} note{'s' if n_remarks > 1 else ''}", className="quiet"))
     return parts or [html.Span("○ completeness unknown", className="warn")]
 
 
-def trust_notes(analysis: Analysis) -> list[Component]:
+def trust_notes(recording: RecordedTrace) -> list[Component]:
     """The panel behind the badge."""
-    completeness, metadata = analysis.completeness, analysis.trace.metadata
+    completeness, metadata = recording.completeness, recording.trace.metadata
     items = [html.Li(text, className="warn-item") for text in completeness.warnings]
     items += [html.Li(text) for text in metadata.notes]
-    return [html.P(analysis.trust_sentence()), html.Ul(items) if items else html.P("No notes.", className="quiet")]
+    return [html.P(recording.trust_sentence()), html.Ul(items) if items else html.P("No notes.", className="quiet")]
 
 
 def trust_update(store: TraceStore, subject: dict[str, Any]) -> tuple[list[Any], list[Component]]:

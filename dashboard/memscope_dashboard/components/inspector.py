@@ -10,12 +10,12 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html,
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Analysis, Moment
+from memscope.device.device import Device, Moment
 from memscope.errors import MemscopeError
-from memscope.trace.categories import Category, CategorySource
+from memscope.trace.categories import CategorySource
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID, BlockState
-from memscope.trace.trace import Frame
+from memscope.trace.trace import Frame, Trace
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import pool_label, row_label, stream_label
 from memscope_dashboard.components.site_inspector import inspect_narrowing
@@ -57,16 +57,15 @@ def empty_inspector() -> Component:
 
 def inspect(moment: Moment, row: int) -> list[Component]:
     """Everything about one allocation, as seen from a moment."""
-    analysis, table = moment.analysis, moment.lifetimes.allocations
+    device, table, trace = moment.device, moment.device.allocations, moment.device.trace
     if not 0 <= row < len(table):
         return [empty_inspector()]
-    attribution = analysis.attribution(moment.device)
-    category = Category(int(attribution.category[row])).label
-    owner = analysis.trace.string(int(attribution.owner_id[row]))
+    attribution = device.attribution
+    category, owner = device.category_of(row).label, device.owner_of(row)
     rule = attribution.rule_of(row)
     block, requested = int(table.block_bytes[row]), int(table.requested_bytes[row])
     pool_id, stream_id = int(table.pool_id[row]), int(table.stream_id[row])
-    pools, handles = analysis.trace.pools, analysis.trace.stream_handles
+    pools, handles = trace.pools, trace.stream_handles
     pool = None if pool_id < 0 else (int(pools[pool_id, 0]), int(pools[pool_id, 1]))
     rounding = block - requested
     exactness = "" if table.is_exact[row] else "at least "
@@ -93,7 +92,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
         ),
         *_lifetime(moment, row),
         *_neighbours(moment, row),
-        *_stack(analysis, int(table.stack_id[row])),
+        *_stack(device, int(table.stack_id[row])),
     ]
 
 
@@ -122,7 +121,7 @@ def _lifetime(moment: Moment, row: int) -> list[Component]:
             [
                 ("allocated", _event_link(moment, born, "before the first event")),
                 ("freed", _event_link(moment, died, "never, in this recording")),
-                ("lived", _duration(moment.analysis, born, died)),
+                ("lived", _duration(moment.device.trace, born, died)),
             ]
         ),
     ]
@@ -131,17 +130,17 @@ def _lifetime(moment: Moment, row: int) -> list[Component]:
 def _event_link(moment: Moment, event: int, otherwise: str) -> Any:
     if event == NONE_ID:
         return otherwise
-    where = describe_moment(moment.analysis.trace, event)
+    where = describe_moment(moment.device.trace, event)
     link = html.Button(
         f"event {format_count(event)}", id={"type": "go-event", "event": event}, className="link num", type="button"
     )
     return html.Span([link, html.Span(where, className="quiet block") if where else None])
 
 
-def _duration(analysis: Analysis, born: int, died: int) -> str | None:
+def _duration(trace: Trace, born: int, died: int) -> str | None:
     if born == NONE_ID or died == NONE_ID:
         return None
-    times = analysis.trace.time_ns
+    times = trace.time_ns
     text = f"{format_count(died - born)} events"
     if times[born] != NONE_ID and times[died] >= times[born]:
         microseconds = (int(times[died]) - int(times[born])) / 1e3
@@ -174,7 +173,7 @@ def _neighbour(moment: Moment, position: int, *, is_self: bool) -> Component:
     if int(state.blocks.state[position]) == BlockState.ACTIVE_PENDING_FREE:
         name = "pending_frees"
     else:
-        name = Category(int(moment.analysis.attribution(moment.device).category[row])).label
+        name = moment.device.category_of(row).label
     parts = [swatch(name), html.Span(row_label(name)), n_bytes]
     if is_self:
         return html.Div(parts, className="neighbour self")
@@ -187,12 +186,12 @@ def _file_words(frame: Frame) -> str:
     return f"{inside if found else frame.filename}:{frame.line}"
 
 
-def _stack(analysis: Analysis, stack_id: int) -> list[Component]:
+def _stack(device: Device, stack_id: int) -> list[Component]:
     if stack_id == NONE_ID:
         return [html.H3("Stack"), html.P("No stack was recorded for this allocation.", className="quiet")]
-    frames = analysis.trace.stack(stack_id)
-    site = int(analysis.site_frame_of_stack[stack_id])
-    ids = analysis.trace.stacks.frames_of(stack_id)
+    frames = device.trace.stack(stack_id)
+    site = int(device.recording.sites.frame_of_stack[stack_id])
+    ids = device.trace.stacks.frames_of(stack_id)
     lines = [
         html.Div(
             [
@@ -232,7 +231,7 @@ def inspect_choice(store: TraceStore, query: Query, pin: dict[str, Any] | None, 
     if narrow is None:
         return empty_inspector()
     moment = query.moment(store)
-    narrowing = Narrowing.from_data(narrow, query, moment.analysis)
+    narrowing = Narrowing.from_data(narrow, query, moment.device.trace)
     return empty_inspector() if narrowing is None else inspect_narrowing(moment, narrowing, query)
 
 

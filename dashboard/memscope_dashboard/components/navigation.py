@@ -9,6 +9,7 @@ import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.development.base_component import Component
 
+from memscope.device.device import Device
 from memscope.errors import MemscopeError
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -56,32 +57,31 @@ def choose(store: TraceStore, trigger: Any, current: dict[str, Any] | None, want
     if now.device is None or now.event is None:
         return now
     if trigger == "device-select":
-        device = int(wanted["device"])
-        return Query(now.trace_id, device) if device != now.device else now
+        index = int(wanted["device"])
+        return Query(now.trace_id, index) if index != now.device else now
     if trigger == "jump":
         return Query(now.trace_id, now.device, int(wanted["jump"]["event"]))
-    lifetimes = store.analysis(now.trace_id).device(now.device)
-    index = 0 if now.event < 0 else lifetimes.usage.index_of(now.event)
+    device = now.opinions(store).device
+    index = 0 if now.event < 0 else device.usage.index_of(now.event)
     if trigger == "event-input":
         event = wanted["event"]
-        index = index if not isinstance(event, int | float) else lifetimes.usage.index_of(int(event))
+        index = index if not isinstance(event, int | float) else device.usage.index_of(int(event))
     elif trigger in ("go-back", "go-on"):
         index += 1 if trigger == "go-on" else -1
     else:
-        return Query(now.trace_id, now.device, _landmark(store, now, str(trigger)))
-    index = min(max(index, 0), lifetimes.n_events)
-    return Query(now.trace_id, now.device, lifetimes.usage.event_at(index))
+        return Query(now.trace_id, now.device, _landmark(device, now, str(trigger)))
+    index = min(max(index, 0), device.n_events)
+    return Query(now.trace_id, now.device, device.usage.event_at(index))
 
 
-def _landmark(store: TraceStore, now: Query, button: str) -> int | None:
-    analysis = store.analysis(now.trace_id)
+def _landmark(device: Device, now: Query, button: str) -> int | None:
     if button == "go-end":
-        return analysis.end(now.device).event
-    if button == "go-oom" and now.device is not None:
-        ooms = [int(event) for event in analysis.oom_events(now.device)]
+        return device.end().event
+    if button == "go-oom":
+        ooms = [int(event) for event in device.oom_events]
         later = [event for event in ooms if now.event is not None and event > now.event]
         return next(iter(later or ooms), now.event)
-    return analysis.peak(now.device).event
+    return device.peak().event
 
 
 def page_state(store: TraceStore, query: Query) -> dict[str, Any]:
@@ -106,20 +106,19 @@ def page_state(store: TraceStore, query: Query) -> dict[str, Any]:
         }
     assert query.device is not None
     assert query.event is not None
-    lifetimes = analysis.device(query.device)
-    names = analysis.trace.metadata.device_names
+    device = analysis.device(query.device)
     return {
         "moment": query.data(),
         "trace": query.trace_id,
         "devices": [
-            {"value": str(device), "label": f"GPU {device}{f' · {names[device]}' if device in names else ''}"}
-            for device in analysis.devices
+            {"value": str(one.index), "label": f"GPU {one.index}{f' · {one.name}' if one.name else ''}"}
+            for one in analysis.devices
         ],
         "device": str(query.device),
-        "bounds": {"first": lifetimes.first_event, "n": lifetimes.n_events},
-        "index": 0 if query.event < 0 else lifetimes.usage.index_of(query.event),
+        "bounds": {"first": device.lifetimes.first_event, "n": device.n_events},
+        "index": 0 if query.event < 0 else device.usage.index_of(query.event),
         "event": query.event,
-        "has_oom": bool(len(analysis.oom_events(query.device))),
+        "has_oom": bool(len(device.oom_events)),
     }
 
 

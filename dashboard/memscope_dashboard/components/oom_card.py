@@ -9,9 +9,9 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.analysis import Analysis
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomVerdict, oom_headline
 from memscope.trace.marks import describe_moment
+from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import pool_label, row_label, short_place, split_site, stream_label
 from memscope_dashboard.components.text import finding, size, swatch
@@ -26,18 +26,18 @@ _N_OWNERS = 6
 _VIEWS = (("map", "address map"), ("timeline", "timeline"), ("fragmentation", "fragmentation"))
 
 
-def oom_choices(analysis: Analysis, events: Sequence[int]) -> list[dict[str, str]]:
+def oom_choices(trace: Trace, events: Sequence[int]) -> list[dict[str, str]]:
     """The failed requests that can be chosen: event, size and where it was."""
-    return [{"value": str(event), "label": _choice(analysis, event)} for event in events[:MAX_CHOICES]]
+    return [{"value": str(event), "label": _choice(trace, event)} for event in events[:MAX_CHOICES]]
 
 
-def _choice(analysis: Analysis, event: int) -> str:
-    where = describe_moment(analysis.trace, event)
-    asked = format_bytes(int(analysis.trace.size_bytes[event]))
+def _choice(trace: Trace, event: int) -> str:
+    where = describe_moment(trace, event)
+    asked = format_bytes(int(trace.size_bytes[event]))
     return f"event {format_count(event)}: {asked}{f', {where}' if where else ''}"
 
 
-def verdict_panel(analysis: Analysis, verdict: OomVerdict, query: Query) -> list[Component]:
+def verdict_panel(trace: Trace, verdict: OomVerdict, query: Query) -> list[Component]:
     """The verdict in a line, its reason, and the way to the state at the failed request."""
     headline, event = oom_headline(verdict), verdict.event
     parts: list[Component] = [html.P(finding(_sentence(headline)), className="oom-headline")]
@@ -45,7 +45,7 @@ def verdict_panel(analysis: Analysis, verdict: OomVerdict, query: Query) -> list
         parts.append(html.P(f"{_sentence(verdict.reason)}."))
     target = Query(query.trace_id, verdict.device, event).search()
     links = [dcc.Link(label, href=f"/{view}{target}", className="link") for view, label in _VIEWS]
-    where = "" if event is None else describe_moment(analysis.trace, event)
+    where = "" if event is None else describe_moment(trace, event)
     place = "" if event is None else f"Event {format_count(event)}{f', {where}' if where else ''}"
     n = len(verdict.events)
     count = f"; {format_count(n)} requests failed in this run" if n > 1 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.fragmentation.pins import Holder, Pin
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_duration
@@ -82,7 +82,7 @@ def pin_note(moment: Moment, n_shown: int, n_all: int) -> str:
 
 def _row(moment: Moment, position: int, pin: Pin) -> dict[str, Any]:
     (holder,) = moment.holders(pin, 1)
-    site = moment.site_of(holder.row)
+    site = moment.device.site_of(holder.row)
     kind = "expandable segment" if pin.is_expandable else "segment"
     unknown = "" if pin.is_pool_known else "; its pool was not recorded: in a private one nothing goes back"
     return {

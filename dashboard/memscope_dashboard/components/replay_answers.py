@@ -11,10 +11,10 @@ from dash.development.base_component import Component
 
 from memscope.advise.settings import harmful_combinations
 from memscope.advise.tune import Tuning
-from memscope.analysis import Analysis
+from memscope.device.capacity import Capacity
+from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.limits import Capacity
 from memscope.replay.result import ReplayResult
 from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.verify import DeviceVerification
@@ -49,12 +49,12 @@ def verify_badge(found: DeviceVerification | None, progress: Progress, *, is_dry
 
 
 def verify_panel(
-    analysis: Analysis, found: DeviceVerification | None, progress: Progress, query: Query
+    recording: RecordedTrace, found: DeviceVerification | None, progress: Progress, query: Query
 ) -> list[Component]:
     """What was compared, what was not, and where replay and recording part."""
     if found is None:
         return [html.P(progress.problem or "The recording is being replayed under its own settings.")]
-    parts: list[Any] = [html.P(_verified_words(analysis, found))]
+    parts: list[Any] = [html.P(_verified_words(recording, found))]
     if found.first_divergence is not None:
         parts += _divergence(found.first_divergence, query)
     recorded, replayed = found.recorded_peak_reserved_bytes, found.replayed_peak_reserved_bytes
@@ -74,15 +74,15 @@ def verify_panel(
     return parts
 
 
-def _verified_words(analysis: Analysis, found: DeviceVerification) -> str:
+def _verified_words(recording: RecordedTrace, found: DeviceVerification) -> str:
     if found.not_comparable is not None:
         return f"Not comparable: {found.not_comparable}."
     if not found.exact:
         return "Replayed under the recorded settings, the simulator's decisions part from the recorded ones here:"
-    whose = "as the dry run recorded them" if analysis.is_dry_run else "as PyTorch made them"
+    whose = "as the dry run recorded them" if recording.is_dry_run else "as PyTorch made them"
     words = f"{format_count(found.n_events_compared)} of {format_count(found.n_events)} events, "
     words += f"every address and the final blocks are {whose}."
-    if analysis.is_dry_run:
+    if recording.is_dry_run:
         words += (
             " A dry run's addresses come from this same simulator: this proves the file and the replay, "
             "not the prediction."

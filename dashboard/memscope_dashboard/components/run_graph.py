@@ -15,10 +15,10 @@ from dash import Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Analysis
+from memscope.device.device import Device
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import moment_shape
-from memscope.figures.timeline_data import has_times, x_of_events
+from memscope.figures.timeline_data import x_of_events
 from memscope_dashboard.components.text import picture
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -45,17 +45,17 @@ def run_graph(name: str) -> list[Component]:
     ]
 
 
-def run_note(analysis: Analysis, device: int, axis: str) -> str:
+def run_note(device: Device, axis: str) -> str:
     """How to read and use the picture."""
     text = "Click to choose the moment; drag across to zoom in, double-click to see the whole run"
-    if axis == "time" and not has_times(analysis, device):
+    if axis == "time" and not device.has_times:
         text = "Times were not recorded, so events are counted. " + text
     return text
 
 
-def drawn_axis(analysis: Analysis, device: int, axis: str) -> str:
+def drawn_axis(device: Device, axis: str) -> str:
     """The axis that is drawn: events where times were not recorded."""
-    return axis if has_times(analysis, device) else "event"
+    return axis if device.has_times else "event"
 
 
 def shown_window(window: dict[str, Any] | None, axis: str, query: Query) -> tuple[float, float] | None:
@@ -88,12 +88,12 @@ def clicked_event(store: TraceStore, click: dict[str, Any] | None, axis: str, da
     if not click or not click.get("points"):
         return no_update
     query = Query.from_data(data)
-    analysis = query.analysis(store)
     if query.device is None:
         return no_update
-    x = x_of_events(analysis, query.device, axis)
+    device = query.opinions(store).device
+    x = x_of_events(device, axis)
     index = max(int(np.searchsorted(x, float(click["points"][0]["x"]), side="right")) - 1, 0)
-    return {"event": analysis.device(query.device).usage.event_at(index)}
+    return {"event": device.usage.event_at(index)}
 
 
 def draw_run(
@@ -107,7 +107,7 @@ def draw_run(
 ) -> list[Any]:
     """Figure and the reset button for a device, an axis and a visible range.
 
-    ``figure_of`` takes an analysis, a device, a theme, and ``axis``, ``window``, ``moment`` and ``height`` by name.
+    ``figure_of`` takes a device, a theme, and ``axis``, ``window``, ``moment`` and ``height`` by name.
     """
     if subject is None or data is None or scheme is None or data["device"] is None:
         raise PreventUpdate
@@ -115,10 +115,9 @@ def draw_run(
     moment = query.moment(store)
     shown = shown_window(window, axis, query)
     figure = figure_of(
-        moment.analysis,
         moment.device,
         theme_named(scheme),
-        axis=drawn_axis(moment.analysis, moment.device, axis),
+        axis=drawn_axis(moment.device, axis),
         window=shown,
         moment=moment.event,
         height=None,
@@ -134,10 +133,8 @@ def register_run_graph(app: Dash, store: TraceStore, name: str) -> None:
             raise PreventUpdate
         moment = Query.from_data(data).moment(store)
         patch = Patch()
-        x = x_of_events(moment.analysis, moment.device, axis)
-        patch["layout"]["shapes"][0] = moment_shape(
-            x, moment.analysis, moment.device, moment.event, theme_named(scheme)
-        )
+        x = x_of_events(moment.device, axis)
+        patch["layout"]["shapes"][0] = moment_shape(x, moment.device, moment.event, theme_named(scheme))
         return patch
 
     def click(clicked: dict[str, Any] | None, axis: str, data: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.errors import MemscopeError
 from memscope.figures.scrubber import scrubber_figure
 from memscope.figures.theme import theme_named
@@ -77,7 +77,7 @@ def _controls() -> Component:
 
 def moment_words(moment: Moment) -> list[Any]:
     """What the moment is, in a line."""
-    trace = moment.analysis.trace
+    trace = moment.device.trace
     if moment.event == NONE_ID:
         did = "before the first event" if moment.lifetimes.n_events else "the recorded state"
     else:
@@ -105,7 +105,7 @@ def register(app: Dash, store: TraceStore) -> None:
     def draw(subject: dict[str, Any], scheme: str) -> Any:
         if subject is None or subject["device"] is None or scheme is None:
             raise PreventUpdate
-        return scrubber_figure(store.analysis(subject["trace"]), subject["device"], theme_named(scheme))
+        return scrubber_figure(Query.from_data(subject).opinions(store).device, theme_named(scheme))
 
     def say(data: dict[str, Any]) -> list[Any]:
         if data is None:

@@ -8,7 +8,7 @@ import numpy as np
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.figures.flame_data import FlameKind
 from memscope.figures.flame_words import frame_label
 from memscope.trace.categories import Category
@@ -40,7 +40,7 @@ def inspect_narrowing(moment: Moment, narrowing: Narrowing, query: Query) -> lis
             className="inspector-head",
         ),
         html.Div(size(n_bytes), className="inspector-size"),
-        html.Div(narrowing.label(moment.analysis), className="inspector-owner"),
+        html.Div(narrowing.label(moment.device.trace), className="inspector-owner"),
         facts(
             [
                 ("share", share),
@@ -59,7 +59,7 @@ def _categories(moment: Moment, rows: np.ndarray, total: int) -> list[Component]
     if not len(rows):
         return [html.P("Nothing of it is allocated at this moment.", className="quiet")]
     sums = np.zeros(len(Category), np.int64)
-    category = moment.analysis.attribution(moment.device).category[rows]
+    category = moment.device.attribution.category[rows]
     np.add.at(sums, category, moment.lifetimes.allocations.block_bytes[rows])
     lines = [
         html.Div(
@@ -80,7 +80,7 @@ def _categories(moment: Moment, rows: np.ndarray, total: int) -> list[Component]
 def _callers(moment: Moment, narrowing: Narrowing) -> list[Component]:
     if narrowing.kind is FlameKind.MODULES or narrowing.path == (NONE_ID,):
         return []
-    trace = moment.analysis.trace
+    trace = moment.device.trace
     lines = []
     for depth, frame_id in enumerate(reversed(narrowing.path[-_N_CALLERS:])):
         frame = trace.frame(int(frame_id))
@@ -99,12 +99,12 @@ def _callers(moment: Moment, narrowing: Narrowing) -> list[Component]:
 def _largest(moment: Moment, rows: np.ndarray) -> list[Component]:
     if not len(rows):
         return []
-    trace, attribution = moment.analysis.trace, moment.analysis.attribution(moment.device)
+    device = moment.device
     buttons = []
     for row in rows[:_N_LARGEST].tolist():
-        category = Category(int(attribution.category[row])).label
-        owner = trace.string(int(attribution.owner_id[row])) or row_label(category)
-        n_bytes = size(int(moment.lifetimes.allocations.block_bytes[row]))
+        category = device.category_of(row).label
+        owner = device.owner_of(row) or row_label(category)
+        n_bytes = size(int(device.allocations.block_bytes[row]))
         parts = [swatch(category), html.Span(owner, title=owner, className="cut"), n_bytes]
         pin = {"type": "pin-row", "row": row}
         buttons.append(html.Button(parts, id=pin, className="neighbour link", type="button"))

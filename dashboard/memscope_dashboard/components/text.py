@@ -9,8 +9,8 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.analysis import Analysis
 from memscope.figures.frame import picture_config
+from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import NOT_MEASURED
 
@@ -50,9 +50,9 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> Component:
     return html.Dl(rows, className="facts")
 
 
-def recording_notes(analysis: Analysis) -> list[Component]:
+def recording_notes(trace: Trace) -> list[Component]:
     """What this way of recording cannot see, folded up; nothing where it has no notes."""
-    notes = [html.Li(text) for text in analysis.trace.metadata.notes]
+    notes = [html.Li(text) for text in trace.metadata.notes]
     if not notes:
         return []
     how_many = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this way of recording"

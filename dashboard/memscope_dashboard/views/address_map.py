@@ -45,9 +45,8 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, p
     if not moment.lifetimes.segments_are_known and not len(moment.state.segments):
         why = "Segment events are missing from this recording, so where its blocks lie is not measured."
         return [finding(map_finding(moment)), why, category_chips(moment), map_figure(moment, theme_named(scheme))]
-    scale = store.remembered(
-        query.trace_id, ("map-scale", moment.device), lambda analysis: map_scale(analysis, moment.device)
-    )
+    index = moment.device.index
+    scale = store.remembered(query.trace_id, ("map-scale", index), lambda analysis: map_scale(analysis.device(index)))
     is_same = pin is not None and pin["trace"] == query.trace_id and pin["device"] == query.device
     pinned = int(pin["row"]) if pin is not None and is_same else None
     figure = map_figure(moment, theme_named(scheme), scale=scale, pinned=pinned)

@@ -12,8 +12,8 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, Patch, State, ctx
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Moment
 from memscope.attribution.grouping import Grouping
+from memscope.device.device import Moment
 from memscope.errors import MemscopeError
 from memscope.trace.categories import Category
 from memscope.trace.tables import Int64Array
@@ -127,7 +127,7 @@ def layout() -> Component:
 
 def compute(moment: Moment, table: LiveTable, asked: Asked, query: Query) -> Found:
     """The allocations that fit what is asked."""
-    narrowing = Narrowing.from_data(asked.narrow, query, moment.analysis)
+    narrowing = Narrowing.from_data(asked.narrow, query, moment.device.trace)
     among = None if narrowing is None else narrowing.among(moment, table.rows)
     positions = table.matching(asked.search, asked.categories, asked.filters, among)
     pending = table.is_pending[positions]
@@ -170,7 +170,7 @@ def rows_for(store: TraceStore, data: dict[str, Any], asked: Asked, request: dic
         groups = store.recent(key, lambda: _sorted_groups(found.table.groups(found.positions, grouping), sort))
         return {"rowData": group_records(groups[begin:end], found.in_use_bytes), "rowCount": len(groups)}
     order = store.recent(key, lambda: found.table.sorted(found.positions, sort))
-    reasons = {rule.name: rule.reason for rule in moment.analysis.attribution(moment.device).rules}
+    reasons = {rule.name: rule.reason for rule in moment.device.attribution.rules}
     records = allocation_records(found.table, order[begin:end].tolist(), reasons)
     return {"rowData": records, "rowCount": len(order)}
 
@@ -204,7 +204,7 @@ def narrowed(found: Found, moment: Moment) -> list[Any]:
     """What the table is narrowed to, with a button that ends it."""
     if found.narrowing is None:
         return []
-    label = found.narrowing.label(moment.analysis)
+    label = found.narrowing.label(moment.device.trace)
     inside = "in" if found.narrowing.kind.value == "modules" else "below"
     end = html.Button(
         "✕", id={"type": "widen", "at": "allocations"}, className="unpin", title="Show all", type="button"

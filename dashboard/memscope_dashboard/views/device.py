@@ -8,7 +8,7 @@ from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.figures.device import driver_usage_figure
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope_dashboard.boundary import register_update, view_frame
@@ -44,7 +44,7 @@ def count_panel(moment: Moment) -> list[Component]:
     if count is not None:
         return [device_table(moment.ledger), html.P(driver_usage_origin(moment, count), className="quiet small")]
     found = [html.P(why_not_measured(moment), className="why-not"), device_table(moment.ledger)]
-    return [*found, *recording_notes(moment.analysis)]
+    return [*found, *recording_notes(moment.device.trace)]
 
 
 def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, axis: str) -> list[Any]:
@@ -52,7 +52,7 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     if data is None or scheme is None:
         raise PreventUpdate
     moment = Query.from_data(data).moment(store)
-    note = f"{_LINES} {run_note(moment.analysis, moment.device, axis)}"
+    note = f"{_LINES} {run_note(moment.device, axis)}"
     return [finding(device_finding(moment)), note, count_panel(moment)]
 
 

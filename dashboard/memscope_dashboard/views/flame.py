@@ -11,8 +11,8 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, 
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Moment
 from memscope.attribution.call_tree import ROOT
+from memscope.device.device import Moment
 from memscope.figures.flame import empty_flame, flame_figure
 from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, flame_boxes, flame_tree
 from memscope.figures.flame_words import flame_finding, has_names, key_label
@@ -96,7 +96,7 @@ def crumbs(moment: Moment, flame: Flame) -> list[Component]:
     """The way down to the first box, each step a button; the middle of a long way is left out."""
     if not flame.path:
         return []
-    trace, n = moment.analysis.trace, len(flame.path)
+    trace, n = moment.device.trace, len(flame.path)
     labels = ["all", *[key_label(trace, flame.tree.kind, key) for key in flame.path]]
     shown = [0, *range(max(1, n - _N_CRUMBS + 1), n + 1)]
     parts: list[Any] = []
@@ -152,7 +152,7 @@ def update(
     own_only = not is_by_module and own is not False
     key = ("flame", query, what, own_only, tuple(categories))
     tree = store.recent(key, lambda: flame_tree(moment, what, own_only=own_only, categories=categories))
-    flame = compute(tree, Narrowing.from_data(narrow, query, moment.analysis))
+    flame = compute(tree, Narrowing.from_data(narrow, query, moment.device.trace))
     why, theme = why_empty(moment, flame), theme_named(scheme)
     chips = category_choice(moment)
     title = finding(flame_finding(moment, tree, categories))

@@ -9,8 +9,8 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Analysis, Moment
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE
+from memscope.device.device import Device, Moment
 from memscope.figures.fragmentation import (
     ACTIVE,
     drawn_holes,
@@ -104,13 +104,13 @@ class OverRun:
         return None if self.series is None or values is None else int(values[self.series.overall.row_of(event)])
 
 
-def over_run(analysis: Analysis, device: int) -> OverRun:
+def over_run(device: Device) -> OverRun:
     """Sum up a device's run, which takes longer than looking at one moment of it."""
-    series, available = analysis.fragmentation_series(device), analysis.available_bytes(device)
+    series, available = device.fragmentation_series, device.available_bytes
     if series is None:
         return OverRun(None, None, None, None)
     whole = None if available is None else series.largest_request_bytes(available)
-    summary = analysis.fragmentation_over_time(device)
+    summary = device.fragmentation_over_time
     return OverRun(series, summary, series.largest_cached_request_bytes(), whole)
 
 
@@ -142,8 +142,8 @@ def tiles(moment: Moment, run: OverRun, query: Query) -> list[Component]:
 
 def _at(moment: Moment, query: Query, event: int) -> Component:
     """A link to a moment of this view."""
-    target = Query(query.trace_id, moment.device, event)
-    words = where(moment.analysis.at(event, moment.device))
+    target = Query(query.trace_id, moment.device.index, event)
+    words = where(moment.device.at(event))
     text = "at the start" if event == NONE_ID else f"at event {format_count(event)}"
     return html.Span([" ", dcc.Link(text, href=f"/fragmentation{target.search()}", className="link", title=words)])
 
@@ -183,10 +183,11 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     query, theme = Query.from_data(data), theme_named(scheme)
     moment = query.moment(store)
     known = moment.lifetimes.segments_are_known
-    key = ("fragmentation over the run", moment.device)
-    run = store.remembered(query.trace_id, key, lambda analysis: over_run(analysis, moment.device))
-    holes = holes_of(moment.analysis.trace, moment.state) if known else ()
-    note = f"Solid line: reserved. {run_note(moment.analysis, moment.device, axis)}"
+    index = moment.device.index
+    key = ("fragmentation over the run", index)
+    run = store.remembered(query.trace_id, key, lambda analysis: over_run(analysis.device(index)))
+    holes = holes_of(moment.device.trace, moment.state) if known else ()
+    note = f"Solid line: reserved. {run_note(moment.device, axis)}"
     if not moment.lifetimes.n_events:
         note = "No events were recorded: only the state at the end is known."
     rows, n_all = pin_rows(moment)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
+import plotly.graph_objects as go
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from memscope.device.device import Device
 from memscope.errors import MemscopeError
 from memscope.figures.kv_cache import MAX_LAYERS_DRAWN, cache_figure, layers_figure
-from memscope.figures.theme import theme_named
+from memscope.figures.theme import Theme, theme_named
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count
 from memscope.words.kv_cache import cache_finding
@@ -94,12 +96,12 @@ def update(store: TraceStore, data: dict[str, Any] | None, scheme: str | None, a
     except MemscopeError as error:
         raise PreventUpdate from error  # the view that this is a part of says so
     moment = query.moment(store)
-    lens = store.remembered(query.trace_id, ("kv lens", moment.device), lambda a: a.kv_lens(moment.device))
+    lens = query.opinions(store).kv_lens
     if not lens:
         return [cache_finding(lens, moment.event), _NO_CACHE, *[no_update] * 5, "panel-stack hidden"]
     rows = lens.by_layer(moment.event) if group == "layer" else lens.by_cache(moment.event)
     more = "" if len(rows) <= MAX_LAYERS_DRAWN else f", the first {MAX_LAYERS_DRAWN}"
-    note = run_note(moment.analysis, moment.device, axis)
+    note = run_note(moment.device, axis)
     if not moment.lifetimes.n_events:
         note = "No events were recorded: only the state at the end is known."
     return [
@@ -124,17 +126,22 @@ def update_growth(store: TraceStore, subject: dict[str, Any] | None) -> list[Any
     if subject is None or subject["device"] is None:
         raise PreventUpdate
     query = Query.from_data(subject)
-    device = subject["device"]
-    board = store.remembered(query.trace_id, ("kv growth", device), lambda a: KvLensBoard(a, device, store.jobs))
-    lens = query.analysis(store).kv_lens(device)
+    lens = query.opinions(store).kv_lens
+    board = store.remembered(query.trace_id, ("kv growth", query.device), lambda _: KvLensBoard(lens, store.jobs))
     progress = board.wait(_PATIENCE_S)
     title, table = growth_title(lens, board.replay, progress), growth_table(lens, board.replay)
     return [finding(title), table, not progress.is_active]
 
 
-def draw(store: TraceStore, *chosen: Any) -> list[Any]:
+def draw(store: TraceStore, subject: dict[str, Any] | None, *chosen: Any) -> list[Any]:
     """Figure and the reset button for a device, an axis and a visible range."""
-    return draw_run(store, cache_figure, *chosen)
+
+    def figure_of(device: Device, theme: Theme, **drawn: Any) -> go.Figure:
+        assert subject is not None
+        lens = store.analysis(subject["trace"]).opinions(device.index).kv_lens
+        return cache_figure(lens, theme, **drawn)
+
+    return draw_run(store, figure_of, subject, *chosen)
 
 
 def register(app: Dash, store: TraceStore) -> None:

@@ -8,7 +8,7 @@ from dash import Dash, Input, Output, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Moment
+from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
 from memscope.units import format_count, format_fraction
@@ -79,10 +79,10 @@ def layout() -> Component:
 
 def provenance(moment: Moment) -> str:
     """Where the trace comes from, in a line."""
-    trace, metadata = moment.analysis.trace, moment.analysis.trace.metadata
+    trace, metadata = moment.device.trace, moment.device.trace.metadata
     conf = metadata.alloc_conf
     parts = [
-        metadata.device_names.get(moment.device),
+        moment.device.name,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
         metadata.origin,
         f"{format_count(trace.n_events)} events",
@@ -93,12 +93,11 @@ def provenance(moment: Moment) -> str:
 
 def tiles(moment: Moment) -> list[Component]:
     """The four numbers of a moment."""
-    analysis, device = moment.analysis, moment.device
-    peak, highest = analysis.peak(device), analysis.peak_reserved(device).reserved_bytes
+    device = moment.device
+    peak, highest = device.peak(), device.peak_reserved().reserved_bytes
     share = moment.allocated_bytes / peak.allocated_bytes if peak.allocated_bytes else None
-    total = analysis.trace.metadata.device_total_bytes.get(device)
     free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
-    headroom = None if total is None or highest is None else total - highest
+    total, headroom = device.total_bytes, device.headroom_bytes
     if headroom is not None:
         room: Any = html.Span(["of ", size(total), ", at worst"])
     elif total is None:
@@ -117,14 +116,13 @@ def tiles(moment: Moment) -> list[Component]:
 
 def trust(moment: Moment) -> list[Component]:
     """The notes that weaken these numbers, or that there are none."""
-    completeness = moment.analysis.completeness
-    warnings = [html.Li(text, className="warn-item") for text in completeness.warnings]
-    analysis = moment.analysis
-    dot = [html.Span("●", className="dot"), " "] if analysis.is_exact else []
-    head: list[Component] = [html.P([*dot, analysis.trust_sentence()])]
+    recording = moment.device.recording
+    warnings = [html.Li(text, className="warn-item") for text in recording.completeness.warnings]
+    dot = [html.Span("●", className="dot"), " "] if recording.is_exact else []
+    head: list[Component] = [html.P([*dot, recording.trust_sentence()])]
     if warnings:
         head.append(html.Ul(warnings, className="notes"))
-    return [*head, *recording_notes(analysis)]
+    return [*head, *recording_notes(moment.device.trace)]
 
 
 def coverage(moment: Moment) -> list[Component]:

@@ -8,13 +8,13 @@ from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from memscope.analysis import Analysis
+from memscope.device.device import Device
+from memscope.device.recording import RecordedTrace
 from memscope.figures.replay_curves import DrawnCurve, Measure, curves_figure, curves_words
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import moment_shape
-from memscope.figures.timeline_data import has_times, x_of_events
+from memscope.figures.timeline_data import x_of_events
 from memscope.replay.compare import Comparison
-from memscope.replay.limits import recorded_capacity
 from memscope.replay.strategies import STRATEGIES
 from memscope.units import format_count
 from memscope.words.labels import sentence
@@ -105,9 +105,9 @@ def layout() -> Component:
 
 def board_of(store: TraceStore, query: Query) -> ReplayBoard:
     """The board of a device, kept with its trace."""
-    device = query.device or 0
+    key = ("replay board", query.device)
     return store.remembered(
-        query.trace_id, ("replay board", device), lambda analysis: ReplayBoard(analysis, device, store.jobs)
+        query.trace_id, key, lambda analysis: ReplayBoard(analysis.device(query.device), store.jobs)
     )
 
 
@@ -140,9 +140,9 @@ def update(
     shown = {f"replay-{name}.error": text for name, text in errors.items()}
     if errors["capacity"] is not None:
         return shown
-    analysis, board = query.analysis(store), board_of(store, query)
-    if not board.lifetimes.n_events:
-        return shown | _nothing_to_replay(analysis, board.lifetimes.device, scheme)
+    board = board_of(store, query)
+    if not board.device.n_events:
+        return shown | _nothing_to_replay(board.device, scheme)
     if trigger == "replay-cancel":
         board.cancel()
     elif trigger == "replay-tune":
@@ -155,10 +155,10 @@ def update(
     stamp = _stamp(query, scheme, asked, picked, state)
     if trigger == "replay-tick" and stamp == seen:
         raise PreventUpdate
-    shown |= _progress(state) | _answers(analysis, query, state) | {"replay-seen.data": stamp}
+    shown |= _progress(state) | _answers(board.device.recording, query, state) | {"replay-seen.data": stamp}
     if trigger == "replay-tick" and seen is not None and seen.split("\n")[0] == stamp.split("\n")[0]:
         return shown | {"replay-title.children": finding(title(board.comparison(state), state))}
-    return shown | _body(analysis, query, board, asked, state, scheme, picked, moment)
+    return shown | _body(query, board, asked, state, scheme, picked, moment)
 
 
 def _stamp(query: Query, scheme: str, asked: Asked, picked: tuple[str, str], state: BoardState) -> str:
@@ -168,7 +168,7 @@ def _stamp(query: Query, scheme: str, asked: Asked, picked: tuple[str, str], sta
     return f"{drawn!r}\n{rest!r}"
 
 
-def _nothing_to_replay(analysis: Analysis, device: int, scheme: str) -> dict[str, Any]:
+def _nothing_to_replay(device: Device, scheme: str) -> dict[str, Any]:
     """Why the view is empty, in place of what another trace may have left in it."""
     empty = [name for name in OUTPUTS if name.endswith((".children", ".data"))]
     hidden = [name for name in OUTPUTS if name.endswith(".style")]
@@ -177,7 +177,7 @@ def _nothing_to_replay(analysis: Analysis, device: int, scheme: str) -> dict[str
         **dict.fromkeys(hidden, HIDDEN),
         "replay-title.children": "No events were recorded: there is nothing to replay",
         "replay-note.children": "A replay needs every request, not only what was left at the end.",
-        "replay-graph.figure": curves_figure(None, [], x_of_events(analysis, device, "event"), theme_named(scheme)),
+        "replay-graph.figure": curves_figure(None, [], x_of_events(device, "event"), theme_named(scheme)),
         "replay-picture.aria-label": "Nothing is replayed.",
         "replay-tick.disabled": True,
         "replay-tune.disabled": True,
@@ -212,17 +212,16 @@ def _progress(state: BoardState) -> dict[str, Any]:
     }
 
 
-def _answers(analysis: Analysis, query: Query, state: BoardState) -> dict[str, Any]:
+def _answers(recording: RecordedTrace, query: Query, state: BoardState) -> dict[str, Any]:
     return {
-        "replay-verify.children": verify_badge(state.verification, state.verifying, is_dry_run=analysis.is_dry_run),
-        "replay-verify-panel.children": verify_panel(analysis, state.verification, state.verifying, query),
+        "replay-verify.children": verify_badge(state.verification, state.verifying, is_dry_run=recording.is_dry_run),
+        "replay-verify-panel.children": verify_panel(recording, state.verification, state.verifying, query),
         "replay-tuned.children": tuning_panel(state.tuning),
         "replay-tuned.style": HIDDEN if state.tuning is None else {},
     }
 
 
 def _body(
-    analysis: Analysis,
     query: Query,
     board: ReplayBoard,
     asked: Asked,
@@ -234,12 +233,12 @@ def _body(
     comparison = board.comparison(state)
     names = [(job.strategy, job.options.conf) for job in board.replays(asked)]
     drawn = _drawn(comparison, names, state)
-    known = recorded_capacity(board.lifetimes).total_bytes
+    known = board.device.capacity.total_bytes
     return {
         "replay-title.children": finding(title(comparison, state)),
         "replay-note.children": capacity_note(state.capacity),
         "replay-capacity.placeholder": capacity_placeholder(known),
-        "replay-graph.figure": _figure(analysis, query, board, drawn, state, scheme, picked, moment),
+        "replay-graph.figure": _figure(query, board, drawn, state, scheme, picked, moment),
         "replay-picture.aria-label": curves_words(len(drawn), board.recorded_curve is not None),
         "replay-check.children": check_words(comparison, state, asked),
         "replay-table.children": replay_table(comparison, names, state.outcomes),
@@ -262,7 +261,6 @@ def _drawn(comparison: Comparison, names: list[tuple[str, str | None]], state: B
 
 
 def _figure(
-    analysis: Analysis,
     query: Query,
     board: ReplayBoard,
     drawn: list[DrawnCurve],
@@ -271,10 +269,10 @@ def _figure(
     picked: tuple[str, str],
     moment: dict[str, Any] | None,
 ) -> Any:
-    device, theme = query.device or 0, theme_named(scheme)
+    device, theme = board.device, theme_named(scheme)
     measure: Measure = "unused" if picked[0] == "unused" else "reserved"
-    axis = picked[1] if has_times(analysis, device) else "event"
-    x = x_of_events(analysis, device, axis)
+    axis = picked[1] if device.has_times else "event"
+    x = x_of_events(device, axis)
     event = moment["event"] if moment is not None and moment.get("trace") == query.trace_id else None
     total, others = state.capacity.total_bytes, state.capacity.reserved_by_others_bytes
     figure = curves_figure(
@@ -285,10 +283,10 @@ def _figure(
         axis=axis,
         measure=measure,
         capacity_bytes=None if total is None else max(total - others, 0),
-        moment=moment_shape(x, analysis, device, event, theme),
+        moment=moment_shape(x, device, event, theme),
     )
     # What was zoomed into stays in sight when more replays come.
-    return figure.update_layout(uirevision=f"{query.trace_id} {device} {axis}")
+    return figure.update_layout(uirevision=f"{query.trace_id} {device.index} {axis}")
 
 
 def check_words(comparison: Comparison, state: BoardState, asked: Asked) -> str:
@@ -311,8 +309,8 @@ def register(app: Dash, store: TraceStore) -> None:
         if data is None or scheme is None or data["device"] is None:
             raise PreventUpdate
         moment = Query.from_data(data).moment(store)
-        x = x_of_events(moment.analysis, moment.device, axis)
-        shape = moment_shape(x, moment.analysis, moment.device, moment.event, theme_named(scheme))
+        x = x_of_events(moment.device, axis)
+        shape = moment_shape(x, moment.device, moment.event, theme_named(scheme))
         patch = Patch()
         patch["layout"]["shapes"][0] = shape
         return patch

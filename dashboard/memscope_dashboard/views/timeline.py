@@ -51,13 +51,12 @@ def update(
         raise PreventUpdate
     query = Query.from_data(data)
     moment = query.moment(store)
-    analysis, device = moment.analysis, moment.device
+    device = moment.device
     shown = shown_window(window, axis, query)
     figure = timeline_figure(
-        analysis,
         device,
         theme_named(scheme),
-        axis=drawn_axis(analysis, device, axis),
+        axis=drawn_axis(device, axis),
         window=shown,
         moment=moment.event,
         height=None,
@@ -66,7 +65,7 @@ def update(
     if not moment.lifetimes.n_events:
         how = "The overview, the address map and the allocations show the recorded state."
         return ["No events were recorded: there is nothing over time", how, figure, reset]
-    return [finding(timeline_finding(analysis, device)), run_note(analysis, device, axis), figure, reset]
+    return [finding(timeline_finding(device)), run_note(device, axis), figure, reset]
 
 
 def register(app: Dash, store: TraceStore) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memscope.errors import UsageError
-from memscope.lifetimes.lifetimes import Lifetimes
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace import schema
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
@@ -139,8 +139,8 @@ def test_a_recording_cut_anywhere_has_the_same_lifetimes() -> None:
             )
             for chosen in (slice(0, cut), slice(cut, None))
         ]
-        joined = Lifetimes(join_traces(parts)).device(0)
-        expected = Lifetimes(whole).device(0)
+        joined = DeviceLifetimes(join_traces(parts), 0)
+        expected = DeviceLifetimes(whole, 0)
         assert np.array_equal(joined.usage.allocated_bytes, expected.usage.allocated_bytes)
         assert np.array_equal(joined.allocations.block_bytes, expected.allocations.block_bytes)
 
