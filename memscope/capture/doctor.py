@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
 
-from memscope import __version__
 from memscope.capture.cuda.obstacles import find_obstacle
 from memscope.units import format_bytes
+from memscope.version import __version__
 
 _CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 

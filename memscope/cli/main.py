@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import click
 
-from memscope import __version__
 from memscope.cli.options import FLAGS
 from memscope.errors import FieldError, MemscopeError
+from memscope.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("memscope.cli.run:run", "Record a script, unchanged; with --dry-run on no GPU at all."),

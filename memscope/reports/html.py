@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from memscope import __version__
 from memscope.analysis import Analysis, Opinions
 from memscope.device.device import Moment
 from memscope.figures.address_map import map_figure
@@ -25,6 +24,7 @@ from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.version import __version__
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from memscope import __version__
 from memscope.figures.ledger import ledger_figure
 from memscope.ranks.comparison import AlignedStep, Difference, RankComparison, Spread, StepUse
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.units import format_bytes, format_count
+from memscope.version import __version__
 from memscope.words.labels import row_label, split_site
 from memscope.words.ranks import (
     change_words,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from memscope import __version__
 from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
 from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve
 from memscope.reports import html_parts as parts
@@ -16,6 +15,7 @@ from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.serving import ServingReport
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
+from memscope.version import __version__
 from memscope.words.serving import (
     CLAIMED_PARTS,
     WHAT_IS_ESTIMATED,
