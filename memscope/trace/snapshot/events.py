@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from memscope.errors import InputFileError
 from memscope.trace.schema import ACTION_BY_NAME, NONE_ID, Action, MarkKind
-from memscope.trace.snapshot.layout import ANNOTATION_KEYS, EVENT_KEYS, EVENT_SEEN_KEYS, TEXT_ID
+from memscope.trace.snapshot.keys import ANNOTATION_KEYS, EVENT_KEYS, EVENT_SEEN_KEYS, TEXT_ID
 from memscope.trace.snapshot.pickle_reader import Int64Array, Tape
 from memscope.trace.snapshot.tape_rows import BoolArray, TapeRows
 from memscope.trace.tables import Int8Array, Int16Array, SampleTable

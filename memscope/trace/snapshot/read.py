@@ -17,11 +17,10 @@ import numpy as np
 
 from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError
-from memscope.trace.metadata import TraceMetadata
+from memscope.trace.metadata import TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot.events import SnapshotEvents, SnapshotMarks, read_events, read_marks
-from memscope.trace.snapshot.evidence import read_settings, tie_rule, torch_version
-from memscope.trace.snapshot.layout import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID
+from memscope.trace.snapshot.keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
 from memscope.trace.snapshot.pickle_reader import Int32Array, Int64Array, Tape, dense_ids, read_tape
 from memscope.trace.snapshot.state import SnapshotState, read_state
 from memscope.trace.snapshot.tape_rows import TapeRows
@@ -245,7 +244,7 @@ def _trace(
 def _metadata(
     tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
 ) -> TraceMetadata:
-    settings = read_settings(tape, top.get("allocator_settings"))
+    settings = _settings(tape, top.get("allocator_settings"))
     conf = (settings or {}).get("PYTORCH_CUDA_ALLOC_CONF")
     evidence = (
         frozenset(top),
@@ -270,6 +269,34 @@ def _metadata(
         notes=_notes(tape, top) + events.notes + marks.notes,
         extra=extra,
     )
+
+
+def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
+    """``allocator_settings`` as plain values: scalars, and tables of scalars; None where it is not there.
+
+    An integer beyond int64 means "no limit" and becomes −1: builds before 2.3 wrote ``max_split_size`` as 2⁶⁴−1.
+    """
+    if value is None:
+        return None
+    if not tape.is_box(value, vm.DICT):
+        raise InputFileError(tape.path, "'allocator_settings' is not a dict")
+    settings: dict[str, Any] = {}
+    for key, item in tape.mapping(value).items():
+        if tape.is_box(item, vm.DICT):
+            settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item).items()}
+        elif item & vm.TAG_MASK != vm.BOX:
+            settings[key] = _plain(tape, item)
+    try:
+        check_settings(settings)
+    except ValueError as error:
+        raise InputFileError(tape.path, str(error)) from error
+    return settings
+
+
+def _plain(tape: Tape, value: int) -> Any:
+    scalar = tape.scalar(value)
+    is_number = value & vm.TAG_MASK in (vm.INT, vm.WIDE) and not isinstance(scalar, float)
+    return -1 if is_number and (scalar is None or scalar >= 1 << 63) else scalar
 
 
 def _notes(tape: Tape, top: dict[str, int]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from memscope.trace.schema import BLOCK_STATE_BY_NAME, NONE_ID, BlockState
 from memscope.trace.snapshot.events import MAX_DEVICES
-from memscope.trace.snapshot.layout import BLOCK_KEYS, HISTORY_KEYS, SEGMENT_KEYS, TEXT_ID
+from memscope.trace.snapshot.keys import BLOCK_KEYS, HISTORY_KEYS, SEGMENT_KEYS, TEXT_ID
 from memscope.trace.snapshot.pickle_reader import Int64Array, Tape
 from memscope.trace.snapshot.tape_rows import BoolArray, TapeRows
 from memscope.trace.tables import Int8Array, Int32Array

@@ -2,9 +2,8 @@
 
 import pytest
 
-from memscope.trace.metadata import TraceMetadata, check_settings
 from memscope.trace.schema import TieRule
-from memscope.trace.snapshot.evidence import tie_rule, torch_version
+from memscope.trace.snapshot.keys import KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
 
 TOP = frozenset({"segments", "device_traces"})
 EVENT = frozenset({"action", "addr", "size", "stream"})
@@ -55,26 +54,6 @@ def test_keys_tell_the_version_and_the_tie_rule(
     assert tie_rule(top, events, settings, segments) == rule
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"max_split_size": "a"},
-        {"expandable_segments": "no"},
-        {"PYTORCH_CUDA_ALLOC_CONF": 3},
-        {"roundup_power2_divisions": 4},
-        {"roundup_power2_divisions": {"1": -7}},
-        {"roundup_power2_divisions": {"1": 1 << 70}},
-    ],
-)
-def test_settings_of_the_wrong_kind_are_refused_by_name(settings: dict[str, object]) -> None:
-    name = next(iter(settings))
-    with pytest.raises(ValueError, match=name):
-        check_settings(settings)
-    with pytest.raises(ValueError, match=name):
-        TraceMetadata.from_json({"source": "synthetic", "allocator_settings": settings})
-
-
-def test_settings_as_torch_writes_them_are_accepted() -> None:
-    table = {str(1 << i): 0 for i in range(16)}
-    check_settings({"max_split_size": -1, "expandable_segments": True, "roundup_power2_divisions": table})
-    check_settings({})
+def test_every_word_that_is_looked_for_has_an_id_of_its_own() -> None:
+    assert [KNOWN_TEXTS[TEXT_ID[text]] for text in KNOWN_TEXTS] == list(KNOWN_TEXTS)
+    assert TEXT_ID[""] == 0  # an empty label is no label

@@ -1,44 +1,76 @@
-"""What a snapshot's keys tell about the torch that wrote it, and its settings."""
+"""The words of torch's snapshots, and what they tell about the torch that wrote one.
+
+Keys and values that the reader looks for have ids on a tape; which keys are there proves the version and its tie rule.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from memscope._kernels import tape_format as vm
-from memscope.errors import InputFileError
-from memscope.trace.metadata import check_settings
-from memscope.trace.schema import TieRule
-from memscope.trace.snapshot.pickle_reader import Tape
+from memscope.trace.schema import ACTION_BY_NAME, BLOCK_STATE_BY_NAME, TieRule
 
 Keys = frozenset[str]
 
+SNAPSHOT_KEYS = (
+    "segments",
+    "device_traces",
+    "allocator_settings",
+    "external_annotations",
+    "host_segments",
+    "host_traces",
+)
+EVENT_KEYS = (
+    "action",
+    "addr",
+    "device_free",
+    "size",
+    "stream",
+    "time_us",
+    "user_metadata",
+    "pool_id",
+    "frames",
+)
+EVENT_SEEN_KEYS = ("compile_context", "internal_metadata")
+SEGMENT_KEYS = (
+    "device",
+    "address",
+    "total_size",
+    "allocated_size",
+    "active_size",
+    "requested_size",
+    "stream",
+    "segment_type",
+    "segment_pool_id",
+    "is_expandable",
+    "frames",
+    "blocks",
+)
+BLOCK_KEYS = ("address", "size", "requested_size", "state", "frames", "history")
+HISTORY_KEYS = ("real_size", "frames")
+FRAME_KEYS = ("name", "filename", "line")
+ANNOTATION_KEYS = ("stage", "name", "device", "time_us")
 
-def read_settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
-    """``allocator_settings`` as plain values: scalars, and tables of scalars; None where it is not there.
+SEGMENT_TYPES = ("small", "large")
+STAGES = ("START", "END")
 
-    An integer beyond int64 means "no limit" and becomes −1: builds before 2.3 wrote ``max_split_size`` as 2⁶⁴−1.
-    """
-    if value is None:
-        return None
-    if not tape.is_box(value, vm.DICT):
-        raise InputFileError(tape.path, "'allocator_settings' is not a dict")
-    settings: dict[str, Any] = {}
-    for key, item in tape.mapping(value).items():
-        if tape.is_box(item, vm.DICT):
-            settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item).items()}
-        elif item & vm.TAG_MASK != vm.BOX:
-            settings[key] = _plain(tape, item)
-    try:
-        check_settings(settings)
-    except ValueError as error:
-        raise InputFileError(tape.path, str(error)) from error
-    return settings
-
-
-def _plain(tape: Tape, value: int) -> Any:
-    scalar = tape.scalar(value)
-    is_number = value & vm.TAG_MASK in (vm.INT, vm.WIDE) and not isinstance(scalar, float)
-    return -1 if is_number and (scalar is None or scalar >= 1 << 63) else scalar
+KNOWN_TEXTS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        (
+            "",
+            *SNAPSHOT_KEYS,
+            *EVENT_KEYS,
+            *EVENT_SEEN_KEYS,
+            *SEGMENT_KEYS,
+            *BLOCK_KEYS,
+            *HISTORY_KEYS,
+            *FRAME_KEYS,
+            *ANNOTATION_KEYS,
+            *SEGMENT_TYPES,
+            *STAGES,
+            *ACTION_BY_NAME,
+            *BLOCK_STATE_BY_NAME,
+        )
+    )
+)
+TEXT_ID = {text: i for i, text in enumerate(KNOWN_TEXTS)}
 
 
 def torch_version(top: Keys, events: Keys, settings: Keys | None, segments: Keys) -> str | None:

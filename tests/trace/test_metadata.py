@@ -1,0 +1,54 @@
+"""A trace's provenance survives writing, and its settings have the types that torch gives them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from memscope.trace.metadata import TraceMetadata, check_settings
+from memscope.trace.schema import TieRule
+
+
+def test_what_was_written_is_read_back_and_newer_keys_are_passed_over() -> None:
+    metadata = TraceMetadata(
+        source="cuda",
+        tie_rule=TieRule.BLOCK_AGE,
+        device_names={0: "H100"},
+        device_total_bytes={0: 80 << 30},
+        memory_fraction={1: 0.5},
+        notes=("one", "two"),
+        extra={"emulated": True},
+    )
+    record = json.loads(json.dumps(metadata.to_json()))
+    assert TraceMetadata.from_json(record | {"a newer key": 1}) == metadata
+
+
+def test_an_emulated_device_is_never_taken_for_a_gpu() -> None:
+    assert TraceMetadata(source="cuda", extra={"emulated": True}).origin == "cuda on an emulated device"
+    assert TraceMetadata(source="cuda").origin == "cuda"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_split_size": "a"},
+        {"expandable_segments": "no"},
+        {"PYTORCH_CUDA_ALLOC_CONF": 3},
+        {"roundup_power2_divisions": 4},
+        {"roundup_power2_divisions": {"1": -7}},
+        {"roundup_power2_divisions": {"1": 1 << 70}},
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_by_name(settings: dict[str, object]) -> None:
+    name = next(iter(settings))
+    with pytest.raises(ValueError, match=name):
+        check_settings(settings)
+    with pytest.raises(ValueError, match=name):
+        TraceMetadata.from_json({"source": "synthetic", "allocator_settings": settings})
+
+
+def test_settings_as_torch_writes_them_are_accepted() -> None:
+    table = {str(1 << i): 0 for i in range(16)}
+    check_settings({"max_split_size": -1, "expandable_segments": True, "roundup_power2_divisions": table})
+    check_settings({})
