@@ -53,7 +53,7 @@ def _tells_an_end(state: PinnedState, chosen: int, recorded: int, request: Reque
 
 def _first_fit_with(state: PinnedState, favourite: int, request: Request) -> int:
     """The block that a request takes if a free block stands first among those of its size and unknown age."""
-    ordered = _fitting(state, request)
+    ordered = state.fitting_blocks(request)
     if not state.config.is_expandable:
         ordered = [block for block in ordered if not is_expandable_block(state.arrays, block)]
     if favourite not in ordered:
@@ -69,13 +69,6 @@ def _first_fit_with(state: PinnedState, favourite: int, request: Request) -> int
     while is_expandable_block(state.arrays, ordered[i]) and i + 1 < len(ordered) and room[i + 1] < room[i]:
         i += 1
     return ordered[i]
-
-
-def _fitting(state: PinnedState, request: Request) -> list[int]:
-    """The free blocks that are large enough, in their order."""
-    found = state.free_blocks(request.lane)
-    fitting: list[int] = found[state.arrays.blocks[found, at.B_SIZE] >= request.rounded_bytes].tolist()
-    return fitting
 
 
 def take_grown_block(state: PinnedState) -> None:
@@ -112,7 +105,7 @@ def check_nothing_fits(state: PinnedState, request: Request, status: int) -> Non
         state.inferred[PRIVATE_OOMS] += 1
         return
     late = state.completed_just_before()
-    for other in [block, *_fitting(state, request)]:
+    for other in [block, *state.fitting_blocks(request)]:
         if not state.holds_any(other, late):
             if widen_old_block(state, other, request):
                 check_nothing_fits(state, request, status)

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_pinned as kernel
 from memscope._kernels.caching_blocks import release_segment
 from memscope._kernels.caching_rules import SMALL_BYTES, round_sizes
-from memscope._kernels.free_sets import first_of_size, following
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.placing import rules_of
 from memscope.replay.config import CachingAllocatorConfig
@@ -256,14 +256,14 @@ class PoolEvidence:
         block = state.free_block_at(int(state.recording.address[request.position]))
         if block < 0 or state.arrays.blocks[block, at.B_SIZE] < request.rounded_bytes:
             raise state.diverged(kernel.FITS_ELSEWHERE)
-        better = _fitting_before(state, request, block)
+        better = takewhile(lambda other: other != block, state.fitting_blocks(request))
         self._note(_serial(state, block), (_serial(state, other) for other in better))
         state.serve(request, block)
 
     def nothing_fitted(self, state: PinnedState, request: Request) -> None:
         """A request got a new segment although a block was free: that block was in another pool, or free too late."""
         late = state.completed_just_before()
-        passed = [b for b in _fitting_before(state, request, at.NONE) if not state.holds_any(b, late)]
+        passed = [block for block in state.fitting_blocks(request) if not state.holds_any(block, late)]
         self._note(int(state.arrays.counters[at.C_SEGMENT_SERIAL]), (_serial(state, block) for block in passed))
 
     def out_of_memory(self, state: PinnedState) -> None:
@@ -292,14 +292,6 @@ class PoolEvidence:
 def _serial(state: PinnedState, block: int) -> int:
     """The number by creation of the segment that a block lies in."""
     return int(state.arrays.segments[state.arrays.blocks[block, at.B_SEGMENT], at.S_SERIAL]) - 1
-
-
-def _fitting_before(state: PinnedState, request: Request, end: int) -> Iterator[int]:
-    """The free blocks that a request would take before a given one (−1: before giving up), in their order."""
-    block = int(first_of_size(state.arrays, request.lane, request.rounded_bytes))
-    while block not in (end, at.NONE):
-        yield block
-        block = int(following(state.arrays, request.lane, at.L_FREE_ROOT, block))
 
 
 def _given_back(state: PinnedState, block: int) -> GivenBack:

@@ -82,14 +82,17 @@ class UnusedMemory:
 
     def __init__(self, state: PinnedState) -> None:
         self._state = state
-        order = state.arrays.lanes[:, at.L_RELEASE_ORDER]
-        self._lanes: list[int] = order[order != at.NONE].tolist()
+        lanes = state.arrays.lanes
+        order = lanes[:, at.L_RELEASE_ORDER]
+        self._lanes = order[order != at.NONE]
+        self._pools = lanes[self._lanes, at.L_POOL]
 
     def of_pool(self, pool: int, gone: AbstractSet[int] = frozenset()) -> list[Release]:
         """Everything unused of a pool, in order: its large lanes first in the default pool, last in private ones."""
         releases = []
+        lanes = self._lanes_of(pool)
         for is_large in (1, 0) if pool == 0 else (0, 1):
-            of_class = [lane for lane in self._lanes_of(pool) if lane & 1 == is_large]
+            of_class = [lane for lane in lanes if lane & 1 == is_large]
             for lane in of_class:
                 releases += self._whole_segments(lane, gone)
             for lane in of_class:
@@ -137,33 +140,33 @@ class UnusedMemory:
         return self._state.pool_of_lane(int(rows[found[0], at.B_LANE])) if len(found) else None
 
     def _lanes_of(self, pool: int) -> list[int]:
-        return [lane for lane in self._lanes if self._state.pool_of_lane(lane) == pool]
+        of_pool: list[int] = self._lanes[self._pools == pool].tolist()
+        return of_pool
 
     def _whole_segments(self, lane: int, gone: AbstractSet[int]) -> list[Release]:
-        blocks, stream = self._state.arrays.blocks, self._state.stream_of_lane(lane)
         found = [block for block in self._state.unsplit_blocks(lane).tolist() if block not in gone]
-        places = blocks[found][:, [at.B_ADDRESS, at.B_SIZE]].tolist()
+        blocks, stream = self._state.arrays.blocks, self._state.stream_of_lane(lane)
         return [
-            Release(Action.SEGMENT_FREE, address, size, block, stream)
-            for block, (address, size) in zip(found, places, strict=True)
+            Release(Action.SEGMENT_FREE, int(blocks[block, at.B_ADDRESS]), int(blocks[block, at.B_SIZE]), block, stream)
+            for block in found
         ]
 
     def _handles(self, lane: int) -> list[Release]:
         """Handles that lie wholly inside free blocks of expandable segments."""
         blocks, segments = self._state.arrays.blocks, self._state.arrays.segments
+        free = self._state.free_blocks(lane)
+        free = free[segments[blocks[free, at.B_SEGMENT], at.S_IS_EXPANDABLE] == 1]
+        if not len(free):
+            return []
         handle, stream = int(handle_bytes(self._state.arrays, lane)), self._state.stream_of_lane(lane)
-        releases = []
-        for block in self._state.free_blocks(lane).tolist():
-            segment = segments[blocks[block, at.B_SEGMENT]]
-            if not segment[at.S_IS_EXPANDABLE]:
-                continue
-            base, start = int(segment[at.S_ADDRESS]), int(blocks[block, at.B_ADDRESS])
-            end = start + int(blocks[block, at.B_SIZE])
-            first = base + -(-(start - base) // handle) * handle
-            last = base + (end - base) // handle * handle
-            if last > first:
-                releases.append(Release(Action.SEGMENT_UNMAP, first, last - first, block, stream))
-        return releases
+        base, start = segments[blocks[free, at.B_SEGMENT], at.S_ADDRESS], blocks[free, at.B_ADDRESS]
+        first = base + -(-(start - base) // handle) * handle
+        last = base + (start + blocks[free, at.B_SIZE] - base) // handle * handle
+        return [
+            Release(Action.SEGMENT_UNMAP, address, end - address, block, stream)
+            for block, address, end in zip(free.tolist(), first.tolist(), last.tolist(), strict=True)
+            if end > address
+        ]
 
 
 @dataclass(slots=True)

@@ -167,6 +167,12 @@ class PinnedState:
         out = np.empty(int(self.arrays.counters[at.C_BLOCK_TOP]), np.int64)
         return out[: int(kernel.free_blocks(self.arrays, lane, out))]
 
+    def fitting_blocks(self, request: Request) -> list[int]:
+        """The free blocks that are large enough for a request, in their order."""
+        found = self.free_blocks(request.lane)
+        fitting: list[int] = found[self.arrays.blocks[found, at.B_SIZE] >= request.rounded_bytes].tolist()
+        return fitting
+
     def unsplit_blocks(self, lane: int) -> npt.NDArray[np.int64]:
         """The free blocks of a lane that are whole ``cudaMalloc`` segments, in their order."""
         out = np.empty(int(self.arrays.counters[at.C_BLOCK_TOP]), np.int64)
@@ -193,8 +199,9 @@ class PinnedState:
 
     def holds_any(self, block: int, addresses: Iterable[int]) -> bool:
         """Whether one of some addresses lies in a block."""
-        start, size = (int(value) for value in self.arrays.blocks[block, [at.B_ADDRESS, at.B_SIZE]])
-        return any(start <= address < start + size for address in addresses)
+        start = int(self.arrays.blocks[block, at.B_ADDRESS])
+        end = start + int(self.arrays.blocks[block, at.B_SIZE])
+        return any(start <= address < end for address in addresses)
 
     def describe_block(self, block: int) -> str:
         """One line about a free block, for a divergence."""
