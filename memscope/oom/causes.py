@@ -26,20 +26,10 @@ from memscope.device.device import Device
 from memscope.oom.outside import Outside
 from memscope.oom.request import DRIVER_SLACK_BYTES, FailedRequest, Limit
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
-from memscope.oom.verdict import OomClass
+from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState
 from memscope.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """A class, why it is that one, the others that hold too, and the bytes that its headline names."""
-
-    verdict: OomClass
-    reason: str
-    also: tuple[OomClass, ...] = ()
-    numbers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

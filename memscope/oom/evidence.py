@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.oom.causes import Cause, Situation
-from memscope.oom.verdict import OomClass
+from memscope.oom.causes import Situation
+from memscope.oom.verdict import Cause, OomClass
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction
 

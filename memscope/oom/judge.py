@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.oom.causes import Cause, Situation, find_cause
+from memscope.oom.causes import Situation, find_cause
 from memscope.oom.evidence import evidence_of, trust_of
 from memscope.oom.outside import outside_at
 from memscope.oom.owners import largest_owners
 from memscope.oom.remedies import find_remedies
-from memscope.oom.request import failed_request, limit_at
-from memscope.oom.room import room_at
-from memscope.oom.verdict import OomClass, OomVerdict
+from memscope.oom.request import FailedRequest, failed_request, limit_at
+from memscope.oom.room import Room, room_at
+from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import format_bytes
 
@@ -35,66 +37,57 @@ def judge_oom(device: Device, event: int | None = None, *, searches: bool = True
     UsageError
         If the event is not an ``oom`` event of this device.
     """
-    lifetimes, events = device.lifetimes, device.oom_events
-    if not len(events):
+    events = tuple(device.oom_events.tolist())
+    if not events:
         return _without_event(device, event)
     chosen = _chosen(device, event)
     config = CachingAllocatorConfig.from_trace(device.trace, device.index)
-    request = failed_request(lifetimes, chosen, config)
-    owners = largest_owners(device, chosen)
-    usage = device.usage
-    index = usage.index_of(chosen)
-    if usage.reserved_bytes is None:
-        return OomVerdict(
-            OomClass.CANNOT_TELL,
-            "segments were not recorded, so that free memory is not known",
-            device.index,
-            chosen,
-            tuple(events.tolist()),
-            request,
-            allocated_bytes=int(usage.allocated_bytes[index]),
-            active_bytes=int(usage.active_bytes[index]),
-            owners=owners,
-            trust=device.recording.completeness.warnings,
-            is_certain=False,
-        )
-    limit = limit_at(lifetimes, request, config)
-    room = room_at(lifetimes, request, config)
-    reserved = room.state.reserved_bytes
-    outside = outside_at(lifetimes, chosen, reserved, limit)
+    request = failed_request(device.lifetimes, chosen, config)
+    if device.usage.reserved_bytes is None:
+        cause = Cause(OomClass.CANNOT_TELL, "segments were not recorded, so that free memory is not known")
+        trust = device.recording.completeness.warnings
+        return OomVerdict(device.index, cause, events, _failure(device, request), trust=trust, is_certain=False)
+    limit = limit_at(device.lifetimes, request, config)
+    room = room_at(device.lifetimes, request, config)
+    outside = outside_at(device.lifetimes, chosen, room.state.reserved_bytes, limit)
     situation = Situation(device, config, request, limit, room, outside)
     cause = _readable(situation) or find_cause(situation)
-    remedies = find_remedies(situation, cause.verdict) if searches and not room.state.unplaced_bytes else None
+    may_search = searches and not room.state.unplaced_bytes
     trust, is_certain = trust_of(situation, cause)
     return OomVerdict(
-        cause.verdict,
-        cause.reason,
         device.index,
-        chosen,
-        tuple(events.tolist()),
+        cause,
+        events,
+        replace(_failure(device, request), limit=limit, outside=outside, free=_free_memory(room)),
+        evidence_of(situation, cause),
+        find_remedies(situation, cause.verdict) if may_search else Remedies(),
+        trust,
+        is_certain,
+    )
+
+
+def _failure(device: Device, request: FailedRequest) -> Failure:
+    """What is known of a failure whether segments were recorded or not."""
+    index = device.usage.index_of(request.event)
+    return Failure(
         request,
-        limit,
-        outside,
-        allocated_bytes=int(usage.allocated_bytes[index]),
-        active_bytes=int(usage.active_bytes[index]),
-        reserved_bytes=reserved,
+        int(device.usage.allocated_bytes[index]),
+        int(device.usage.active_bytes[index]),
+        largest_owners(device, request.event),
+    )
+
+
+def _free_memory(room: Room) -> FreeMemory:
+    return FreeMemory(
+        reserved_bytes=room.state.reserved_bytes,
         free_bytes=room.free_bytes,
         fits_block_bytes=room.fits_block,
-        largest_free_bytes=room.largest_own_free_bytes,
+        largest_bytes=room.largest_own_free_bytes,
         pending_bytes=room.pending_bytes,
-        private_free_bytes=room.free_bytes - room.usable_free_bytes,
+        private_bytes=room.free_bytes - room.usable_free_bytes,
         releasable_bytes=room.releasable_bytes,
         packed_bytes=room.packed_bytes,
-        evidence=evidence_of(situation, cause),
-        also=cause.also,
         groups=room.groups,
-        owners=owners,
-        counterfactuals=() if remedies is None else remedies.found,
-        not_found=() if remedies is None else remedies.not_found,
-        trust=trust,
-        is_certain=is_certain,
-        replay_error_bytes=None if remedies is None else remedies.replay_error_bytes,
-        headline_numbers=dict(cause.numbers),
     )
 
 
@@ -103,15 +96,15 @@ def _without_event(device: Device, event: int | None) -> OomVerdict:
         raise UsageError(f"event {event} is not an out-of-memory error: device {device.index} has none in this trace")
     if not device.n_events:
         reason = "no events were recorded: whether a request failed is not known"
-        return OomVerdict(OomClass.CANNOT_TELL, reason, device.index, is_certain=False)
+        return OomVerdict(device.index, Cause(OomClass.CANNOT_TELL, reason), is_certain=False)
     lost = device.recording.completeness.n_events_lost
     trust = [f"{lost:,} events were lost: a request that failed among them is not seen"] if lost else []
     if lost is None:
         trust.append("whether events are missing cannot be told: a request that failed among them is not seen")
     if CachingAllocatorConfig.from_trace(device.trace, device.index).throws_on_malloc_oom:
         trust.append("throw_on_cudamalloc_oom was set: PyTorch records no event for the requests that it rejects")
-    reason = "no request failed in this recording"
-    return OomVerdict(OomClass.NO_OOM, reason, device.index, trust=tuple(trust), is_certain=not trust)
+    cause = Cause(OomClass.NO_OOM, "no request failed in this recording")
+    return OomVerdict(device.index, cause, trust=tuple(trust), is_certain=not trust)
 
 
 def _chosen(device: Device, event: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from memscope.oom.owners import block_of
 from memscope.oom.request import FailedRequest, handle_bytes
 from memscope.oom.rerun import Change, Rerun, Restart
 from memscope.oom.room import Room
-from memscope.oom.verdict import Counterfactual, OomClass
+from memscope.oom.verdict import Counterfactual, OomClass, Remedies
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
@@ -146,18 +146,6 @@ _PREFERENCE = {
     OomClass.CANNOT_TELL: ("blocks", "batch", "memory"),
 }
 """What is looked for, and which comes first: what costs the program least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remedies:
-    """What was found, what was not, and how well the failure itself was replayed.
-
-    ``replay_error_bytes`` is replayed minus recorded reserved bytes at the failure; None if it could not be replayed.
-    """
-
-    found: tuple[Counterfactual, ...]
-    not_found: tuple[str, ...]
-    replay_error_bytes: int | None
 
 
 def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:

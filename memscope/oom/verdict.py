@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from memscope.oom.outside import Outside
@@ -118,82 +118,140 @@ class Counterfactual:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """A class, why it is that one in a sentence, the others that hold too, and the bytes that its headline names."""
+
+    verdict: OomClass
+    reason: str
+    also: tuple[OomClass, ...] = ()
+    numbers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remedies:
+    """What would have let a request through.
+
+    Attributes
+    ----------
+    found
+        Changes that would have, the most useful first.
+    not_found
+        What was searched for and not found, or not checked, a sentence each.
+    replay_error_bytes
+        Replayed minus recorded reserved bytes at the failed request; None if the failure could not be replayed.
+    """
+
+    found: tuple[Counterfactual, ...] = ()
+    not_found: tuple[str, ...] = ()
+    replay_error_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FreeMemory:
+    """What lay free inside reserved memory when a request failed.
+
+    Attributes
+    ----------
+    fits_block_bytes
+        Largest free block that the request could have had, 0 if none.
+    largest_bytes
+        Largest free block of the request's own pool, stream and size class, whether large enough or not.
+    pending_bytes, private_bytes, releasable_bytes
+        Waiting for other streams; free in private pools that the request may not use; what a reclaim would still give.
+    packed_bytes
+        What a perfectly packed allocator would have to reserve for all that was in use and the request.
+    groups
+        Where it lay, by pool, stream and size class.
+    """
+
+    reserved_bytes: int
+    free_bytes: int
+    fits_block_bytes: int
+    largest_bytes: int
+    pending_bytes: int
+    private_bytes: int
+    releasable_bytes: int
+    packed_bytes: int
+    groups: tuple[FreeGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One request that failed, and the memory around it right after the event.
+
+    Attributes
+    ----------
+    owners
+        The largest owners of live memory.
+    limit, outside, free
+        What PyTorch could have had, what lay outside it, what was free in it; None where the segments, on which all
+        of them rest, were not recorded.
+    """
+
+    request: FailedRequest
+    allocated_bytes: int
+    active_bytes: int
+    owners: tuple[OomOwner, ...]
+    limit: Limit | None = None
+    outside: Outside | None = None
+    free: FreeMemory | None = None
+
+    @property
+    def device_free_bytes(self) -> int | None:
+        """What the driver had left; None where that was not recorded."""
+        return None if self.limit is None else self.limit.device_free_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OomVerdict:
     """Why one request of a device failed, and what would have let it through.
 
     Attributes
     ----------
-    verdict, reason
-        The cause, and why it is that one, in a sentence.
-    device, event
-        Where; ``event`` is None where nothing failed.
+    device
+        Its index.
     events
         Every ``oom`` event of the device.
-    request, limit, outside
-        What failed, what PyTorch could have had, what lay outside it; None where not known.
-    allocated_bytes, active_bytes, reserved_bytes
-        PyTorch's counters right after the event; None where not measured.
-    free_bytes
-        Free bytes inside reserved memory; what the driver had left is in ``limit``.
-    fits_block_bytes
-        Largest free block that the request could have had, 0 if none.
-    largest_free_bytes
-        Largest free block of the request's own pool, stream and size class, whether large enough or not.
-    pending_bytes, private_free_bytes, releasable_bytes
-        Waiting for other streams; free in private pools that the request may not use; what a reclaim would still give.
-    packed_bytes
-        What a perfectly packed allocator would have to reserve for all this and the request.
+    failure
+        None where nothing failed.
     evidence
         What the cause rests on, a sentence each.
-    also
-        Other causes that would have been enough by themselves to let it through, weaker ones after this.
-    groups, owners
-        Where free memory lay; the largest owners of live memory.
-    counterfactuals
-        Changes that would have let it through, the most useful first.
-    not_found
-        What was searched for and not found, or not checked, a sentence each.
+    remedies
+        Empty where none were searched.
     trust
         What weakens the verdict, a sentence each.
     is_certain
         Whether nothing weakens the cause itself.
-    replay_error_bytes
-        Replayed minus recorded reserved bytes at the failed request; None if the failure could not be replayed.
     """
 
-    verdict: OomClass
-    reason: str
     device: int
-    event: int | None = None
+    cause: Cause
     events: tuple[int, ...] = ()
-    request: FailedRequest | None = None
-    limit: Limit | None = None
-    outside: Outside | None = None
-    allocated_bytes: int | None = None
-    active_bytes: int | None = None
-    reserved_bytes: int | None = None
-    free_bytes: int | None = None
-    fits_block_bytes: int | None = None
-    largest_free_bytes: int | None = None
-    pending_bytes: int | None = None
-    private_free_bytes: int | None = None
-    releasable_bytes: int | None = None
-    packed_bytes: int | None = None
+    failure: Failure | None = None
     evidence: tuple[str, ...] = ()
-    also: tuple[OomClass, ...] = ()
-    groups: tuple[FreeGroup, ...] = ()
-    owners: tuple[OomOwner, ...] = ()
-    counterfactuals: tuple[Counterfactual, ...] = ()
-    not_found: tuple[str, ...] = ()
+    remedies: Remedies = Remedies()
     trust: tuple[str, ...] = ()
     is_certain: bool = True
-    replay_error_bytes: int | None = None
-    headline_numbers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> OomClass:
+        """The class of the cause."""
+        return self.cause.verdict
+
+    @property
+    def reason(self) -> str:
+        """Why it is that one, in a sentence."""
+        return self.cause.reason
+
+    @property
+    def event(self) -> int | None:
+        """Where the request failed; None where nothing did."""
+        return None if self.failure is None else self.failure.request.event
 
     @property
     def counterfactual(self) -> Counterfactual | None:
         """The most useful change that would have let the request through; None if none was found."""
-        return self.counterfactuals[0] if self.counterfactuals else None
+        return self.remedies.found[0] if self.remedies.found else None
 
 
 def oom_headline(verdict: OomVerdict) -> str:
@@ -201,38 +259,44 @@ def oom_headline(verdict: OomVerdict) -> str:
 
     ``external fragmentation: 512.0 MiB asked, 1.9 GiB free in pieces of at most 240.0 MiB``
     """
-    if verdict.verdict is OomClass.NO_OOM or verdict.request is None:
-        line = verdict.verdict.words if verdict.verdict is OomClass.NO_OOM else f"cannot tell: {verdict.reason}"
+    cause, failure = verdict.cause, verdict.failure
+    if cause.verdict is OomClass.NO_OOM or failure is None:
+        line = cause.verdict.words if cause.verdict is OomClass.NO_OOM else f"cannot tell: {cause.reason}"
     else:
-        asked = f"{format_bytes(verdict.request.rounded_bytes)} asked"
-        line = f"{verdict.verdict.words}: {asked}, {_facts(verdict)}"
+        asked = f"{format_bytes(failure.request.rounded_bytes)} asked"
+        line = f"{cause.verdict.words}: {asked}, {_facts(cause, failure)}"
     return line if len(line) <= HEADLINE_LENGTH else f"{line[: HEADLINE_LENGTH - 1].rstrip()}…"
 
 
-def _facts(verdict: OomVerdict) -> str:
-    limit, outside = verdict.limit, verdict.outside
-    driver = 0 if limit is None or limit.device_free_bytes is None else limit.device_free_bytes
-    free = (verdict.free_bytes or 0) + driver
-    if verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION:
-        piece = max(verdict.largest_free_bytes or 0, driver)
-        if verdict.request is not None and piece >= verdict.request.rounded_bytes:
-            return f"{format_bytes(free)} free, but none of it where the settings let it be used"
-        return f"{format_bytes(free)} free in pieces of at most {format_bytes(piece)}"
-    if verdict.verdict is OomClass.STREAM_DELAYED_FREES:
-        return f"{format_bytes(verdict.headline_numbers.get('delayed', 0))} freed but waiting for other streams"
-    if verdict.verdict is OomClass.PRIVATE_POOL:
-        return f"{format_bytes(verdict.headline_numbers.get('private', 0))} free across the border of a private pool"
-    if verdict.verdict is OomClass.FRACTION_CAP:
-        room = "room" if limit is None or limit.device_free_bytes is None else format_bytes(limit.device_free_bytes)
+def _facts(cause: Cause, failure: Failure) -> str:
+    limit, outside, numbers = failure.limit, failure.outside, dict(cause.numbers)
+    if cause.verdict is OomClass.EXTERNAL_FRAGMENTATION:
+        return _pieces(failure)
+    if cause.verdict is OomClass.STREAM_DELAYED_FREES:
+        return f"{format_bytes(numbers.get('delayed', 0))} freed but waiting for other streams"
+    if cause.verdict is OomClass.PRIVATE_POOL:
+        return f"{format_bytes(numbers.get('private', 0))} free across the border of a private pool"
+    if cause.verdict is OomClass.FRACTION_CAP:
+        driver = failure.device_free_bytes
+        room = "room" if driver is None else format_bytes(driver)
         return f"refused by a cap on PyTorch's share with {room} left on the device"
-    if verdict.verdict is OomClass.OTHER_PROCESS and outside is not None and outside.others_bytes is not None:
+    if cause.verdict is OomClass.OTHER_PROCESS and outside is not None and outside.others_bytes is not None:
         return f"other processes hold {format_bytes(outside.others_bytes)} of the device"
-    if verdict.verdict is OomClass.NON_PYTORCH and outside is not None:
+    if cause.verdict is OomClass.NON_PYTORCH and outside is not None:
         held = outside.own_bytes if outside.own_bytes is not None else outside.collectives_bytes
         return f"this process holds {format_bytes(held or 0)} outside PyTorch"
-    if verdict.verdict is OomClass.CAPACITY and limit is not None and verdict.allocated_bytes is not None:
+    if cause.verdict is OomClass.CAPACITY and limit is not None:
         return (
-            f"{format_bytes(verdict.allocated_bytes)} allocated of {format_bytes(limit.high_bytes)} "
+            f"{format_bytes(failure.allocated_bytes)} allocated of {format_bytes(limit.high_bytes)} "
             "that PyTorch could have"
         )
-    return verdict.reason
+    return cause.reason
+
+
+def _pieces(failure: Failure) -> str:
+    driver = failure.device_free_bytes or 0
+    free, largest = (0, 0) if failure.free is None else (failure.free.free_bytes, failure.free.largest_bytes)
+    piece = max(largest, driver)
+    if piece >= failure.request.rounded_bytes:
+        return f"{format_bytes(free + driver)} free, but none of it where the settings let it be used"
+    return f"{format_bytes(free + driver)} free in pieces of at most {format_bytes(piece)}"

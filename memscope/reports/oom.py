@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import Any
@@ -13,7 +13,16 @@ from rich.text import Text
 
 from memscope.device.recording import RecordedTrace
 from memscope.oom.room import FreeGroup
-from memscope.oom.verdict import Counterfactual, FreedBlock, OomClass, OomVerdict, oom_headline
+from memscope.oom.verdict import (
+    Counterfactual,
+    Failure,
+    FreedBlock,
+    OomClass,
+    OomOwner,
+    OomVerdict,
+    Remedies,
+    oom_headline,
+)
 from memscope.reports.json import trace_json
 from memscope.reports.text import print_trust_header
 from memscope.trace.marks import describe_moment
@@ -30,7 +39,7 @@ _CHECKED = {
 
 def oom_json(recording: RecordedTrace, verdict: OomVerdict) -> dict[str, Any]:
     """The object of ``memscope oom --json``."""
-    request, limit, event = verdict.request, verdict.limit, verdict.event
+    event, remedies = verdict.event, verdict.remedies
     time_ns = NONE_ID if event is None else int(recording.trace.time_ns[event])
     return {
         "trace": trace_json(recording),
@@ -43,31 +52,48 @@ def oom_json(recording: RecordedTrace, verdict: OomVerdict) -> dict[str, Any]:
         "where": None if event is None else describe_moment(recording.trace, event) or None,
         "time_ns": None if time_ns == NONE_ID else time_ns,
         "events": list(verdict.events),
+        **_failure_json(verdict.failure),
+        "evidence": list(verdict.evidence),
+        "also": [cause.value for cause in verdict.cause.also],
+        **_around_json(verdict.failure),
+        "counterfactual": None if verdict.counterfactual is None else _counterfactual_json(verdict.counterfactual),
+        "counterfactuals": [_counterfactual_json(change) for change in remedies.found],
+        "not_found": list(remedies.not_found),
+        "trust": list(verdict.trust),
+        "replay_error_bytes": remedies.replay_error_bytes,
+    }
+
+
+def _failure_json(failure: Failure | None) -> dict[str, Any]:
+    """The request, the counters, the free memory and the limits; null where not measured, or where nothing failed."""
+    request = None if failure is None else failure.request
+    free, limit, outside = (None, None, None) if failure is None else (failure.free, failure.limit, failure.outside)
+    return {
         "requested_bytes": None if request is None else request.rounded_bytes,
         "driver_bytes": None if request is None else request.driver_bytes,
         "stream": None if request is None else request.stream,
         "pool": None if request is None or request.pool is None else list(request.pool),
-        "allocated_bytes": verdict.allocated_bytes,
-        "active_bytes": verdict.active_bytes,
-        "reserved_bytes": verdict.reserved_bytes,
-        "free_bytes": verdict.free_bytes,
+        "allocated_bytes": None if failure is None else failure.allocated_bytes,
+        "active_bytes": None if failure is None else failure.active_bytes,
+        "reserved_bytes": None if free is None else free.reserved_bytes,
+        "free_bytes": None if free is None else free.free_bytes,
         "device_free_bytes": None if limit is None else limit.device_free_bytes,
-        "largest_free_block_bytes": verdict.largest_free_bytes,
-        "pending_bytes": verdict.pending_bytes,
-        "private_free_bytes": verdict.private_free_bytes,
-        "releasable_bytes": verdict.releasable_bytes,
-        "packed_bytes": verdict.packed_bytes,
+        "largest_free_block_bytes": None if free is None else free.largest_bytes,
+        "pending_bytes": None if free is None else free.pending_bytes,
+        "private_free_bytes": None if free is None else free.private_bytes,
+        "releasable_bytes": None if free is None else free.releasable_bytes,
+        "packed_bytes": None if free is None else free.packed_bytes,
         "limit": None if limit is None else asdict(limit),
-        "outside": None if verdict.outside is None else asdict(verdict.outside),
-        "evidence": list(verdict.evidence),
-        "also": [cause.value for cause in verdict.also],
-        "groups": [{**asdict(group), "pool": _pool_json(group)} for group in verdict.groups],
-        "owners": [asdict(owner) for owner in verdict.owners],
-        "counterfactual": None if verdict.counterfactual is None else _counterfactual_json(verdict.counterfactual),
-        "counterfactuals": [_counterfactual_json(change) for change in verdict.counterfactuals],
-        "not_found": list(verdict.not_found),
-        "trust": list(verdict.trust),
-        "replay_error_bytes": verdict.replay_error_bytes,
+        "outside": None if outside is None else asdict(outside),
+    }
+
+
+def _around_json(failure: Failure | None) -> dict[str, Any]:
+    """Where memory was free, and who held it."""
+    groups = () if failure is None or failure.free is None else failure.free.groups
+    return {
+        "groups": [{**asdict(group), "pool": _pool_json(group)} for group in groups],
+        "owners": [] if failure is None else [asdict(owner) for owner in failure.owners],
     }
 
 
@@ -89,12 +115,12 @@ def print_oom(recording: RecordedTrace, verdict: OomVerdict, console: Console) -
         console.print(Text(f"  {_sentence(verdict.reason)}."))
     for text in verdict.evidence:
         console.print(Text(f"  · {text}"))
-    if verdict.groups:
-        _print_groups(verdict, console)
-    if verdict.owners:
-        _print_owners(verdict, console)
-    if verdict.counterfactuals or verdict.not_found:
-        _print_counterfactuals(verdict, console)
+    if verdict.failure is not None and verdict.failure.free is not None and verdict.failure.free.groups:
+        _print_groups(verdict.failure.free.groups, verdict.failure.device_free_bytes, console)
+    if verdict.failure is not None and verdict.failure.owners:
+        _print_owners(verdict.failure.owners, console)
+    if verdict.remedies.found or verdict.remedies.not_found:
+        _print_counterfactuals(verdict.remedies, console)
     if verdict.trust:
         console.print()
         console.print(Text("How far this can be trusted", style="bold"))
@@ -122,7 +148,7 @@ def _place(recording: RecordedTrace, verdict: OomVerdict, how: str = "--at EVENT
     return f"{place}; other requests failed at events {named}{more} ({how})"
 
 
-def _print_groups(verdict: OomVerdict, console: Console) -> None:
+def _print_groups(groups: Sequence[FreeGroup], driver_bytes: int | None, console: Console) -> None:
     console.print()
     console.print(Text("Where memory was free", style="bold"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
@@ -131,7 +157,7 @@ def _print_groups(verdict: OomVerdict, console: Console) -> None:
     for heading in ("reserved", "free", "waiting", "releasable", "pinned", "largest"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("for this request", style="dim")
-    for group in verdict.groups:
+    for group in groups:
         table.add_row(
             "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
             "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
@@ -149,12 +175,12 @@ def _print_groups(verdict: OomVerdict, console: Console) -> None:
             ),
             group.why_not or "may use it",
         )
-    free = None if verdict.limit is None else verdict.limit.device_free_bytes
-    table.add_row("driver", "", "", "", "not recorded" if free is None else format_bytes(free), style="bold")
+    left = "not recorded" if driver_bytes is None else format_bytes(driver_bytes)
+    table.add_row("driver", "", "", "", left, style="bold")
     console.print(table)
 
 
-def _print_owners(verdict: OomVerdict, console: Console) -> None:
+def _print_owners(owners: Sequence[OomOwner], console: Console) -> None:
     console.print()
     console.print(Text("Who held memory", style="bold"))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
@@ -162,7 +188,7 @@ def _print_owners(verdict: OomVerdict, console: Console) -> None:
     table.add_column("allocations", justify="right")
     table.add_column("category", no_wrap=True)
     table.add_column("owner and line", overflow="fold")
-    for owner in verdict.owners:
+    for owner in owners:
         others = f" and {owner.n_owners - 1:,} more" if owner.n_owners > 1 else ""
         name = None if owner.owner is None else f"{owner.owner}{others}"
         table.add_row(
@@ -178,10 +204,10 @@ def _name(owner: str | None, site: str | None) -> str:
     return ", ".join(text for text in (owner, site) if text) or "no owner or stack recorded"
 
 
-def _print_counterfactuals(verdict: OomVerdict, console: Console) -> None:
+def _print_counterfactuals(remedies: Remedies, console: Console) -> None:
     console.print()
     console.print(Text("What would have let it through", style="bold"))
-    for change in verdict.counterfactuals:
+    for change in remedies.found:
         mark, colour, words = _CHECKED[change.checked]
         note = f": {change.note}" if change.note else ""
         console.print(Text(f"  {mark} {change.text}", style=colour).append(f"  ({words}{note})", style="dim"))
@@ -189,7 +215,7 @@ def _print_counterfactuals(verdict: OomVerdict, console: Console) -> None:
             console.print(Text(f"      {_block(block)}", style="dim"))
         if change.n_blocks > len(change.blocks) > 0:
             console.print(Text(f"      and {format_count(change.n_blocks - len(change.blocks))} smaller", style="dim"))
-    for text in verdict.not_found:
+    for text in remedies.not_found:
         console.print(Text(f"  · {text}", style="dim"))
 
 
@@ -207,8 +233,8 @@ def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:
         parts.append(f'<p class="quiet">{escape(_sentence(_place(recording, verdict, "memscope oom --at EVENT")))}</p>')
     parts.append(_list_html(escape(text) for text in verdict.evidence))
     parts.append(_list_html(f'<span class="warn">⚠</span> {escape(text)}' for text in verdict.trust))
-    changes = [_change_html(change) for change in verdict.counterfactuals]
-    changes += [f'<span class="quiet">{escape(text)}</span>' for text in verdict.not_found]
+    changes = [_change_html(change) for change in verdict.remedies.found]
+    changes += [f'<span class="quiet">{escape(text)}</span>' for text in verdict.remedies.not_found]
     if changes:
         parts.append(f"<p><b>What would have let it through</b></p>{_list_html(changes)}")
     return "".join(parts)

@@ -26,7 +26,7 @@ def test_the_verdict_leads_to_the_state_at_the_failed_request(failed: Site, watc
     verdict = failed.analysis("oom").oom()
     page = watched.open(failed.url("overview", "oom"))
     expect(page.locator("#overview-oom-verdict")).to_contain_text(oom_headline(verdict)[1:])
-    for change in verdict.counterfactuals:
+    for change in verdict.remedies.found:
         expect(page.locator("#overview-oom-changes")).to_contain_text(change.text[1:])
     expect(page.locator("#overview-oom-choice")).to_be_hidden()
     page.locator("#overview-oom-verdict").get_by_role("link", name="address map").click()

@@ -93,8 +93,8 @@ def test_the_verdict_is_there_at_once_and_what_would_help_follows(shipped: Trace
     board.wait(whole.event or 0, WAIT_S)
     changes, is_done = attention.changes(shipped, shown)
     assert is_done
-    assert whole.counterfactuals
-    for change in whole.counterfactuals:
+    assert whole.remedies.found
+    for change in whole.remedies.found:
         assert change.text[1:] in text_of(changes)
 
 
@@ -124,7 +124,7 @@ def test_every_cause_can_be_shown(name: str, tmp_path: Path) -> None:
     assert expected.verdict.words.lower() in text_of(parts[4]).lower()
     attention.board_of(store, Query("planted.memscope", 0)).wait(expected.event, WAIT_S)
     words = text_of(attention.changes(store, parts[-1])[0])
-    for change in expected.counterfactuals:
+    for change in expected.remedies.found:
         assert (change.line or change.text[1:]) in words
     store.close(WAIT_S)
 
@@ -149,14 +149,14 @@ def test_a_search_runs_once_and_is_begun_again_after_it_was_cancelled(shipped: T
     analysis = shipped.analysis(TRACE)
     board = OomBoard(analysis.opinions(0), shipped.jobs)
     (event,) = board.events
-    assert board.verdict(event).counterfactuals == ()
+    assert board.verdict(event).remedies.found == ()
     with board._turn:
         assert board.search(event).state == "waiting"
         board.close()
         assert board._running[event].wait(WAIT_S)
         assert board._running[event].progress.state == "cancelled"
     assert board.wait(event, WAIT_S).state == "done"
-    assert board.verdict(event).counterfactuals
+    assert board.verdict(event).remedies.found
     assert board.verdict(event) is board.verdict(event)
 
 

@@ -31,12 +31,12 @@ def test_a_full_device_is_capacity_with_the_bytes_that_are_lacking() -> None:
     verdict = Analysis(program.trace()).oom()
     assert verdict.verdict is OomClass.CAPACITY
     # 1000 MiB in use and 50 more: 26 MiB beyond the 1024 MiB of the device.
-    assert verdict.packed_bytes == 1050 * MiB
-    assert verdict.limit.low_bytes == verdict.limit.high_bytes == 1024 * MiB
+    assert verdict.failure.free.packed_bytes == 1050 * MiB
+    assert verdict.failure.limit.low_bytes == verdict.failure.limit.high_bytes == 1024 * MiB
     assert "26.0 MiB more" in verdict.reason
-    assert verdict.free_bytes == 0
+    assert verdict.failure.free.free_bytes == 0
     assert oom_headline(verdict) == "capacity: 50.0 MiB asked, 1000.0 MiB allocated of 1.0 GiB that PyTorch could have"
-    memory = next(change for change in verdict.counterfactuals if change.kind == "memory")
+    memory = next(change for change in verdict.remedies.found if change.kind == "memory")
     assert memory.changed_bytes == 26 * MiB
     blocks = verdict.counterfactual
     assert (blocks.kind, blocks.checked, blocks.n_blocks) == ("blocks", "exact", 1)
@@ -63,12 +63,12 @@ def test_holes_between_pins_are_fragmentation_and_the_cheapest_pin_is_named() ->
     verdict = Analysis(program.trace()).oom()
     # Each segment: 50 MiB free, a pin, and the rest free: 210 MiB free in all, never more than 50 in one piece.
     assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
-    assert verdict.free_bytes == (4 * 64 - 46) * MiB
-    assert verdict.largest_free_bytes == 50 * MiB
+    assert verdict.failure.free.free_bytes == (4 * 64 - 46) * MiB
+    assert verdict.failure.free.largest_bytes == 50 * MiB
     assert (
         oom_headline(verdict) == "external fragmentation: 60.0 MiB asked, 210.0 MiB free in pieces of at most 50.0 MiB"
     )
-    blocks = next(change for change in verdict.counterfactuals if change.kind == "blocks")
+    blocks = next(change for change in verdict.remedies.found if change.kind == "blocks")
     assert blocks.checked == "exact"
     assert [block.block_bytes for block in blocks.blocks] == [10 * MiB]
     setting = verdict.counterfactual
@@ -85,8 +85,8 @@ def test_free_memory_of_another_stream_is_fragmentation_too() -> None:
     program.malloc(100 * MiB)
     verdict = Analysis(program.trace()).oom()
     assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
-    assert verdict.largest_free_bytes == 0
-    assert [group.why_not for group in verdict.groups] == ["another stream"]
+    assert verdict.failure.free.largest_bytes == 0
+    assert [group.why_not for group in verdict.failure.free.groups] == ["another stream"]
 
 
 def test_frees_that_still_wait_while_nothing_is_reclaimed() -> None:
@@ -95,7 +95,7 @@ def test_frees_that_still_wait_while_nothing_is_reclaimed() -> None:
     program.fail(60 * MiB)
     verdict = Analysis(program.trace()).oom()
     assert verdict.verdict is OomClass.STREAM_DELAYED_FREES
-    assert verdict.pending_bytes == 100 * MiB
+    assert verdict.failure.free.pending_bytes == 100 * MiB
     assert oom_headline(verdict).endswith("100.0 MiB freed but waiting for other streams")
 
 
@@ -129,8 +129,8 @@ def test_a_cap_that_was_not_recorded_is_inferred_only_where_the_driver_had_clear
 def test_fragmentation_below_a_cap_is_a_second_cause() -> None:
     verdict = Analysis(holes_between_pins(Program(1 * GiB, fraction=0.25)).trace()).oom()
     assert verdict.verdict is OomClass.FRACTION_CAP
-    assert verdict.also == (OomClass.EXTERNAL_FRAGMENTATION,)
-    assert verdict.limit.cap_bytes == 256 * MiB
+    assert verdict.cause.also == (OomClass.EXTERNAL_FRAGMENTATION,)
+    assert verdict.failure.limit.cap_bytes == 256 * MiB
     cap = verdict.counterfactual
     assert (cap.kind, cap.checked) == ("cap", "exact")
     assert "0.309" in cap.text  # (256 + 60) MiB of 1 GiB
@@ -148,7 +148,7 @@ def test_a_context_may_grow_a_little_before_it_is_a_cause(grown: int) -> None:
     program.malloc(110 * MiB)
     verdict = Analysis(program.trace()).oom()
     assert context + grown < NORMAL_CONTEXT_BYTES
-    assert verdict.outside.own_bytes == context + grown
+    assert verdict.failure.outside.own_bytes == context + grown
     expected = OomClass.NON_PYTORCH if grown > NORMAL_GROWTH_BYTES else OomClass.CAPACITY
     assert verdict.verdict is expected
 
@@ -159,7 +159,7 @@ def test_memory_outside_that_nobody_told_apart_is_no_cause() -> None:
     verdict = Analysis(program.trace()).oom()
     assert verdict.verdict is OomClass.CANNOT_TELL
     assert "by this process or by another was not measured" in verdict.reason
-    assert verdict.outside.total_bytes == 3 * GiB
+    assert verdict.failure.outside.total_bytes == 3 * GiB
     assert verdict.counterfactual is not None
 
 
@@ -169,7 +169,7 @@ def test_what_collectives_took_is_told_apart() -> None:
     parts = {"device_parts": {"0": [["cuda_context", 0, 500 * MiB], ["collectives", 0, 2 * GiB]]}}
     verdict = Analysis(program.trace(extra=parts)).oom()
     assert verdict.verdict is OomClass.NON_PYTORCH
-    assert verdict.outside.collectives_bytes == 2 * GiB
+    assert verdict.failure.outside.collectives_bytes == 2 * GiB
 
 
 def test_without_what_the_driver_had_left_a_limit_that_leaves_it_open_tells_nothing() -> None:
@@ -179,15 +179,15 @@ def test_without_what_the_driver_had_left_a_limit_that_leaves_it_open_tells_noth
     program.malloc(110 * MiB)
     verdict = Analysis(program.trace()).oom()
     # 600 MiB were granted and 710 refused. Both leave less than the 710 MiB that all of it needs.
-    assert (verdict.limit.low_bytes, verdict.limit.high_bytes) == (600 * MiB, 710 * MiB - 1)
-    assert verdict.limit.device_free_bytes is None
+    assert (verdict.failure.limit.low_bytes, verdict.failure.limit.high_bytes) == (600 * MiB, 710 * MiB - 1)
+    assert verdict.failure.limit.device_free_bytes is None
     assert verdict.verdict is OomClass.CAPACITY
     assert not verdict.is_certain
 
 
 def test_without_what_the_driver_had_left_a_peak_before_the_failure_bounds_the_limit() -> None:
     verdict = Analysis(holes_between_pins(Program(256 * MiB, knows_total=False, knows_free=False)).trace()).oom()
-    assert verdict.limit.low_bytes == 256 * MiB
+    assert verdict.failure.limit.low_bytes == 256 * MiB
     assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
 
 
@@ -207,7 +207,7 @@ def test_a_recording_that_began_late_keeps_its_cause_and_says_what_is_older() ->
     verdict = Analysis(holes_between_pins(Program(256 * MiB), late=True).trace()).oom()
     assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
     assert any("older than the recording" in text for text in verdict.trust)
-    blocks = next(change for change in verdict.counterfactuals if change.kind == "blocks")
+    blocks = next(change for change in verdict.remedies.found if change.kind == "blocks")
     assert [block.alloc_event for block in blocks.blocks] == [None]
 
 
@@ -253,8 +253,8 @@ def test_without_segments_nothing_is_told() -> None:
     program.malloc(50 * MiB)
     verdict = Analysis(program.trace(has_segment_events=False)).oom()
     assert verdict.verdict is OomClass.CANNOT_TELL
-    assert verdict.free_bytes is None
-    assert verdict.owners
+    assert verdict.failure.free is None
+    assert verdict.failure.owners
 
 
 def test_each_of_several_failures_has_its_own_verdict() -> None:
@@ -265,8 +265,8 @@ def test_each_of_several_failures_has_its_own_verdict() -> None:
     analysis = Analysis(program.trace())
     first, second = analysis.device(0).oom_events.tolist()
     assert analysis.oom().event == first
-    assert analysis.oom(event=second).request.rounded_bytes == 200 * MiB
-    assert analysis.oom(event=second).replay_error_bytes == 0
+    assert analysis.oom(event=second).failure.request.rounded_bytes == 200 * MiB
+    assert analysis.oom(event=second).remedies.replay_error_bytes == 0
     assert analysis.oom().events == (first, second)
     with pytest.raises(UsageError, match=f"its errors are at {first}, {second}"):
         analysis.oom(event=1)

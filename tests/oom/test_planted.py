@@ -74,8 +74,8 @@ def test_what_is_proposed_lets_the_program_through_when_it_is_run_again(name: st
     analysis = Analysis(program.trace())
     verdict = analysis.oom()
     assert verdict.counterfactual is not None
-    assert verdict.replay_error_bytes == 0
-    for change in verdict.counterfactuals:
+    assert verdict.remedies.replay_error_bytes == 0
+    for change in verdict.remedies.found:
         if change.kind == "blocks":
             assert change.changed_bytes >= sum(block.block_bytes for block in change.blocks)
             if change.n_blocks > len(change.blocks):
@@ -100,12 +100,13 @@ def test_the_numbers_are_those_of_the_state_at_the_event(name: str) -> None:
     verdict = analysis.oom()
     stats = program.allocator.stats  # the request was the last thing that the program did
     assert trace.action[verdict.event] == Action.OOM
-    assert (verdict.reserved_bytes, verdict.allocated_bytes, verdict.active_bytes) == (
+    failure, free = verdict.failure, verdict.failure.free
+    assert (free.reserved_bytes, failure.allocated_bytes, failure.active_bytes) == (
         stats.reserved_bytes,
         stats.allocated_bytes,
         stats.active_bytes,
     )
-    assert verdict.free_bytes == stats.reserved_bytes - stats.active_bytes == sum(g.free_bytes for g in verdict.groups)
-    assert verdict.limit.device_free_bytes == program.total - program.outside_bytes - stats.reserved_bytes
-    for group in verdict.groups:
+    assert free.free_bytes == stats.reserved_bytes - stats.active_bytes == sum(g.free_bytes for g in free.groups)
+    assert verdict.failure.limit.device_free_bytes == program.total - program.outside_bytes - stats.reserved_bytes
+    for group in verdict.failure.free.groups:
         assert group.free_bytes == group.releasable_bytes + group.pinned_bytes

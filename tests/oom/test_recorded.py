@@ -29,7 +29,7 @@ def test_the_first_failure_is_judged_and_its_replay_comes_to_the_same_bytes(name
     analysis = load(ORACLE / f"{name}.pickle.gz")
     verdict = analysis.oom()
     assert verdict.verdict is FIRST[name]
-    assert verdict.replay_error_bytes == 0
+    assert verdict.remedies.replay_error_bytes == 0
     assert verdict.counterfactual is not None
     assert verdict.counterfactual.checked in ("exact", "modelled")
 
@@ -41,12 +41,12 @@ def test_after_the_allocators_own_reclaim_nothing_large_enough_is_left(name: str
     for event in events[:: max(len(events) // 8, 1)].tolist():
         verdict = analysis.oom(0, event)
         state = analysis.at(event).state
-        assert verdict.fits_block_bytes == 0
-        assert verdict.releasable_bytes == int(releasable_bytes(state).sum())
-        assert verdict.releasable_bytes + verdict.limit.device_free_bytes < verdict.request.driver_bytes
+        failure, free = verdict.failure, verdict.failure.free
+        assert free.fits_block_bytes == 0
+        assert free.releasable_bytes == int(releasable_bytes(state).sum())
+        assert free.releasable_bytes + failure.limit.device_free_bytes < failure.request.driver_bytes
         # Packing decides between the two, and says the same as plain bytes do but for a few pages of 2 MiB.
-        free = verdict.free_bytes + verdict.limit.device_free_bytes
-        margin = free - verdict.request.rounded_bytes
+        margin = free.free_bytes + failure.limit.device_free_bytes - failure.request.rounded_bytes
         if abs(margin) > 16 << 20:
             expected = OomClass.EXTERNAL_FRAGMENTATION if margin > 0 else OomClass.CAPACITY
             assert verdict.verdict is expected

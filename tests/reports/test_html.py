@@ -159,8 +159,8 @@ def test_a_failed_request_has_its_verdict_with_what_would_have_helped() -> None:
     words = " ".join(read(html_report(analysis)).texts)
     assert "Out of memory" in words
     assert oom_headline(verdict)[1:] in words
-    assert verdict.counterfactuals
-    for change in verdict.counterfactuals:
+    assert verdict.remedies.found
+    for change in verdict.remedies.found:
         assert change.text in words
     for text in (*verdict.evidence, *verdict.trust):
         assert text in words

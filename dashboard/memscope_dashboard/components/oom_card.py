@@ -9,7 +9,8 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.oom.verdict import Counterfactual, FreedBlock, OomVerdict, oom_headline
+from memscope.oom.room import FreeGroup
+from memscope.oom.verdict import Counterfactual, FreedBlock, OomOwner, OomVerdict, oom_headline
 from memscope.trace.marks import describe_moment
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_count
@@ -73,8 +74,11 @@ def evidence_panel(verdict: OomVerdict) -> Component:
     parts: list[Component | None] = [
         html.Ul([html.Li(_sentence(text)) for text in verdict.evidence], className="notes")
     ]
-    parts += _groups(verdict) if verdict.groups else []
-    parts += _owners(verdict) if verdict.owners else []
+    failure = verdict.failure
+    if failure is not None and failure.free is not None and failure.free.groups:
+        parts += _groups(failure.free.groups, failure.device_free_bytes)
+    if failure is not None and failure.owners:
+        parts += _owners(failure.owners)
     return html.Details([html.Summary("What this rests on, where memory was free, and who held it"), *parts])
 
 
@@ -85,12 +89,14 @@ def changes_panel(verdict: OomVerdict, progress: Progress) -> list[Component]:
         return [html.P(words, className="quiet", **{"aria-live": "polite"})]
     if progress.state == "failed":
         return [html.P(f"What would have let it through could not be searched: {progress.problem}", className="bad")]
-    items = [_change(change) for change in verdict.counterfactuals]
+    items = [_change(change) for change in verdict.remedies.found]
     found: list[Component] = [html.H3("What would have let it through")]
     if items:
         found.append(html.Ol(items, className="changes"))
-    if verdict.not_found:
-        found.append(html.Ul([html.Li(_sentence(text)) for text in verdict.not_found], className="notes quiet"))
+    if verdict.remedies.not_found:
+        found.append(
+            html.Ul([html.Li(_sentence(text)) for text in verdict.remedies.not_found], className="notes quiet")
+        )
     if len(found) == 1:
         found.append(
             html.P("Nothing was searched: the recording does not hold what a replay needs.", className="quiet")
@@ -132,7 +138,7 @@ def _name(owner: str | None, site: str | None) -> str:
     return ", ".join(text for text in (owner, short) if text) or "no owner or stack recorded"
 
 
-def _groups(verdict: OomVerdict) -> list[Component]:
+def _groups(groups: Sequence[FreeGroup], driver_bytes: int | None) -> list[Component]:
     head = ("where memory was free", "reserved", "free", "largest", "for this request")
     rows = [
         (
@@ -142,16 +148,15 @@ def _groups(verdict: OomVerdict) -> list[Component]:
             size(group.largest_free_bytes),
             group.why_not or "may use it",
         )
-        for group in verdict.groups
+        for group in groups
     ]
-    free = None if verdict.limit is None else verdict.limit.device_free_bytes
-    rows.append(("left to the driver", "", size(free), "", ""))
+    rows.append(("left to the driver", "", size(driver_bytes), "", ""))
     return [_table(head, rows, (1, 2, 3))]
 
 
-def _owners(verdict: OomVerdict) -> list[Component]:
+def _owners(owners: Sequence[OomOwner]) -> list[Component]:
     rows = []
-    for owner in verdict.owners[:_N_OWNERS]:
+    for owner in owners[:_N_OWNERS]:
         more = f" and {format_count(owner.n_owners - 1)} more" if owner.owner and owner.n_owners > 1 else ""
         name = None if owner.owner is None else f"{owner.owner}{more}"
         category = html.Span([swatch(owner.category), row_label(owner.category)])
