@@ -35,6 +35,9 @@ from memscope.words.ranks import (
     spread_words,
 )
 
+WHERE_OTHERS = " (--json has them)"
+"""Where texts can be read that differ from those shown in their numbers only."""
+
 
 def ranks_json(comparison: RankComparison) -> dict[str, Any]:
     """The object of ``memscope report A B --json``; rows are named by rank and device everywhere."""
@@ -199,9 +202,11 @@ def _print_trust(comparison: RankComparison, console: Console) -> None:
     for name in comparison.without_devices:
         console.print(Text(f"  ⚠ {name} is empty: it has no segments and no events", style="yellow"))
     analyses = comparison.analyses
-    for words, sentence in grouped_by_rank(comparison, lambda row: [analyses[row.position].trust_sentence()]):
+    for words, sentence in grouped_by_rank(
+        comparison, lambda row: [analyses[row.position].trust_sentence()], WHERE_OTHERS
+    ):
         console.print(Text(f"  · {words}: {sentence}", style="dim"))
-    for words, warning in grouped_by_rank(comparison, lambda row: row.warnings):
+    for words, warning in grouped_by_rank(comparison, lambda row: row.warnings, WHERE_OTHERS):
         console.print(Text(f"  ⚠ {words}: {warning}", style="yellow"))
 
 

@@ -10,6 +10,7 @@ from memscope.figures.ledger import ledger_figure
 from memscope.ranks.comparison import AlignedStep, Difference, RankComparison, Spread, StepUse
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
+from memscope.reports.ranks import WHERE_OTHERS
 from memscope.units import format_bytes, format_count
 from memscope.version import __version__
 from memscope.words.labels import row_label, split_site
@@ -69,10 +70,12 @@ def _section(title: str, *content: str) -> str:
 def _trust(comparison: RankComparison) -> str:
     analyses = comparison.analyses
     items = [escape(words) for words in numbering_words(comparison)]
-    sentences = grouped_by_rank(comparison, lambda row: [analyses[row.position].trust_sentence()])
+    sentences = grouped_by_rank(comparison, lambda row: [analyses[row.position].trust_sentence()], WHERE_OTHERS)
     items += [escape(f"{who}: {sentence}") for who, sentence in sentences]
     warnings = [f"{name} is empty: it has no segments and no events" for name in comparison.without_devices]
-    warnings += [f"{who}: {warning}" for who, warning in grouped_by_rank(comparison, lambda row: row.warnings)]
+    warnings += [
+        f"{who}: {warning}" for who, warning in grouped_by_rank(comparison, lambda row: row.warnings, WHERE_OTHERS)
+    ]
     items += [f'<span class="warn">⚠</span> {escape(warning)}' for warning in warnings]
     return _section("Can it be trusted?", "<ul>", *(f"<li>{item}</li>" for item in items), "</ul>")
 

@@ -71,10 +71,13 @@ def rank_words(comparison: RankComparison, rows: Sequence[RankRow]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {numbers_words(ranks)}"
 
 
-def grouped_by_rank(comparison: RankComparison, texts_of: Callable[[RankRow], Iterable[str]]) -> list[tuple[str, str]]:
+def grouped_by_rank(
+    comparison: RankComparison, texts_of: Callable[[RankRow], Iterable[str]], where_others: str = ""
+) -> list[tuple[str, str]]:
     """Each distinct text once, with the ranks that it is said of: (who, text), in order of first appearance.
 
-    Of texts that differ in their numbers only, the first few are given, and who has the others.
+    Of texts that differ in their numbers only, the first few are given, and who has the others; ``where_others`` says
+    where those can be read.
     """
     rows_of: dict[str, list[RankRow]] = {}
     for row in comparison.rows:
@@ -88,9 +91,7 @@ def grouped_by_rank(comparison: RankComparison, texts_of: Callable[[RankRow], It
         found += [(rank_words(comparison, rows_of[text]), text) for text in texts[:_N_ALIKE]]
         others = {id(row): row for text in texts[_N_ALIKE:] for row in rows_of[text]}
         if others:
-            found.append(
-                (rank_words(comparison, list(others.values())), "the same, with other numbers (--json has them)")
-            )
+            found.append((rank_words(comparison, list(others.values())), f"the same, with other numbers{where_others}"))
     return found
 
 

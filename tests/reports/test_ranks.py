@@ -89,6 +89,7 @@ def test_many_warnings_that_differ_in_their_numbers_are_not_all_printed() -> Non
     comparison = of_traces([rank_trace(training(10), n_events_lost=rank + 1) for rank in range(9)])
     lost = [who for who, text in grouped_by_rank(comparison, lambda row: [w for w in row.warnings if "lost" in w])]
     assert lost == ["rank 0", "rank 1", "rank 2", "ranks 3–8"]
+    assert "the same, with other numbers (--json has them)" in printed(comparison)
 
 
 def test_up_to_sixteen_ranks_have_a_row_each_beyond_that_the_extremes_and_the_median() -> None:
