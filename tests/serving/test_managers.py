@@ -1,4 +1,4 @@
-"""Caches that are tensors, in the caching allocator.
+"""The registry of managers; and caches that are tensors, in the caching allocator.
 
 The allocator compiled into the scheduler takes its time, so the fast tests run the kernels as plain Python.
 """
@@ -15,6 +15,7 @@ import pytest
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
+from memscope.serving.managers import MANAGERS, ManagerOptions, manager_named
 from memscope.serving.result import KvResult
 from memscope.serving.shapes import KvLayer, KvShape
 from memscope.serving.simulate import simulate
@@ -129,7 +130,7 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS)
 def test_tensors_are_the_allocators_as_plain_python(check: str) -> None:
     root = Path(__file__).resolve().parents[2]
-    code = f"from tests.kv import test_tensors; test_tensors.{check}()"
+    code = f"from tests.serving import test_managers; test_managers.{check}()"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -141,3 +142,38 @@ def test_tensors_are_the_allocators_compiled() -> None:
     check_running_out()
     check_padded_batch()
     check_padded_batch_without_room()
+
+
+def test_a_manager_is_found_by_its_name_or_the_names_are_listed() -> None:
+    assert all(manager_named(name).name == name for name in MANAGERS)
+    with pytest.raises(UsageError, match=f"there is no manager 'x': choose one of {', '.join(MANAGERS)}"):
+        manager_named("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block_size": 0}, "at least one token"),
+        ({"max_length": 1 << 25}, "is more than 16,777,216"),
+        ({"page_bytes": 4096}, "a page is 64KiB or 2MiB"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ManagerOptions(**options)
+
+
+def test_memory_is_tables_of_what_tokens_take() -> None:
+    shape = KvShape((KvLayer(1, 2, 2),) * 3)
+    requests = table([(0, 5, 3), (0, 9, 4)])
+    options = ManagerOptions(block_size=4, max_length=12)
+    made = {name: manager.make(shape, requests, options, 12) for name, manager in MANAGERS.items()}
+    for memory in made.values():
+        assert (memory.tokens_of * memory.unit_bytes).tolist() == [24 * n for n in range(13)]
+    assert (made["paged"].alloc_of * made["paged"].unit_bytes // 24).tolist() == [0, *[4] * 4, *[8] * 4, *[12] * 4]
+    # The longest, the final length (5 + 3 − 1 and 9 + 4 − 1), and the output rounded up (5 + 4, 9 + 4 cut to 12).
+    regions = {name: (made[name].region * made[name].unit_bytes // 24).tolist() for name in MANAGERS}
+    assert regions["max-length"] == [12, 12]
+    assert regions["oracle-length"] == [7, 12]
+    assert regions["buddy"] == [9, 12]
+    assert regions["paged"] == []
