@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from memscope.attribution.rule import Rule
 from memscope.attribution.rule_file import rules_with
-from memscope.attribution.rule_table import ALL_RULES, Rule
+from memscope.attribution.rule_table import ALL_RULES
 from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.attribution.frames import StackSearch
-from memscope.attribution.life import LifeTable
-from memscope.attribution.phases import find_phases
-from memscope.attribution.rule_table import ALL_RULES, Rule, stack_hits
+from memscope.attribution.rule import Rule, match_rows
+from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import NONE_ID
@@ -84,30 +82,6 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
     return Attribution(category, source, owner_id, rule_id, tag_id, tuple(rules))
-
-
-def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule]) -> Int32Array:
-    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
-    table, trace = lifetimes.allocations, lifetimes.trace
-    search = StackSearch(trace)
-    runs = find_phases(lifetimes, search)
-    lives = LifeTable(lifetimes, runs)
-    rule_id = np.full(len(table), NONE_ID, np.int32)
-    has_stack = table.stack_id != NONE_ID
-    for position, rule in enumerate(rules):
-        rows = np.flatnonzero(rule_id == NONE_ID)
-        if rule.frames:
-            rows = rows[has_stack[rows]]
-            rows = rows[stack_hits(trace, rule, search)[table.stack_id[rows]]]
-        if rule.phases:
-            rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
-        if rule.sizes_bytes:
-            rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
-        for life in rule.lives:
-            if len(rows):
-                rows = rows[lives.rows(life)[rows]]
-        rule_id[rows] = position
-    return rule_id
 
 
 def _source(rule: Rule) -> CategorySource:

@@ -1,13 +1,20 @@
-"""What a rule is: one line of the table that tells categories without identities."""
+"""What a rule is, one line of the table that tells categories without identities, and which allocations it fits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memscope.attribution.frames import FramePattern
-from memscope.attribution.life import Life
-from memscope.attribution.phases import Phase
+import numpy as np
+
+from memscope.attribution.frames import FramePattern, StackSearch
+from memscope.attribution.life import Life, LifeTable
+from memscope.attribution.phases import Phase, find_phases
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import BoolArray, Int32Array
+from memscope.trace.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,34 @@ class Rule:
     sizes_bytes: tuple[int, ...] = ()
     is_users: bool = False
 
-    @property
-    def needs_more(self) -> bool:
-        """Whether the stack alone does not decide."""
-        return bool(self.lives or self.phases or self.sizes_bytes or not self.frames)
+
+def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule]) -> Int32Array:
+    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
+    table, trace = lifetimes.allocations, lifetimes.trace
+    search = StackSearch(trace)
+    runs = find_phases(lifetimes, search)
+    lives = LifeTable(lifetimes, runs)
+    rule_id = np.full(len(table), NONE_ID, np.int32)
+    has_stack = table.stack_id != NONE_ID
+    for position, rule in enumerate(rules):
+        rows = np.flatnonzero(rule_id == NONE_ID)
+        if rule.frames:
+            rows = rows[has_stack[rows]]
+            rows = rows[_stack_hits(trace, rule, search)[table.stack_id[rows]]]
+        if rule.phases:
+            rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
+        if rule.sizes_bytes:
+            rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
+        for life in rule.lives:
+            if len(rows):
+                rows = rows[lives.rows(life)[rows]]
+        rule_id[rows] = position
+    return rule_id
+
+
+def _stack_hits(trace: Trace, rule: Rule, search: StackSearch) -> BoolArray:
+    """Which stacks have every frame that a rule asks for: bool (stacks,)."""
+    hit = np.ones(len(trace.stacks), np.bool_)
+    for pattern in rule.frames:
+        hit &= search.stacks(pattern)
+    return hit

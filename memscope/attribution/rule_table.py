@@ -7,19 +7,12 @@ names the function that allocates. Order matters: a rule may rely on all those b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from memscope.attribution.distributed_rules import COMMUNICATION_RULES
-from memscope.attribution.frames import FramePattern, StackSearch
+from memscope.attribution.frames import FramePattern
 from memscope.attribution.life import Life
 from memscope.attribution.phases import Phase
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import BoolArray, Int32Array
-from memscope.trace.trace import Trace
 
 _MODULE_FILE = r"torch/nn/modules/module\.py$"
 _ANY_FRAME = (FramePattern(function="."),)
@@ -427,28 +420,5 @@ CONTEXT_RULES: tuple[Rule, ...] = (
 """Rules for what no stack was recorded of, in order; they come last."""
 
 
-__all__ = ["ALL_RULES", "RULES", "FramePattern", "Rule", "match_stacks", "stack_hits"]
-
 ALL_RULES: tuple[Rule, ...] = (*RULES, *CONTEXT_RULES)
 """The whole table: first the rules that read stacks, then those that need none."""
-
-
-def stack_hits(trace: Trace, rule: Rule, search: StackSearch) -> BoolArray:
-    """Which stacks have every frame that a rule asks for: bool (stacks,)."""
-    hit = np.ones(len(trace.stacks), np.bool_)
-    for pattern in rule.frames:
-        hit &= search.stacks(pattern)
-    return hit
-
-
-def match_stacks(trace: Trace, rules: Sequence[Rule] = RULES) -> Int32Array:
-    """First rule that each stack decides by itself: int32 (stacks,), positions in ``rules``, −1 for none.
-
-    Rules that also ask for a phase, a life or a size are left out: those are an allocation's, not a stack's.
-    """
-    search = StackSearch(trace)
-    matched = np.full(len(trace.stacks), NONE_ID, np.int32)
-    for rule_id in range(len(rules) - 1, -1, -1):
-        if not rules[rule_id].needs_more:
-            matched[stack_hits(trace, rules[rule_id], search)] = rule_id
-    return matched

@@ -17,7 +17,8 @@ from memscope.attribution.attribution import Attribution, attribute
 from memscope.attribution.call_tree import CallTree, ModuleTree, call_tree, module_tree
 from memscope.attribution.grouping import NOT_RECORDED, Grouping, sum_groups
 from memscope.attribution.ledger import Coverage, Ledger, coverage_at, ledger_at, usage_by_category
-from memscope.attribution.rule_table import ALL_RULES, Rule
+from memscope.attribution.rule import Rule
+from memscope.attribution.rule_table import ALL_RULES
 from memscope.attribution.steps import find_steps
 from memscope.device.capacity import Capacity, recorded_capacity
 from memscope.device.recording import RecordedTrace

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from memscope.analysis import Analysis
+from memscope.attribution.attribution import attribute
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.trace import Trace
@@ -90,3 +93,35 @@ def training_step(script: Script, k: int, *, first: bool = False, backward: str 
     script.free(f"gradient{k}", "zero")
     script.free(f"loss{k}", "user")
     script.free(f"batch{k}", "user")
+
+
+def trained(n: int = 3, backward: str | None = "backward") -> Script:
+    """A constructor, and some steps."""
+    script = Script()
+    script.alloc("weight", "constructor")
+    for k in range(n):
+        training_step(script, k, first=k == 0, backward=backward)
+    return script
+
+
+def categories(script: Script) -> dict[str, str]:
+    """The category of each named allocation."""
+    attribution = attribute(script.lifetimes())
+    return {name: Category(int(attribution.category[row])).label for name, row in script.rows.items()}
+
+
+def owned() -> Analysis:
+    """Three owners, and one allocation without."""
+    script = Script()
+    for name, label, size in (
+        ("q", "model.layers.0.self_attn.q_proj.weight", 1000),
+        ("m", "exp_avg of model.layers.0.self_attn.q_proj.weight", 600),
+        ("o", "model.layers.1.mlp", 300),
+        ("i", "copied to the device", 50),
+    ):
+        event = script.alloc(name, "user", size)
+        script.builder.set_owner(event, Category.WEIGHTS, label)
+    script.alloc("x", "user", 7)
+    event = script.alloc("t", "user", 9)
+    script.builder.set_owner(event, Category.UNKNOWN, "my index", tagged=True)
+    return Analysis(script.trace())

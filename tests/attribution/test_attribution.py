@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from memscope.attribution.attribution import attribute
-from memscope.attribution.rule_table import RULES, match_stacks
-from memscope.attribution.sites import module_of_owner, site_frames
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, CategorySource
@@ -17,10 +14,9 @@ from memscope.trace.container import read_container, write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState
 from memscope.trace.trace import Trace
+from tests.attribution.scripted import SITE, USER, Script, categories, trained
 
 MiB = 1 << 20
-SITE = "/opt/venv/lib/python3.11/site-packages"
-USER = ("train", "/home/me/train.py", 10)
 STACKS: dict[str, list[tuple[str, str, int]]] = {
     "cublas": [("getCUDABlasLtWorkspaceSize", "CUDABlas.cpp", 1), USER],
     "all_gather": [("all_gather_into_tensor", f"{SITE}/torch/distributed/distributed_c10d.py", 1), USER],
@@ -119,44 +115,6 @@ def test_a_tag_counts_as_the_users_word() -> None:
     assert attribution.source[0] == CategorySource.USER
 
 
-def test_the_first_matching_rule_wins() -> None:
-    trace = build([("alloc", "cache")])
-    assert RULES[match_stacks(trace)[0]].name == "KV cache"
-
-
-def test_every_rule_has_a_reason_and_a_pattern() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES)
-    assert all(rule.reason and rule.frames for rule in RULES)
-
-
-def test_the_site_is_the_users_own_innermost_frame() -> None:
-    trace = build([("alloc", "forward"), ("alloc", "state"), ("alloc", "cublas")])
-    sites = [str(trace.frame(int(i))) for i in site_frames(trace)]
-    assert sites == ["/home/me/model.py:3 forward", "/home/me/train.py:10 train", "/home/me/train.py:10 train"]
-
-
-def test_a_stack_of_library_frames_only_keeps_its_innermost() -> None:
-    builder = TraceBuilder()
-    frame = builder.stacks.frame("_apply", f"{SITE}/torch/nn/modules/module.py", 2)
-    builder.stacks.stack([frame])
-    trace = builder.build(TraceMetadata(source="synthetic"))
-    assert np.array_equal(site_frames(trace), [frame])
-
-
-@pytest.mark.parametrize(
-    ("owner", "module"),
-    [
-        ("model.layers.3.self_attn.q_proj.weight", "model.layers.3.self_attn.q_proj"),
-        ("exp_avg of model.layers.3.mlp.up_proj.weight", "model.layers.3.mlp.up_proj"),
-        ("model.norm.weight.grad", "model.norm"),
-        ("model.layers.0", "model.layers.0"),
-        ("cuBLAS workspace (modelled)", "cuBLAS workspace (modelled)"),
-    ],
-)
-def test_the_module_of_an_owner(owner: str, module: str) -> None:
-    assert module_of_owner(owner) == module
-
-
 def test_an_allocation_from_before_the_events_is_owned_by_its_address(tmp_path: Path) -> None:
     builder = TraceBuilder()
     segment = builder.add_segment(address=1 << 30, size_bytes=4 * MiB, is_large=True)
@@ -188,3 +146,36 @@ def test_an_allocation_from_before_the_events_is_owned_by_its_address(tmp_path: 
             (-1, (1 << 30) + MiB): (Category.WEIGHTS, "w"),
             (2, 1 << 30): (Category.ACTIVATIONS, "x"),
         }
+
+
+@pytest.mark.parametrize("backward", ["backward", None], ids=["stacks", "autograd-thread"])
+def test_a_training_program_is_classified_without_identity(backward: str | None) -> None:
+    found = categories(trained(backward=backward))
+    expected = {
+        "weight": "weights",
+        "batch": "inputs",
+        "activation": "activations",
+        "scratch": "temporaries",
+        "loss": "activations",
+        "gradient": "gradients",
+        "inner": "temporaries",
+        "update": "temporaries",
+        "state": "optimizer_state",
+    }
+    assert all(found[name] == expected[name.rstrip("0123456789")] for name in found)
+
+
+def test_a_program_outside_of_every_phase_keeps_its_memory_unknown() -> None:
+    script = Script()
+    script.alloc("index", "user")
+    script.alloc("activation", "forward")
+    assert categories(script) == {"index": "unknown", "activation": "activations"}
+
+
+def test_the_rule_that_decided_is_named() -> None:
+    script = trained()
+    attribution = attribute(script.lifetimes())
+    rule = attribution.rule_of(script.rows["inner0"])
+    assert rule is not None
+    assert rule.name == "within backward"
+    assert attribution.source[script.rows["inner0"]] == CategorySource.LIFETIME

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +18,11 @@ from memscope.attribution.call_tree import (
     sum_below,
 )
 from memscope.attribution.sites import own_frames
-from memscope.errors import UsageError
 from memscope.trace.builder import TraceBuilder
-from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.trace import Trace
-from tests.attribution.scripted import Script, training_step
+from tests.attribution.scripted import Script, owned
 from tests.training_trace import training_trace
 
 
@@ -83,23 +80,6 @@ def test_frames_can_be_passed_over() -> None:
     assert tree.bytes.tolist() == [1500, 1500, 1000, 500]
 
 
-def owned() -> Analysis:
-    """Three owners, and one allocation without."""
-    script = Script()
-    for name, label, size in (
-        ("q", "model.layers.0.self_attn.q_proj.weight", 1000),
-        ("m", "exp_avg of model.layers.0.self_attn.q_proj.weight", 600),
-        ("o", "model.layers.1.mlp", 300),
-        ("i", "copied to the device", 50),
-    ):
-        event = script.alloc(name, "user", size)
-        script.builder.set_owner(event, Category.WEIGHTS, label)
-    script.alloc("x", "user", 7)
-    event = script.alloc("t", "user", 9)
-    script.builder.set_owner(event, Category.UNKNOWN, "my index", tagged=True)
-    return Analysis(script.trace())
-
-
 def test_the_module_tree_sums_what_lies_below() -> None:
     tree = owned().end().module_tree()
     found = dict(zip(tree.path, zip(tree.bytes.tolist(), tree.own_bytes.tolist(), strict=True), strict=True))
@@ -109,29 +89,6 @@ def test_the_module_tree_sums_what_lies_below() -> None:
     assert found["copied to the device"] == (50, 50)
     assert tree.count[ROOT] == 6
     assert tree.name[tree.path.index("model.layers.1.mlp")] == "mlp"
-
-
-def test_groupings_by_tag_and_rule_sum_to_what_is_in_use() -> None:
-    moment = owned().end()
-    assert moment.by("tag")["requested_bytes"].to_dict() == {"not tagged": 1957, "my index": 9}
-    assert moment.by("rule")["requested_bytes"].to_dict() == {"owner recorded": 1950, "no rule fits": 16}
-
-
-def test_grouping_by_step_names_the_step_that_made_it() -> None:
-    script = Script()
-    script.alloc("weight", "constructor", 5000)
-    for k in range(2):
-        training_step(script, k, first=k == 0)
-    script.alloc("after", "batch")
-    end = Analysis(script.trace()).end()
-    assert end.by("step")["requested_bytes"].to_dict() == {"step 0": 5000 + 512, "outside the steps": 512}
-
-
-def test_grouping_by_step_is_refused_where_steps_cannot_be_told() -> None:
-    script = Script()
-    script.alloc("a", "user")
-    with pytest.raises(UsageError, match=r"the steps of the trace cannot be told: it has no marks"):
-        Analysis(script.trace()).end().by("step")
 
 
 def built(stacks: list[list[int]]) -> Trace:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memscope.attribution.attribution import attribute
+from memscope.attribution.rule_table import ALL_RULES, RULES
 from memscope.trace.categories import Category
-from tests.attribution.scripted import CALL, SITE, USER, FrameText, Script
+from tests.attribution.scripted import CALL, SITE, USER, FrameText, Script, categories
 
 FSDP = f"{SITE}/torch/distributed/fsdp"
 VLLM = "/usr/local/lib/python3.10/dist-packages/vllm"
@@ -127,3 +128,17 @@ def test_a_frameworks_stack_gets_its_category_by_its_rule(case: str) -> None:
     decided = attribution.rule_of(0)
     assert decided is not None
     assert (Category(int(attribution.category[0])).label, decided.name) == (category, rule)
+
+
+def test_every_rule_has_a_name_of_its_own_and_a_reason_and_those_that_read_stacks_a_pattern() -> None:
+    assert len({rule.name for rule in ALL_RULES}) == len(ALL_RULES)
+    assert all(rule.reason for rule in ALL_RULES)
+    assert all(rule.frames for rule in RULES)
+
+
+def test_a_fixed_workspace_is_known_by_its_size_only_if_it_stays() -> None:
+    script = Script()
+    script.alloc("workspace", "forward", 8_519_680)
+    script.alloc("same size", "block", 8_519_680)
+    script.free("same size", "block")
+    assert categories(script) == {"workspace": "workspace", "same size": "temporaries"}

@@ -1,0 +1,32 @@
+"""Allocations of a moment, grouped by tag, rule and step."""
+
+from __future__ import annotations
+
+import pytest
+
+from memscope.analysis import Analysis
+from memscope.errors import UsageError
+from tests.attribution.scripted import Script, owned, training_step
+
+
+def test_groupings_by_tag_and_rule_sum_to_what_is_in_use() -> None:
+    moment = owned().end()
+    assert moment.by("tag")["requested_bytes"].to_dict() == {"not tagged": 1957, "my index": 9}
+    assert moment.by("rule")["requested_bytes"].to_dict() == {"owner recorded": 1950, "no rule fits": 16}
+
+
+def test_grouping_by_step_names_the_step_that_made_it() -> None:
+    script = Script()
+    script.alloc("weight", "constructor", 5000)
+    for k in range(2):
+        training_step(script, k, first=k == 0)
+    script.alloc("after", "batch")
+    end = Analysis(script.trace()).end()
+    assert end.by("step")["requested_bytes"].to_dict() == {"step 0": 5000 + 512, "outside the steps": 512}
+
+
+def test_grouping_by_step_is_refused_where_steps_cannot_be_told() -> None:
+    script = Script()
+    script.alloc("a", "user")
+    with pytest.raises(UsageError, match=r"the steps of the trace cannot be told: it has no marks"):
+        Analysis(script.trace()).end().by("step")
