@@ -28,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from memscope.advise.settings import grid  # noqa: E402
+from memscope.advise.confs import grid  # noqa: E402
 from memscope.lifetimes.device import DeviceLifetimes  # noqa: E402
 from memscope.replay.caching.engine import replay_caching  # noqa: E402
 from memscope.replay.config import CachingAllocatorConfig  # noqa: E402

@@ -11,13 +11,12 @@ from threading import Lock, RLock
 import numpy as np
 
 from memscope.advise.tune import Tuning, tune
-from memscope.device.capacity import Capacity
 from memscope.device.device import Device
+from memscope.device.limits import Limits, limits_for
 from memscope.figures.replay_curves import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
 from memscope.replay.compare import recorded_run as run_of_recording
-from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.sweep import Refused, ReplayJob, attempt
@@ -84,7 +83,7 @@ class BoardState:
         None unless a search for this capacity has come to its end.
     """
 
-    capacity: Capacity
+    limits: Limits
     outcomes: tuple[Outcome | None, ...]
     comparing: Progress
     verifying: Progress
@@ -108,12 +107,12 @@ class BoardState:
         return any(progress.is_active for progress in (self.comparing, self.verifying, self.searching))
 
 
-_Key = tuple[str, str | None, int | None, int]
+_Key = tuple[str, str | None, Limits]
 
 
 def _key(job: ReplayJob) -> _Key:
     options = job.options
-    return (job.strategy, options.conf, options.total_bytes, options.reserved_by_others_bytes)
+    return (job.strategy, options.conf, options.limits)
 
 
 class ReplayBoard:
@@ -153,10 +152,10 @@ class ReplayBoard:
 
     def replays(self, asked: Asked) -> list[ReplayJob]:
         """The replays that are asked for, each once."""
-        capacity = capacity_for(self.device.lifetimes, asked.capacity_bytes)
+        limits = limits_for(self.device.lifetimes, Limits(asked.capacity_bytes))
         confs = dict.fromkeys([*default_confs(self.device.lifetimes), *asked.confs]) if asked.takes_confs else ()
         names = asked.strategies or tuple(STRATEGIES)
-        return comparison_jobs(self.device.lifetimes, names, tuple(confs), capacity=capacity)
+        return comparison_jobs(self.device.lifetimes, names, tuple(confs), limits=limits)
 
     @property
     def is_comparing(self) -> bool:
@@ -212,7 +211,7 @@ class ReplayBoard:
         with self._guard:
             is_tuned = self._tuned == asked.capacity_bytes
             return BoardState(
-                capacity=capacity_for(self.device.lifetimes, asked.capacity_bytes),
+                limits=limits_for(self.device.lifetimes, Limits(asked.capacity_bytes)),
                 outcomes=tuple(self._outcomes.get(_key(job)) for job in jobs),
                 comparing=self._progress(self._compare_job),
                 verifying=self._progress(self._verify_job),
@@ -225,7 +224,7 @@ class ReplayBoard:
         """The replays that are done, beside the recording."""
         results = tuple(outcome.result for outcome in state.done if outcome.result is not None)
         refused = tuple(outcome.refused for outcome in state.done if outcome.refused is not None)
-        return Comparison(self.device.index, self.recorded, state.capacity, results, refused)
+        return Comparison(self.device.index, self.recorded, state.limits, results, refused)
 
     @staticmethod
     def _progress(job: Job | None) -> Progress:
@@ -247,7 +246,7 @@ class ReplayBoard:
             report(n_done, len(jobs))
 
     def _tune(self, capacity_bytes: int | None, report: Report) -> None:
-        found = tune(self.device.lifetimes, total_bytes=capacity_bytes, on_done=report)
+        found = tune(self.device.lifetimes, limits=Limits(capacity_bytes), on_done=report)
         kept = dataclasses.replace(
             found,
             baseline=None if found.baseline is None else _without_series(found.baseline),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memscope.advise.settings import grid, harmful_combinations, neighbours, torch_release, variable_name
-from memscope.device.capacity import Capacity
+from memscope.advise.confs import grid, harmful_combinations, neighbours, torch_release, variable_name
+from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.replay.sweep import ReplayJob, Spread, run_sweep
@@ -32,8 +31,8 @@ class Tuning:
     ----------
     recorded
         What the recording did.
-    capacity
-        The device that the replays were made for.
+    limits
+        What the replays could have of the device.
     baseline
         The replay under the recorded settings: gains are counted from it, so that an error of the replay is not taken
         for a gain. None if the recorded settings cannot be replayed.
@@ -51,7 +50,7 @@ class Tuning:
 
     device: int
     recorded: RecordedRun
-    capacity: Capacity
+    limits: Limits
     baseline: ReplayResult | None
     best: ReplayResult | None
     lower_bound: ReplayResult
@@ -104,9 +103,7 @@ class Tuning:
 def tune(
     lifetimes: DeviceLifetimes,
     *,
-    total_bytes: int | None = None,
-    reserved_by_others_bytes: int | None = None,
-    memory_fraction: float | None = None,
+    limits: Limits = NO_LIMITS,
     spread: Spread | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Tuning:
@@ -117,32 +114,27 @@ def tune(
 
     Parameters
     ----------
-    total_bytes, reserved_by_others_bytes
-        Device memory, and the part of it that is not PyTorch's; the recorded ones if not given.
-    memory_fraction
-        Share of the device that PyTorch may use; the recorded one if not given.
+    limits
+        What PyTorch can have of the device; as recorded where nothing is given.
 
     Raises
     ------
     UsageError
         If nothing was recorded, or an option cannot be used.
     """
-    capacity = capacity_for(lifetimes, total_bytes, reserved_by_others_bytes)
-    limits = ReplayOptions(
-        total_bytes=capacity.total_bytes,
-        reserved_by_others_bytes=capacity.reserved_by_others_bytes,
-        memory_fraction=memory_fraction,
-    )
+    limits = limits_for(lifetimes, limits)
     metadata = lifetimes.trace.metadata
     release = torch_release(metadata)
-    fraction = metadata.memory_fraction.get(lifetimes.device, 1.0) if memory_fraction is None else memory_fraction
+    fraction = limits.memory_fraction
+    if fraction is None:
+        fraction = metadata.memory_fraction.get(lifetimes.device, 1.0)
     bound = replay(lifetimes, "lower-bound", ReplayOptions())
     baseline = _baseline(lifetimes, limits)
     results: dict[str, ReplayResult] = {}
-    todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and capacity.total_bytes is not None)
+    todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and limits.total_bytes is not None)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
-        jobs = [ReplayJob(lifetimes, "caching", _with_conf(limits, conf)) for conf in todo]
+        jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits)) for conf in todo]
 
         def count(n_done: int, n_all: int, n_before: int = n_before) -> None:
             if on_done is not None:
@@ -160,7 +152,7 @@ def tune(
     return Tuning(
         device=lifetimes.device,
         recorded=recorded_run(lifetimes),
-        capacity=capacity,
+        limits=limits,
         baseline=baseline,
         best=_simplest(ranked, results),
         lower_bound=bound,
@@ -170,20 +162,11 @@ def tune(
     )
 
 
-def _baseline(lifetimes: DeviceLifetimes, limits: ReplayOptions) -> ReplayResult | None:
+def _baseline(lifetimes: DeviceLifetimes, limits: Limits) -> ReplayResult | None:
     try:
-        return replay(lifetimes, "caching", limits)
+        return replay(lifetimes, "caching", ReplayOptions(limits=limits))
     except UsageError:
         return None
-
-
-def _with_conf(limits: ReplayOptions, conf: str) -> ReplayOptions:
-    return ReplayOptions(
-        conf=conf,
-        total_bytes=limits.total_bytes,
-        reserved_by_others_bytes=limits.reserved_by_others_bytes,
-        memory_fraction=limits.memory_fraction,
-    )
 
 
 def _rank(conf: str, result: ReplayResult) -> tuple[bool, int, int, int, int, int]:

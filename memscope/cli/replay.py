@@ -68,9 +68,7 @@ def replay(
                 analysis.device(device).lifetimes,
                 strategies,
                 confs,
-                total_bytes=sweep.total_bytes,
-                reserved_by_others_bytes=sweep.reserved_by_others_bytes,
-                memory_fraction=sweep.memory_fraction,
+                limits=sweep.limits,
                 spread=sweep.spread,
                 on_done=on_done,
             )

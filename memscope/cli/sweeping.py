@@ -13,17 +13,16 @@ import click
 from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
+    from memscope.device.limits import Limits
     from memscope.replay.sweep import Spread
 
 OnDone = Callable[[int, int], None]
 
 
 class SweepOptions(NamedTuple):
-    """The device to replay for, and where replays run."""
+    """What replays can have of the device, and where they run."""
 
-    total_bytes: int | None
-    reserved_by_others_bytes: int | None
-    memory_fraction: float | None
+    limits: Limits
     spread: Spread
 
 
@@ -67,12 +66,15 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         address: str | None,
         **others: Any,
     ) -> Any:
+        from memscope.device.limits import Limits
         from memscope.replay.sweep import Spread
 
         sweep = SweepOptions(
-            total_bytes=None if capacity is None else parse_bytes(capacity),
-            reserved_by_others_bytes=None if held_by_others is None else parse_bytes(held_by_others),
-            memory_fraction=memory_fraction,
+            limits=Limits(
+                total_bytes=None if capacity is None else parse_bytes(capacity),
+                reserved_by_others_bytes=None if held_by_others is None else parse_bytes(held_by_others),
+                memory_fraction=memory_fraction,
+            ),
             spread=Spread(n_jobs, engine, address),
         )
         return command(sweep=sweep, **others)

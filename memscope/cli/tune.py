@@ -29,9 +29,7 @@ def tune(trace: Path, sweep: SweepOptions, device: int | None, top: int, as_json
     with progress(f"replaying {analysis.name}") as on_done:
         tuning = search(
             analysis.device(device).lifetimes,
-            total_bytes=sweep.total_bytes,
-            reserved_by_others_bytes=sweep.reserved_by_others_bytes,
-            memory_fraction=sweep.memory_fraction,
+            limits=sweep.limits,
             spread=sweep.spread,
             on_done=on_done,
         )

@@ -20,7 +20,7 @@ from memscope.attribution.ledger import Coverage, Ledger, coverage_at, ledger_at
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.attribution.steps import find_steps
-from memscope.device.capacity import Capacity, recorded_capacity
+from memscope.device.limits import Limits, available_bytes, recorded_limits
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
@@ -120,14 +120,14 @@ class Device:
         return None if self.total_bytes is None or highest is None else self.total_bytes - highest
 
     @cached_property
-    def capacity(self) -> Capacity:
+    def limits(self) -> Limits:
         """Its memory and what others hold of it, as far as the recording tells."""
-        return recorded_capacity(self.lifetimes)
+        return recorded_limits(self.lifetimes)
 
     @property
     def available_bytes(self) -> int | None:
         """What its allocator can reserve at the most, None where that is not known."""
-        return self.capacity.available_bytes(self.trace.metadata.memory_fraction.get(self.index, 1.0))
+        return available_bytes(self.lifetimes)
 
     @cached_property
     def attribution(self) -> Attribution:

@@ -89,16 +89,15 @@ def replay_without_copies(lens: KvLens, on_done: OnDone | None = None) -> Growth
         return None
     requests = requests_of(lens.device.lifetimes)
     ways = {AS_RECORDED: requests, ONCE: _allocated_once(lens, requests), POOL: _pooled(lens, requests)}
-    capacity, found = lens.device.capacity, []
+    limits, found = lens.device.limits, []
     notes = list(requests.notes)
-    if capacity.total_bytes is not None:
-        notes.append(f"the device has {format_bytes(capacity.total_bytes)} ({capacity.source})")
+    if limits.total_bytes is not None:
+        notes.append(f"the device has {format_bytes(limits.total_bytes)} ({limits.source})")
     for name, asked in ways.items():
         try:
             result = replay_caching(
                 lens.device.lifetimes,
-                total_bytes=capacity.total_bytes,
-                reserved_by_others_bytes=capacity.reserved_by_others_bytes,
+                limits=limits,
                 requests=asked,
             )
         except UsageError:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscope._kernels import caching_replay as kernel
-from memscope.advise.settings import grid, harmful_combinations, torch_release, variable_name
+from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.errors import UsageError
 from memscope.oom.causes import Situation
 from memscope.oom.owners import block_of

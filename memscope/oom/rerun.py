@@ -11,16 +11,17 @@ import numpy as np
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
 from memscope._kernels.caching_rules import round_size
+from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.request import FailedRequest, Limit
 from memscope.oom.room import Room
 from memscope.replay.caching.arrays import new_arrays, with_lanes
 from memscope.replay.caching.engine import serve_events, start_requests
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
 from memscope.replay.requests import Requests, requests_of
 from memscope.trace import schema
-from memscope.trace.schema import NONE_ID, TieRule
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, MarkTable, OwnerTable, SampleTable, frozen_array
 from memscope.trace.trace import Trace
 
@@ -100,8 +101,7 @@ class Rerun:
         self._room = room
         self._config = config
         self._requests = _until(lifetimes, requests_of(lifetimes), request, room)
-        rule = lifetimes.trace.metadata.tie_rule
-        self._rule = TieRule.SEGMENT_AGE if rule is None else rule
+        self._tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
 
     @property
     def is_modelled(self) -> bool:
@@ -118,7 +118,7 @@ class Rerun:
         change = Change() if change is None else change
         requests, config = self._changed(change), self._settings(change)
         capacity, total = self._capacities(config)
-        arrays = new_arrays(config, tie_rule=self._rule, total_bytes=total, is_logged=False)
+        arrays = new_arrays(config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
         history_bytes = max(capacity, self._peak_bytes())
         arrays.config[at.CFG_CAPACITY] = history_bytes
         arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
@@ -172,7 +172,7 @@ class Rerun:
         if change.conf is None:
             config = self._config
         else:
-            config = CachingAllocatorConfig.parse(change.conf, tie_rule=self._rule)
+            config = CachingAllocatorConfig.parse(change.conf, tie_rule=self._tie_rule)
             if config.memory_fraction == 1.0:
                 config = dataclasses.replace(config, memory_fraction=self._config.memory_fraction)
         return dataclasses.replace(config, throws_on_malloc_oom=False)
@@ -273,8 +273,7 @@ class Restart:
         self._room = room
         self._config = dataclasses.replace(config, throws_on_malloc_oom=False, memory_fraction=1.0)
         self._start = Recording(DeviceLifetimes(_frozen_trace(lifetimes.trace, room), lifetimes.device))
-        rule = lifetimes.trace.metadata.tie_rule
-        self._rule = TieRule.SEGMENT_AGE if rule is None else rule
+        self._tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
 
     def serve(self, change: Change) -> Outcome:
         """Serve the request under a change of blocks, of memory or of the cap; other changes are not for this."""
@@ -284,7 +283,7 @@ class Restart:
         total = max(capacity, self._room.state.reserved_bytes)
         if self._limit.total_bytes is not None:
             total = max(total, self._limit.total_bytes)
-        arrays = new_arrays(self._config, tie_rule=self._rule, total_bytes=total, is_logged=False)
+        arrays = new_arrays(self._config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
         pair = (max(self._request.pool_id, 0), self._request.stream)
         if pair not in self._start.pairs:
             self._start.pairs.append(pair)

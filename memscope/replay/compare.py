@@ -8,10 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from memscope.device.capacity import Capacity
+from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.limits import capacity_for
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
 from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep
@@ -85,7 +84,7 @@ class Comparison:
 
     device: int
     recorded: RecordedRun
-    capacity: Capacity
+    limits: Limits
     results: tuple[ReplayResult, ...]
     refused: tuple[Refused, ...] = ()
 
@@ -171,42 +170,40 @@ def compare(
     strategies: Sequence[str] = (),
     confs: Sequence[str] = (),
     *,
-    total_bytes: int | None = None,
-    reserved_by_others_bytes: int | None = None,
-    memory_fraction: float | None = None,
+    limits: Limits = NO_LIMITS,
     spread: Spread | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Replay a device's requests with some strategies, each that takes settings with each of the settings.
 
     Without strategies: all of the registry, or the caching allocator alone if settings are given. Without settings: the
-    recorded ones and :data:`DEFAULT_CONFS`. Without ``total_bytes``: the recorded device's, where it is known;
-    otherwise there is no limit.
+    recorded ones and :data:`DEFAULT_CONFS`. Without a total in ``limits``: the recorded device's, where it is
+    known; otherwise there is no limit.
 
     Raises
     ------
     UsageError
         If a strategy or a setting is not known or not covered, or nothing was recorded.
     """
-    capacity = capacity_for(lifetimes, total_bytes, reserved_by_others_bytes)
-    jobs = comparison_jobs(lifetimes, strategies, confs, capacity=capacity, memory_fraction=memory_fraction)
+    limits = limits_for(lifetimes, limits)
+    jobs = comparison_jobs(lifetimes, strategies, confs, limits=limits)
     results = run_sweep(jobs, spread, on_done=on_done)
-    return Comparison(lifetimes.device, recorded_run(lifetimes), capacity, tuple(results))
+    return Comparison(lifetimes.device, recorded_run(lifetimes), limits, tuple(results))
 
 
-def compare_settings(lifetimes: DeviceLifetimes) -> Comparison:
+def compare_confs(lifetimes: DeviceLifetimes) -> Comparison:
     """What a report shows unasked: the settings compared by default and the lower bound, without fragmentation.
 
     What the simulator does not cover is among those refused, not an error.
     """
-    capacity = capacity_for(lifetimes)
+    limits = limits_for(lifetimes)
     names = ("caching", "lower-bound")
-    jobs = comparison_jobs(lifetimes, names, capacity=capacity, measures_fragmentation=False)
+    jobs = comparison_jobs(lifetimes, names, limits=limits, measures_fragmentation=False)
     found = [attempt(job) for job in jobs]
     return Comparison(
         lifetimes.device,
         recorded_run(lifetimes),
-        capacity,
+        limits,
         tuple(one for one in found if not isinstance(one, Refused)),
         tuple(one for one in found if isinstance(one, Refused)),
     )
@@ -217,8 +214,7 @@ def comparison_jobs(
     strategies: Sequence[str] = (),
     confs: Sequence[str] = (),
     *,
-    capacity: Capacity,
-    memory_fraction: float | None = None,
+    limits: Limits,
     measures_fragmentation: bool = True,
 ) -> list[ReplayJob]:
     """The replays of :func:`compare`, in order.
@@ -236,13 +232,7 @@ def comparison_jobs(
     jobs = []
     for name in names:
         for conf in (confs or default_confs(lifetimes)) if STRATEGIES[name].takes_conf else (None,):
-            options = ReplayOptions(
-                conf=conf,
-                total_bytes=capacity.total_bytes,
-                reserved_by_others_bytes=capacity.reserved_by_others_bytes,
-                memory_fraction=memory_fraction if STRATEGIES[name].takes_conf else None,
-                measures_fragmentation=measures_fragmentation,
-            )
+            options = ReplayOptions(conf, limits, measures_fragmentation)
             jobs.append(ReplayJob(lifetimes, name, options))
     return jobs
 

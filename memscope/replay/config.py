@@ -11,9 +11,19 @@ from typing_extensions import Self
 
 from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, N_ROUNDUP_INTERVALS
 from memscope.errors import UsageError
+from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import TieRule
 from memscope.trace.trace import Trace
 from memscope.units import GiB, MiB
+
+DEFAULT_TIE_RULE = TieRule.SEGMENT_AGE
+"""The newest release's: what is taken where nothing tells the release."""
+
+
+def recorded_tie_rule(metadata: TraceMetadata) -> TieRule:
+    """The rule that a recording was made under, as far as it tells."""
+    return DEFAULT_TIE_RULE if metadata.tie_rule is None else metadata.tie_rule
+
 
 _NAME = "roundup_power2_divisions"
 
@@ -124,7 +134,7 @@ class CachingAllocatorConfig:
     unmodelled: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, conf: str, *, tie_rule: TieRule = TieRule.SEGMENT_AGE) -> Self:
+    def parse(cls, conf: str, *, tie_rule: TieRule = DEFAULT_TIE_RULE) -> Self:
         """Read a ``PYTORCH_ALLOC_CONF`` string; the tie rule stands for the release whose reading is meant.
 
         Raises
@@ -156,22 +166,21 @@ class CachingAllocatorConfig:
         A string that cannot be read is kept in ``unmodelled`` rather than refused.
         """
         metadata = trace.metadata
-        settings = metadata.allocator_settings
+        recorded = metadata.allocator_settings
         conf = metadata.alloc_conf or ""
-        tie_rule = TieRule.SEGMENT_AGE if metadata.tie_rule is None else metadata.tie_rule
         try:
-            config = cls.parse(conf, tie_rule=tie_rule)
+            config = cls.parse(conf, tie_rule=recorded_tie_rule(metadata))
         except UsageError:
             config = cls(unmodelled=(conf,))
         changes: dict[str, object] = {}
-        if "max_split_size" in settings:
-            recorded = int(settings["max_split_size"])
-            changes["max_split_bytes"] = recorded if 0 < recorded < (1 << 62) else None
-        if "garbage_collection_threshold" in settings:
-            changes["gc_threshold_frac"] = float(settings["garbage_collection_threshold"])
-        if "expandable_segments" in settings:
-            changes["is_expandable"] = bool(settings["expandable_segments"])
-        table = settings.get("roundup_power2_divisions")
+        if "max_split_size" in recorded:
+            limit = int(recorded["max_split_size"])
+            changes["max_split_bytes"] = limit if 0 < limit < (1 << 62) else None
+        if "garbage_collection_threshold" in recorded:
+            changes["gc_threshold_frac"] = float(recorded["garbage_collection_threshold"])
+        if "expandable_segments" in recorded:
+            changes["is_expandable"] = bool(recorded["expandable_segments"])
+        table = recorded.get("roundup_power2_divisions")
         if isinstance(table, dict):
             changes["roundup_divisions"] = tuple(int(table.get(str(1 << i), 0)) for i in range(N_ROUNDUP_INTERVALS))
         if device is not None and device in metadata.memory_fraction:

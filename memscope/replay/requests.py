@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from memscope._kernels import caching_replay as kernel
-from memscope.device.capacity import recorded_capacity
+from memscope.device.limits import available_bytes
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
@@ -212,9 +212,7 @@ def _may_be_retry(recording: Recording, start: Int64Array, end: Int64Array) -> t
         return takes, takes & (after != Action.OOM)
     wanted = reserved[start] + np.append(recording.size_bytes, 0)[end]
     takes &= (after == Action.OOM) | (wanted > reserved.max())
-    most = recorded_capacity(recording.lifetimes).available_bytes(
-        recording.trace.metadata.memory_fraction.get(recording.lifetimes.device, 1.0)
-    )
+    most = available_bytes(recording.lifetimes)
     is_certain = after == Action.OOM
     if most is not None:
         is_certain |= wanted > most

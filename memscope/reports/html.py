@@ -15,7 +15,7 @@ from memscope.figures.replay import replay_figure
 from memscope.figures.timeline import timeline_figure
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
-from memscope.replay.compare import Comparison, compare_settings
+from memscope.replay.compare import Comparison, compare_confs
 from memscope.reports import html_parts as parts
 from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.html_parts import size, table
@@ -204,7 +204,7 @@ def _device(opinions: Opinions) -> str:
     body += "".join(_section(title, content) for title, content in cache_sections(opinions.kv_lens))
     body += _fragmentation(device.fragmentation_moment())
     if len(device.allocations):
-        body += replay_section(compare_settings(device.lifetimes))
+        body += replay_section(compare_confs(device.lifetimes))
     body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
     return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
 

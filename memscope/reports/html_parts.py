@@ -20,7 +20,7 @@ from memscope.replay.compare import Comparison
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
-from memscope.words.replay import RECORDED, change_words, oom_words, result_label, setting_label
+from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
 
 _LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
 
@@ -222,7 +222,7 @@ def replay_table(comparison: Comparison) -> str:
         )
     for one in comparison.refused:
         why = f'<br><span class="warn">{escape(one.reason)}</span>'
-        rows.append((f"<code>{escape(setting_label(one.strategy, one.conf))}</code>{why}", *[""] * 7))
+        rows.append((f"<code>{escape(conf_label(one.strategy, one.conf))}</code>{why}", *[""] * 7))
     headings = ("setting", "peak reserved", "vs recorded", "peak active", "efficiency")
     return table((*headings, "driver allocs", "frees", "retries"), rows, range(1, 8))
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memscope.advise.settings import harmful_combinations
+from memscope.advise.confs import harmful_combinations
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
@@ -24,7 +24,7 @@ from memscope.units import format_bytes, format_count, format_duration, format_f
 from memscope.words.replay import (
     COST_WORDS,
     LEGEND,
-    capacity_words,
+    limits_words,
     oom_words,
     signed_bytes,
     tuning_words,
@@ -139,12 +139,20 @@ def comparison_json(analysis: Analysis, comparison: Comparison) -> dict[str, Any
     return {
         "trace": trace_json(analysis),
         "device": comparison.device,
-        "capacity": comparison.capacity._asdict(),
+        "capacity": _limits_json(comparison.limits),
         "recorded": recorded_json(comparison.recorded),
         "results": [
             {**result_json(result), "saved_bytes": comparison.saved_bytes(result)} for result in comparison.ranked
         ],
         "verdict": verdict_words(comparison.verdict),
+    }
+
+
+def _limits_json(limits: Limits) -> dict[str, Any]:
+    return {
+        "total_bytes": limits.total_bytes,
+        "reserved_by_others_bytes": limits.reserved_by_others_bytes,
+        "source": limits.source,
     }
 
 
@@ -190,7 +198,7 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     console.print(
         Text(f"{analysis.name}, device {comparison.device}: {verdict_words(comparison.verdict)}", style="bold")
     )
-    console.print(_capacity_line(comparison.capacity))
+    console.print(_limits_line(comparison.limits))
     table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
     table.add_column("strategy", no_wrap=True)
     table.add_column("settings", overflow="fold", min_width=24)
@@ -222,9 +230,9 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         console.print(Text(f"  · {note}", style="dim"))
 
 
-def _capacity_line(capacity: Capacity) -> Text:
-    hint = " (--capacity sets it)" if capacity.total_bytes is None else ""
-    return Text(f"  {capacity_words(capacity)}{hint}", style="dim")
+def _limits_line(limits: Limits) -> Text:
+    hint = " (--capacity sets it)" if limits.total_bytes is None else ""
+    return Text(f"  {limits_words(limits)}{hint}", style="dim")
 
 
 def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
@@ -249,7 +257,7 @@ def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
     return {
         "trace": trace_json(analysis),
         "device": tuning.device,
-        "capacity": tuning.capacity._asdict(),
+        "capacity": _limits_json(tuning.limits),
         "recommended_conf": tuning.recommended_conf,
         "line": tuning.line,
         "predicted_peak_reserved_bytes": None if best is None else best.peak_reserved_bytes,
@@ -269,7 +277,7 @@ def tuning_json(analysis: Analysis, tuning: Tuning, top: int) -> dict[str, Any]:
 def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int) -> None:
     """Print the line to set, what it gains and costs, and how far the answer can be trusted."""
     console.print(Text(f"{analysis.name}, device {tuning.device}: {tuning_words(tuning)}", style="bold"))
-    console.print(_capacity_line(tuning.capacity))
+    console.print(_limits_line(tuning.limits))
     if tuning.line is not None:
         # On a line of its own, without decoration: it is there to be copied.
         console.print(Text(f"\n{tuning.line}\n", style="bold green"))

@@ -11,12 +11,12 @@ import numpy as np
 from memscope._kernels import caching_layout
 from memscope._kernels import kv_layout as at
 from memscope._kernels.kv_tensors import Tensors
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.arrays import grow, new_arrays, with_lanes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.serving.requests import RequestTable
 from memscope.serving.shapes import KvShape, vector_bytes
-from memscope.trace.schema import TieRule
 from memscope.trace.tables import Int64Array
 from memscope.units import KiB, MiB
 
@@ -44,9 +44,7 @@ def make_tensors(shape: KvShape, n_requests: int, max_running: int, capacity_byt
     sizes = tensor_token_bytes(shape)
     # Every live tensor and every gap between two of them is a block.
     n_blocks = 2 * len(sizes) * max_running + capacity_bytes // (1 << 20)
-    arrays = new_arrays(
-        CachingAllocatorConfig(), tie_rule=TieRule.SEGMENT_AGE, total_bytes=capacity_bytes, is_logged=False
-    )
+    arrays = new_arrays(CachingAllocatorConfig(), Limits(capacity_bytes), is_logged=False)
     arrays = grow(with_lanes(arrays, [(0, 0)], is_private_releasable=False), n_blocks)
     segments = np.zeros((n_blocks, arrays.segments.shape[1]), np.int64)
     segments[: len(arrays.segments)] = arrays.segments

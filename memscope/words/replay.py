@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memscope.advise.tune import NEAR_BOUND_FRAC, Tuning
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.replay.compare import Comparison, Verdict
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
@@ -66,7 +66,7 @@ def calibration_words(comparison: Comparison) -> str:
     return f"⚠ Check: replayed under the recorded settings, the peak is {off} the recorded one; so are the others."
 
 
-def setting_label(strategy: str, conf: str | None) -> str:
+def conf_label(strategy: str, conf: str | None) -> str:
     """A strategy and its settings as people write them."""
     if strategy != "caching":
         return strategy.replace("-", " ")
@@ -75,7 +75,7 @@ def setting_label(strategy: str, conf: str | None) -> str:
 
 def result_label(comparison: Comparison, result: ReplayResult) -> str:
     """A replay's name beside the recording: the recorded settings are called so."""
-    return REPLAYED if result is comparison.as_recorded else setting_label(result.strategy, result.conf)
+    return REPLAYED if result is comparison.as_recorded else conf_label(result.strategy, result.conf)
 
 
 def change_words(reserved_bytes: int, recorded_bytes: int | None) -> str:
@@ -95,13 +95,13 @@ def signed_bytes(saved_bytes: int) -> str:
     return f"−{format_bytes(-saved_bytes)}" if saved_bytes < 0 else format_bytes(saved_bytes)
 
 
-def capacity_words(capacity: Capacity) -> str:
+def limits_words(limits: Limits) -> str:
     """The device that replays are made for, and how that is known."""
-    if capacity.total_bytes is None:
+    if limits.total_bytes is None:
         return "no limit: the device's memory was not recorded"
-    others = capacity.reserved_by_others_bytes
+    others = limits.reserved_by_others_bytes
     held = f", {format_bytes(others)} of it held by others" if others else ""
-    return f"on a device of {format_bytes(capacity.total_bytes)} ({capacity.source}){held}"
+    return f"on a device of {format_bytes(limits.total_bytes)} ({limits.source}){held}"
 
 
 def oom_words(oom: ReplayOom) -> str:

@@ -13,7 +13,7 @@ from memscope.trace.schema import TieRule
 
 
 def start(n_blocks):
-    arrays = new_arrays(CachingAllocatorConfig(), tie_rule=TieRule.ADDRESS, total_bytes=None, is_logged=False)
+    arrays = new_arrays(CachingAllocatorConfig(), tie_rule=TieRule.ADDRESS, is_logged=False)
     arrays = with_lanes(arrays, [(0, 0)], is_private_releasable=True)
     blocks = [int(at.new_segment(arrays, 1, int(next_address(arrays, 1)), 1, 0, at.FREE)) for _ in range(n_blocks)]
     return arrays, np.zeros(address_sets.PATH_ROWS, np.int64), blocks

@@ -14,7 +14,7 @@ from memscope.trace.schema import TieRule
 
 
 def empty_arrays():
-    arrays = new_arrays(CachingAllocatorConfig(), tie_rule=TieRule.SEGMENT_AGE, total_bytes=None, is_logged=False)
+    arrays = new_arrays(CachingAllocatorConfig(), tie_rule=TieRule.SEGMENT_AGE, is_logged=False)
     return with_lanes(arrays, [(0, 0)], is_private_releasable=True)
 
 
@@ -68,7 +68,7 @@ def test_request_without_room_changes_nothing_and_says_so():
 def test_growing_always_makes_the_room_that_is_asked_for():
     for is_expandable in (False, True):
         config = CachingAllocatorConfig(is_expandable=is_expandable)
-        arrays = new_arrays(config, tie_rule=TieRule.ADDRESS, total_bytes=None)
+        arrays = new_arrays(config, tie_rule=TieRule.ADDRESS)
         for n_blocks in range(0, 5000, 7):
             arrays.counters[at.C_N_BLOCKS] = arrays.counters[at.C_N_SEGMENTS] = n_blocks
             arrays = grow(arrays)

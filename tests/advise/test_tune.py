@@ -2,8 +2,9 @@
 
 import pytest
 
-from memscope.advise.settings import grid, harmful_combinations, neighbours, variable_name
+from memscope.advise.confs import grid, harmful_combinations, neighbours, variable_name
 from memscope.advise.tune import tune
+from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig
@@ -63,7 +64,7 @@ def test_settings_that_avoid_running_out_of_memory_are_recommended_whatever_they
     # Recorded on a large device, asked about a small one: default settings run out there, expandable ones do not.
     lifetimes = growing_requests()
     need = replay_caching(lifetimes, CachingAllocatorConfig(is_expandable=True)).peak_reserved_bytes
-    tuning = tune(lifetimes, total_bytes=need + 40 * MiB)
+    tuning = tune(lifetimes, limits=Limits(need + 40 * MiB))
     assert tuning.best.oom is None
     if tuning.baseline.oom is not None:
         assert "run out of memory" in tuning_words(tuning)
@@ -71,7 +72,7 @@ def test_settings_that_avoid_running_out_of_memory_are_recommended_whatever_they
 
 
 def test_a_device_that_nothing_fits_on_is_said_so():
-    tuning = tune(growing_requests(), total_bytes=64 * MiB)
+    tuning = tune(growing_requests(), limits=Limits(64 * MiB))
     assert tuning.best is None
     assert tuning.recommended_conf is None
     assert tuning_words(tuning).startswith("no setting avoids running out of memory")

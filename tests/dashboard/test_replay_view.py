@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from dash.exceptions import PreventUpdate
 from memscope_dashboard.components.replay_answers import (
-    capacity_note,
+    limits_note,
     tuning_panel,
     verify_badge,
     verify_panel,
@@ -27,7 +27,7 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import replay as view
 from plotly.utils import PlotlyJSONEncoder
 
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay import sweep
 from memscope.replay.compare import compare
@@ -250,7 +250,7 @@ def test_a_capacity_that_is_too_small_is_shown_with_where_it_failed(board_store:
     assert "no check" in shown["replay-check.children"]
     crosses = [trace for trace in shown["replay-graph.figure"].data if trace.mode == "markers"]
     assert crosses
-    assert capacity_note(Capacity(None, 0, "not known")).startswith("No limit")
+    assert limits_note(Limits(None, 0, source="not known")).startswith("No limit")
 
 
 def test_a_tick_without_news_changes_nothing(board_store: TraceStore) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from memscope._kernels import caching_replay as kernel
-from memscope.device.capacity import recorded_capacity
+from memscope.device.limits import recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import CachingAllocator
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.requests import requests_of
-from memscope.trace.schema import TieRule
 
 
 class Follower:
@@ -16,19 +15,13 @@ class Follower:
 
     def __init__(self, lifetimes: DeviceLifetimes) -> None:
         trace, self.requests = lifetimes.trace, requests_of(lifetimes)
-        capacity = recorded_capacity(lifetimes)
-        rule = trace.metadata.tie_rule
+        limits = recorded_limits(lifetimes)
         config = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
-        if capacity.total_bytes is None:
+        if limits.total_bytes is None:
             # Nothing that a fraction could be of.
             config = CachingAllocatorConfig.parse(config.to_conf())
         self.lifetimes = lifetimes
-        self.allocator = CachingAllocator(
-            config,
-            total_bytes=capacity.total_bytes,
-            reserved_by_others_bytes=capacity.reserved_by_others_bytes,
-            tie_rule=TieRule.SEGMENT_AGE if rule is None else rule,
-        )
+        self.allocator = CachingAllocator(config, limits, tie_rule=recorded_tie_rule(trace.metadata))
         self.address_of_row: dict[int, int] = {}
         self.position = 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.analysis import Analysis
+from memscope.device.limits import Limits
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
 from memscope.replay.caching.allocator import CachingAllocator
@@ -56,7 +57,7 @@ class Program:
     def __init__(self, conf: str = "", *, total_bytes: int = 80 << 30, sets_owners: bool = True) -> None:
         self.conf, self.total_bytes, self.sets_owners = conf, total_bytes, sets_owners
         config = CachingAllocatorConfig.parse(conf)
-        self.allocator = CachingAllocator(config, total_bytes=total_bytes, tie_rule=TieRule.SEGMENT_AGE)
+        self.allocator = CachingAllocator(config, limits=Limits(total_bytes), tie_rule=TieRule.SEGMENT_AGE)
         self.builder = TraceBuilder()
         self.tensors: list[Tensor] = []
         self.caches: dict[int, Cache] = {}

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from dataclasses import dataclass, field
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
@@ -49,7 +50,7 @@ class Program:
         fraction = self.fraction if fraction is None else fraction
         config = dataclasses.replace(CachingAllocatorConfig.parse(conf), memory_fraction=fraction)
         total = self.total + more_bytes
-        return CachingAllocator(config, total_bytes=total, reserved_by_others_bytes=self.outside_bytes)
+        return CachingAllocator(config, limits=Limits(total, self.outside_bytes))
 
     @property
     def left(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.result import Exactness, ReplayOom, ReplayResult
@@ -49,4 +49,4 @@ def bound_of(peak_bytes: int) -> ReplayResult:
 def comparison_of(recorded_bytes: int | None, *results: ReplayResult, conf: str | None = "") -> Comparison:
     """A recording that reserved so much under ``conf``, beside replays."""
     run = RecordedRun(conf, recorded_bytes, 4 * GiB, n_device_allocs=3, n_device_frees=0, n_ooms=0)
-    return Comparison(0, run, Capacity(None, 0, "not known"), results)
+    return Comparison(0, run, Limits(None, 0, source="not known"), results)

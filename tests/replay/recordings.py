@@ -2,6 +2,7 @@
 
 import random
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
@@ -50,7 +51,7 @@ class Recorder:
         self.config = CachingAllocatorConfig.parse(conf)
         self.conf, self.total, self.tie_rule = conf, total, tie_rule
         self.has_pool_ids, self.knows_total = has_pool_ids, knows_total
-        self.allocator = CachingAllocator(self.config, total_bytes=total, tie_rule=tie_rule)
+        self.allocator = CachingAllocator(self.config, limits=Limits(total), tie_rule=tie_rule)
         self.events = []
 
     def start_recording(self):

@@ -12,7 +12,7 @@ from memscope.replay.compare import (
     DEFAULT_CONFS,
     Comparison,
     compare,
-    compare_settings,
+    compare_confs,
     default_confs,
     recorded_run,
 )
@@ -68,7 +68,7 @@ def test_without_a_recorded_peak_nothing_is_compared() -> None:
 
 
 def test_the_recorded_settings_are_replayed_first_and_each_setting_once() -> None:
-    found: Comparison = compare_settings(training_lifetimes(alloc_conf="max_split_size_mb:128"))
+    found: Comparison = compare_confs(training_lifetimes(alloc_conf="max_split_size_mb:128"))
     confs = [result.conf for result in found.results]
     assert confs[0] == "max_split_size_mb:128"
     assert sorted(confs[:-1]) == sorted(DEFAULT_CONFS)  # type: ignore[type-var]
@@ -79,15 +79,15 @@ def test_the_recorded_settings_are_replayed_first_and_each_setting_once() -> Non
 
 def test_a_report_and_the_command_line_compare_the_same_numbers() -> None:
     lifetimes = training_lifetimes()
-    report, command = compare_settings(lifetimes), compare(lifetimes, ("caching", "lower-bound"))
+    report, command = compare_confs(lifetimes), compare(lifetimes, ("caching", "lower-bound"))
     assert [r.peak_reserved_bytes for r in report.results] == [r.peak_reserved_bytes for r in command.results]
-    assert (report.recorded, report.capacity) == (command.recorded, command.capacity)
+    assert (report.recorded, report.limits) == (command.recorded, command.limits)
     assert report.recorded == recorded_run(lifetimes)
 
 
 def test_settings_that_cannot_be_replayed_are_said_in_a_report_and_refused_when_asked_for() -> None:
     lifetimes = training_lifetimes(alloc_conf="backend:cudaMallocAsync")
-    found = compare_settings(lifetimes)
+    found = compare_confs(lifetimes)
     (refused,) = found.refused
     assert refused.conf == "backend:cudaMallocAsync"
     assert "async-pool" in refused.reason

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.compiling import compile_kernels
@@ -128,7 +129,7 @@ def test_no_strategy_needs_less_than_the_requests(jobs, name):
 def test_a_device_too_small_ends_every_strategy_at_a_request(jobs, name):
     lifetimes = jobs[0].lifetimes
     bound = run_sweep([ReplayJob(lifetimes, "lower-bound", ReplayOptions())])[0].peak_reserved_bytes
-    result = run_sweep([ReplayJob(lifetimes, name, ReplayOptions(total_bytes=bound // 2))])[0]
+    result = run_sweep([ReplayJob(lifetimes, name, ReplayOptions(limits=Limits(bound // 2)))])[0]
     assert result.oom is not None
     assert result.oom.requested_bytes > 0
     assert 0 <= result.oom.free_bytes <= bound // 2

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
@@ -28,7 +29,7 @@ SHAPE = KvShape((KvLayer(2, 3072, 3072), KvLayer(2, 3072, 3072, window=5)))
 
 def concatenated(n_prompt: int, n_output: int, capacity_bytes: int) -> CachingAllocator:
     """What one request does to the allocator, written out: a new tensor first, then the old one goes."""
-    allocator = CachingAllocator(total_bytes=capacity_bytes)
+    allocator = CachingAllocator(limits=Limits(capacity_bytes))
     tensors = [0] * 4
     held = 0
     for n_tokens in (n_prompt, *([1] * (n_output - 1))):
@@ -76,7 +77,7 @@ def check_padded_batch() -> None:
     requests = table([(0, 90, 12), (0, 120, 3, 2)])
     one = job(requests, "concat", shape=SHAPE, n_tokens=6000, max_length=256, policy="static")
     result = simulate(one)
-    allocator, rows = CachingAllocator(total_bytes=capacity), (1, 2)
+    allocator, rows = CachingAllocator(limits=Limits(capacity)), (1, 2)
     tensors = [[0] * 4 for _ in rows]
     length, alloc = 0, []
     for n_tokens in (120, *([1] * 11)):

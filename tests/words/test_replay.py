@@ -13,7 +13,7 @@ from rich.console import Console
 
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.replay.compare import Comparison
 from memscope.replay.result import ReplayResult
 from memscope.reports.html import replay_section
@@ -22,8 +22,8 @@ from memscope.units import GiB
 from memscope.words.labels import sentence
 from memscope.words.replay import (
     calibration_words,
-    capacity_words,
     change_words,
+    limits_words,
     oom_words,
     result_label,
     signed_bytes,
@@ -52,7 +52,7 @@ def test_the_command_line_the_page_and_the_dashboard_say_the_same() -> None:
     assert f"<h3>{sentence(words)}</h3>" in page
     assert "8.2 %" not in page
     idle = Progress("done")
-    state = BoardState(PARTING.capacity, (), idle, idle, None, idle, None)
+    state = BoardState(PARTING.limits, (), idle, idle, None, idle, None)
     assert title(PARTING, dataclasses.replace(state, outcomes=(_done(PARTING),))) == sentence(words)
 
 
@@ -133,10 +133,10 @@ def test_replays_are_named_by_their_settings() -> None:
     assert result_label(comparison_of(GiB, conf=OTHER), result_of("", GiB)) == "default settings"
 
 
-def test_a_capacity_says_how_it_is_known() -> None:
-    assert capacity_words(Capacity(None, 0, "not known")) == "no limit: the device's memory was not recorded"
-    held = Capacity(10 * GiB, GiB, "recorded")
-    assert capacity_words(held) == "on a device of 10.0 GiB (recorded), 1.0 GiB of it held by others"
+def test_limits_say_how_it_is_known() -> None:
+    assert limits_words(Limits(None, 0, source="not known")) == "no limit: the device's memory was not recorded"
+    held = Limits(10 * GiB, GiB, source="recorded")
+    assert limits_words(held) == "on a device of 10.0 GiB (recorded), 1.0 GiB of it held by others"
 
 
 def test_running_out_of_memory_says_where_and_what_was_free() -> None:
@@ -149,7 +149,7 @@ def test_running_out_of_memory_says_where_and_what_was_free() -> None:
 def tuning_of(baseline: ReplayResult | None, best: ReplayResult | None, bound_bytes: int) -> Tuning:
     comparison = comparison_of(10 * GiB)
     return Tuning(
-        0, comparison.recorded, comparison.capacity, baseline, best, bound_of(bound_bytes), (), "PYTORCH_ALLOC_CONF", ()
+        0, comparison.recorded, comparison.limits, baseline, best, bound_of(bound_bytes), (), "PYTORCH_ALLOC_CONF", ()
     )
 
 

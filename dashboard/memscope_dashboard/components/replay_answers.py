@@ -9,9 +9,9 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.advise.settings import harmful_combinations
+from memscope.advise.confs import harmful_combinations
 from memscope.advise.tune import Tuning
-from memscope.device.capacity import Capacity
+from memscope.device.limits import Limits
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.replay.config import CachingAllocatorConfig
@@ -21,7 +21,7 @@ from memscope.replay.verify.verify import DeviceVerification
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration
 from memscope.words.labels import sentence
-from memscope.words.replay import capacity_words, tuning_words
+from memscope.words.replay import limits_words, tuning_words
 from memscope_dashboard.components.text import facts, size
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
@@ -214,7 +214,7 @@ def capacity_placeholder(recorded_bytes: int | None) -> str:
     return "no limit recorded" if recorded_bytes is None else f"{format_bytes(recorded_bytes)} recorded"
 
 
-def capacity_note(capacity: Capacity) -> str:
+def limits_note(limits: Limits) -> str:
     """The device that the replays are made for, in the words of the command line."""
-    more = " With a capacity the replays can run out of memory." if capacity.total_bytes is None else ""
-    return f"{sentence(capacity_words(capacity))}.{more}"
+    more = " With a capacity the replays can run out of memory." if limits.total_bytes is None else ""
+    return f"{sentence(limits_words(limits))}.{more}"

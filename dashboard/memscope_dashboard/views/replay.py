@@ -21,8 +21,8 @@ from memscope.words.labels import sentence
 from memscope.words.replay import LEGEND, calibration_words, verdict_words
 from memscope_dashboard.boundary import register_update, view_frame, what_triggered
 from memscope_dashboard.components.replay_answers import (
-    capacity_note,
     capacity_placeholder,
+    limits_note,
     progress_frac,
     progress_words,
     tuning_panel,
@@ -233,10 +233,10 @@ def _body(
     comparison = board.comparison(state)
     names = [(job.strategy, job.options.conf) for job in board.replays(asked)]
     drawn = _drawn(comparison, names, state)
-    known = board.device.capacity.total_bytes
+    known = board.device.limits.total_bytes
     return {
         "replay-title.children": finding(title(comparison, state)),
-        "replay-note.children": capacity_note(state.capacity),
+        "replay-note.children": limits_note(state.limits),
         "replay-capacity.placeholder": capacity_placeholder(known),
         "replay-graph.figure": _figure(query, board, drawn, state, scheme, picked, moment),
         "replay-picture.aria-label": curves_words(len(drawn), board.recorded_curve is not None),
@@ -274,7 +274,6 @@ def _figure(
     axis = picked[1] if device.has_times else "event"
     x = x_of_events(device, axis)
     event = moment["event"] if moment is not None and moment.get("trace") == query.trace_id else None
-    total, others = state.capacity.total_bytes, state.capacity.reserved_by_others_bytes
     figure = curves_figure(
         board.recorded_curve,
         drawn,
@@ -282,7 +281,7 @@ def _figure(
         theme,
         axis=axis,
         measure=measure,
-        capacity_bytes=None if total is None else max(total - others, 0),
+        capacity_bytes=state.limits.left_bytes,
         moment=moment_shape(x, device, event, theme),
     )
     # What was zoomed into stays in sight when more replays come.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from memscope.capture.stacks import StackRecorder
+from memscope.device.limits import Limits
 from memscope.gpus import GpuModel
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
@@ -55,9 +56,7 @@ class SimulatedDevice:
         self.builder = builder
         self.gpu = gpu
         self.stream = 0
-        self._allocator = CachingAllocator(
-            config, total_bytes=gpu.total_bytes, tie_rule=tie_rule, reserved_by_others_bytes=gpu.context_bytes
-        )
+        self._allocator = CachingAllocator(config, Limits(gpu.total_bytes, gpu.context_bytes), tie_rule=tie_rule)
         self._stacks = stacks
         start_ns = time.perf_counter_ns()
         self.clock: Clock = clock or (lambda: time.perf_counter_ns() - start_ns)

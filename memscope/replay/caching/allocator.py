@@ -8,6 +8,7 @@ from memscope._kernels import caching as kernel
 from memscope._kernels import caching_blocks as block_kernel
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_rules import round_size
+from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.allocator import (
@@ -19,7 +20,7 @@ from memscope.replay.allocator import (
 )
 from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
 from memscope.replay.caching.invariants import check_arrays
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
 from memscope.trace.schema import Action, TieRule
 
 _ACTIONS = tuple(Action)
@@ -32,14 +33,12 @@ class CachingAllocator(SimulatedAllocator):
     ----------
     config
         Settings; PyTorch's defaults if not given.
-    total_bytes
-        Memory of the device, None for no limit.
+    limits
+        What it can have of the device; no limit if not given.
     tie_rule
         Which of several equally good blocks is taken; it tells the PyTorch release that is simulated.
     address_rule
         Where segments are placed.
-    reserved_by_others_bytes
-        Part of the device that is not available: other processes, contexts, libraries.
 
     Raises
     ------
@@ -50,22 +49,15 @@ class CachingAllocator(SimulatedAllocator):
     def __init__(
         self,
         config: CachingAllocatorConfig | None = None,
+        limits: Limits = NO_LIMITS,
         *,
-        total_bytes: int | None,
-        tie_rule: TieRule = TieRule.SEGMENT_AGE,
+        tie_rule: TieRule = DEFAULT_TIE_RULE,
         address_rule: AddressRule | None = None,
-        reserved_by_others_bytes: int = 0,
         device: int = 0,
     ) -> None:
         self.config = CachingAllocatorConfig() if config is None else config
         self.device = device
-        self._arrays = new_arrays(
-            self.config,
-            tie_rule=tie_rule,
-            total_bytes=total_bytes,
-            reserved_by_others_bytes=reserved_by_others_bytes,
-            address_rule=address_rule,
-        )
+        self._arrays = new_arrays(self.config, limits, tie_rule=tie_rule, address_rule=address_rule)
         self._pools: dict[tuple[int, int], int] = {DEFAULT_POOL: 0}
         self._streams: dict[int, int] = {0: 0}
         self._pairs: dict[tuple[int, int], int] = {}

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_rules import SMALL_SEGMENT_BYTES, UNLIMITED
+from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
 from memscope.trace.schema import NONE_ID, BlockState, TieRule
 from memscope.trace.tables import BlockTable, Int32Array, SegmentTable
 from memscope.units import MiB, TiB
@@ -37,10 +38,9 @@ class AddressRule:
 
 def new_arrays(
     config: CachingAllocatorConfig,
+    limits: Limits = NO_LIMITS,
     *,
-    tie_rule: TieRule,
-    total_bytes: int | None,
-    reserved_by_others_bytes: int = 0,
+    tie_rule: TieRule = DEFAULT_TIE_RULE,
     address_rule: AddressRule | None = None,
     is_logged: bool = True,
 ) -> at.CachingArrays:
@@ -51,26 +51,29 @@ def new_arrays(
     UsageError
         If the settings are not covered by the simulator, or need a device size that is not given.
     """
-    _refuse_uncovered(config, total_bytes)
+    _refuse_uncovered(config, limits)
+    left, cap = limits.left_bytes, limits.cap_bytes(config.memory_fraction)
     place = AddressRule() if address_rule is None else address_rule
-    settings = np.zeros(at.N_CONFIG, np.int64)
-    settings[at.CFG_TIE_RULE] = int(tie_rule)
-    settings[at.CFG_MAX_SPLIT] = UNLIMITED if config.max_split_bytes is None else config.max_split_bytes
-    settings[at.CFG_NON_SPLIT_ROUNDING] = config.max_non_split_rounding_bytes
-    settings[at.CFG_LARGE_SEGMENT] = config.large_segment_bytes
-    settings[at.CFG_IS_EXPANDABLE] = int(config.is_expandable)
-    settings[at.CFG_CAPACITY] = -1 if total_bytes is None else max(total_bytes - reserved_by_others_bytes, 0)
-    limit = -1 if total_bytes is None or config.memory_fraction >= 1 else int(config.memory_fraction * total_bytes)
-    settings[at.CFG_LIMIT] = limit
-    collects = limit >= 0 and config.gc_threshold_frac > 0
-    settings[at.CFG_GC_BYTES] = int(config.gc_threshold_frac * limit) if collects else -1
-    settings[at.CFG_RESERVATION] = _reservation_bytes(config, total_bytes)
-    settings[at.CFG_IS_LOGGED] = int(is_logged)
-    settings[at.CFG_GAP] = place.gap_bytes
-    settings[at.CFG_RESERVATION_ALIGNMENT] = place.reservation_alignment_bytes
-    settings[at.CFG_RESERVATION_GAP] = place.reservation_gap_bytes
-    settings[at.CFG_REJECT_ABOVE] = total_bytes if config.throws_on_malloc_oom and total_bytes is not None else -1
-    settings[at.CFG_DIVISIONS :] = config.roundup_divisions
+    row = np.zeros(at.N_CONFIG, np.int64)
+    row[at.CFG_TIE_RULE] = int(tie_rule)
+    row[at.CFG_MAX_SPLIT] = UNLIMITED if config.max_split_bytes is None else config.max_split_bytes
+    row[at.CFG_NON_SPLIT_ROUNDING] = config.max_non_split_rounding_bytes
+    row[at.CFG_LARGE_SEGMENT] = config.large_segment_bytes
+    row[at.CFG_IS_EXPANDABLE] = int(config.is_expandable)
+    row[at.CFG_CAPACITY] = -1 if left is None else left
+    row[at.CFG_LIMIT] = -1 if cap is None else cap
+    collects = cap is not None and config.gc_threshold_frac > 0
+    row[at.CFG_GC_BYTES] = int(config.gc_threshold_frac * (cap or 0)) if collects else -1
+    row[at.CFG_RESERVATION] = _reservation_bytes(config, limits.total_bytes)
+    row[at.CFG_IS_LOGGED] = int(is_logged)
+    row[at.CFG_GAP] = place.gap_bytes
+    row[at.CFG_RESERVATION_ALIGNMENT] = place.reservation_alignment_bytes
+    row[at.CFG_RESERVATION_GAP] = place.reservation_gap_bytes
+    if config.throws_on_malloc_oom and limits.total_bytes is not None:
+        row[at.CFG_REJECT_ABOVE] = limits.total_bytes
+    else:
+        row[at.CFG_REJECT_ABOVE] = -1
+    row[at.CFG_DIVISIONS :] = config.roundup_divisions
     counters = np.zeros(at.N_COUNTERS, np.int64)
     for empty in (at.C_BLOCK_SLOT, at.C_SEGMENT_SLOT, at.C_PENDING_HEAD, at.C_PENDING_TAIL):
         counters[empty] = at.NONE
@@ -81,16 +84,17 @@ def new_arrays(
         lanes=np.empty((0, at.N_LANE_COLUMNS), np.int64),
         log=np.zeros((4 * _N_START_ROWS if is_logged else 0, at.N_LOG_COLUMNS), np.int64),
         counters=counters,
-        config=settings,
+        config=row,
     )
 
 
-def _refuse_uncovered(config: CachingAllocatorConfig, total_bytes: int | None) -> None:
+def _refuse_uncovered(config: CachingAllocatorConfig, limits: Limits) -> None:
     if config.backend != "native":
         raise UsageError(f"backend {config.backend} is not simulated by the caching allocator")
     if config.unmodelled:
         raise UsageError(f"allocator settings {', '.join(config.unmodelled)} are not covered by the simulator")
-    if total_bytes is None and (config.memory_fraction < 1 or config.throws_on_malloc_oom):
+    fraction = config.memory_fraction if limits.memory_fraction is None else limits.memory_fraction
+    if limits.total_bytes is None and (fraction < 1 or config.throws_on_malloc_oom):
         raise UsageError(
             "a memory fraction, or throw_on_cudamalloc_oom, needs the device's total bytes: give a capacity"
         )

@@ -8,13 +8,14 @@ import numpy as np
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
+from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import ReplayOom, ReplayResult
@@ -25,9 +26,8 @@ from memscope.trace.tables import Int64Array, frozen_array
 def replay_caching(
     lifetimes: DeviceLifetimes,
     config: CachingAllocatorConfig | None = None,
+    limits: Limits = NO_LIMITS,
     *,
-    total_bytes: int | None = None,
-    reserved_by_others_bytes: int = 0,
     tie_rule: TieRule | None = None,
     address_rule: AddressRule | None = None,
     measures_fragmentation: bool = False,
@@ -39,8 +39,8 @@ def replay_caching(
     ----------
     config
         Settings; the recorded ones if not given.
-    total_bytes
-        Memory of the device, None for no limit.
+    limits
+        What it can have of the device; no limit if not given.
     tie_rule
         The release's rule for equally good blocks; the recorded one if not given.
     measures_fragmentation
@@ -54,23 +54,19 @@ def replay_caching(
         If the settings are not covered by the simulator.
     """
     trace = lifetimes.trace
-    settings = CachingAllocatorConfig.from_trace(trace, lifetimes.device) if config is None else config
-    if config is None and total_bytes is None:
-        # Without a device there is nothing that a fraction could be of.
-        settings = dataclasses.replace(settings, memory_fraction=1.0, throws_on_malloc_oom=False)
-    rule = tie_rule if tie_rule is not None else trace.metadata.tie_rule
+    if config is None:
+        config = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
+        if limits.total_bytes is None:
+            # Without a device there is nothing that a fraction could be of.
+            config = dataclasses.replace(config, memory_fraction=1.0, throws_on_malloc_oom=False)
+    if limits.memory_fraction is not None:
+        config = dataclasses.replace(config, memory_fraction=limits.memory_fraction)
+    rule = recorded_tie_rule(trace.metadata) if tie_rule is None else tie_rule
     if requests is None:
         requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
-        arrays = new_arrays(
-            settings,
-            tie_rule=TieRule.SEGMENT_AGE if rule is None else rule,
-            total_bytes=total_bytes,
-            reserved_by_others_bytes=reserved_by_others_bytes,
-            address_rule=address_rule,
-            is_logged=False,
-        )
+        arrays = new_arrays(config, limits, tie_rule=rule, address_rule=address_rule, is_logged=False)
         arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
         return _run(arrays, requests, n_events)
 
@@ -84,7 +80,7 @@ def replay_caching(
     return ReplayResult(
         strategy="caching",
         device=lifetimes.device,
-        conf=settings.to_conf(),
+        conf=config.to_conf(),
         exactness="modelled" if requests.is_modelled else "exact",
         usage=series,
         peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
@@ -198,7 +194,7 @@ def _usage_series(usage: Int64Array, first_event: int) -> UsageSeries:
     )
 
 
-def replay_lower_bound(lifetimes: DeviceLifetimes, *, total_bytes: int | None = None) -> ReplayResult:
+def replay_lower_bound(lifetimes: DeviceLifetimes, limits: Limits = NO_LIMITS) -> ReplayResult:
     """The requested bytes in use at each event: no allocator that does not move memory can reserve less.
 
     Memory whose free waits for another stream counts as in use.
@@ -212,12 +208,12 @@ def replay_lower_bound(lifetimes: DeviceLifetimes, *, total_bytes: int | None = 
     if not len(table):
         raise UsageError(f"device {lifetimes.device} has no allocations to replay")
     requested = lifetimes.usage.requested_bytes
-    oom = None
-    over = np.flatnonzero(requested > total_bytes) if total_bytes is not None else np.empty(0, np.int64)
-    if len(over) and total_bytes is not None:
+    oom, left = None, limits.left_bytes
+    over = np.flatnonzero(requested > left) if left is not None else np.empty(0, np.int64)
+    if len(over) and left is not None:
         index = int(over[0])
         before = int(requested[index - 1]) if index else 0
-        oom = ReplayOom(lifetimes.usage.event_at(index), int(requested[index]) - before, total_bytes - before)
+        oom = ReplayOom(lifetimes.usage.event_at(index), int(requested[index]) - before, left - before)
         requested = requested[: index + 1]
     peak = int(requested.max())
     return ReplayResult(

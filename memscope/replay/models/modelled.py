@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay, policies, policy_blocks, policy_replay
+from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
@@ -78,14 +80,10 @@ class Model:
     n_extra_pairs: int = 0
 
 
-def _empty_arrays(total_bytes: int | None, reserved_by_others_bytes: int, *, is_logged: bool) -> at.CachingArrays:
-    return new_arrays(
-        CachingAllocatorConfig(),
-        tie_rule=TieRule.ADDRESS,
-        total_bytes=total_bytes,
-        reserved_by_others_bytes=reserved_by_others_bytes,
-        is_logged=is_logged,
-    )
+def _empty_arrays(limits: Limits, *, is_logged: bool) -> at.CachingArrays:
+    # A memory fraction is PyTorch's own: other allocators know of none.
+    limits = dataclasses.replace(limits, memory_fraction=None)
+    return new_arrays(CachingAllocatorConfig(), limits, tie_rule=TieRule.ADDRESS, is_logged=is_logged)
 
 
 class ModelledAllocator(SimulatedAllocator):
@@ -95,17 +93,17 @@ class ModelledAllocator(SimulatedAllocator):
     ----------
     model
         Which.
-    total_bytes
-        Memory of the device, None for no limit.
+    limits
+        What it can have of the device; no limit if not given.
     parameters
         Named parameters of the model's policy.
     """
 
-    def __init__(self, model: Model, *, total_bytes: int | None, device: int = 0, **parameters: int) -> None:
+    def __init__(self, model: Model, limits: Limits = NO_LIMITS, *, device: int = 0, **parameters: int) -> None:
         self.model = model
         self.device = device
         self._policy = model.new_policy(**parameters)
-        self._arrays = _empty_arrays(total_bytes, 0, is_logged=True)
+        self._arrays = _empty_arrays(limits, is_logged=True)
         self._streams: list[int] = []
         self._block_at: dict[int, int] = {}
         self._waiting: dict[int, tuple[int, int]] = {}
@@ -328,9 +326,8 @@ class _Run:
 def replay_modelled(
     lifetimes: DeviceLifetimes,
     model: Model,
+    limits: Limits = NO_LIMITS,
     *,
-    total_bytes: int | None = None,
-    reserved_by_others_bytes: int = 0,
     measures_fragmentation: bool = False,
     **parameters: int,
 ) -> ReplayResult:
@@ -338,8 +335,8 @@ def replay_modelled(
 
     Parameters
     ----------
-    total_bytes
-        Memory of the device, None for no limit.
+    limits
+        What it can have of the device; no limit if not given.
     measures_fragmentation
         Whether to serve them once more up to the peak, and measure the state there.
     parameters
@@ -348,7 +345,7 @@ def replay_modelled(
     requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> _Run:
-        arrays = _empty_arrays(total_bytes, reserved_by_others_bytes, is_logged=False)
+        arrays = _empty_arrays(limits, is_logged=False)
         return _Run(model, model.new_policy(**parameters), requests, arrays, n_events=n_events)
 
     done = run()

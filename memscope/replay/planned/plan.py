@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memscope._kernels import planning as kernel
+from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
@@ -370,8 +371,8 @@ def plan_state(plan: MemoryPlan, event: int) -> AllocatorState:
 
 def replay_planned(
     lifetimes: DeviceLifetimes,
+    limits: Limits = NO_LIMITS,
     *,
-    total_bytes: int | None = None,
     alignment_bytes: int = MIN_ALIGNMENT_BYTES,
     measures_fragmentation: bool = False,
 ) -> ReplayResult:
@@ -379,8 +380,8 @@ def replay_planned(
 
     Parameters
     ----------
-    total_bytes
-        Memory that the pool may take, None for no limit.
+    limits
+        What the pool may take of the device; no limit if not given.
     measures_fragmentation
         Whether to measure the state at the first moment with the most bytes in use (reserved memory never changes).
 
@@ -390,10 +391,11 @@ def replay_planned(
         If no allocation was recorded, or the alignment cannot be used.
     """
     plan = plan_allocations(lifetimes, alignment_bytes=alignment_bytes)
-    if total_bytes is not None and plan.plan_bytes > total_bytes:
+    left = limits.left_bytes
+    if left is not None and plan.plan_bytes > left:
         nothing = np.zeros(1, np.int64)
         usage = UsageSeries(lifetimes.first_event, nothing, nothing, nothing, nothing)
-        return _result(plan, usage, ReplayOom(NONE_ID, plan.plan_bytes, total_bytes, 0, 0))
+        return _result(plan, usage, ReplayOom(NONE_ID, plan.plan_bytes, left, 0, 0))
     active = lifetimes.weighted_usage(np.arange(len(plan.size_bytes)), plan.size_bytes)
     usage = UsageSeries(
         first_event=lifetimes.first_event,

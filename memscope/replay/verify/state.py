@@ -16,6 +16,7 @@ from memscope._kernels import caching_pinned as kernel
 from memscope._kernels.caching import find_free_block
 from memscope._kernels.caching_blocks import lane_of
 from memscope._kernels.caching_rules import round_size, segment_size
+from memscope.device.limits import Limits
 from memscope.replay.caching.arrays import grow, new_arrays
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording
@@ -82,7 +83,7 @@ class PinnedState:
         """The state before the first event; reservations have the device's size where no other is given."""
         # The recording says what the driver and the limits gave.
         unlimited = dataclasses.replace(config, memory_fraction=1.0, throws_on_malloc_oom=False)
-        arrays = new_arrays(unlimited, tie_rule=tie_rule, total_bytes=recording.total_bytes, is_logged=False)
+        arrays = new_arrays(unlimited, Limits(recording.total_bytes), tie_rule=tie_rule, is_logged=False)
         arrays.config[at.CFG_CAPACITY] = -1
         if reservation_bytes is not None:
             arrays.config[at.CFG_RESERVATION] = reservation_bytes

@@ -12,7 +12,7 @@ from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.caching.arrays import state_of
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
 from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.growth import EXTENTS
@@ -106,7 +106,7 @@ def verify_device(lifetimes: DeviceLifetimes) -> DeviceVerification:
     """:func:`verify` for one device."""
     trace = lifetimes.trace
     reason = _why_not(lifetimes)
-    tie_rule = TieRule.SEGMENT_AGE if trace.metadata.tie_rule is None else trace.metadata.tie_rule
+    tie_rule = recorded_tie_rule(trace.metadata)
     config = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
     if reason is None:
         try:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from memscope._kernels import caching_layout as at
+from memscope.device.limits import Limits
 from memscope.errors import InvariantError, UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
@@ -20,7 +21,7 @@ BASE = 0x7F0000000000
 
 
 def make(conf="", total=80 * GiB, tie_rule=TieRule.SEGMENT_AGE):
-    return CachingAllocator(CachingAllocatorConfig.parse(conf), total_bytes=total, tie_rule=tie_rule)
+    return CachingAllocator(CachingAllocatorConfig.parse(conf), limits=Limits(total), tie_rule=tie_rule)
 
 
 def actions(allocator):
@@ -301,7 +302,7 @@ class Both:
 
     def __init__(self, options, tie, total):
         self.naive = NaiveCachingAllocator(total=total, tie=tie, **options)
-        self.fast = CachingAllocator(config_of(options), total_bytes=total, tie_rule=TieRule[tie.upper()])
+        self.fast = CachingAllocator(config_of(options), limits=Limits(total), tie_rule=TieRule[tie.upper()])
         self.fast.malloc(1, pool=(0, 1))
         self.fast.release_pool((0, 1))
         self.naive.malloc(1, pool=1)

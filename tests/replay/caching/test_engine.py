@@ -2,6 +2,7 @@
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
@@ -49,7 +50,7 @@ def test_replay_under_other_settings_is_what_those_settings_record():
 def test_smaller_device_ends_the_replay_at_the_request_that_fails():
     lifetimes, _ = recorded(n_steps=400)
     need = replay_lower_bound(lifetimes).peak_reserved_bytes
-    result = replay(lifetimes, "caching", ReplayOptions(total_bytes=need // 2))
+    result = replay(lifetimes, "caching", ReplayOptions(limits=Limits(need // 2)))
     assert result.oom is not None
     assert lifetimes.trace.size_bytes[result.oom.event] == result.oom.requested_bytes
     assert result.oom.free_bytes < need // 2
@@ -60,8 +61,8 @@ def test_smaller_device_ends_the_replay_at_the_request_that_fails():
 def test_memory_reserved_by_others_is_not_available():
     lifetimes, stats = recorded(n_steps=400)
     total = stats.peak_reserved_bytes
-    assert replay(lifetimes, options=ReplayOptions(total_bytes=total)).oom is None
-    options = ReplayOptions(total_bytes=total, reserved_by_others_bytes=total // 2)
+    assert replay(lifetimes, options=ReplayOptions(limits=Limits(total))).oom is None
+    options = ReplayOptions(limits=Limits(total, total // 2))
     assert replay(lifetimes, options=options).oom is not None
 
 
@@ -85,7 +86,7 @@ def test_reclaim_completes_waiting_frees_and_their_recorded_end_is_ignored():
     allocator.malloc(35 * MiB)
     allocator.complete_free(waiting)
     allocator.malloc(12 * MiB)
-    result = replay_caching(DeviceLifetimes(recorder.trace(), 0), total_bytes=60 * MiB)
+    result = replay_caching(DeviceLifetimes(recorder.trace(), 0), limits=Limits(60 * MiB))
     # 30 MiB waiting and 36 MiB more do not fit 60 MiB: the retry waits for the streams and frees the 30 MiB.
     assert result.oom is None
     assert result.n_retries == 1
@@ -99,9 +100,9 @@ def test_lower_bound_is_the_requested_bytes_in_use():
     assert result.peak_reserved_bytes == stats.peak_requested_bytes
     assert result.n_device_allocs is None
     assert result.efficiency_frac == 1.0
-    limited = replay(lifetimes, "lower-bound", ReplayOptions(total_bytes=stats.peak_requested_bytes - 1))
+    limited = replay(lifetimes, "lower-bound", ReplayOptions(limits=Limits(stats.peak_requested_bytes - 1)))
     assert limited.oom is not None
-    assert replay(lifetimes, "lower-bound", ReplayOptions(total_bytes=stats.peak_requested_bytes)).oom is None
+    assert replay(lifetimes, "lower-bound", ReplayOptions(limits=Limits(stats.peak_requested_bytes))).oom is None
 
 
 def test_no_strategy_beats_the_lower_bound():
@@ -158,6 +159,6 @@ def test_what_if_is_what_pytorch_did_under_those_settings(source, conf, target):
     folder = ORACLE / "torch-2.15.0"
     lifetimes = DeviceLifetimes(read_snapshot(folder / f"{source}.pickle.gz"), 0)
     expected = DeviceLifetimes(read_snapshot(folder / f"{target}.pickle.gz"), 0).usage
-    result = replay(lifetimes, "caching", ReplayOptions(conf=conf, total_bytes=80 << 30))
+    result = replay(lifetimes, "caching", ReplayOptions(conf=conf, limits=Limits(80 << 30)))
     assert result.peak_reserved_bytes == int(expected.reserved_bytes.max())
     assert result.peak_active_bytes == int(expected.active_bytes.max())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.caching.arrays import AddressRule
@@ -34,7 +35,7 @@ class Driver:
     def __init__(self, golden):
         conf = ",".join(filter(None, [golden["conf"], f"per_process_memory_fraction:{golden['fraction']}"]))
         self.allocator = CachingAllocator(
-            CachingAllocatorConfig.parse(conf), total_bytes=golden["device_total"], address_rule=FAKE_DRIVER
+            CachingAllocatorConfig.parse(conf), limits=Limits(golden["device_total"]), address_rule=FAKE_DRIVER
         )
         self.streams = golden["streams"]
         self.address, self.stream, self.used_on, self.waiting = {}, {}, {}, []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
@@ -11,7 +12,7 @@ from memscope.units import MiB
 @pytest.mark.parametrize("wanted_mib", [20, 70])
 def test_a_part_of_a_split_segment_is_not_given_back_under_a_split_limit(wanted_mib):
     config = CachingAllocatorConfig.parse("max_split_size_mb:32,large_segment_size_mb:64")
-    allocator = CachingAllocator(config, total_bytes=80 * MiB)
+    allocator = CachingAllocator(config, limits=Limits(80 * MiB))
     allocator.malloc(5 * MiB)  # a segment of 64 MiB, of which 59 MiB are left: more than the limit
     with pytest.raises(SimulatedOutOfMemoryError):
         allocator.malloc(wanted_mib * MiB)
@@ -22,7 +23,7 @@ def test_a_part_of_a_split_segment_is_not_given_back_under_a_split_limit(wanted_
 
 def test_whole_segments_above_the_limit_are_given_back():
     config = CachingAllocatorConfig.parse("max_split_size_mb:32,large_segment_size_mb:64")
-    allocator = CachingAllocator(config, total_bytes=140 * MiB)
+    allocator = CachingAllocator(config, limits=Limits(140 * MiB))
     allocator.malloc(5 * MiB)
     allocator.free(allocator.malloc(66 * MiB))
     allocator.malloc(20 * MiB)

@@ -4,6 +4,7 @@ import random
 
 from hypothesis import strategies as st
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.trace.schema import BlockState
@@ -45,7 +46,7 @@ def run_both(model, twin, steps, **parameters):
 
     Returns the allocator.
     """
-    allocator = ModelledAllocator(model, total_bytes=twin.capacity, **parameters)
+    allocator = ModelledAllocator(model, limits=Limits(twin.capacity), **parameters)
     for what, value, more in steps:
         if what == "malloc":
             expected = twin.malloc(value, more)
@@ -75,7 +76,7 @@ class Program:
     """Steps run by a model alone, its state checked after each."""
 
     def __init__(self, model, capacity, **parameters):
-        self.allocator = ModelledAllocator(model, total_bytes=capacity, **parameters)
+        self.allocator = ModelledAllocator(model, limits=Limits(capacity), **parameters)
         self.capacity = capacity
         self.live, self.pending = [], []
 

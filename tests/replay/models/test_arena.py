@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -40,7 +41,7 @@ def test_stays_sound_where_memory_ends(steps, capacity):
 
 
 def test_small_requests_of_a_stream_share_a_superblock():
-    allocator = ModelledAllocator(ARENA, total_bytes=None)
+    allocator = ModelledAllocator(ARENA)
     allocator.malloc(1000)
     allocator.malloc(2000, stream=7)
     allocator.malloc(3000)
@@ -48,7 +49,7 @@ def test_small_requests_of_a_stream_share_a_superblock():
 
 
 def test_first_fit_takes_the_lowest_address_not_the_best_size():
-    allocator = ModelledAllocator(ARENA, total_bytes=None)
+    allocator = ModelledAllocator(ARENA)
     wide, _, narrow, _ = (allocator.malloc(size) for size in (8 * KiB, 256, 4 * KiB, 256))
     allocator.free(wide)
     allocator.free(narrow)
@@ -56,7 +57,7 @@ def test_first_fit_takes_the_lowest_address_not_the_best_size():
 
 
 def test_large_requests_come_from_the_global_arena_and_join_there():
-    allocator = ModelledAllocator(ARENA, total_bytes=None)
+    allocator = ModelledAllocator(ARENA)
     first, second, third = (allocator.malloc(3 * MiB, stream=stream) for stream in (0, 7, 0))
     assert allocator.stats.reserved_bytes == 9 * MiB
     allocator.free(first)
@@ -69,7 +70,7 @@ def test_large_requests_come_from_the_global_arena_and_join_there():
 
 
 def test_superblock_is_not_split_where_less_than_a_superblock_would_be_left():
-    allocator = ModelledAllocator(ARENA, total_bytes=None)
+    allocator = ModelledAllocator(ARENA)
     first, _ = allocator.malloc(3 * MiB), allocator.malloc(2 * MiB)
     allocator.free(first)
     allocator.malloc(2 * MiB + 512 * KiB)
@@ -79,7 +80,7 @@ def test_superblock_is_not_split_where_less_than_a_superblock_would_be_left():
 
 
 def test_freed_superblocks_stay_in_their_arena_until_a_request_fails():
-    allocator = ModelledAllocator(ARENA, total_bytes=4 * MiB)
+    allocator = ModelledAllocator(ARENA, limits=Limits(4 * MiB))
     small = [allocator.malloc(MiB) for _ in range(4)]
     for address in small:
         allocator.free(address)
@@ -92,7 +93,7 @@ def test_freed_superblocks_stay_in_their_arena_until_a_request_fails():
 
 
 def test_end_of_the_extent_counts_where_the_device_is_nearly_full():
-    allocator = ModelledAllocator(ARENA, total_bytes=6 * MiB)
+    allocator = ModelledAllocator(ARENA, limits=Limits(6 * MiB))
     allocator.free(allocator.malloc(3 * MiB))
     allocator.malloc(5 * MiB)  # only 2 MiB are new
     assert allocator.stats.n_retries == 0
@@ -100,7 +101,7 @@ def test_end_of_the_extent_counts_where_the_device_is_nearly_full():
 
 
 def test_arena_is_one_allocation_of_the_driver():
-    allocator = ModelledAllocator(ARENA, total_bytes=None, initial_arena_bytes=16 * MiB)
+    allocator = ModelledAllocator(ARENA, initial_arena_bytes=16 * MiB)
     addresses = [allocator.malloc(5 * MiB) for _ in range(4)]
     assert allocator.stats.reserved_bytes == 20 * MiB
     allocator.empty_cache()

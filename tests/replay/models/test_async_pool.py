@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -56,7 +57,7 @@ def test_serves_as_its_twin_with_the_drivers_own_threshold(steps):
 
 
 def test_pool_grows_by_chunks_and_by_pages_where_no_chunk_is_left():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=70 * MiB)
+    allocator = ModelledAllocator(ASYNC_POOL, limits=Limits(70 * MiB))
     allocator.malloc(33 * MiB)
     assert layout(allocator) == [[33 * MiB, -31 * MiB]]
     allocator.malloc(31 * MiB)
@@ -66,7 +67,7 @@ def test_pool_grows_by_chunks_and_by_pages_where_no_chunk_is_left():
 
 
 def test_every_request_and_free_is_a_call():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None)
+    allocator = ModelledAllocator(ASYNC_POOL)
     for address in [allocator.malloc(1000) for _ in range(5)][:3]:
         allocator.free(address)
     assert allocator.driver_calls.counts == {
@@ -80,7 +81,7 @@ def test_every_request_and_free_is_a_call():
 
 
 def test_unused_growths_are_mapped_into_a_larger_one():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None)
+    allocator = ModelledAllocator(ASYNC_POOL)
     for address in [allocator.malloc(32 * MiB) for _ in range(3)]:
         allocator.free(address)
     allocator.malloc(80 * MiB)
@@ -92,7 +93,7 @@ def test_unused_growths_are_mapped_into_a_larger_one():
 
 
 def test_no_more_is_mapped_again_than_the_request_needs():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None)
+    allocator = ModelledAllocator(ASYNC_POOL)
     for address in [allocator.malloc(32 * MiB) for _ in range(3)]:
         allocator.free(address)
     allocator.malloc(40 * MiB)
@@ -100,7 +101,7 @@ def test_no_more_is_mapped_again_than_the_request_needs():
 
 
 def test_growths_stay_apart_where_nothing_is_remapped():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None, remaps_unused=0)
+    allocator = ModelledAllocator(ASYNC_POOL, remaps_unused=0)
     for address in [allocator.malloc(32 * MiB) for _ in range(3)]:
         allocator.free(address)
     allocator.malloc(80 * MiB)
@@ -109,7 +110,7 @@ def test_growths_stay_apart_where_nothing_is_remapped():
 
 def test_another_stream_reuses_a_completed_free_unless_it_must_not():
     for parameters, is_shared in (({}, True), ({"reuse_allow_opportunistic": 0}, True), (STRICT, False)):
-        allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None, **parameters)
+        allocator = ModelledAllocator(ASYNC_POOL, **parameters)
         address = allocator.malloc(MiB, stream=0)
         allocator.free(address)
         assert (allocator.malloc(MiB, stream=7) == address) == is_shared
@@ -117,7 +118,7 @@ def test_another_stream_reuses_a_completed_free_unless_it_must_not():
 
 
 def test_waiting_for_the_device_lets_streams_share():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None, **STRICT)
+    allocator = ModelledAllocator(ASYNC_POOL, **STRICT)
     address, _ = allocator.malloc(MiB), allocator.malloc(MiB)
     allocator.free(address)
     allocator.empty_cache()
@@ -125,7 +126,7 @@ def test_waiting_for_the_device_lets_streams_share():
 
 
 def test_memory_above_the_threshold_goes_back_when_it_is_unused():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=None, release_threshold_bytes=40 * MiB)
+    allocator = ModelledAllocator(ASYNC_POOL, release_threshold_bytes=40 * MiB)
     addresses = [allocator.malloc(32 * MiB) for _ in range(3)]
     reserved = []
     for address in addresses:
@@ -135,7 +136,7 @@ def test_memory_above_the_threshold_goes_back_when_it_is_unused():
 
 
 def test_pending_frees_are_waited_for_before_it_fails():
-    allocator = ModelledAllocator(ASYNC_POOL, total_bytes=64 * MiB)
+    allocator = ModelledAllocator(ASYNC_POOL, limits=Limits(64 * MiB))
     allocator.free(allocator.malloc(40 * MiB), waits=True)
     allocator.malloc(50 * MiB)
     assert allocator.stats.n_retries == 1

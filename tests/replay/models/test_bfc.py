@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -39,7 +40,7 @@ def test_serves_as_its_twin_with_other_parameters(steps):
 
 
 def test_regions_double_and_serve_by_best_fit():
-    allocator = ModelledAllocator(BFC, total_bytes=None)
+    allocator = ModelledAllocator(BFC)
     first = allocator.malloc(1 * MiB)
     allocator.malloc(1 * MiB)  # fills the first region of 2 MiB
     allocator.malloc(256)  # a second region, of 4 MiB
@@ -50,7 +51,7 @@ def test_regions_double_and_serve_by_best_fit():
 
 
 def test_block_less_than_twice_the_size_is_given_whole():
-    allocator = ModelledAllocator(BFC, total_bytes=None)
+    allocator = ModelledAllocator(BFC)
     allocator.malloc(2 * MiB - 512 * 1024 - 256)  # of a region of 2 MiB
     assert layout(allocator) == [[2 * MiB]]
     assert allocator.stats.allocated_bytes == 2 * MiB
@@ -58,7 +59,7 @@ def test_block_less_than_twice_the_size_is_given_whole():
 
 
 def test_request_beyond_the_next_region_raises_its_size_by_doubling():
-    allocator = ModelledAllocator(BFC, total_bytes=None)
+    allocator = ModelledAllocator(BFC)
     allocator.malloc(9 * MiB)  # 2, 4, 8, 16; less than half would be left, so all of it
     assert layout(allocator) == [[16 * MiB]]
     allocator.malloc(1)  # a raised size is not doubled again
@@ -66,14 +67,14 @@ def test_request_beyond_the_next_region_raises_its_size_by_doubling():
 
 
 def test_memory_of_one_stream_is_reused_by_another():
-    allocator = ModelledAllocator(BFC, total_bytes=None)
+    allocator = ModelledAllocator(BFC)
     address = allocator.malloc(MiB, stream=0)
     allocator.free(address)
     assert allocator.malloc(MiB, stream=9) == address
 
 
 def test_unused_regions_are_collected_before_it_fails():
-    allocator = ModelledAllocator(BFC, total_bytes=16 * MiB)
+    allocator = ModelledAllocator(BFC, limits=Limits(16 * MiB))
     small = [allocator.malloc(2 * MiB), allocator.malloc(4 * MiB)]
     for address in small:
         allocator.free(address)
@@ -89,17 +90,17 @@ def test_unused_regions_are_collected_before_it_fails():
 
 def test_region_shrinks_by_tenths_to_what_the_driver_has():
     # 5 MiB: the driver deals in 2 MiB, so it has two granules, though 5 MiB look free.
-    allocator = ModelledAllocator(BFC, total_bytes=5 * MiB)
+    allocator = ModelledAllocator(BFC, limits=Limits(5 * MiB))
     allocator.malloc(3 * MiB)  # 4 MiB fit
     assert allocator.stats.reserved_bytes == 4 * MiB
-    other = ModelledAllocator(BFC, total_bytes=5 * MiB, first_region_bytes=8 * MiB)
+    other = ModelledAllocator(BFC, limits=Limits(5 * MiB), first_region_bytes=8 * MiB)
     other.malloc(3 * MiB)  # min(8, 5) MiB fails; then nine tenths of 5, fails; of 4.5: 4.05, fails; 3.645 fits
     assert 3 * MiB < other.stats.reserved_bytes < 4 * MiB
     assert other.stats.reserved_bytes % 256 == 0
 
 
 def test_emptied_cache_starts_again_with_a_small_region():
-    allocator = ModelledAllocator(BFC, total_bytes=None)
+    allocator = ModelledAllocator(BFC)
     for _ in range(6):
         allocator.free(allocator.malloc(MiB))
         allocator.empty_cache()

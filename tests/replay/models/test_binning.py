@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -42,7 +43,7 @@ def test_serves_as_its_twin_by_default(steps):
 
 
 def test_request_takes_a_block_of_the_smallest_bin_that_holds_it():
-    allocator = ModelledAllocator(BINNING, total_bytes=None)
+    allocator = ModelledAllocator(BINNING)
     allocator.malloc(1)
     assert layout(allocator) == [[256 * KiB, -127 * 256 * KiB]]  # the bin's chunk, all that the pool has
     allocator.malloc(256 * KiB)
@@ -52,7 +53,7 @@ def test_request_takes_a_block_of_the_smallest_bin_that_holds_it():
 
 
 def test_blocks_of_a_bin_are_never_joined():
-    allocator = ModelledAllocator(BINNING, total_bytes=None)
+    allocator = ModelledAllocator(BINNING)
     one, other = allocator.malloc(MiB), allocator.malloc(MiB)
     allocator.free(one)
     allocator.free(other)
@@ -61,13 +62,13 @@ def test_blocks_of_a_bin_are_never_joined():
 
 
 def test_larger_requests_come_from_the_pool_at_their_size():
-    allocator = ModelledAllocator(BINNING, total_bytes=None)
+    allocator = ModelledAllocator(BINNING)
     allocator.malloc(4 * MiB + 1)
     assert layout(allocator) == [[4 * MiB + 256]]
 
 
 def test_unused_chunks_are_returned_before_it_fails():
-    allocator = ModelledAllocator(BINNING, total_bytes=128 * MiB)
+    allocator = ModelledAllocator(BINNING, limits=Limits(128 * MiB))
     allocator.free(allocator.malloc(512 * KiB))  # a chunk of 64 MiB
     allocator.malloc(100 * MiB)
     assert allocator.stats.n_retries == 1
@@ -76,7 +77,7 @@ def test_unused_chunks_are_returned_before_it_fails():
 
 
 def test_chunk_in_use_stays_when_the_cache_is_emptied():
-    allocator = ModelledAllocator(BINNING, total_bytes=None)
+    allocator = ModelledAllocator(BINNING)
     kept = allocator.malloc(512 * KiB)
     allocator.free(allocator.malloc(MiB))
     allocator.empty_cache()

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -35,14 +36,14 @@ def test_serves_as_its_twin_with_other_parameters(steps):
 
 
 def test_request_halves_a_chunk_down_to_its_power_of_two():
-    allocator = ModelledAllocator(BUDDY, total_bytes=None, chunk_bytes=16 * KiB)
+    allocator = ModelledAllocator(BUDDY, chunk_bytes=16 * KiB)
     allocator.malloc(1500)
     assert layout(allocator) == [[2 * KiB, -2 * KiB, -4 * KiB, -8 * KiB]]
     assert allocator.stats.allocated_bytes == 2 * KiB
 
 
 def test_blocks_join_only_with_their_own_half():
-    allocator = ModelledAllocator(BUDDY, total_bytes=None, chunk_bytes=16 * KiB)
+    allocator = ModelledAllocator(BUDDY, chunk_bytes=16 * KiB)
     a, b, c, d = (allocator.malloc(4 * KiB) for _ in range(4))
     allocator.free(b)
     allocator.free(c)  # neighbours of one size, but halves of different wholes
@@ -54,13 +55,13 @@ def test_blocks_join_only_with_their_own_half():
 
 
 def test_larger_request_gets_a_chunk_of_its_own_power_of_two():
-    allocator = ModelledAllocator(BUDDY, total_bytes=None)
+    allocator = ModelledAllocator(BUDDY)
     allocator.malloc(33 * MiB)
     assert layout(allocator) == [[64 * MiB]]
 
 
 def test_smallest_block_of_a_huge_chunk_needs_many_halvings():
-    allocator = ModelledAllocator(BUDDY, total_bytes=None, chunk_bytes=1 << 40)
+    allocator = ModelledAllocator(BUDDY, chunk_bytes=1 << 40)
     address = allocator.malloc(1)
     assert [len(segment) for segment in layout(allocator)] == [32]  # 2^40 down to 2^9: 31 halvings
     allocator.free(address)
@@ -68,13 +69,13 @@ def test_smallest_block_of_a_huge_chunk_needs_many_halvings():
 
 
 def test_chunk_is_halved_while_the_driver_lacks_it():
-    allocator = ModelledAllocator(BUDDY, total_bytes=20 * MiB)
+    allocator = ModelledAllocator(BUDDY, limits=Limits(20 * MiB))
     allocator.malloc(3 * MiB)
     assert layout(allocator) == [[4 * MiB, -4 * MiB, -8 * MiB]]
 
 
 def test_pending_frees_and_unused_chunks_are_used_before_it_fails():
-    allocator = ModelledAllocator(BUDDY, total_bytes=64 * MiB)
+    allocator = ModelledAllocator(BUDDY, limits=Limits(64 * MiB))
     address = allocator.malloc(20 * MiB)
     allocator.free(address, waits=True)
     allocator.malloc(64 * MiB)
@@ -84,7 +85,7 @@ def test_pending_frees_and_unused_chunks_are_used_before_it_fails():
 
 
 def test_emptied_cache_gives_whole_chunks_back():
-    allocator = ModelledAllocator(BUDDY, total_bytes=None)
+    allocator = ModelledAllocator(BUDDY)
     kept, dropped = allocator.malloc(20 * MiB), allocator.malloc(20 * MiB)
     allocator.free(dropped)
     allocator.empty_cache()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -29,7 +30,7 @@ STEPS = st.lists(
 
 
 def make(total=None, **parameters):
-    return ModelledAllocator(PAGED, total_bytes=total, **parameters)
+    return ModelledAllocator(PAGED, limits=Limits(total), **parameters)
 
 
 def check_calls(allocator, twin):

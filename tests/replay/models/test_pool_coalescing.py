@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -38,7 +39,7 @@ def test_serves_as_its_twin_with_other_parameters(steps):
 
 
 def test_pool_doubles_when_it_grows():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=None)
+    allocator = ModelledAllocator(POOL_COALESCING)
     allocator.malloc(3 * MiB)  # nothing to double
     allocator.malloc(1 * MiB)  # 3 MiB more
     allocator.malloc(4 * MiB)  # 6 MiB more
@@ -46,7 +47,7 @@ def test_pool_doubles_when_it_grows():
 
 
 def test_pool_with_a_maximum_grows_by_half_of_what_remains():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=None, maximum_pool_bytes=32 * MiB)
+    allocator = ModelledAllocator(POOL_COALESCING, maximum_pool_bytes=32 * MiB)
     allocator.malloc(1)
     assert layout(allocator) == [[256, -(16 * MiB - 256)]]
     allocator.malloc(16 * MiB)
@@ -56,14 +57,14 @@ def test_pool_with_a_maximum_grows_by_half_of_what_remains():
 
 
 def test_growth_is_halved_while_the_driver_lacks_it():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=12 * MiB)
+    allocator = ModelledAllocator(POOL_COALESCING, limits=Limits(12 * MiB))
     allocator.malloc(8 * MiB)
     allocator.malloc(MiB)  # 8 MiB more are not there, 4 are
     assert layout(allocator) == [[8 * MiB], [MiB, -3 * MiB]]
 
 
 def test_freed_block_serves_its_own_stream_first():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=None, initial_pool_bytes=64 * MiB)
+    allocator = ModelledAllocator(POOL_COALESCING, initial_pool_bytes=64 * MiB)
     one, _, other, _ = (allocator.malloc(MiB, stream=stream) for stream in (0, 0, 7, 7))
     allocator.free(one)
     allocator.free(other)
@@ -72,7 +73,7 @@ def test_freed_block_serves_its_own_stream_first():
 
 
 def test_neighbours_of_two_streams_join_only_when_a_request_needs_it():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=None, initial_pool_bytes=2 * MiB)
+    allocator = ModelledAllocator(POOL_COALESCING, initial_pool_bytes=2 * MiB)
     one = allocator.malloc(MiB, stream=0)
     other = allocator.malloc(MiB, stream=7)
     allocator.free(one)
@@ -83,7 +84,7 @@ def test_neighbours_of_two_streams_join_only_when_a_request_needs_it():
 
 
 def test_emptied_cache_returns_unused_segments_of_two_streams():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=None, initial_pool_bytes=2 * MiB)
+    allocator = ModelledAllocator(POOL_COALESCING, initial_pool_bytes=2 * MiB)
     allocator.free(allocator.malloc(MiB, stream=0))
     other = allocator.malloc(MiB, stream=7)
     allocator.free(other, waits=True)
@@ -92,7 +93,7 @@ def test_emptied_cache_returns_unused_segments_of_two_streams():
 
 
 def test_pool_as_in_rmm_never_returns_memory():
-    allocator = ModelledAllocator(POOL_COALESCING, total_bytes=8 * MiB, returns_memory=0)
+    allocator = ModelledAllocator(POOL_COALESCING, limits=Limits(8 * MiB), returns_memory=0)
     small = allocator.malloc(4 * MiB)
     allocator.free(small)
     allocator.empty_cache()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import MODELS
@@ -14,7 +15,7 @@ MiB = 1 << 20
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_thousands_of_live_blocks_outgrow_the_arrays(model):
     rng = random.Random(5)
-    allocator = ModelledAllocator(model, total_bytes=None)
+    allocator = ModelledAllocator(model)
     live = []
     for _ in range(6000):
         if rng.random() < 0.75:
@@ -33,7 +34,7 @@ def test_thousands_of_live_blocks_outgrow_the_arrays(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_failed_request_leaves_a_sound_state(model):
-    allocator = ModelledAllocator(model, total_bytes=300 * MiB)
+    allocator = ModelledAllocator(model, limits=Limits(300 * MiB))
     kept = [allocator.malloc(7 * MiB, stream=stream) for stream in (0, 7, 0)]
     allocator.free(kept.pop())
     active = allocator.stats.active_bytes

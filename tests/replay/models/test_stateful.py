@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -35,7 +36,7 @@ class ModelMachine(RuleBasedStateMachine):
     @initialize(total=st.sampled_from([None, 64 * MiB, 512 * MiB, 4096 * MiB]))
     def start(self, total):
         self.total = total
-        self.allocator = ModelledAllocator(self.model, total_bytes=total)
+        self.allocator = ModelledAllocator(self.model, limits=Limits(total))
         self.live: dict[int, int] = {}
         self.waiting: dict[int, int] = {}
         self.n_waits = 0

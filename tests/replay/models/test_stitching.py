@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memscope._kernels import stitched_ranges as sr
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
@@ -34,7 +35,7 @@ STEPS = st.lists(
 
 
 def make(total=None, **parameters):
-    return ModelledAllocator(STITCHING, total_bytes=total, **parameters)
+    return ModelledAllocator(STITCHING, limits=Limits(total), **parameters)
 
 
 def blocks_of(allocator, *sizes):

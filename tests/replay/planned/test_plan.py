@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memscope.device.limits import Limits
 from memscope.errors import InvariantError, UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
@@ -157,8 +158,8 @@ def test_replay_reserves_the_plan_once_and_counts_what_is_in_use():
 def test_plan_that_does_not_fit_fails_before_the_first_event():
     lifetimes = recorded()
     need = plan_allocations(lifetimes).plan_bytes
-    assert replay_planned(lifetimes, total_bytes=need).oom is None
-    result = replay_planned(lifetimes, total_bytes=need - 1, measures_fragmentation=True)
+    assert replay_planned(lifetimes, limits=Limits(need)).oom is None
+    result = replay_planned(lifetimes, limits=Limits(need - 1), measures_fragmentation=True)
     assert result.oom is not None
     assert (result.oom.event, result.oom.requested_bytes, result.oom.free_bytes) == (-1, need, need - 1)
     assert (len(result.usage), result.peak_reserved_bytes, result.n_device_allocs) == (1, 0, 0)

@@ -1,0 +1,91 @@
+"""What a replay may take of its device, in one shape from the options of a command to the arrays of a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.trace.schema import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The memory that an allocator can have.
+
+    Attributes
+    ----------
+    total_bytes
+        Memory of the device. None: as recorded where :func:`limits_for` is asked, no limit in a replay.
+    reserved_by_others_bytes
+        The part of it that contexts, libraries and other processes hold. None: as recorded, or nothing.
+    memory_fraction
+        Share of the device that PyTorch's allocator may use, whatever its settings say; None for what they, or else the
+        recording, say. Other allocators know of no fraction.
+    source
+        How the total is known.
+    """
+
+    total_bytes: int | None = None
+    reserved_by_others_bytes: int | None = None
+    memory_fraction: float | None = None
+    source: str = "given"
+
+    @property
+    def left_bytes(self) -> int | None:
+        """What the driver can give out, None without a limit."""
+        if self.total_bytes is None:
+            return None
+        return max(self.total_bytes - (self.reserved_by_others_bytes or 0), 0)
+
+    def cap_bytes(self, memory_fraction: float) -> int | None:
+        """What a fraction of the device is, that of these limits before the one given; None where nothing caps it."""
+        fraction = memory_fraction if self.memory_fraction is None else self.memory_fraction
+        return None if self.total_bytes is None or fraction >= 1 else int(fraction * self.total_bytes)
+
+
+NO_LIMITS = Limits()
+"""A device without end."""
+
+
+def limits_for(lifetimes: DeviceLifetimes, given: Limits = NO_LIMITS) -> Limits:
+    """What is given, and the recorded device's where nothing is."""
+    known = recorded_limits(lifetimes) if given.total_bytes is None else given
+    others = given.reserved_by_others_bytes
+    return Limits(
+        known.total_bytes,
+        (known.reserved_by_others_bytes or 0) if others is None else others,
+        given.memory_fraction,
+        known.source,
+    )
+
+
+def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
+    """The recorded device's memory, and what of it is known not to be the allocator's.
+
+    Where the total was not recorded but a request failed, what was reserved then and what the driver had left are
+    together what the allocator could have.
+    """
+    metadata = lifetimes.trace.metadata
+    total_bytes = metadata.device_total_bytes.get(lifetimes.device)
+    if total_bytes is not None:
+        others_bytes = metadata.extra.get("context_bytes_modelled")
+        return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
+    samples, usage = lifetimes.trace.samples, lifetimes.usage
+    action = lifetimes.trace.action
+    is_here = (samples.device == lifetimes.device) & (samples.event >= 0) & (samples.device_free_bytes >= 0)
+    for position in np.flatnonzero(is_here).tolist():
+        event = int(samples.event[position])
+        if action[event] == Action.OOM and usage.reserved_bytes is not None:
+            reserved = int(usage.reserved_bytes[usage.index_of(event)])
+            total = reserved + int(samples.device_free_bytes[position])
+            return Limits(total, 0, source="inferred from the failed request")
+    return Limits(None, 0, source="not known")
+
+
+def available_bytes(lifetimes: DeviceLifetimes) -> int | None:
+    """What the recorded device's allocator could reserve at the most, None where that is not known."""
+    limits = recorded_limits(lifetimes)
+    caps = (limits.left_bytes, limits.cap_bytes(lifetimes.trace.metadata.memory_fraction.get(lifetimes.device, 1.0)))
+    return min((cap for cap in caps if cap is not None), default=None)

@@ -1,0 +1,39 @@
+"""The memory that a replay's device has."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from memscope.device.limits import NO_LIMITS, Limits, available_bytes, limits_for, recorded_limits
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.units import GiB
+from tests.training_trace import training_trace
+
+
+def test_what_is_given_goes_before_what_was_recorded() -> None:
+    trace = training_trace(total_bytes=5 * GiB)
+    metadata = dataclasses.replace(trace.metadata, extra={"context_bytes_modelled": 512 << 20})
+    known = DeviceLifetimes(dataclasses.replace(trace, metadata=metadata), 0)
+    assert recorded_limits(known) == Limits(5 * GiB, 512 << 20, source="recorded")
+    assert limits_for(known) == recorded_limits(known)
+    assert limits_for(known, Limits(8 * GiB)) == Limits(8 * GiB, 0)
+    assert limits_for(known, Limits(None, GiB, 0.5)) == Limits(5 * GiB, GiB, 0.5, "recorded")
+    assert recorded_limits(DeviceLifetimes(training_trace(total_bytes=None), 0)) == Limits(None, 0, source="not known")
+
+
+def test_what_the_allocator_can_have_is_less_what_others_hold_and_at_most_its_share() -> None:
+    limits = Limits(10 * GiB, 3 * GiB)
+    assert limits.left_bytes == 7 * GiB
+    assert Limits(10 * GiB, 12 * GiB).left_bytes == 0
+    assert limits.cap_bytes(0.5) == 5 * GiB
+    assert limits.cap_bytes(1.0) is None
+    assert Limits(10 * GiB, memory_fraction=0.2).cap_bytes(0.5) == 2 * GiB
+    assert NO_LIMITS.left_bytes is NO_LIMITS.cap_bytes(0.5) is None
+
+
+def test_a_recorded_fraction_bounds_what_could_be_reserved() -> None:
+    trace = training_trace(total_bytes=4 * GiB)
+    assert available_bytes(DeviceLifetimes(trace, 0)) == 4 * GiB
+    capped = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, memory_fraction={0: 0.25}))
+    assert available_bytes(DeviceLifetimes(capped, 0)) == GiB
+    assert available_bytes(DeviceLifetimes(training_trace(total_bytes=None), 0)) is None
