@@ -197,8 +197,8 @@ def _sum(table: LiveTable, positions: Int64Array, codes: Int64Array, texts: Sequ
 
 def live_table(moment: Moment) -> LiveTable:
     """Gather everything that is live at a moment; each distinct text is made once."""
-    trace, table, rows = moment.device.trace, moment.lifetimes.allocations, moment.rows
-    attribution = moment.device.attribution
+    device, rows = moment.device, moment.rows
+    trace, table, attribution = device.trace, device.allocations, device.attribution
     owner_id, stream_id = attribution.owner_id[rows], table.stream_id[rows]
     decided = attribution.rule_id[rows].astype(np.int64) * 16 + attribution.source[rows]
     handles = np.append(trace.stream_handles, -1)
@@ -211,8 +211,8 @@ def live_table(moment: Moment) -> LiveTable:
         stream=handles[stream_id],
         category=attribution.category[rows],
         is_pending=table.pending_at(moment.event)[rows],
-        owner=_texts(owner_id, rows, lambda row: trace.string(int(attribution.owner_id[row])) or ""),
-        site=_texts(table.stack_id[rows], rows, lambda row: moment.device.site_of(row) or ""),
+        owner=_texts(owner_id, rows, lambda row: device.owner_of(row) or ""),
+        site=_texts(table.stack_id[rows], rows, lambda row: device.site_of(row) or ""),
         module=_texts(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
         rule=_texts(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
     )

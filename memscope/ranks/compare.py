@@ -55,6 +55,9 @@ _RANK_IN_NAME = re.compile(r"(?:^|[-_.])rank[-_]?(\d{1,9})(?!\d)", re.IGNORECASE
 
 _AFTER_LAST = "after the last step"
 
+Place = tuple[int, int, int]
+"""A row's rank, device and trace: the position of that among the traces compared."""
+
 
 def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
     """Set recordings side by side, aligned by step.
@@ -89,14 +92,7 @@ def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
     order, keys_of_row = align_steps(steps_of_row)
     n_of_rank = Counter(rank for rank, _, _ in places)
     rows = tuple(
-        _row(
-            analyses[place[2]],
-            place,
-            ranks[place[2]][1],
-            f"rank {place[0]}, device {place[1]}" if n_of_rank[place[0]] > 1 else f"rank {place[0]}",
-            steps,
-            keys,
-        )
+        _row(analyses[place[2]].device(place[1]), place, ranks[place[2]][1], n_of_rank[place[0]] > 1, steps, keys)
         for place, steps, keys in zip(places, steps_of_row, keys_of_row, strict=True)
     )
     aligned = _aligned_steps(analyses, rows, steps_of_row, order, keys_of_row)
@@ -134,7 +130,7 @@ def _ranks_of(analyses: Sequence[Analysis]) -> list[tuple[int, RankSource]]:
     return [(next(free), RankSource.POSITION) if rank is None else rank for rank in told]
 
 
-def _require_distinct(analyses: Sequence[Analysis], places: Sequence[tuple[int, int, int]]) -> None:
+def _require_distinct(analyses: Sequence[Analysis], places: Sequence[Place]) -> None:
     for (rank, device, one), (other_rank, other_device, two) in pairwise(places):
         if (rank, device) == (other_rank, other_device):
             files = " and ".join(str(a.path or a.name) for a in (analyses[one], analyses[two]))
@@ -142,26 +138,25 @@ def _require_distinct(analyses: Sequence[Analysis], places: Sequence[tuple[int, 
 
 
 def _row(
-    analysis: Analysis,
-    place: tuple[int, int, int],
+    device: Device,
+    place: Place,
     rank_source: RankSource,
-    label: str,
+    is_one_of_several: bool,
     steps: Sequence[DeviceStep],
     keys: Sequence[StepKey | None],
 ) -> RankRow:
     rank, index, position = place
-    device = analysis.device(index)
     usage, peak = device.usage, device.peak()
     active = device.at(usage.event_at(int(np.argmax(usage.active_bytes))))
     reserved = None if usage.reserved_bytes is None else device.peak_reserved()
     return RankRow(
-        label=label,
+        label=f"rank {rank}, device {index}" if is_one_of_several else f"rank {rank}",
         rank=rank,
         rank_source=rank_source,
         position=position,
         device=index,
-        path=analysis.path,
-        name=analysis.name,
+        path=device.recording.path,
+        name=device.recording.name,
         device_name=device.name,
         total_bytes=device.total_bytes,
         n_events=device.n_events,
@@ -171,7 +166,7 @@ def _row(
         peak_reserved=None if reserved is None else _use_at(reserved, steps, keys),
         category_bytes={name: size for (name, _), size in _category_bytes(peak).items()},
         oom_events=tuple(device.oom_events.tolist()),
-        warnings=analysis.completeness.warnings,
+        warnings=device.recording.completeness.warnings,
     )
 
 

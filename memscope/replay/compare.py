@@ -161,7 +161,7 @@ def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
         peak_active_bytes=int(usage.active_bytes.max()),
         n_device_allocs=int(np.count_nonzero(np.isin(action, (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP)))),
         n_device_frees=int(np.count_nonzero(np.isin(action, (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)))),
-        n_ooms=int(np.count_nonzero(action == Action.OOM)),
+        n_ooms=len(lifetimes.oom_events),
     )
 
 

@@ -114,7 +114,7 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     if len(start_rows):
         notes.append(f"{len(start_rows):,} allocations from before the recording are made first, in order of address")
         is_modelled = True
-    n_failed = int(np.count_nonzero(recording.action == Action.OOM))
+    n_failed = len(recording.lifetimes.oom_events)
     if n_failed:
         notes.append(f"{n_failed:,} requests that failed in the recording are not repeated")
     dropped = _dropped_pools(recording, pool)

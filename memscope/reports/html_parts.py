@@ -17,7 +17,6 @@ from memscope.figures.ledger import (
     unmeasured_device_rows,
 )
 from memscope.replay.compare import Comparison
-from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
 from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
@@ -157,9 +156,8 @@ def pins_table(moment: Moment, limit: int) -> str:
 
 def holder(moment: Moment, row: int) -> str:
     """Category and owner, or line of code, of an allocation."""
-    attribution, trace = moment.device.attribution, moment.device.trace
-    category = Category(int(attribution.category[row])).label
-    owner, site = trace.string(int(attribution.owner_id[row])), moment.device.site_of(row)
+    device = moment.device
+    category, owner, site = device.category_of(row).label, device.owner_of(row), device.site_of(row)
     words = escape(owner) if owner else ""
     if site:
         function, place = split_site(site)
