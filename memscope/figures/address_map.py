@@ -278,7 +278,7 @@ def map_figure(
         Row of the allocation to outline.
     """
     scale = map_scale(moment.device) if scale is None else scale
-    layout = lay_out(moment.state, moment.device.attribution, scale)
+    layout = map_of(moment, scale)
     lines = layout.n_rows + _HEADER_ROWS * len(layout.groups)
     figure = empty_figure(
         theme,

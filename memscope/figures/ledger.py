@@ -114,26 +114,17 @@ def hatch(name: str, theme: Theme) -> dict[str, object]:
 
 def ledger_figure(ledger: Ledger, theme: Theme, height: int = 64) -> go.Figure:
     """Draw a ledger as one bar; the rows wide enough carry their name and size."""
-    return _bar_figure(ledger_lines(ledger), ledger.total_bytes, theme, height)
-
-
-def device_figure(count: DriverUsage, theme: Theme, height: int = 64) -> go.Figure:
-    """Draw a device's own count as one bar of the same kind."""
-    return _bar_figure(device_lines(count), count.total_bytes, theme, height)
-
-
-def _bar_figure(lines: Sequence[LedgerLine], total_bytes: int, theme: Theme, height: int) -> go.Figure:
     figure = empty_figure(
         theme,
         height,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         barmode="stack",
         hovermode="closest",
-        xaxis=bare_axis(range=[0, max(total_bytes, 1)]),
+        xaxis=bare_axis(range=[0, max(ledger.total_bytes, 1)]),
         yaxis=bare_axis(range=[-0.5, 0.5]),
     )
     begin = 0
-    for line in lines:
+    for line in ledger_lines(ledger):
         if not line.bytes:
             continue
         fits = line.share_frac >= max(_MIN_TEXT_FRAC, _CHARACTER_FRAC * max(len(line.label), len(line.size)))

@@ -72,10 +72,6 @@ class Findings:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
 
-    def of_kind(self, kind: str) -> tuple[Finding, ...]:
-        """The findings of one kind."""
-        return tuple(finding for finding in self.findings if finding.kind == kind)
-
 
 def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     """Worst first; of equal severity, those about most bytes first."""

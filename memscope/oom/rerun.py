@@ -10,7 +10,6 @@ import numpy as np
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
-from memscope._kernels.caching_rules import round_size
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.request import FailedRequest, Limit
@@ -237,11 +236,6 @@ def _until(lifetimes: DeviceLifetimes, requests: Requests, request: FailedReques
         pair=np.append(requests.pair, pairs.index(pair)),
         pairs=pairs,
     )
-
-
-def rounds_alike(request: FailedRequest, config: CachingAllocatorConfig) -> bool:
-    """Whether settings leave a size that was already rounded as it is."""
-    return int(round_size(request.rounded_bytes, np.array(config.roundup_divisions, np.int64))) == request.rounded_bytes
 
 
 class Restart:

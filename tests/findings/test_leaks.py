@@ -7,6 +7,7 @@ import pytest
 from memscope.findings.finding import Severity
 from memscope.trace.categories import Category
 from tests.findings.programs import CLEAN, COLUMNS, LEAKING, Training, record, skips_a_step_in_ten, torch
+from tests.findings.traces import of_kind
 
 KiB, MiB = 1 << 10, 1 << 20
 slow = pytest.mark.slow
@@ -16,7 +17,7 @@ slow = pytest.mark.slow
 @pytest.mark.parametrize("kind", LEAKING)
 def test_a_planted_leak_is_found(kind: str, n_steps: int) -> None:
     analysis = record(LEAKING[kind], n_steps)
-    leaks = analysis.opinions(0).findings.of_kind("leak")
+    leaks = of_kind(analysis.opinions(0).findings, "leak")
     assert leaks
     assert all("programs.py" in leak.sites[0] for leak in leaks)
     total = sum(leak.evidence["bytes_per_step"] for leak in leaks)
@@ -31,7 +32,7 @@ def test_a_planted_leak_is_found(kind: str, n_steps: int) -> None:
 @pytest.mark.parametrize("kind", LEAKING)
 def test_two_steps_prove_nothing(kind: str) -> None:
     findings = record(LEAKING[kind], 2).opinions(0).findings
-    assert not findings.of_kind("leak")
+    assert not of_kind(findings, "leak")
     assert any("2 steps recorded" in note for note in findings.notes)
 
 
@@ -39,29 +40,29 @@ def test_two_steps_prove_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", CLEAN)
 def test_a_clean_run_has_no_leak(kind: str, n_steps: int) -> None:
     findings = record(CLEAN[kind], n_steps).opinions(0).findings
-    assert not findings.of_kind("leak"), [f.title for f in findings.findings]
-    assert not findings.of_kind("larger-each-step")
+    assert not of_kind(findings, "leak"), [f.title for f in findings.findings]
+    assert not of_kind(findings, "larger-each-step")
 
 
 def test_fifty_clean_steps_have_no_leak_and_fifty_leaking_ones_have_one() -> None:
-    assert not record(CLEAN["lengths"], 50).opinions(0).findings.of_kind("leak")
-    (leak,) = record(LEAKING["cache"], 50).opinions(0).findings.of_kind("leak")
+    assert not of_kind(record(CLEAN["lengths"], 50).opinions(0).findings, "leak")
+    (leak,) = of_kind(record(LEAKING["cache"], 50).opinions(0).findings, "leak")
     assert leak.evidence["bytes_per_step"] == MiB
 
 
 def test_a_clean_run_with_momentum_has_no_leak() -> None:
-    assert not record(CLEAN["plain"], 6, optimizer="SGD").opinions(0).findings.of_kind("leak")
+    assert not of_kind(record(CLEAN["plain"], 6, optimizer="SGD").opinions(0).findings, "leak")
 
 
 def test_leaks_are_found_without_marks() -> None:
-    (leak,) = record(LEAKING["cache"], 10, marked=False).opinions(0).findings.of_kind("leak")
+    (leak,) = of_kind(record(LEAKING["cache"], 10, marked=False).opinions(0).findings, "leak")
     assert leak.evidence["bytes_per_step"] == MiB
     assert leak.evidence["steps_from"] != "marks"
-    assert not record(CLEAN["last-output"], 10, marked=False).opinions(0).findings.of_kind("leak")
+    assert not of_kind(record(CLEAN["last-output"], 10, marked=False).opinions(0).findings, "leak")
 
 
 def test_a_leak_that_skips_a_step_now_and_then_is_found() -> None:
-    (leak,) = record(skips_a_step_in_ten, 25).opinions(0).findings.of_kind("leak")
+    (leak,) = of_kind(record(skips_a_step_in_ten, 25).opinions(0).findings, "leak")
     assert leak.evidence["n_steps_grown"] == leak.evidence["n_steps_judged"] - 1 == 11
     assert leak.evidence["confidence"] == "medium"
 
@@ -73,8 +74,8 @@ def test_a_buffer_that_is_extended_each_step_is_named_without_claiming_a_leak() 
         training.update(training.loss()[0])
 
     findings = record(extends, 10).opinions(0).findings
-    assert not findings.of_kind("leak")
-    (grown,) = findings.of_kind("larger-each-step")
+    assert not of_kind(findings, "leak")
+    (grown,) = of_kind(findings, "larger-each-step")
     assert grown.evidence["bytes_per_step"] == MiB
 
 
@@ -84,7 +85,7 @@ def test_a_leak_far_below_the_threshold_is_not_reported() -> None:
         training.update(loss)
         training.kept.append(loss.detach())
 
-    assert not record(logs, 20).opinions(0).findings.of_kind("leak")
+    assert not of_kind(record(logs, 20).opinions(0).findings, "leak")
 
 
 def test_a_kv_cache_that_grows_by_entries_is_not_called_a_leak() -> None:
@@ -97,8 +98,8 @@ def test_a_kv_cache_that_grows_by_entries_is_not_called_a_leak() -> None:
     analysis = record(generates, 12)
     assert analysis.peak(0).coverage.by_source["user"] == 12 * MiB
     assert Category.KV_CACHE in analysis.device(0).attribution.category
-    assert not analysis.opinions(0).findings.of_kind("leak")
-    (kept,) = analysis.opinions(0).findings.of_kind("kv-kept")
+    assert not of_kind(analysis.opinions(0).findings, "leak")
+    (kept,) = of_kind(analysis.opinions(0).findings, "kv-kept")
     assert kept.evidence["bytes_per_step"] == MiB
 
 
@@ -111,9 +112,9 @@ def test_a_kv_cache_that_is_copied_for_every_token_is_named_so_and_is_no_leak() 
             training.last = new if training.last is None else torch.cat([training.last, new])
 
     findings = record(generates, 20).opinions(0).findings
-    assert not findings.of_kind("leak")
-    assert not findings.of_kind("larger-each-step")
-    (grows,) = findings.of_kind("kv-growth")
+    assert not of_kind(findings, "leak")
+    assert not of_kind(findings, "larger-each-step")
+    (grows,) = of_kind(findings, "kv-growth")
     # From 1 to 20 pieces of 256 KiB; the new pieces that each copy takes in are of one size, and replace nothing.
     assert grows.evidence["n_copies"] == 19
     assert grows.evidence["moved_bytes"] == sum(range(1, 20)) * 256 * KiB

@@ -1,0 +1,62 @@
+"""Calls of the driver that a warmed-up program should not need."""
+
+from __future__ import annotations
+
+from memscope.trace.schema import Action
+from tests.findings.traces import analysed, kinds, of_kind
+from tests.replay.recordings import Recorder
+
+MiB = 1 << 20
+
+
+def test_reclaims_of_the_allocator_are_counted_with_their_bytes() -> None:
+    recorder = Recorder(total=100 * MiB, knows_total=True)
+    for i in range(12):
+        size = (60 if i % 2 else 70) * MiB
+        recorder.allocator.free(recorder.allocator.malloc(size))
+        # What was freed is in the way of the next one, which is larger or takes another segment.
+        recorder.allocator.free(recorder.allocator.malloc(80 * MiB + i * 2 * MiB if i < 10 else 99 * MiB))
+    analysis = analysed(recorder)
+    (found,) = of_kind(analysis.opinions(0).findings, "retries")
+    assert found.evidence["n_retries"] == recorder.allocator.stats.n_retries
+    trace = analysis.trace
+    assert found.bytes == trace.size_bytes[trace.action == Action.SEGMENT_FREE].sum()
+    assert found.evidence["recorded_ns"] is None
+    assert found.evidence["modelled_ns"] > 0
+
+
+def test_emptying_the_cache_in_every_round_is_found_as_the_programs_own() -> None:
+    recorder = Recorder()
+    # The device had 100 MiB: a request of 40 MiB while 40 are reserved was not refused.
+    recorder.allocator.free(recorder.allocator.malloc(100 * MiB))
+    for _ in range(25):
+        recorder.allocator.empty_cache()
+        recorder.allocator.free(recorder.allocator.malloc(40 * MiB))
+    findings = analysed(recorder).opinions(0).findings
+    (found,) = of_kind(findings, "cache-emptied")
+    # The first one, of 100 MiB, may have been a reclaim: 140 would have been more than the device is known to have.
+    assert found.evidence["n_calls"] == 24
+    assert found.evidence["given_back_bytes"] == 24 * 40 * MiB
+    assert found.evidence["taken_since_bytes"] == 24 * 40 * MiB
+    assert "retries" not in kinds(findings)
+
+
+def test_where_it_cannot_be_told_who_gave_memory_back_that_is_said() -> None:
+    recorder = Recorder()
+    for _ in range(25):
+        recorder.allocator.free(recorder.allocator.malloc(40 * MiB))
+        recorder.allocator.empty_cache()
+    findings = analysed(recorder).opinions(0).findings
+    (found,) = of_kind(findings, "cache-given-back")
+    assert found.evidence["n_reclaims"] == 24
+    assert "does not tell which" in found.text
+    assert not {"retries", "cache-emptied"} & set(kinds(findings))
+
+
+def test_driver_calls_that_go_on_are_found() -> None:
+    recorder = Recorder()
+    for _ in range(50):
+        recorder.allocator.free(recorder.allocator.malloc(40 * MiB))
+        recorder.allocator.empty_cache()
+    (found,) = of_kind(analysed(recorder).opinions(0).findings, "driver-calls")
+    assert found.evidence["n_taken"] == 25

@@ -1,0 +1,66 @@
+"""Free memory that live blocks pin, and pools that only grow."""
+
+from __future__ import annotations
+
+from memscope.findings.finding import Severity
+from tests.findings.traces import analysed, fragmented, kinds, of_kind
+from tests.replay.recordings import Recorder
+
+MiB = 1 << 20
+
+
+def test_pinned_memory_is_found_with_its_bytes_and_pins() -> None:
+    analysis = analysed(fragmented())
+    (found,) = of_kind(analysis.opinions(0).findings, "fragmentation")
+    assert found.severity is Severity.SEVERE
+    # Two pairs to a segment, 20 segments: the two of 8 MiB are free in each.
+    assert found.bytes == 20 * 16 * MiB
+    assert found.evidence["reserved_bytes"] == 400 * MiB
+    state = analysis.at(found.event, 0).fragmentation.overall
+    assert found.bytes == state.free_in_split_segments_bytes
+    assert found.view == "map"
+    assert found.rows
+
+
+def test_free_memory_that_could_go_back_is_no_fragmentation() -> None:
+    recorder = Recorder()
+    live = [recorder.allocator.malloc(20 * MiB) for _ in range(40)]
+    for address in live[:-1]:
+        recorder.allocator.free(address)
+    assert "fragmentation" not in kinds(analysed(recorder).opinions(0).findings)
+
+
+def test_free_memory_between_steps_is_no_fragmentation() -> None:
+    recorder = Recorder()
+    for _ in range(3):
+        pairs = [(recorder.allocator.malloc(2 * MiB), recorder.allocator.malloc(8 * MiB)) for _ in range(40)]
+        for i, pair in enumerate(pairs):
+            recorder.allocator.free(pair[1])
+            if i % 2:
+                recorder.allocator.free(pair[0])
+        for pair in pairs[::2]:
+            recorder.allocator.free(pair[0])
+    analysis = analysed(recorder)
+    assert analysis.device(0).fragmentation_series.overall.free_in_split_segments_bytes.max() > 200 * MiB
+    assert "fragmentation" not in kinds(analysis.opinions(0).findings)
+
+
+def test_a_pool_that_only_grows_is_found() -> None:
+    recorder = Recorder()
+    malloc, free = recorder.allocator.malloc, recorder.allocator.free
+    kept = []
+    # Each round needs a little more than the block that was freed: it never fits.
+    for i in range(30):
+        block = malloc((12 + 2 * i) * MiB)
+        kept.append(malloc(1200 << 10))
+        free(block)
+    (found,) = of_kind(analysed(recorder).opinions(0).findings, "growing-pool")
+    assert found.bytes > 64 * MiB
+    assert found.evidence["size_class"] == "large"
+
+
+def test_a_pool_that_grows_with_what_is_in_use_is_no_finding() -> None:
+    recorder = Recorder()
+    for _ in range(60):
+        recorder.allocator.malloc(20 * MiB)
+    assert "growing-pool" not in kinds(analysed(recorder).opinions(0).findings)
