@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
+from tests.conftest import Outcome
+from tests.naive_layout import random_layout
 from tests.replay.recordings import Recorder
 from tests.training_trace import HOSTILE, training_trace
 
@@ -125,3 +128,19 @@ def test_every_line_of_text_fits_the_width(memscope, fragmented: Path) -> None:
     for arguments in (("frag", fragmented, "--over-time"), ("report", fragmented)):
         out = memscope(*arguments).out
         assert max(len(line.rstrip()) for line in out.splitlines()) <= 120
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def trace_file(tmp_path: Path) -> Path:
+    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
+
+
+def test_frag_names_what_pins_memory(memscope: Run, trace_file: Path) -> None:
+    frag = json.loads(memscope("frag", trace_file, "--json").out)
+    assert frag["pins"]
+    assert frag["pins"][0]["held_bytes"] >= frag["pins"][-1]["held_bytes"]
+    assert frag["pins"][0]["blocks"][0]["block_bytes"] > 0
+    assert "keep from going back" in memscope("frag", trace_file).out

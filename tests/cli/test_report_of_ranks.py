@@ -16,6 +16,7 @@ from tests.rank_traces import MiB, rank_trace, training
 
 Run = Callable[..., Outcome]
 
+
 SCRIPT = """
 import os
 import torch

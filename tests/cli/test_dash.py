@@ -1,4 +1,4 @@
-"""``memscope run --dash``: the dashboard on what was just recorded, and the script's own exit code at the end."""
+"""``memscope run --dash``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
+
 
 SCRIPT = """
 import os, signal, sys

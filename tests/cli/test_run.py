@@ -1,4 +1,4 @@
-"""A recording that was cut off is never replaced unasked, and can be kept."""
+"""``memscope run``."""
 
 from __future__ import annotations
 

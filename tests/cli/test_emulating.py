@@ -1,4 +1,4 @@
-"""``memscope run --emulate`` before it starts anything: the options that it refuses."""
+"""``memscope run --emulate``: which options are refused."""
 
 from __future__ import annotations
 

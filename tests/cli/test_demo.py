@@ -1,8 +1,7 @@
-"""``memscope doctor`` and the parts of ``memscope demo``; the whole demo is run by continuous integration."""
+"""``memscope demo``."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -16,24 +15,6 @@ from memscope.errors import InputFileError, MemscopeError
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
-
-
-def test_doctor_says_what_works_here(memscope: Run) -> None:
-    diagnosis = json.loads(memscope("doctor", "--json").out)
-    assert diagnosis["can_read_traces"] is True
-    names = [check["name"] for check in diagnosis["checks"]]
-    assert names[:2] == ["memscope", "torch"]
-    assert all(check["status"] in ("ok", "info", "warning", "missing") for check in diagnosis["checks"])
-    text = memscope("doctor").out
-    assert "read traces and snapshots" in text
-
-
-def test_doctor_warns_of_two_configurations(memscope: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
-    checks = {check["name"]: check for check in json.loads(memscope("doctor", "--json").out)["checks"]}
-    assert checks["allocator settings"]["status"] == "warning"
-    assert "both are set" in checks["allocator settings"]["advice"]
 
 
 def test_the_demo_finds_its_scripts() -> None:

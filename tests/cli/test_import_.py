@@ -1,0 +1,27 @@
+"""``memscope import``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from memscope.trace.snapshot.write import write_snapshot
+from tests.conftest import Outcome
+from tests.naive_layout import random_layout
+
+Run = Callable[..., Outcome]
+
+
+def test_import_writes_beside_the_input_and_never_overwrites(memscope: Run, tmp_path: Path) -> None:
+    snapshot = tmp_path / "snap.pickle"
+    write_snapshot(random_layout(3, 30).trace(), snapshot)
+    assert memscope("import", snapshot).code == 0
+    assert (tmp_path / "snap.memscope").exists()
+    again = memscope("import", snapshot)
+    assert again.code == 1
+    assert "-f" in again.err
+    assert memscope("import", snapshot, "-f").code == 0
+    left = json.loads(memscope("report", snapshot, "--json").out)["devices"]
+    right = json.loads(memscope("report", tmp_path / "snap.memscope", "--json").out)["devices"]
+    assert left == right

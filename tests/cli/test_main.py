@@ -1,0 +1,80 @@
+"""The program: its verbs, its help, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memscope.trace.container import write_container
+from tests.conftest import Outcome
+from tests.naive_layout import random_layout
+from tests.oracles import BAD, needs_shared
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def trace_file(tmp_path: Path) -> Path:
+    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
+
+
+def test_unknown_devices_and_options_are_one_line_and_exit_1(memscope: Run, trace_file: Path) -> None:
+    outcome = memscope("peak", trace_file, "--device", 3)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "memscope: device 3 is not in this trace (it has 0)\n"
+    outcome = memscope("report", trace_file, "--nonsense")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+
+
+def test_missing_and_unreadable_files_are_one_line_and_exit_1(memscope: Run, tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.pickle", tmp_path):
+        outcome = memscope("report", path)
+        assert outcome.code == 1
+        assert outcome.err.count("\n") == 1
+        assert str(path) in outcome.err
+
+
+def test_help_of_every_verb(memscope: Run) -> None:
+    from memscope.cli.main import VERBS
+
+    for verb in VERBS:
+        outcome = memscope(verb, "--help")
+        assert outcome.code == 0
+        assert "Usage: memscope" in outcome.out
+
+
+@needs_shared
+@pytest.mark.parametrize("path", sorted(p for p in BAD.glob("*") if p.suffix != ".md"), ids=lambda p: p.name)
+def test_bad_inputs_get_one_line_and_their_exit_code(memscope: Run, path: Path) -> None:
+    expected = {"blocks-do-not-tile": 3, "double-free": 3, "contradictory-synthetic": 3, "hostile-names-but-valid": 0}
+    before = set(os.listdir())  # noqa: PTH208
+    outcome = memscope("report", path, "--json")
+    code = expected.get(path.name.split(".")[0], 1)
+    assert outcome.code == code
+    assert set(os.listdir()) == before  # noqa: PTH208
+    if code:
+        assert path.name in outcome.err
+        assert outcome.err.count("\n") == 1
+    if code == 3:
+        report = json.loads(outcome.out)
+        assert report["completeness"]["contradictions"]
+        assert report["devices"] == []
+    if code == 1:
+        assert outcome.out == ""
+
+
+def test_without_a_verb_the_help_is_shown(memscope: Run) -> None:
+    outcome = memscope()
+    assert outcome.code == 1
+    assert outcome.err.startswith("Usage: memscope")
+    assert "verify" in outcome.err
+
+
+def test_bad_usage_names_the_help_to_read(memscope: Run) -> None:
+    assert memscope("report").err == "memscope: Missing argument 'TRACE' (memscope report --help says how)\n"
+    assert memscope("bogus").err.startswith("memscope: No such command 'bogus'")

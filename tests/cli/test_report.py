@@ -1,0 +1,78 @@
+"""``memscope report``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memscope.trace.container import write_container
+from memscope.units import format_bytes
+from tests.conftest import Outcome
+from tests.naive_layout import random_layout
+from tests.oracles import ORACLE, REAL, needs_shared
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def trace_file(tmp_path: Path) -> Path:
+    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
+
+
+@pytest.fixture
+def mid_life_file(tmp_path: Path) -> Path:
+    return write_container(random_layout(7, 80).trace(60), tmp_path / "late.memscope")
+
+
+def test_report_json_has_the_keys_that_scripts_rely_on(memscope: Run, trace_file: Path) -> None:
+    outcome = memscope("report", trace_file, "--json")
+    assert outcome.code == 0
+    report = json.loads(outcome.out)
+    assert report["schema_version"] == 1
+    assert {"source", "torch_version", "n_events", "settings"} <= set(report["trace"])
+    assert {
+        "n_events_lost",
+        "n_unmatched_frees",
+        "preexisting_bytes",
+        "n_events_without_stack",
+        "warnings",
+    } <= set(report["completeness"])
+    (device,) = report["devices"]
+    assert {"event", "allocated_bytes", "active_bytes", "reserved_bytes"} <= set(device["peak"])
+    assert device["ledger"]["total_bytes"] == sum(row["bytes"] for row in device["ledger"]["rows"])
+    assert device["ledger"]["total_bytes"] == device["peak"]["reserved_bytes"]
+    assert {"attributed_bytes", "unknown_bytes", "by_source"} == set(device["coverage"])
+    assert device["fragmentation"]["free_bytes"] == device["peak"]["reserved_bytes"] - device["peak"]["active_bytes"]
+    assert report["completeness"]["n_events_lost"] == 0
+
+
+def test_the_text_report_says_the_same_numbers(memscope: Run, trace_file: Path) -> None:
+    report = json.loads(memscope("report", trace_file, "--json").out)["devices"][0]
+    text = memscope("report", trace_file).out
+    assert format_bytes(report["peak"]["allocated_bytes"]) in text
+    assert f"{report['ledger']['total_bytes']:,}" in text
+    assert "accounted for" in text
+
+
+def test_a_recording_that_starts_late_says_so(memscope: Run, mid_life_file: Path) -> None:
+    completeness = json.loads(memscope("report", mid_life_file, "--json").out)["completeness"]
+    assert completeness["n_events_lost"] is None
+    assert completeness["preexisting_bytes"] > 0
+    assert any("before the first event" in warning for warning in completeness["warnings"])
+    assert "⚠" in memscope("report", mid_life_file).out
+
+
+@needs_shared
+@pytest.mark.parametrize("path", sorted([*REAL.glob("*.gz"), *ORACLE.glob("*/*.gz")]), ids=lambda p: p.name)
+def test_every_real_snapshot_gets_a_ledger_that_closes(memscope: Run, path: Path) -> None:
+    outcome = memscope("report", path, "--json")
+    assert outcome.code == 0
+    report = json.loads(outcome.out)
+    assert report["devices"]
+    for device in report["devices"]:
+        ledger = device["ledger"]
+        assert ledger["total_bytes"] == sum(row["bytes"] for row in ledger["rows"]) > 0
+        assert ledger["total_bytes"] == device["peak"]["reserved_bytes"]
