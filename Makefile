@@ -5,7 +5,8 @@
 #   make test          the tests; browser tests too, where Chromium is or can be installed
 #   make lint          ruff, mypy, import-linter
 #   make bench         benchmarks, each printing ratios against a named peer
-#   make test-slow     the long sweeps, and the emulated device under an older PyTorch
+#   make test-slow     the long sweeps, more and random examples of every property, and the emulated device under an
+#                      older PyTorch
 #   make test-emulated capture on the emulated CUDA device, under CUDA builds of PyTorch (0.5 GB to download for each)
 #   make gpu-evidence  on a machine with a GPU: the gpu tests and a table of real, emulated and predicted peaks, with the
 #                      CUDA build of torch that PYTHON has
@@ -55,6 +56,7 @@ test: $(INSTALLED) chromium
 
 test-slow: $(INSTALLED) chromium
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile long -m "hypothesis and not slow" $(PYTEST_ARGS)
 	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)" \
 		EMULATED_ON_MISSING=$(call on_missing,EMULATED_SLOW_VERSIONS)
 

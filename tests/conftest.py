@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from memscope.cli.main import main
+
+if importlib.util.find_spec("hypothesis"):  # the emulated environments, which test capture only, have none
+    from hypothesis import HealthCheck, settings
+
+    # A busy machine is no fault of what is tested.
+    _PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    # The same examples on every machine: what is green on one is green on all.
+    settings.register_profile("open", derandomize=True, **_PATIENT)
+    # Other examples each time, and more of them. What it finds it prints, to become a test of its own.
+    settings.register_profile("long", max_examples=300, print_blob=True, **_PATIENT)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "open"))
 
 
 class Outcome(NamedTuple):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError, UnsafePickleError
 from memscope.trace.snapshot.pickle_reader import Tape
+from tests.properties import examples
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False) | st.text(max_size=8) | st.binary(max_size=8)
@@ -77,7 +78,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @given(value=PLAIN)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_plain_data_come_out_as_the_unpickler_reads_them(protocol: int, value: Any) -> None:
     if protocol == 2:
         value = _without_bytes(value)  # protocol 2 writes bytes as a call of a codec
@@ -287,7 +288,7 @@ def test_every_opcode_is_known_to_the_machine(opcode: pickletools.OpcodeInfo) ->
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_random_bytes_end_in_a_value_or_a_refusal(data: bytes) -> None:
     if refusal(data):
         return

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope._kernels import planning as kernel
+from tests.properties import examples
 
 
 @st.composite
@@ -32,7 +33,7 @@ def test_runs_of_allocs_between_frees_are_one_epoch():
     assert (start.tolist(), end.tolist(), n_epochs) == ([0, 0, 1, 2], [1, 2, 3, 3], 3)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(lifetimes())
 def test_epochs_overlap_where_positions_do_and_reach_the_same_peak(case):
     start, end, size = case
@@ -56,7 +57,7 @@ def lowest_place(start, end, size, floor, offset, i):
     raise AssertionError("above all others there is always room")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(lifetimes(), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_each_row_gets_the_lowest_place_free_in_its_lifetime(case, stride, random):
     start, end, size = case
@@ -94,7 +95,7 @@ def test_free_ranges_are_taken_by_first_or_by_best_fit(is_best_fit, place):
     assert peak == 8
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(lifetimes())
 def test_first_fit_in_time_takes_the_lowest_place_that_is_free_then(case):
     start, end, size = case
@@ -106,7 +107,7 @@ def test_first_fit_in_time_takes_the_lowest_place_that_is_free_then(case):
     assert peak == (expected + size).max()
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(lifetimes())
 def test_best_fit_in_time_never_overlaps_and_gives_up_when_the_work_is_spent(case):
     start, end, size = case
@@ -120,7 +121,7 @@ def test_best_fit_in_time_never_overlaps_and_gives_up_when_the_work_is_spent(cas
     assert kernel.place_in_time(rows, by_end, True, 0)[1] == -1
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(lifetimes(), st.integers(1, 3))
 def test_slots_of_a_class_are_as_many_as_its_rows_alive_at_once(case, n_classes):
     start, end, size = case

@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope._kernels.ranges import CHUNK_ROWS, find_range, in_order, insert_range, make_ranges, remove_range
+from tests.properties import examples
 
 operations = st.lists(
     st.tuples(st.booleans(), st.integers(0, 30), st.integers(1, 6), st.integers(0, 1)), min_size=1, max_size=40
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(operations=operations)
 def test_ranges_hold_exactly_the_cells_put_in_and_merge_only_equal_keys(operations: list) -> None:
     ranges = make_ranges(64)

@@ -4,19 +4,20 @@ import pickle
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope._kernels import tape_tables
 from memscope.trace.snapshot.pickle_reader import Tape, dense_ids
 from tests._kernels.test_pickle_tape import tape_of
+from tests.properties import examples
 
 ROWS = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2), st.integers(0, 3)), max_size=60)
 
 
 @given(ROWS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_dense_ids_number_distinct_rows_by_first_appearance(rows: list[tuple[int, int]]) -> None:
     columns = np.array(rows, np.int64).reshape(-1, 2).T
     ids, first = dense_ids(*columns)
@@ -30,7 +31,7 @@ def boxes(tape: Tape) -> np.ndarray:
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=40))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_equal_runs_get_one_id_and_empty_ones_none(runs: list[list[int]]) -> None:
     children = [[i] for i in range(4)]
     tape = tape_of(pickle.dumps([children, *[[children[i] for i in run] for run in runs]], 4))

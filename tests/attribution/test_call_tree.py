@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis
@@ -23,6 +23,7 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.trace import Trace
 from tests.attribution.scripted import Script, owned
+from tests.properties import examples
 from tests.training_trace import training_trace
 
 
@@ -49,7 +50,6 @@ def naive(stacks: list[tuple[int, ...]], sizes: list[int]) -> dict[tuple[int, ..
     return {path: tuple(row) for path, row in total.items()}  # type: ignore[misc]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 5000)), max_size=12))
 def test_the_call_tree_is_what_adding_one_by_one_gives(made: list[tuple[list[int], int]]) -> None:
     builder = TraceBuilder()
@@ -112,7 +112,7 @@ def path_of(tree: CallTree, node: int) -> list[int]:
     return path
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=5), min_size=1, max_size=10), st.booleans())
 def test_each_node_counts_the_rows_below_its_path(stacks: list[list[int]], own_only: bool) -> None:
     trace = built(stacks)

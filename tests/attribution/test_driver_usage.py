@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.attribution.attribution import attribute
@@ -22,6 +22,7 @@ from memscope.attribution.driver_usage import (
 from memscope.attribution.ledger import Ledger, ledger_at
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.tables import SampleTable
+from tests.properties import examples
 from tests.sampled_trace import FULL, MS, MiB, sampled_trace
 
 
@@ -125,7 +126,7 @@ def test_without_samples_and_in_a_dry_run_nothing_is_counted() -> None:
     assert (ledger(dry, 1).driver_usage, ledger(dry, 1).not_measured) == (None, "a dry run has no device")
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     samples=st.lists(
         st.tuples(st.integers(0, 400), st.integers(-1, 40), st.integers(-1, 40), st.integers(-1, 40)), max_size=6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.attribution.attribution import attribute
@@ -11,11 +11,12 @@ from memscope.attribution.ledger import FREE_PINNED, FREE_RELEASABLE, PENDING_FR
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from tests.naive_layout import NaiveLayout, random_layout
+from tests.properties import examples
 
 MiB = 1 << 20
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.floats(0, 0.9))
 def test_the_ledger_sums_to_reserved_at_every_event(seed: int, cut: float) -> None:
     layout = random_layout(seed, 40)

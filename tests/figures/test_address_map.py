@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis, load
@@ -14,6 +14,7 @@ from memscope.figures.theme import LIGHT
 from memscope.trace.schema import NONE_ID, BlockState
 from tests.naive_layout import random_layout
 from tests.oracles import REAL, needs_shared
+from tests.properties import examples
 from tests.training_trace import training_trace
 
 
@@ -25,7 +26,7 @@ def widths_bytes(layout: AddressMap, pieces: map_layout.Rectangles) -> np.ndarra
     return (pieces.end_frac - pieces.start_frac) * width[pieces.row]
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 2**32 - 1), limit=st.sampled_from([5, 40, 2_500]))
 def test_pieces_hold_exactly_the_bytes_of_segments_and_blocks(seed: int, limit: int) -> None:
     analysis = Analysis(random_layout(seed, 60).trace())
@@ -47,7 +48,7 @@ def test_pieces_hold_exactly_the_bytes_of_segments_and_blocks(seed: int, limit: 
             assert np.all((layout.allocation_id == NONE_ID) | (layout.n_merged == 1))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_two_pieces_overlap(seed: int) -> None:
     analysis = Analysis(random_layout(seed, 60).trace())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.figures.frame import extreme_indices
+from tests.properties import examples
 
 values = st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=400)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(values=values, n_buckets=st.integers(1, 30), data=st.data())
 def test_no_extreme_of_any_bucket_is_lost(values: list[int], n_buckets: int, data: st.DataObject) -> None:
     series = np.array(values, np.int64)

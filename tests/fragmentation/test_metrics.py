@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis
@@ -15,11 +15,12 @@ from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import BlockState
 from tests.naive_layout import NaiveLayout, random_layout
+from tests.properties import examples
 
 MiB = 1 << 20
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_groups_sum_to_the_whole(seed: int) -> None:
     layout = random_layout(seed, 50)

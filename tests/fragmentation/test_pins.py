@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis, load
@@ -22,6 +22,7 @@ from memscope.trace.schema import Action, BlockState, MarkKind
 from memscope.trace.trace import Trace
 from tests.fragmentation.following import Follower
 from tests.oracles import ORACLE, REAL, needs_shared
+from tests.properties import examples
 from tests.replay.recordings import Recorder
 
 MiB = 1 << 20
@@ -124,7 +125,7 @@ def test_a_pin_of_a_recording_of_a_real_gpu_gives_back_what_it_promised(name: st
     assert check_promises(analysis.device().lifetimes, 8, 3) > 5
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     conf=st.sampled_from(["", "expandable_segments:True", "max_split_size_mb:40", "roundup_power2_divisions:4"]),

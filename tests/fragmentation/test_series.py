@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.fragmentation.metrics import measure_fragmentation
@@ -22,6 +22,7 @@ from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
+from tests.properties import examples
 from tests.replay.recordings import Recorder
 from tests.training_trace import training_trace
 
@@ -61,13 +62,13 @@ def check_against_states(trace: Trace, every: int = 1) -> None:
             assert [g.free_bytes for g in found.groups] == [g.free_bytes for g in expected.groups]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_naive_layout_is_followed_exactly(seed: int) -> None:
     check_against_states(random_layout(seed, 60).trace())
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     conf=st.sampled_from(["", "expandable_segments:True", "max_split_size_mb:40", "large_segment_size_mb:40"]),
@@ -143,7 +144,7 @@ def test_there_is_no_series_where_segments_were_not_recorded() -> None:
     assert fragmentation_series(DeviceLifetimes(trace, 0)) is None
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 2**32 - 1), total=st.sampled_from([0, 3, 9, 11, 15, 21, 40, 200]))
 def test_the_largest_request_succeeds_and_one_byte_more_does_not(seed: int, total: int) -> None:
     recorder = Recorder(total=total * MiB + 2 * MiB)

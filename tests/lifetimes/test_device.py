@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.lifetimes.device import DeviceLifetimes
@@ -13,6 +13,7 @@ from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from tests.naive_layout import NaiveLayout, Snapshot, random_layout
+from tests.properties import examples
 
 MiB = 1 << 20
 seeds = st.integers(0, 2**32 - 1)
@@ -27,7 +28,7 @@ def as_snapshot(state: AllocatorState) -> Snapshot:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_state_at_every_event_equals_the_slow_twin(seed: int) -> None:
     layout = random_layout(seed, 60)
@@ -41,7 +42,7 @@ def test_state_at_every_event_equals_the_slow_twin(seed: int) -> None:
     assert lifetimes.allocations.is_exact.all()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, cut=st.floats(0.05, 0.95))
 def test_a_recording_that_starts_mid_life_is_undone_to_its_start(seed: int, cut: float) -> None:
     layout = random_layout(seed, 60)
@@ -64,7 +65,7 @@ def test_a_recording_that_starts_mid_life_is_undone_to_its_start(seed: int, cut:
                 assert block[1] <= sizes[block[0]]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_usage_series_equal_sums_over_the_states(seed: int) -> None:
     layout = random_layout(seed, 40)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.serving.simulate import simulate
+from tests.properties import examples
 from tests.serving.naive_batches import NaiveBatches
 from tests.serving.small_tables import COST, TINY, Request, check_timeline, job, table
 
@@ -19,7 +20,7 @@ def _duration(n_padded: int) -> int:
     return max(1, int(took + COST.overhead_s * 1e6 + 0.5))
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     requests=st.lists(SAMPLED, min_size=1, max_size=25).map(sorted),
     longest=st.integers(70, 90),

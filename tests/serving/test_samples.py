@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import UsageError
 from memscope.serving.managers import MANAGERS
 from memscope.serving.shapes import KvLayer, KvShape
 from memscope.serving.simulate import never_fits, simulate
+from tests.properties import examples
 from tests.serving.small_tables import check_timeline, job, table
 
 UNSHARED = ("max-length", "oracle-length", "buddy", "virtual")
@@ -37,7 +38,7 @@ def _bytes_by_hand(shape: KvShape, block: int, prompt: int, n_samples: int, n_to
     return taken, held
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     block=st.sampled_from([1, 2, 4, 5]),
     prompt=st.integers(1, 30),
@@ -176,7 +177,7 @@ def test_more_samples_than_a_step_holds_are_an_error_of_the_caller() -> None:
             simulate(job(table([(0, 4, 2, 4)]), n_tokens=4000, **options))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     manager=st.sampled_from(sorted(MANAGERS.keys() - {"concat", "virtual"})),
     prompt=st.integers(1, 20),

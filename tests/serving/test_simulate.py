@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import UsageError
@@ -12,6 +12,7 @@ from memscope.serving.managers import MANAGERS
 from memscope.serving.result import KvResult
 from memscope.serving.shapes import KvLayer, KvShape
 from memscope.serving.simulate import KvJob, simulate
+from tests.properties import examples
 from tests.serving.small_tables import Request, check_timeline, job, naive, table
 
 DEFAULT = sorted(name for name, manager in MANAGERS.items() if manager.is_default)
@@ -59,7 +60,7 @@ def _agree(result: KvResult, one: KvJob) -> None:
         assert (result.n_hit_blocks, result.n_queried_blocks) == (twin.n_hit, twin.n_queried)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     requests=st.lists(SAMPLED, min_size=1, max_size=25).map(sorted),
     block_size=st.sampled_from([1, 2, 4, 8]),
@@ -85,7 +86,7 @@ def test_every_number_is_the_slow_twins(
     _agree(simulate(one), one)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     requests=st.lists(SAMPLED, min_size=1, max_size=25).map(sorted),
     manager=st.sampled_from(DEFAULT),
@@ -142,7 +143,7 @@ def test_memory_is_accounted_for_and_no_request_is_lost(
     assert timeline.saved_bytes.min() >= 0
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(requests=st.lists(LENGTHS, min_size=1, max_size=20).map(sorted), step_tokens=st.integers(5, 80))
 def test_managers_agree_on_the_tokens_held_where_memory_is_ample(requests: list[Request], step_tokens: int) -> None:
     requests = _from_zero(requests)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import InputFileError, UsageError
@@ -25,6 +25,7 @@ from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.trace import Trace
 from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
+from tests.properties import examples
 
 METADATA = TraceMetadata(
     source="cuda",
@@ -209,7 +210,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_mutated_files_are_refused_or_read_as_they_were(
     packed: bytes, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -15,6 +15,7 @@ from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import Action, BlockState, TieRule
 from memscope.units import GiB, MiB
+from tests.properties import examples
 from tests.replay.caching.naive_caching import NaiveCachingAllocator, OutOfMemoryError
 
 BASE = 0x7F0000000000
@@ -356,7 +357,7 @@ class Both:
         assert state.blocks.size_bytes.tolist() == [b.size for b in blocks]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@examples(150)
 @given(options=OPTIONS, tie=TIES, total=st.sampled_from([None, 200 * MiB, 400 * MiB, 80 * GiB]), steps=STEPS)
 def test_allocator_does_what_its_slow_twin_does(options, tie, total, steps):
     if total is None:
@@ -437,5 +438,5 @@ class AllocatorMachine(RuleBasedStateMachine):
         assert sorted(active) == sorted(self.live + self.waiting)
 
 
-AllocatorMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None, derandomize=True)
+AllocatorMachine.TestCase.settings = examples(25, stateful_step_count=40)
 TestAllocatorMachine = AllocatorMachine.TestCase

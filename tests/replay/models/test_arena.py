@@ -1,20 +1,21 @@
 """The arena model: against its twin, which is written as RMM's is, and by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import ARENA
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, Program, layout, long_steps, run_both
 from tests.replay.models.naive_models import NaiveArena
 
 KiB, MiB = 1 << 10, 1 << 20
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(steps=STEPS)
 def test_serves_as_its_twin(steps):
     run_both(ARENA, NaiveArena(), steps)
@@ -25,13 +26,13 @@ def test_serves_a_long_program_as_its_twin(seed):
     run_both(ARENA, NaiveArena(), long_steps(seed))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(steps=STEPS)
 def test_serves_as_its_twin_with_other_superblocks(steps):
     run_both(ARENA, NaiveArena(superblock=16 * KiB), steps, superblock_bytes=16 * KiB)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_stays_sound_where_memory_ends(steps, capacity):
     program = Program(ARENA, capacity, initial_arena_bytes=8 * MiB)

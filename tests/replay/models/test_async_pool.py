@@ -1,13 +1,14 @@
 """The model of the driver's stream-ordered pool: against its twin, and by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import ASYNC_POOL
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, layout, long_steps, run_both
 from tests.replay.models.naive_models import NaiveAsyncPool
 
@@ -15,7 +16,7 @@ MiB = 1 << 20
 STRICT = {"reuse_allow_opportunistic": 0, "reuse_allow_internal_dependencies": 0}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     run_both(ASYNC_POOL, NaiveAsyncPool(capacity), steps)
@@ -38,13 +39,13 @@ def test_serves_a_long_program_as_its_twin(seed, capacity, shares):
     assert calls["cuMemRelease"] == twin.n_released
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin_where_streams_do_not_share(steps, capacity):
     run_both(ASYNC_POOL, NaiveAsyncPool(capacity, shares=False, remaps=False), steps, remaps_unused=0, **STRICT)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps=STEPS)
 def test_serves_as_its_twin_with_the_drivers_own_threshold(steps):
     run_both(

@@ -1,13 +1,14 @@
 """The binning model: against its twin, and by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import BINNING
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, layout, long_steps, run_both
 from tests.replay.models.naive_models import NaiveBinning
 
@@ -19,7 +20,7 @@ def few(capacity, **pool):
     return NaiveBinning(capacity, smallest=14, largest=20, per_chunk=3, **pool)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     run_both(BINNING, few(capacity), steps, **FEW)
@@ -30,13 +31,13 @@ def test_serves_a_long_program_as_its_twin(seed, capacity):
     run_both(BINNING, few(capacity), long_steps(seed), **FEW)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(steps=STEPS)
 def test_serves_as_its_twin_with_other_parameters(steps):
     run_both(BINNING, few(64 * MiB, returns=False), steps, returns_memory=0, **FEW)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(steps=STEPS)
 def test_serves_as_its_twin_by_default(steps):
     run_both(BINNING, NaiveBinning(2048 * MiB), steps)

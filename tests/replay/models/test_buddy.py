@@ -1,20 +1,21 @@
 """The buddy model: against its twin, and by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import BUDDY
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, layout, long_steps, run_both
 from tests.replay.models.naive_models import NaiveBuddy
 
 KiB, MiB = 1 << 10, 1 << 20
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     allocator = run_both(BUDDY, NaiveBuddy(capacity), steps)
@@ -27,7 +28,7 @@ def test_serves_a_long_program_as_its_twin(seed, capacity):
     run_both(BUDDY, NaiveBuddy(capacity), long_steps(seed))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(steps=STEPS)
 def test_serves_as_its_twin_with_other_parameters(steps):
     run_both(

@@ -1,7 +1,7 @@
 """The paged model: against its twin, and by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.device.limits import Limits
@@ -10,6 +10,7 @@ from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.virtual_models import PAGED
 from memscope.trace.schema import Action
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, SIZES, Program, layout, long_steps, run_both
 from tests.replay.models.naive_virtual import NaivePaged
 
@@ -41,14 +42,14 @@ def check_calls(allocator, twin):
     assert calls.get("cuMemAddressFree", 0) == twin.n_dropped
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     twin = NaivePaged(capacity)
     check_calls(run_both(PAGED, twin, steps), twin)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin_with_ranges_kept(steps, capacity):
     twin = NaivePaged(capacity, large_from=MiB, keeps=True)
@@ -61,7 +62,7 @@ def test_serves_a_long_program_as_its_twin_with_small_pages(capacity):
     check_calls(run_both(PAGED, twin, long_steps(1), page_bytes=64 * KiB), twin)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(steps=STEPS)
 def test_gives_everything_back(steps):
     program = Program(PAGED, 64 * MiB, keeps_ranges=1)

@@ -1,20 +1,21 @@
 """The pool model: against its twin, and by hand where RMM's rules show."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.registry import POOL_COALESCING
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, layout, long_steps, run_both
 from tests.replay.models.naive_models import NaivePool
 
 KiB, MiB = 1 << 10, 1 << 20
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     run_both(POOL_COALESCING, NaivePool(capacity), steps)
@@ -25,7 +26,7 @@ def test_serves_a_long_program_as_its_twin(seed, capacity):
     run_both(POOL_COALESCING, NaivePool(capacity), long_steps(seed))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(steps=STEPS)
 def test_serves_as_its_twin_with_other_parameters(steps):
     run_both(

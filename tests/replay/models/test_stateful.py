@@ -1,7 +1,6 @@
 """Every modelled allocator, under any sequence of calls, keeps the invariants."""
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,6 +18,7 @@ from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.strategies import MODELLED
 from memscope.trace.schema import BlockState
 from memscope.units import KiB, MiB
+from tests.properties import examples
 
 SIZES = st.one_of(
     st.integers(1, 4096),
@@ -115,7 +115,8 @@ class ModelMachine(RuleBasedStateMachine):
         assert stats.reserved_bytes == 0, "something was kept after everything was freed and emptied"
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("model", MODELLED, ids=lambda model: model.name)
 def test_the_invariants_hold_under_any_calls(model):
     machine = type(f"Machine_{model.name}", (ModelMachine,), {"model": model})
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(machine, settings=examples(25, stateful_step_count=40))

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope._kernels import stitched_ranges as sr
@@ -14,6 +14,7 @@ from memscope.replay.allocator import SimulatedOutOfMemoryError
 from memscope.replay.models.modelled import ModelledAllocator
 from memscope.replay.models.virtual_models import STITCHING
 from memscope.trace.schema import Action
+from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, Program, layout, run_both
 from tests.replay.models.naive_virtual import NaiveStitching
 
@@ -66,14 +67,14 @@ def _ranges(twin):
     return [*twin.idle, *in_use]
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(steps=STEPS, capacity=CAPACITIES)
 def test_serves_as_its_twin(steps, capacity):
     twin = NaiveStitching(capacity)
     check_against(run_both(STITCHING, twin, steps), twin)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(steps=STEPS, n_idle_most=st.integers(0, 3), limit=st.sampled_from([2 * MiB, 6 * MiB, 20 * MiB]))
 def test_serves_as_its_twin_with_limits(steps, n_idle_most, limit):
     twin = NaiveStitching(96 * MiB, limit, n_idle_most)
@@ -103,7 +104,7 @@ def test_serves_a_long_program_as_its_twin(seed, capacity):
     assert (allocator.stats.n_retries > 0) == (capacity is not None)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(steps=STEPS)
 def test_gives_everything_back(steps):
     program = Program(STITCHING, 96 * MiB)

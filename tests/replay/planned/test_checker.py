@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import InvariantError
 from memscope.replay.planned.checker import check_plan
+from tests.properties import examples
 
 UNIT = 512
 
@@ -83,7 +84,7 @@ def placed_rows(draw):
     return rows
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(placed_rows())
 def test_verdict_is_that_of_comparing_every_pair(rows):
     is_sound = not any(overlaps(a, b) for i, a in enumerate(rows) for b in rows[:i])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.device.limits import Limits
@@ -18,6 +18,7 @@ from memscope.trace.schema import Action, BlockState
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.units import MiB
 from tests.oracles import ORACLE, needs_shared
+from tests.properties import examples
 from tests.replay.recordings import Recorder
 
 N_POSITIONS = 64
@@ -42,7 +43,7 @@ def lifetimes_of(draw, sizes, max_rows=40):
     return start, end, [draw(sizes) for _ in range(n)]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(lifetimes_of(st.one_of(st.integers(1, 8), st.integers(1, 1 << 20), st.integers(1, 1 << 45))))
 def test_every_plan_is_sound_and_the_same_again(case):
     plan = planned(*case)
@@ -51,14 +52,14 @@ def test_every_plan_is_sound_and_the_same_again(case):
     assert again.method == plan.method
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(lifetimes_of(st.just(7)))
 def test_one_size_needs_no_more_than_are_alive_at_once(case):
     plan = planned(*case)
     assert plan.peak == plan.lower_bound
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.randoms(use_true_random=False))
 def test_last_in_first_out_needs_no_more_than_is_in_use(sizes, random):
     start, end, stack, clock = [], [0] * len(sizes), [], 0
@@ -82,7 +83,7 @@ def test_knowing_the_future_beats_placing_in_time():
     assert plan.peak == 3
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(lifetimes_of(st.integers(1, 1000)), st.integers(0, 400))
 def test_any_bound_on_the_work_still_gives_a_sound_plan(case, work):
     with pytest.MonkeyPatch.context() as patch:
@@ -112,7 +113,7 @@ def test_too_many_to_order_are_split_into_the_largest_and_the_rest(monkeypatch):
     assert full.peak <= split.peak < 1.2 * split.lower_bound
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(lifetimes_of(st.integers(1, 50), max_rows=25), st.data())
 def test_plan_with_one_place_moved_into_another_is_refused(case, data):
     start, end, size = (np.array(column) for column in case)

@@ -5,13 +5,14 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import InputFileError, MemscopeError, UnsafePickleError
 from memscope.trace.schema import NONE_ID
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.validate import contradictions
+from tests.properties import examples
 from tests.trace.snapshot.snapshots import (
     BASE,
     FRAMES,
@@ -79,7 +80,7 @@ FUZZED = pickle.dumps(small(), 4)
 
 
 @given(cut=st.integers(0, len(FUZZED) - 1))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_a_snapshot_cut_anywhere_is_truncated(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.getbasetemp() / "cut.pickle"
     path.write_bytes(FUZZED[:cut])
@@ -88,7 +89,7 @@ def test_a_snapshot_cut_anywhere_is_truncated(tmp_path_factory: pytest.TempPathF
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_mutated_bytes_end_in_a_trace_or_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     rng = random.Random(seed)
     data = bytearray(pickle.dumps(small(), rng.choice((0, 2, 4))))

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import InputFileError, MemscopeError
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.validate import contradictions
+from tests.properties import examples
 from tests.trace.snapshot.snapshots import block, changed, event, segment, small, write
 
 
@@ -108,7 +109,7 @@ PLACES = st.sampled_from(
 
 
 @given(place=PLACES, junk=JUNK)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_any_value_in_any_place_ends_in_a_trace_or_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[Any, ...], junk: Any
 ) -> None:
