@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from memscope.errors import UsageError
 from memscope.kv_cache.series import SPLITS
 from tests.kv_cache.serving_program import MiB, Program, assert_true, generate
 
@@ -35,6 +38,13 @@ def test_tokens_held_are_those_of_all_sequences_of_the_caches_that_are_there() -
     assert lens.tokens_at(lens.device.lifetimes.last_event) == 9
     assert [cache.n_tokens for cache in lens.caches] == [23, 9]
     assert lens.caches[0].end_event == lens.device.lifetimes.last_event
+
+
+def test_a_program_that_only_made_a_cache_recorded_nothing() -> None:
+    program = Program()
+    program.note(program.cache(), 5)
+    with pytest.raises(UsageError, match="this trace is empty: it has no segments and no events"):
+        program.analysis().opinions()
 
 
 def test_a_trace_without_a_cache_has_no_lens() -> None:
