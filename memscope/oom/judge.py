@@ -1,4 +1,4 @@
-"""The verdict on a device's out-of-memory error."""
+"""The verdict on a device's out-of-memory error, what it rests on in words and numbers, and what weakens it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.oom.causes import Situation, find_cause
-from memscope.oom.evidence import evidence_of, trust_of
 from memscope.oom.outside import outside_at
 from memscope.oom.owners import largest_owners
 from memscope.oom.remedies import find_remedies
@@ -17,9 +16,16 @@ from memscope.oom.request import FailedRequest, failed_request, limit_at
 from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.units import format_bytes
+from memscope.trace.schema import NONE_ID
+from memscope.units import format_bytes, format_fraction
 
 _MAX_NAMED_EVENTS = 5
+_ALSO = {
+    OomClass.EXTERNAL_FRAGMENTATION: "a second cause: packed perfectly it would have fitted all the same",
+    OomClass.STREAM_DELAYED_FREES: "a second cause: frees that waited for other streams would have served it too",
+    OomClass.PRIVATE_POOL: "a second cause: free memory across the border of a private pool would have served it too",
+    OomClass.NON_PYTORCH: "a second cause: what this process holds outside PyTorch would have been enough too",
+}
 
 
 def judge_oom(device: Device, event: int | None = None, *, searches: bool = True) -> OomVerdict:
@@ -53,13 +59,13 @@ def judge_oom(device: Device, event: int | None = None, *, searches: bool = True
     situation = Situation(device, config, request, limit, room, outside)
     cause = _readable(situation) or find_cause(situation)
     may_search = searches and not room.state.unplaced_bytes
-    trust, is_certain = trust_of(situation, cause)
+    trust, is_certain = _trust_of(situation, cause)
     return OomVerdict(
         device.index,
         cause,
         events,
         replace(_failure(device, request), limit=limit, outside=outside, free=_free_memory(room)),
-        evidence_of(situation, cause),
+        _evidence_of(situation, cause),
         find_remedies(situation, cause.verdict) if may_search else Remedies(),
         trust,
         is_certain,
@@ -141,3 +147,137 @@ def _readable(situation: Situation) -> Cause | None:
             "the recorded layout is not the one in force",
         )
     return None
+
+
+def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
+    """Sentences of a verdict, the reason left out: the request, the places it was looked for in, what lay outside."""
+    s = situation
+    found = [_request_words(s), *_places(s)]
+    if cause.verdict is not OomClass.CAPACITY:
+        found.append(_packing(s))
+    if s.room.pending_rows.size:
+        found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
+    return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
+
+
+def _request_words(s: Situation) -> str:
+    request = s.request
+    unit = "handles of an expandable segment" if s.config.is_expandable else "a segment"
+    stream = "the default stream" if request.stream == 0 else f"stream {request.stream:#x}"
+    pool = {None: "a pool that was not recorded", (0, 0): "the default pool"}.get(request.pool, f"pool {request.pool}")
+    if request.pool is None and not s.has_private_pools:
+        pool = "the default pool"
+    asked = format_bytes(request.rounded_bytes)
+    return f"{asked} (rounded) were asked for on {stream} from {pool}: {unit} of {format_bytes(request.driver_bytes)}"
+
+
+def _places(s: Situation) -> list[str]:
+    room, limit = s.room, s.limit
+    largest = format_bytes(room.largest_own_free_bytes)
+    driver = "not recorded" if limit.device_free_bytes is None else format_bytes(limit.device_free_bytes)
+    return [
+        f"when it failed, the largest free block that it may use was {largest}; what the driver had left: {driver}",
+        f"{format_bytes(room.free_bytes)} were free inside reserved memory, "
+        f"{format_bytes(room.releasable_bytes)} of it in pieces that could still go back to the driver",
+    ]
+
+
+def _packing(s: Situation) -> str:
+    could = (
+        format_bytes(s.limit.low_bytes)
+        if s.limit.low_bytes == s.limit.high_bytes
+        else f"{format_bytes(s.limit.low_bytes)} to {format_bytes(s.limit.high_bytes)}"
+    )
+    return (
+        f"packed perfectly, all that was in use and the request need {format_bytes(s.room.packed_bytes)}; "
+        f"PyTorch could have {could}"
+    )
+
+
+def _outside_words(s: Situation) -> list[str]:
+    outside = s.outside
+    found = []
+    if outside.total_bytes is not None:
+        found.append(f"{format_bytes(outside.total_bytes)} of the device were held outside PyTorch")
+    if outside.own_bytes is not None and outside.sample_event is not None:
+        grown = ""
+        if outside.first_own_bytes is not None and outside.own_bytes > outside.first_own_bytes:
+            grown = f" ({format_bytes(outside.own_bytes - outside.first_own_bytes)} more than at first)"
+        found.append(f"this process held {format_bytes(outside.own_bytes)} outside PyTorch{grown}")
+    if outside.others_bytes:
+        found.append(f"other processes held {format_bytes(outside.others_bytes)}")
+    if outside.collectives_bytes:
+        found.append(f"collectives (NCCL) took {format_bytes(outside.collectives_bytes)}")
+    return found
+
+
+def _trust_of(situation: Situation, cause: Cause) -> tuple[tuple[str, ...], bool]:
+    """What weakens a verdict, a sentence each, and whether the cause itself stands in spite of it."""
+    s = situation
+    weakens = [*_layout_gaps(s), *_limit_gaps(s, cause)]
+    notes = _plain_gaps(s)
+    return (*weakens, *notes), not weakens and cause.verdict is not OomClass.CANNOT_TELL
+
+
+def _layout_gaps(s: Situation) -> list[str]:
+    found = []
+    table, event = s.device.allocations, s.request.event
+    inexact = table.active_at(event) & ~table.is_exact
+    if np.any(inexact):
+        size = format_bytes(int(table.block_bytes[inexact].sum()))
+        found.append(
+            f"of {int(np.count_nonzero(inexact)):,} live blocks from before the recording ({size}) only a lower bound "
+            "is known: free memory may be less than said"
+        )
+    if s.request.pool_id == NONE_ID and s.has_private_pools:
+        found.append("this release does not record which pool a failed request is for: the default pool is assumed")
+    if s.config.unmodelled:
+        found.append(f"settings that the allocator's rules here do not cover: {', '.join(s.config.unmodelled)}")
+    return found
+
+
+def _limit_gaps(s: Situation, cause: Cause) -> list[str]:
+    limit, outside = s.limit, s.outside
+    found = []
+    if limit.device_free_bytes is None:
+        found.append("what the driver had left was not recorded: it is bounded by what was granted and refused")
+    if limit.refused_by_cap and not limit.is_cap_recorded:
+        found.append("no memory fraction is recorded: the cap is inferred from what the driver had left")
+    elif limit.refused_by_cap and limit.cap_bytes is None:
+        found.append(
+            f"the fraction {limit.memory_fraction:g} is recorded, the device's memory is not: the cap in bytes is "
+            "inferred"
+        )
+    if cause.verdict is OomClass.CAPACITY and not outside.is_divided:
+        found.append(
+            "who else held memory on the device was not measured: that PyTorch itself is what fills it is not proved"
+            if outside.total_bytes is None
+            else f"the {format_bytes(outside.total_bytes)} outside PyTorch were not divided by process"
+        )
+    rests_outside = cause.verdict in (OomClass.NON_PYTORCH, OomClass.OTHER_PROCESS)
+    if rests_outside and outside.sample_event is not None and outside.sample_event != s.request.event:
+        found.append(f"memory outside PyTorch was sampled after event {outside.sample_event:,}, not at the failure")
+    return found
+
+
+def _plain_gaps(s: Situation) -> list[str]:
+    """What is worth knowing but leaves the cause as it is: the state itself does not depend on older events."""
+    found = []
+    metadata = s.device.trace.metadata
+    if metadata.source == "dry-run":
+        found.append("a dry run: the device and its limit are modelled, nothing was measured")
+    elif metadata.is_emulated:
+        found.append("recorded on an emulated device, not on a GPU")
+    n_lost = s.device.recording.completeness.n_events_lost
+    if n_lost:
+        found.append(f"{n_lost:,} events were lost before the first kept one")
+    table, event = s.device.allocations, s.request.event
+    older = table.active_at(event) & (table.alloc_event == NONE_ID)
+    if np.any(older):
+        size = int(table.block_bytes[older].sum())
+        share = size / max(s.room.state.active_bytes, 1)
+        found.append(
+            f"{format_bytes(size)} ({format_fraction(share)} of live memory) are older than the recording: "
+            "what made them is not known"
+        )
+    return found
