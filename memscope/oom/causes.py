@@ -23,8 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.oom.outside import Outside
-from memscope.oom.request import DRIVER_SLACK_BYTES, FailedRequest, Limit
+from memscope.oom.request import DRIVER_SLACK_BYTES, FailedRequest, Limit, Outside
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig

@@ -7,8 +7,7 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
-from memscope.oom.outside import NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES
-from memscope.oom.request import DRIVER_SLACK_BYTES, failed_request, limit_at
+from memscope.oom.request import DRIVER_SLACK_BYTES, NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES, failed_request, limit_at
 from memscope.oom.rerun import Change, Rerun, Restart
 from memscope.oom.room import room_at
 from memscope.oom.verdict import OomClass, oom_headline
