@@ -9,8 +9,16 @@ import plotly.graph_objects as go
 
 from memscope.attribution.call_tree import ROOT
 from memscope.device.device import Moment
-from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, majority
-from memscope.figures.flame_words import key_label, path_label, rest_label
+from memscope.figures.flame_data import (
+    FlameBoxes,
+    FlameKind,
+    FlameTree,
+    Key,
+    key_label,
+    majority,
+    path_label,
+    rest_label,
+)
 from memscope.figures.frame import empty_figure
 from memscope.figures.theme import Theme
 from memscope.trace.categories import Category

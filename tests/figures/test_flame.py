@@ -11,8 +11,17 @@ from memscope.attribution.call_tree import ROOT
 from memscope.device.device import Moment
 from memscope.figures import flame_data
 from memscope.figures.flame import flame_figure
-from memscope.figures.flame_data import MAX_LEVELS, FlameBoxes, FlameKind, FlameTree, flame_boxes, flame_tree, majority
-from memscope.figures.flame_words import flame_finding, has_names
+from memscope.figures.flame_data import (
+    MAX_LEVELS,
+    FlameBoxes,
+    FlameKind,
+    FlameTree,
+    flame_boxes,
+    flame_finding,
+    flame_tree,
+    has_names,
+    majority,
+)
 from memscope.figures.theme import DARK, LIGHT
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category

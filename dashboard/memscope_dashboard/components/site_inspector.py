@@ -9,8 +9,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from memscope.device.device import Moment
-from memscope.figures.flame_data import FlameKind
-from memscope.figures.flame_words import frame_label
+from memscope.figures.flame_data import FlameKind, frame_label
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count, format_fraction

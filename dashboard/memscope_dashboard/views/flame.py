@@ -14,8 +14,17 @@ from dash.exceptions import PreventUpdate
 from memscope.attribution.call_tree import ROOT
 from memscope.device.device import Moment
 from memscope.figures.flame import empty_flame, flame_figure
-from memscope.figures.flame_data import FlameBoxes, FlameKind, FlameTree, Key, flame_boxes, flame_tree
-from memscope.figures.flame_words import flame_finding, has_names, key_label
+from memscope.figures.flame_data import (
+    FlameBoxes,
+    FlameKind,
+    FlameTree,
+    Key,
+    flame_boxes,
+    flame_finding,
+    flame_tree,
+    has_names,
+    key_label,
+)
 from memscope.figures.theme import theme_named
 from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope.words.headlines import where
