@@ -11,9 +11,9 @@ from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
-from memscope.replay.models.modelled import Model, replay_modelled
+from memscope.replay.models.model import Model
+from memscope.replay.models.modelled import replay_modelled
 from memscope.replay.models.registry import MODELS
-from memscope.replay.models.virtual_models import PAGED, STITCHING
 from memscope.replay.planned.plan import replay_planned
 from memscope.replay.result import Exactness, ReplayResult
 
@@ -97,14 +97,11 @@ def _modelled(model: Model) -> Strategy:
     return Strategy(model.name, model.summary, "modelled", takes_conf=False, run=run)
 
 
-MODELLED: tuple[Model, ...] = (*MODELS, PAGED, STITCHING)
-"""Every modelled allocator."""
-
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("caching", "PyTorch's caching allocator under any of its settings", "exact", True, _caching),
-        *map(_modelled, MODELLED),
+        *map(_modelled, MODELS),
         Strategy("planned", "a static plan made knowing every lifetime in advance", "modelled", False, _planned),
         Strategy("lower-bound", "requested bytes in use: what no allocator can beat", "bound", False, _lower_bound),
     )

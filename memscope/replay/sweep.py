@@ -62,7 +62,6 @@ def run_sweep(
     spread: Spread | None = None,
     *,
     on_done: Callable[[int, int], None] | None = None,
-    is_cancelled: Callable[[], bool] | None = None,
 ) -> list[ReplayResult]:
     """Run replays and return their results in the order of the jobs.
 
@@ -72,8 +71,6 @@ def run_sweep(
         Where; in this process if not given.
     on_done
         Called after each replay with the number done and the number of all.
-    is_cancelled
-        Asked after each replay; once it says yes the rest is dropped, and what is done so far is returned.
 
     Raises
     ------
@@ -85,8 +82,6 @@ def run_sweep(
         results.append(result)
         if on_done is not None:
             on_done(len(results), len(jobs))
-        if is_cancelled is not None and is_cancelled():
-            break
     return results
 
 

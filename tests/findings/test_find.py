@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.replay.allocator import SimulatedOutOfMemoryError
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action

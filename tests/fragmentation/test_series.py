@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.allocator import SimulatedOutOfMemoryError
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.open import open_trace

@@ -7,8 +7,7 @@ import random
 from dataclasses import dataclass, field
 
 from memscope.device.limits import Limits
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category

@@ -4,12 +4,10 @@ import importlib.util
 
 import pytest
 
-from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.compiling import compile_kernels
-from memscope.replay.strategies import STRATEGIES, ReplayOptions
-from memscope.replay.sweep import ReplayJob, Spread, run_sweep
+from memscope.replay.strategies import ReplayOptions
+from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep
 from tests.replay.recordings import Recorder
 
 CONFS = ("", "expandable_segments:True", "max_split_size_mb:64", "roundup_power2_divisions:8")
@@ -60,12 +58,6 @@ def test_progress_counts_every_replay(jobs):
     assert seen == [(i + 1, len(jobs)) for i in range(len(jobs))]
 
 
-def test_cancelling_keeps_what_is_done(jobs, expected):
-    done = []
-    results = run_sweep(jobs, on_done=lambda n, _: done.append(n), is_cancelled=lambda: len(done) == 2)
-    assert outcomes(results) == expected[:2]
-
-
 def test_a_job_that_cannot_run_raises_in_every_engine(jobs):
     bad = [jobs[0], ReplayJob(jobs[0].lifetimes, "caching", ReplayOptions(conf="nonsense:1"))]
     for spread in (Spread(), Spread(n_jobs=2)):
@@ -98,48 +90,9 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(jobs):
         run_sweep(jobs, Spread(engine="ray"))
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "lower-bound"])
-def test_fragmentation_at_the_peak_is_that_of_the_peak(jobs, name):
-    result = run_sweep([ReplayJob(jobs[0].lifetimes, name, ReplayOptions(measures_fragmentation=True))])[0]
-    assert result.fragmentation is not None
-    overall = result.fragmentation.overall
-    index = result.usage.index_of(result.fragmentation.event)
-    assert overall.reserved_bytes == result.peak_reserved_bytes == result.usage.reserved_bytes[index]
-    assert overall.active_bytes == result.usage.active_bytes[index]
-    assert overall.free_bytes == result.unused_bytes[index]
-    assert 0 <= overall.largest_free_block_bytes <= overall.free_bytes
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_no_strategy_needs_less_than_the_requests(jobs, name):
-    lifetimes = jobs[0].lifetimes
-    bound = run_sweep([ReplayJob(lifetimes, "lower-bound", ReplayOptions())])[0]
-    result = run_sweep([ReplayJob(lifetimes, name, ReplayOptions())])[0]
-    assert result.oom is None
-    assert result.peak_reserved_bytes >= bound.peak_reserved_bytes
-    assert (result.unused_bytes >= 0).all()
-    if name == "lower-bound":
-        assert result.driver_calls is None
-    else:
-        assert result.driver_calls.n_calls > 0
-        assert result.driver_calls.modelled_cost_ns > 0
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_a_device_too_small_ends_every_strategy_at_a_request(jobs, name):
-    lifetimes = jobs[0].lifetimes
-    bound = run_sweep([ReplayJob(lifetimes, "lower-bound", ReplayOptions())])[0].peak_reserved_bytes
-    result = run_sweep([ReplayJob(lifetimes, name, ReplayOptions(limits=Limits(bound // 2)))])[0]
-    assert result.oom is not None
-    assert result.oom.requested_bytes > 0
-    assert 0 <= result.oom.free_bytes <= bound // 2
-    assert result.peak_reserved_bytes <= bound
-    if result.oom.event >= 0:
-        assert lifetimes.trace.size_bytes[result.oom.event] == result.oom.requested_bytes
-        assert len(result.usage) == result.usage.index_of(result.oom.event) + 1
-
-
-def test_compiling_ahead_counts_every_strategy_and_the_verification():
-    seen = []
-    compile_kernels(lambda n_done, n_all: seen.append((n_done, n_all)))
-    assert seen == [(i + 1, len(STRATEGIES) + 1) for i in range(len(STRATEGIES) + 1)]
+def test_an_attempt_says_why_a_replay_cannot_be_made(jobs):
+    refused = attempt(ReplayJob(jobs[0].lifetimes, "caching", ReplayOptions(conf="nonsense:1")))
+    assert isinstance(refused, Refused)
+    assert (refused.strategy, refused.conf) == ("caching", "nonsense:1")
+    assert "nonsense" in refused.reason
+    assert outcomes([attempt(jobs[0])]) == outcomes(run_sweep(jobs[:1]))

@@ -14,8 +14,7 @@ import pytest
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.serving.managers import MANAGERS, ManagerOptions, manager_named
 from memscope.serving.result import KvResult
 from memscope.serving.shapes import KvLayer, KvShape

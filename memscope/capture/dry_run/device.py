@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from memscope.capture.stacks import StackRecorder
 from memscope.device.limits import Limits
 from memscope.gpus import GpuModel
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.schema import Action, TieRule
 

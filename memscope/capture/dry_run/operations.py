@@ -180,7 +180,7 @@ class OperationRouter:
             if reused is not None:
                 return reused
         result = self._traced(func, kind, args, kwargs, tensors)
-        from memscope.replay.allocator import SimulatedOutOfMemoryError
+        from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 
         try:
             self._account(_in_order(kind, result))

@@ -25,7 +25,7 @@ from memscope.capture.stacks import StackRecorder
 from memscope.capture.versions import tie_rule_of
 from memscope.errors import CaptureError, UsageError
 from memscope.gpus import GpuModel
-from memscope.replay.allocator import SimulatedOutOfMemoryError
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata

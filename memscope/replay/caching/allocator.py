@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 
 from memscope._kernels import caching as kernel
@@ -11,13 +14,6 @@ from memscope._kernels.caching_rules import round_size
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.allocator import (
-    DEFAULT_POOL,
-    AllocatorStats,
-    SimulatedAllocator,
-    SimulatedEvent,
-    SimulatedOutOfMemoryError,
-)
 from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
 from memscope.replay.caching.invariants import check_arrays
 from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
@@ -25,8 +21,59 @@ from memscope.trace.schema import Action, TieRule
 
 _ACTIONS = tuple(Action)
 
+DEFAULT_POOL = (0, 0)
+"""Id of the pool that every request comes from which names no other."""
 
-class CachingAllocator(SimulatedAllocator):
+
+class SimulatedEvent(NamedTuple):
+    """One thing a simulated allocator did, in the words and sizes of PyTorch's own history."""
+
+    action: Action
+    address: int
+    size_bytes: int
+    stream: int
+    pool: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorStats:
+    """Counters of a simulated allocator: bytes now and at their peak, calls so far."""
+
+    reserved_bytes: int
+    active_bytes: int
+    allocated_bytes: int
+    requested_bytes: int
+    peak_reserved_bytes: int
+    peak_active_bytes: int
+    peak_allocated_bytes: int
+    peak_requested_bytes: int
+    n_device_allocs: int
+    n_device_frees: int
+    n_retries: int
+    n_ooms: int
+
+
+class SimulatedOutOfMemoryError(Exception):
+    """A simulated request failed; not an error of memscope's use, but the simulated program's fate.
+
+    Attributes
+    ----------
+    requested_bytes, rounded_bytes
+        What was asked for, and what the allocator made of it.
+    free_bytes
+        What the device still had at that moment, after every reclaim.
+    """
+
+    def __init__(self, requested_bytes: int, rounded_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"simulated out of memory: {requested_bytes:,} bytes requested, {free_bytes:,} bytes free on the device"
+        )
+        self.requested_bytes = requested_bytes
+        self.rounded_bytes = rounded_bytes
+        self.free_bytes = free_bytes
+
+
+class CachingAllocator:
     """One device's caching allocator; every decision is the one that PyTorch makes.
 
     Parameters
@@ -80,13 +127,8 @@ class CachingAllocator(SimulatedAllocator):
         if pair is None:
             self._streams.setdefault(stream, len(self._streams))
             pair = self._pairs[key] = len(self._pairs)
-            released = self._released_pools() if len(self._arrays.lanes) else set()
-            self._arrays = with_lanes(self._arrays, tuple(self._pairs), is_private_releasable=key[0] in released)
+            self._arrays = with_lanes(self._arrays, tuple(self._pairs), is_private_releasable=False)
         return pair
-
-    def _released_pools(self) -> set[int]:
-        lanes = self._arrays.lanes
-        return {int(pool) for pool in lanes[lanes[:, at.L_IS_RELEASABLE] == 1, at.L_POOL]}
 
     def malloc(self, requested_bytes: int, stream: int = 0, pool: tuple[int, int] = DEFAULT_POOL) -> int:
         """Serve a request and return its address; 0 for a request of no bytes, which leaves no event.
@@ -160,11 +202,6 @@ class CachingAllocator(SimulatedAllocator):
         """Wait for all streams and give all unused memory back: ``torch.cuda.empty_cache()``."""
         self._room()
         kernel.empty_cache(self._arrays)
-
-    def release_pool(self, pool: tuple[int, int]) -> None:
-        """Say that a private pool's owner is gone: reclaims may now give its unused memory back."""
-        lanes = self._arrays.lanes
-        lanes[lanes[:, at.L_POOL] == self._pools.get(pool, at.NONE), at.L_IS_RELEASABLE] = 1
 
     def drain_events(self) -> list[SimulatedEvent]:
         """What happened since the last call, in order; allocs and frees carry requested bytes, as in PyTorch."""

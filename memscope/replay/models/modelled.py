@@ -3,237 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay, policies, policy_blocks, policy_replay
 from memscope.device.limits import NO_LIMITS, Limits
-from memscope.errors import UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.allocator import (
-    DEFAULT_POOL,
-    AllocatorStats,
-    SimulatedAllocator,
-    SimulatedEvent,
-    SimulatedOutOfMemoryError,
-)
-from memscope.replay.caching.allocator import stats_of
 from memscope.replay.caching.arrays import grow, new_arrays, state_of, with_lanes
-from memscope.replay.caching.invariants import check_arrays
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.driver_calls import DriverCalls
+from memscope.replay.models.model import Model, Policy
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import ReplayOom, ReplayResult
-from memscope.trace.schema import NONE_ID, Action, TieRule
+from memscope.trace.schema import NONE_ID, TieRule
 from memscope.trace.tables import Int64Array
 
-Policy = Any
-"""A NamedTuple registered in :mod:`memscope._kernels.policies`."""
 
-_ACTIONS = tuple(Action)
-
-
-def _same(policy: Policy) -> Policy:
-    return policy
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A modelled allocator.
-
-    Attributes
-    ----------
-    name, summary, source
-        Its name in the registry; one line for lists; what it is modelled after.
-    notes
-        What is assumed, a sentence each.
-    new_policy
-        The policy with its default parameters; keyword arguments replace them.
-    calls
-        Driver calls by kind, from the policy and the counters (int64, by :mod:`memscope._kernels.caching_layout`).
-    grow_policy
-        A policy with more room in its own arrays, for those that have any.
-    merges_neighbours
-        Whether adjacent free blocks of a segment and the same lane are always merged.
-    mixes_lanes
-        Whether blocks of one segment may be in several lanes: free memory changes its stream.
-    n_extra_pairs
-        Pairs of lanes that the policy needs for itself: they come before those of the program's streams.
-    """
-
-    name: str
-    summary: str
-    source: str
-    notes: tuple[str, ...]
-    new_policy: Callable[..., Policy]
-    calls: Callable[[Policy, Int64Array], DriverCalls]
-    grow_policy: Callable[[Policy], Policy] = _same
-    merges_neighbours: bool = True
-    mixes_lanes: bool = False
-    n_extra_pairs: int = 0
-
-
-def _empty_arrays(limits: Limits, *, is_logged: bool) -> at.CachingArrays:
+def empty_arrays(limits: Limits, *, is_logged: bool) -> at.CachingArrays:
+    """Arrays of a modelled allocator that holds nothing, and has no lanes yet."""
     # A memory fraction is PyTorch's own: other allocators know of none.
     limits = dataclasses.replace(limits, memory_fraction=None)
     return new_arrays(CachingAllocatorConfig(), limits, tie_rule=TieRule.ADDRESS, is_logged=is_logged)
 
 
-class ModelledAllocator(SimulatedAllocator):
-    """A modelled allocator on one device, call by call.
-
-    Parameters
-    ----------
-    model
-        Which.
-    limits
-        What it can have of the device; no limit if not given.
-    parameters
-        Named parameters of the model's policy.
-    """
-
-    def __init__(self, model: Model, limits: Limits = NO_LIMITS, *, device: int = 0, **parameters: int) -> None:
-        self.model = model
-        self.device = device
-        self._policy = model.new_policy(**parameters)
-        self._arrays = _empty_arrays(limits, is_logged=True)
-        self._streams: list[int] = []
-        self._block_at: dict[int, int] = {}
-        self._waiting: dict[int, tuple[int, int]] = {}
-        self._pair(0)
-
-    def _pair(self, stream: int) -> int:
-        if stream not in self._streams:
-            self._streams.append(stream)
-            self._arrays = _with_streams(self._arrays, self.model, self._streams)
-        return self.model.n_extra_pairs + self._streams.index(stream)
-
-    def malloc(self, requested_bytes: int, stream: int = 0, pool: tuple[int, int] = DEFAULT_POOL) -> int:
-        """Serve a request and return its address; 0 for a request of no bytes, which leaves no event.
-
-        Raises
-        ------
-        SimulatedOutOfMemoryError
-            If it cannot be served.
-        UsageError
-            If the size is negative, or a private pool is asked for: only the caching allocator has them.
-        """
-        if pool != DEFAULT_POOL:
-            raise UsageError(f"{self.model.name} has no private pools")
-        if requested_bytes <= 0:
-            if requested_bytes < 0:
-                raise UsageError(f"a request of {requested_bytes} bytes cannot be served")
-            return 0
-        pair = self._pair(stream)
-        block = int(policies.malloc(self._policy, self._arrays, pair, requested_bytes))
-        while block == at.STATUS_GROW:
-            self._grow()
-            block = int(policies.malloc(self._policy, self._arrays, pair, requested_bytes))
-        if block == at.STATUS_OOM:
-            free_bytes = int(self._arrays.config[at.CFG_CAPACITY] - self._arrays.counters[at.C_DEVICE_USED])
-            raise SimulatedOutOfMemoryError(requested_bytes, requested_bytes, free_bytes)
-        address = int(policies.address_of(self._policy, self._arrays, block))
-        self._block_at[address] = block
-        return address
-
-    def free(self, address: int, *, waits: bool = False) -> None:
-        """Take back what :meth:`malloc` gave; with ``waits`` it stays out of reach until :meth:`complete_free`.
-
-        Raises
-        ------
-        UsageError
-            If nothing is allocated at that address.
-        """
-        if address == 0:
-            return
-        block = self._block_at.get(address)
-        if block is None or self._arrays.blocks[block, at.B_STATE] != at.ALLOCATED:
-            raise UsageError(f"nothing is allocated at {address:#x}")
-        self._room()
-        del self._block_at[address]
-        if waits:
-            self._waiting[address] = block, int(self._arrays.counters[at.C_N_SYNCS])
-        policy_blocks.request_free(self._policy, self._arrays, block, waits)
-
-    def complete_free(self, address: int) -> bool:
-        """The streams that a freed address waited for are done; False if the allocator had already waited for them."""
-        block, n_syncs = self._waiting.pop(address, (NONE_ID, NONE_ID))
-        if block == NONE_ID or n_syncs != self._arrays.counters[at.C_N_SYNCS]:
-            return False
-        self._room()
-        policy_blocks.complete_free(self._policy, self._arrays, block)
-        return True
-
-    def empty_cache(self) -> None:
-        """Wait for all streams and give all unused memory back."""
-        self._room()
-        policies.release(self._policy, self._arrays)
-
-    def _grow(self) -> None:
-        self._arrays = grow(self._arrays)
-        self._policy = self.model.grow_policy(self._policy)
-
-    def _room(self) -> None:
-        if not at.has_room(self._arrays):
-            self._grow()
-
-    def drain_events(self) -> list[SimulatedEvent]:
-        """What happened since the last call, in order."""
-        n_events = int(self._arrays.counters[at.C_LOG])
-        self._arrays.counters[at.C_LOG] = 0
-        streams = [NONE_ID] * self.model.n_extra_pairs + self._streams
-        return [
-            SimulatedEvent(_ACTIONS[action], address, size_bytes, streams[lane // 2], DEFAULT_POOL)
-            for action, address, size_bytes, lane in self._arrays.log[:n_events].tolist()
-        ]
-
-    def state(self) -> AllocatorState:
-        """The address space now; stream ids are in the order of first use."""
-        stream_ids = list(range(len(self._streams)))
-        return _state(self._arrays, self.model, stream_ids, device=self.device, event=NONE_ID)
-
-    @property
-    def stats(self) -> AllocatorStats:
-        """Counters now."""
-        return stats_of(self._arrays)
-
-    @property
-    def n_waits(self) -> int:
-        """How often it has waited for all streams."""
-        return int(self._arrays.counters[at.C_N_SYNCS])
-
-    @property
-    def driver_calls(self) -> DriverCalls:
-        """Calls of the driver so far."""
-        return self.model.calls(self._policy, self._arrays.counters)
-
-    def check(self) -> None:
-        """Check every invariant of the blocks, segments, free sets and counters.
-
-        Raises
-        ------
-        InvariantError
-            If one is broken.
-        """
-        model = self.model
-        check_arrays(self._arrays, merges_neighbours=model.merges_neighbours, mixes_lanes=model.mixes_lanes)
-
-
-def _with_streams(arrays: at.CachingArrays, model: Model, streams: Sequence[int]) -> at.CachingArrays:
+def with_streams(arrays: at.CachingArrays, model: Model, streams: Sequence[int]) -> at.CachingArrays:
+    """The arrays with lanes for the model itself and for each stream handle."""
     pairs = [(0, NONE_ID)] * model.n_extra_pairs + [(0, handle) for handle in streams]
     return with_lanes(arrays, pairs, is_private_releasable=False)
 
 
-def _state(
+def model_state(
     arrays: at.CachingArrays, model: Model, stream_ids: Sequence[int], *, device: int, event: int
 ) -> AllocatorState:
+    """The address space of a modelled allocator; ``stream_ids`` are those of its streams, in their order."""
     of_pair = np.array([NONE_ID] * model.n_extra_pairs + list(stream_ids), np.int32)
     return state_of(arrays, of_pair, np.zeros(len(of_pair), np.int32), device=device, event=event)
 
@@ -263,7 +69,7 @@ class _Run:
         handles = [stream for _, stream in requests.pairs]
         self.streams = list(dict.fromkeys(handles))
         self.model, self.policy, self.requests = model, policy, requests
-        self.arrays = _with_streams(arrays, model, self.streams)
+        self.arrays = with_streams(arrays, model, self.streams)
         of_pair = np.array([self.streams.index(handle) + model.n_extra_pairs for handle in handles], np.int64)
         self.pair: Int64Array = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
         self.op = requests.op if n_events is None else requests.op[:n_events]
@@ -345,7 +151,7 @@ def replay_modelled(
     requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> _Run:
-        arrays = _empty_arrays(limits, is_logged=False)
+        arrays = empty_arrays(limits, is_logged=False)
         return _Run(model, model.new_policy(**parameters), requests, arrays, n_events=n_events)
 
     done = run()
@@ -357,7 +163,7 @@ def replay_modelled(
         at_peak = run(int(np.argmax(reserved)))
         ids = [_stream_id(lifetimes, handle) for handle in at_peak.streams]
         event = requests.first_event + at_peak.n_done - 1 if at_peak.n_done else NONE_ID
-        state = _state(at_peak.arrays, model, ids, device=lifetimes.device, event=event)
+        state = model_state(at_peak.arrays, model, ids, device=lifetimes.device, event=event)
         fragmentation = measure_fragmentation(lifetimes.trace, state)
     counters = done.arrays.counters
     return ReplayResult(

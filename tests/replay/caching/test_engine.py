@@ -3,7 +3,6 @@
 import pytest
 
 from memscope.device.limits import Limits
-from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig
@@ -120,21 +119,6 @@ def test_efficiency_is_peak_active_over_peak_reserved():
 def test_private_pools_make_the_result_modelled():
     lifetimes, _ = recorded(pools=((0, 0), (0, 1)))
     assert replay(lifetimes).exactness == "modelled"
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options"),
-    [
-        ("no-such", ReplayOptions()),
-        ("lower-bound", ReplayOptions(conf="")),
-        ("caching", ReplayOptions(conf="per_process_memory_fraction:0.5")),
-        ("caching", ReplayOptions(conf="backend:cudaMallocAsync")),
-    ],
-)
-def test_what_cannot_be_replayed_is_refused(strategy, options):
-    lifetimes, _ = recorded(n_steps=10)
-    with pytest.raises(UsageError):
-        replay(lifetimes, strategy, options)
 
 
 def test_tie_rule_can_be_chosen():

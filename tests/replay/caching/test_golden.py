@@ -5,8 +5,7 @@ import json
 import pytest
 
 from memscope.device.limits import Limits
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.caching.arrays import AddressRule
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState

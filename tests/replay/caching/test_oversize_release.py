@@ -3,8 +3,7 @@
 import pytest
 
 from memscope.device.limits import Limits
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import MiB
 

@@ -5,9 +5,9 @@ import random
 from hypothesis import strategies as st
 
 from memscope.device.limits import Limits
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.modelled import ModelledAllocator
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.trace.schema import BlockState
+from tests.replay.models.modelled_allocator import ModelledAllocator
 
 MiB = 1 << 20
 

@@ -5,11 +5,11 @@ from hypothesis import given
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.modelled import ModelledAllocator
-from memscope.replay.models.registry import ARENA
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.models.arena import ARENA
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, Program, layout, long_steps, run_both
+from tests.replay.models.modelled_allocator import ModelledAllocator
 from tests.replay.models.naive_models import NaiveArena
 
 KiB, MiB = 1 << 10, 1 << 20

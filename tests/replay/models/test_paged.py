@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.modelled import ModelledAllocator
-from memscope.replay.models.virtual_models import PAGED
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.models.paged import PAGED
 from memscope.trace.schema import Action
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, SIZES, Program, layout, long_steps, run_both
+from tests.replay.models.modelled_allocator import ModelledAllocator
 from tests.replay.models.naive_virtual import NaivePaged
 
 KiB, MiB = 1 << 10, 1 << 20

@@ -13,12 +13,12 @@ from hypothesis.stateful import (
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.modelled import ModelledAllocator
-from memscope.replay.strategies import MODELLED
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.models.registry import MODELS
 from memscope.trace.schema import BlockState
 from memscope.units import KiB, MiB
 from tests.properties import examples
+from tests.replay.models.modelled_allocator import ModelledAllocator
 
 SIZES = st.one_of(
     st.integers(1, 4096),
@@ -31,7 +31,7 @@ SIZES = st.one_of(
 class ModelMachine(RuleBasedStateMachine):
     """Calls of one model, beside the list of what is live."""
 
-    model = MODELLED[0]
+    model = MODELS[0]
 
     @initialize(total=st.sampled_from([None, 64 * MiB, 512 * MiB, 4096 * MiB]))
     def start(self, total):
@@ -116,7 +116,7 @@ class ModelMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.hypothesis
-@pytest.mark.parametrize("model", MODELLED, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_the_invariants_hold_under_any_calls(model):
     machine = type(f"Machine_{model.name}", (ModelMachine,), {"model": model})
     run_state_machine_as_test(machine, settings=examples(25, stateful_step_count=40))

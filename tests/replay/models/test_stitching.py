@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from memscope._kernels import stitched_ranges as sr
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.modelled import ModelledAllocator
-from memscope.replay.models.virtual_models import STITCHING
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.models.stitching import STITCHING
 from memscope.trace.schema import Action
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, Program, layout, run_both
+from tests.replay.models.modelled_allocator import ModelledAllocator
 from tests.replay.models.naive_virtual import NaiveStitching
 
 MiB = 1 << 20
