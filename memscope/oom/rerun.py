@@ -15,7 +15,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.request import FailedRequest, Limit
 from memscope.oom.room import Room
 from memscope.replay.caching.arrays import new_arrays, with_lanes
-from memscope.replay.caching.engine import serve_events, start_requests
+from memscope.replay.caching.engine import Calls, Serving
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
 from memscope.replay.requests import Requests, requests_of
@@ -58,7 +58,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RerunOutcome:
     """What became of the failed request in a replay.
 
     ``failed_event`` is where it ended early, None if the replay came as far as the request; ``reserved_bytes`` is what
@@ -112,34 +112,25 @@ class Rerun:
         """Those assumptions, a sentence each."""
         return self._requests.notes
 
-    def serve(self, change: Change | None = None) -> Outcome:
+    def serve(self, change: Change | None = None) -> RerunOutcome:
         """Serve everything up to the failed request, and then the request, under a change. Linear in the events."""
         change = Change() if change is None else change
         requests, config = self._changed(change), self._settings(change)
         capacity, total = self._capacities(config)
         arrays = new_arrays(config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
-        history_bytes = max(capacity, self._peak_bytes())
-        arrays.config[at.CFG_CAPACITY] = history_bytes
-        arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
-        n_rows = len(requests.requested_bytes)
-        of_row = np.full(n_rows, NONE_ID, np.int64), np.zeros(n_rows, np.int64)
-        start_op, start_row = start_requests(requests)
-        nothing = frozen_array(np.full(len(start_op), NONE_ID), np.int64)
-        usage = np.zeros((kernel.N_USAGE, max(len(requests.op), len(start_op)) + 1), np.int64)
-        arrays, _, status = serve_events(arrays, requests, (start_op, start_row, nothing), of_row, usage)
-        if status == at.STATUS_OOM:
-            return Outcome(False, NONE_ID, int(arrays.counters[at.C_RESERVED]))
-        history = requests.op, requests.row, requests.dropped_pool
-        arrays, position, status = serve_events(arrays, requests, history, of_row, usage)
-        if status == at.STATUS_OOM:
-            return Outcome(False, requests.first_event + position, int(arrays.counters[at.C_RESERVED]))
-        arrays.config[at.CFG_CAPACITY] = capacity + change.more_bytes
-        if change.cap_bytes is not None:
-            arrays.config[at.CFG_CAPACITY], arrays.config[at.CFG_LIMIT] = self._driver_bytes(), change.cap_bytes
-        last = self._last(change, n_rows)
-        usage = np.zeros((kernel.N_USAGE, len(last[0]) + 1), np.int64)
-        arrays, _, status = serve_events(arrays, requests, last, of_row, usage)
-        return Outcome(status != at.STATUS_OOM, None, int(arrays.counters[at.C_RESERVED]))
+        serving = Serving(with_lanes(arrays, requests.pairs, is_private_releasable=False), requests)
+        serving.limit(max(capacity, self._peak_bytes()))
+        if serving.serve(Calls.before_the_first_event(requests)).failed_call is not None:
+            return RerunOutcome(False, NONE_ID, serving.reserved_bytes)
+        failed_call = serving.serve(Calls.of_events(requests)).failed_call
+        if failed_call is not None:
+            return RerunOutcome(False, requests.first_event + failed_call, serving.reserved_bytes)
+        if change.cap_bytes is None:
+            serving.limit(capacity + change.more_bytes)
+        else:
+            serving.limit(self._driver_bytes(), change.cap_bytes)
+        last = serving.serve(_last_calls(change.freed_rows, len(requests.requested_bytes) - 1))
+        return RerunOutcome(last.failed_call is None, None, serving.reserved_bytes)
 
     def _peak_bytes(self) -> int:
         """The most that was reserved by the time of the request: the device had it then, whatever it had later."""
@@ -196,13 +187,12 @@ class Rerun:
             requests = dataclasses.replace(requests, pairs=distinct, pair=to[requests.pair])
         return requests
 
-    def _last(self, change: Change, n_rows: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """The end of the replay: rows freed, then the failed request, which is the last row."""
-        freed = np.empty(0, np.int64) if change.freed_rows is None else change.freed_rows
-        op = np.append(np.full(len(freed), kernel.OP_FREE), kernel.OP_MALLOC)
-        row = np.append(freed, n_rows - 1)
-        dropped = np.full(len(op), NONE_ID)
-        return frozen_array(op, np.int64), frozen_array(row, np.int64), frozen_array(dropped, np.int64)
+
+def _last_calls(freed_rows: Int64Array | None, request_row: int) -> Calls:
+    """The end of a replay: rows freed, then the failed request."""
+    freed = np.empty(0, np.int64) if freed_rows is None else freed_rows
+    op = np.append(np.full(len(freed), kernel.OP_FREE), kernel.OP_MALLOC)
+    return Calls.without_drops(op, np.append(freed, request_row))
 
 
 def _until(lifetimes: DeviceLifetimes, requests: Requests, request: FailedRequest, room: Room) -> Requests:
@@ -269,7 +259,7 @@ class Restart:
         self._start = Recording(DeviceLifetimes(_frozen_trace(lifetimes.trace, room), lifetimes.device))
         self._tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
 
-    def serve(self, change: Change) -> Outcome:
+    def serve(self, change: Change) -> RerunOutcome:
         """Serve the request under a change of blocks, of memory or of the cap; other changes are not for this."""
         free = self._limit.device_free_bytes
         driver = self._limit.low_bytes if free is None else self._room.state.reserved_bytes + free
@@ -283,15 +273,10 @@ class Restart:
             self._start.pairs.append(pair)
         arrays, block_of_row = self._start.start(arrays)
         arrays.lanes[:, at.L_IS_RELEASABLE] = arrays.lanes[:, at.L_POOL] == 0
-        arrays.config[at.CFG_CAPACITY] = capacity
-        arrays.config[at.CFG_LIMIT] = -1 if change.cap_bytes is None else change.cap_bytes
-        block_of_row = np.append(block_of_row, NONE_ID)
-        requests = self._requests(self._rows(change.freed_rows), pair)
-        usage = np.zeros((kernel.N_USAGE, len(requests.op) + 1), np.int64)
-        of_row = block_of_row, np.zeros(len(block_of_row), np.int64)
-        events = requests.op, requests.row, requests.dropped_pool
-        arrays, _, status = serve_events(arrays, requests, events, of_row, usage)
-        return Outcome(status != at.STATUS_OOM, None, int(arrays.counters[at.C_RESERVED]))
+        calls = _last_calls(self._rows(change.freed_rows), len(block_of_row))
+        serving = Serving(arrays, self._requests(calls, pair), np.append(block_of_row, NONE_ID))
+        serving.limit(capacity, change.cap_bytes)
+        return RerunOutcome(serving.serve(calls).failed_call is None, None, serving.reserved_bytes)
 
     def _rows(self, rows: Int64Array | None) -> Int64Array:
         """Rows of the state's own table for rows of the device's, by where they lie."""
@@ -302,15 +287,16 @@ class Restart:
         found: Int64Array = np.flatnonzero(np.isin(table.address, address))
         return found
 
-    def _requests(self, freed: Int64Array, pair: tuple[int, int]) -> Requests:
+    def _requests(self, calls: Calls, pair: tuple[int, int]) -> Requests:
+        """The rows that stand, and the failed request as a last one."""
         table = self._start.lifetimes.allocations
         n_rows = len(table)
         pairs = self._start.pairs
         return Requests(
             first_event=0,
-            op=np.append(np.full(len(freed), kernel.OP_FREE), kernel.OP_MALLOC),
-            row=np.append(freed, n_rows),
-            dropped_pool=np.full(len(freed) + 1, NONE_ID),
+            op=calls.op,
+            row=calls.row,
+            dropped_pool=calls.dropped_pool,
             requested_bytes=np.append(table.requested_bytes, self._request.rounded_bytes),
             pair=np.append(np.zeros(n_rows, np.int64), pairs.index(pair)),
             pairs=pairs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,30 +66,29 @@ def replay_caching(
     if requests is None:
         requests = requests_of(lifetimes)
 
-    def run(n_events: int | None = None) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
+    def run(n_events: int | None = None) -> _Run:
         arrays = new_arrays(config, limits, tie_rule=rule, address_rule=address_rule, is_logged=False)
         arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
-        return _run(arrays, requests, n_events)
+        return _run(Serving(arrays, requests), n_events)
 
-    arrays, usage, n_done, oom = run()
-    series = _usage_series(usage[:, : n_done + 1], requests.first_event)
+    whole = run()
     fragmentation = None
     if measures_fragmentation:
-        n_events = int(np.argmax(usage[kernel.U_RESERVED, : n_done + 1]))
-        fragmentation = measure_fragmentation(trace, _state_after(lifetimes, requests, run(n_events)[0], n_events))
-    counters = arrays.counters.tolist()
+        n_events = int(np.argmax(whole.usage[kernel.U_RESERVED]))
+        fragmentation = measure_fragmentation(trace, _state_after(lifetimes, requests, run(n_events).arrays, n_events))
+    counters = whole.arrays.counters.tolist()
     return ReplayResult(
         strategy="caching",
         device=lifetimes.device,
         conf=config.to_conf(),
         exactness="modelled" if requests.is_modelled else "exact",
-        usage=series,
+        usage=_usage_series(whole.usage, requests.first_event),
         peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
         peak_active_bytes=counters[at.C_PEAK_ACTIVE],
         n_device_allocs=counters[at.C_N_DEVICE_ALLOCS],
         n_device_frees=counters[at.C_N_DEVICE_FREES],
         n_retries=counters[at.C_N_RETRIES],
-        oom=oom,
+        oom=whole.oom,
         notes=requests.notes,
         driver_calls=_driver_calls(counters),
         fragmentation=fragmentation,
@@ -125,52 +125,132 @@ def _state_after(
     return state_of(arrays, stream_ids, pool_ids, device=lifetimes.device, event=event)
 
 
-def _run(
-    arrays: at.CachingArrays, requests: Requests, n_events: int | None = None
-) -> tuple[at.CachingArrays, Int64Array, int, ReplayOom | None]:
-    """The arrays at the end, usage (4, n + 1), the number of events it covers, and the failed request if any."""
-    op = requests.op if n_events is None else requests.op[:n_events]
-    n_events, n_rows = len(op), len(requests.requested_bytes)
-    usage = np.zeros((kernel.N_USAGE, n_events + 1), np.int64)
-    of_row = np.full(n_rows, NONE_ID, np.int64), np.zeros(n_rows, np.int64)
-    start_op, start_row = start_requests(requests)
-    start_usage = np.zeros((kernel.N_USAGE, len(start_op) + 1), np.int64)
-    dropped = frozen_array(np.full(len(start_op), NONE_ID), np.int64)
-    arrays, position, status = serve_events(arrays, requests, (start_op, start_row, dropped), of_row, start_usage)
-    if status == at.STATUS_OOM:
-        return arrays, usage, 0, _oom(arrays, requests, int(start_row[position]), NONE_ID)
-    usage[:, 0] = start_usage[:, -1]
-    arrays, position, status = serve_events(arrays, requests, (op, requests.row, requests.dropped_pool), of_row, usage)
-    if status == at.STATUS_OOM:
-        oom = _oom(arrays, requests, int(requests.row[position]), requests.first_event + position)
-        return arrays, usage, position + 1, oom
-    return arrays, usage, n_events, None
+class Calls(NamedTuple):
+    """What a program asks of an allocator, in order.
+
+    Attributes
+    ----------
+    op, row
+        int64 (n,): the act (``OP_*`` of the kernel), and the row of the requests that it is about.
+    dropped_pool
+        int64 (n,): the pool whose owner is gone after it, −1 for none.
+    """
+
+    op: Int64Array
+    row: Int64Array
+    dropped_pool: Int64Array
+
+    @classmethod
+    def without_drops(cls, op: Int64Array, row: Int64Array) -> Calls:
+        """Calls after which no pool is dropped."""
+        none = np.full(len(op), NONE_ID)
+        return cls(frozen_array(op, np.int64), frozen_array(row, np.int64), frozen_array(none, np.int64))
+
+    @classmethod
+    def before_the_first_event(cls, requests: Requests) -> Calls:
+        """What makes that which stood before the first event: two calls for each allocation."""
+        op = np.full((len(requests.start_rows), 2), kernel.OP_NONE)
+        op[:, 0] = kernel.OP_MALLOC
+        op[requests.start_pending, 1] = kernel.OP_FREE_LATER
+        return cls.without_drops(op.reshape(-1), np.repeat(requests.start_rows, 2))
+
+    @classmethod
+    def of_events(cls, requests: Requests, n_events: int | None = None) -> Calls:
+        """What was asked at the recording's events, or at the first so many of them."""
+        until = slice(n_events)
+        return cls(requests.op[until], requests.row[until], requests.dropped_pool[until])
 
 
-def start_requests(requests: Requests) -> tuple[Int64Array, Int64Array]:
-    """Requests that make what stood before the first event: op and row, two slots for each allocation."""
-    op = np.full((len(requests.start_rows), 2), kernel.OP_NONE)
-    op[:, 0] = kernel.OP_MALLOC
-    op[requests.start_pending, 1] = kernel.OP_FREE_LATER
-    return frozen_array(op.reshape(-1), np.int64), frozen_array(np.repeat(requests.start_rows, 2), np.int64)
+class Served(NamedTuple):
+    """What came of some calls.
+
+    Attributes
+    ----------
+    usage
+        int64 (4, n + 1): what was in use before the first and after each of the ``n`` calls that were served or failed.
+    failed_call
+        Position of the call that could not be served; None if all were.
+    """
+
+    usage: Int64Array
+    failed_call: int | None
 
 
-def serve_events(
-    arrays: at.CachingArrays,
-    requests: Requests,
-    events: tuple[Int64Array, Int64Array, Int64Array],
-    of_row: tuple[Int64Array, Int64Array],
-    usage: Int64Array,
-) -> tuple[at.CachingArrays, int, int]:
-    """Serve events (op, row, dropped pool), growing the arrays as needed: the arrays, where it stopped, and why."""
-    position, status = 0, at.STATUS_GROW
-    while status == at.STATUS_GROW:
-        position, status = kernel.replay_requests(
-            arrays, *events, requests.requested_bytes, requests.pair, *of_row, usage, position
-        )
-        if status == at.STATUS_GROW:
-            arrays = grow(arrays)
-    return arrays, position, status
+class Serving:
+    """A caching allocator at work: it serves one program's calls, batch after batch.
+
+    Parameters
+    ----------
+    arrays
+        Its state; it is changed, and made anew where there is no more room in it.
+    requests
+        Sizes, pools and streams of the rows that calls are about.
+    block_of_row
+        int64 (rows,): the blocks of rows that stand in ``arrays`` already, −1 for none.
+    """
+
+    def __init__(self, arrays: at.CachingArrays, requests: Requests, block_of_row: Int64Array | None = None) -> None:
+        n_rows = len(requests.requested_bytes)
+        self.arrays = arrays
+        self.requests = requests
+        self._block_of_row = np.full(n_rows, NONE_ID, np.int64) if block_of_row is None else block_of_row
+        self._sync_of_row = np.zeros(n_rows, np.int64)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What it has from the driver now."""
+        return int(self.arrays.counters[at.C_RESERVED])
+
+    def limit(self, capacity_bytes: int, cap_bytes: int | None = None) -> None:
+        """From now on the driver has so much in all, and PyTorch may reserve at most ``cap_bytes`` of it."""
+        self.arrays.config[at.CFG_CAPACITY] = capacity_bytes
+        if cap_bytes is not None:
+            self.arrays.config[at.CFG_LIMIT] = cap_bytes
+
+    def serve(self, calls: Calls) -> Served:
+        """Serve calls up to the first that fails. O(log n) in the free blocks for each."""
+        usage = np.zeros((kernel.N_USAGE, len(calls.op) + 1), np.int64)
+        position, status = 0, at.STATUS_GROW
+        while status == at.STATUS_GROW:
+            position, status = kernel.replay_requests(
+                self.arrays,
+                *calls,
+                self.requests.requested_bytes,
+                self.requests.pair,
+                self._block_of_row,
+                self._sync_of_row,
+                usage,
+                position,
+            )
+            if status == at.STATUS_GROW:
+                self.arrays = grow(self.arrays)
+        if status == at.STATUS_OOM:
+            return Served(usage[:, : position + 2], position)
+        return Served(usage, None)
+
+
+class _Run(NamedTuple):
+    """A recording's requests, served: the allocator at the end, what was in use, and the request that failed if any."""
+
+    arrays: at.CachingArrays
+    usage: Int64Array
+    oom: ReplayOom | None
+
+
+def _run(serving: Serving, n_events: int | None = None) -> _Run:
+    requests = serving.requests
+    before = Calls.before_the_first_event(requests)
+    start = serving.serve(before)
+    if start.failed_call is not None:
+        oom = _oom(serving.arrays, requests, int(before.row[start.failed_call]), NONE_ID)
+        return _Run(serving.arrays, np.zeros((kernel.N_USAGE, 1), np.int64), oom)
+    calls = Calls.of_events(requests, n_events)
+    usage, failed_call = serving.serve(calls)
+    usage[:, 0] = start.usage[:, -1]
+    failed: ReplayOom | None = None
+    if failed_call is not None:
+        failed = _oom(serving.arrays, requests, int(calls.row[failed_call]), requests.first_event + failed_call)
+    return _Run(serving.arrays, usage, failed)
 
 
 def _oom(arrays: at.CachingArrays, requests: Requests, row: int, event: int) -> ReplayOom:
