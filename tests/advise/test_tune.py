@@ -1,8 +1,5 @@
 """Tuning: the best of PyTorch's settings for a recording, or that nothing helps."""
 
-import pytest
-
-from memscope.advise.confs import grid, harmful_combinations, neighbours, variable_name
 from memscope.advise.tune import tune
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
@@ -81,51 +78,3 @@ def test_a_device_that_nothing_fits_on_is_said_so():
 def test_harmful_recorded_settings_are_warned_of():
     tuning = tune(growing_requests("expandable_segments:True,max_split_size_mb:64", n_rounds=5))
     assert any("123548" in text for text in tuning.warnings)
-
-
-@pytest.mark.parametrize("release", [None, (2, 0), (2, 6), (2, 12)])
-@pytest.mark.parametrize("can_collect_garbage", [False, True])
-def test_the_grid_holds_readable_settings_that_the_release_knows_and_none_that_harms(release, can_collect_garbage):
-    confs = grid(release, can_collect_garbage=can_collect_garbage)
-    assert len(set(confs)) == len(confs)
-    assert confs[0] == ""
-    for conf in confs:
-        config = CachingAllocatorConfig.parse(conf)
-        assert config.to_conf() == CachingAllocatorConfig.parse(config.to_conf()).to_conf()
-        assert not [text for text in harmful_combinations(config) if "memory fraction" not in text]
-    assert any("expandable" in conf for conf in confs) == (release is None or release >= (2, 1))
-    assert any("large_segment" in conf for conf in confs) == (release is not None and release >= (2, 11))
-    assert any("garbage" in conf for conf in confs) == can_collect_garbage
-
-
-def test_neighbours_are_other_settings_and_include_leaving_an_option_out():
-    found = neighbours("max_split_size_mb:64,roundup_power2_divisions:4", (2, 12))
-    assert "max_split_size_mb:64" in found
-    assert "roundup_power2_divisions:4" in found
-    assert "roundup_power2_divisions:4,max_split_size_mb:48" in found
-    for conf in found:
-        CachingAllocatorConfig.parse(conf)
-
-
-@pytest.mark.parametrize(
-    ("conf", "words"),
-    [
-        ("expandable_segments:True,max_split_size_mb:64", "pytorch#123548"),
-        ("expandable_segments:True,garbage_collection_threshold:0.8", "never frees expandable"),
-        ("garbage_collection_threshold:0.8", "does nothing without a memory fraction"),
-        ("throw_on_cudamalloc_oom:True", "before cached memory is given back"),
-    ],
-)
-def test_known_harm_is_named(conf, words):
-    assert any(words in text for text in harmful_combinations(CachingAllocatorConfig.parse(conf)))
-
-
-def test_ordinary_settings_are_not_warned_of():
-    for conf in ("", "expandable_segments:True", "max_split_size_mb:128", "roundup_power2_divisions:4"):
-        assert harmful_combinations(CachingAllocatorConfig.parse(conf)) == ()
-
-
-def test_the_variable_is_the_one_that_the_release_reads():
-    assert variable_name((2, 8)) == "PYTORCH_CUDA_ALLOC_CONF"
-    assert variable_name((2, 9)) == "PYTORCH_ALLOC_CONF"
-    assert variable_name(None) == "PYTORCH_ALLOC_CONF"
