@@ -17,16 +17,26 @@ from dash.development.base_component import Component
 from werkzeug.serving import make_server
 
 from memscope.errors import UsageError
-from memscope_dashboard.appearance import MANTINE_THEME, style_variables
+from memscope.figures.replay_curves import CURVE_COLORS
+from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 from memscope_dashboard.components import header, inspector, navigation, scrubber
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 from memscope_dashboard.views import VIEWS
 
+MANTINE_THEME: dict[str, Any] = {
+    "fontFamily": FONT_FAMILY,
+    "fontFamilyMonospace": MONO_FAMILY,
+    "primaryColor": "gray",
+    "primaryShade": {"light": 8, "dark": 3},
+    "autoContrast": True,
+    "defaultRadius": "sm",
+    "fontSizes": {"xs": "12px", "sm": "14px", "md": "14px", "lg": "16px", "xl": "20px"},
+    "cursorType": "pointer",
+    "respectReducedMotion": True,
+}
 USUAL_PORT = 8050
-
 _ASSETS = Path(__file__).parent / "assets"
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -97,6 +107,20 @@ def page(store: TraceStore, views: Sequence[View]) -> Component:
         id="mantine",
         theme=MANTINE_THEME,
     )
+
+
+def style_variables() -> str:
+    """CSS that defines every colour of both themes."""
+    return "\n".join(_variables(theme) for theme in THEMES.values())
+
+
+def _variables(theme: Theme) -> str:
+    names = ("ink", "muted", "faint", "grid", "surface", "band", "red", "amber")
+    colors = {name: getattr(theme, name) for name in names}
+    colors |= {f"row-{name}": color for name, color in theme.rows.items()}
+    colors |= {f"curve-{position}": color for position, color in enumerate(CURVE_COLORS[theme.name])}
+    body = "".join(f"--ms-{name}:{color};" for name, color in colors.items())
+    return f':root[data-mantine-color-scheme="{theme.name}"]{{{body}}}'
 
 
 def _register_router(app: Dash, views: Sequence[View]) -> None:

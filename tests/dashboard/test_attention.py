@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dash import dcc
 from dash.exceptions import PreventUpdate
-from memscope_dashboard import attention
+from memscope_dashboard.components import finding_list, oom_card
 from memscope_dashboard.oom_board import OomBoard
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -47,7 +47,7 @@ def links(components: Any) -> list[str]:
 def test_each_finding_leads_to_the_view_and_moment_that_prove_it(shipped: TraceStore) -> None:
     data = data_of(shipped)
     found = shipped.analysis(TRACE).opinions(0).findings.findings
-    listed = attention.findings(shipped, data)
+    listed = finding_list.update(shipped, data)
     assert found
     assert links(listed) == [f"/{one.view}{Query(TRACE, 0, one.event).search()}" for one in found]
     for one in found:
@@ -57,7 +57,7 @@ def test_each_finding_leads_to_the_view_and_moment_that_prove_it(shipped: TraceS
 
 def test_a_finding_pins_what_shows_it(shipped: TraceStore) -> None:
     found = shipped.analysis(TRACE).opinions(0).findings.findings
-    listed = attention.findings(shipped, data_of(shipped))
+    listed = finding_list.update(shipped, data_of(shipped))
     parts = [part for one in listed if one is not None for part in [one, *one._traverse()]]
     ids = [part.id for part in parts if isinstance(getattr(part, "id", None), dict) and part.id["type"] == "finding"]
     assert [found[one["index"]].kind for one in ids] == [one.kind for one in found]
@@ -69,13 +69,13 @@ def test_a_finding_pins_what_shows_it(shipped: TraceStore) -> None:
 
 
 def test_without_findings_the_list_says_so_and_what_was_not_looked_for(shipped: TraceStore) -> None:
-    words = text_of(attention.findings(shipped, data_of(shipped, FITTING)))
+    words = text_of(finding_list.update(shipped, data_of(shipped, FITTING)))
     assert "Nothing found that needs attention." in words
     assert "Leaks were not looked for" in words
 
 
 def test_the_verdict_is_there_at_once_and_what_would_help_follows(shipped: TraceStore) -> None:
-    style, choices, chosen, choice_style, verdict, evidence, shown = attention.verdict(
+    style, choices, chosen, choice_style, verdict, evidence, shown = oom_card.update(
         shipped, "moment", data_of(shipped), None, None
     )
     whole = shipped.analysis(TRACE).oom()
@@ -89,9 +89,9 @@ def test_the_verdict_is_there_at_once_and_what_would_help_follows(shipped: Trace
     assert links(verdict) == [
         f"/{view}{Query(TRACE, 0, whole.event).search()}" for view in ("map", "timeline", "fragmentation")
     ]
-    board = attention.board_of(shipped, Query(TRACE, 0))
+    board = oom_card.board_of(shipped, Query(TRACE, 0))
     board.wait(whole.event or 0, WAIT_S)
-    changes, is_done = attention.changes(shipped, shown)
+    changes, is_done = oom_card.update_changes(shipped, shown)
     assert is_done
     assert whole.remedies.found
     for change in whole.remedies.found:
@@ -100,30 +100,30 @@ def test_the_verdict_is_there_at_once_and_what_would_help_follows(shipped: Trace
 
 def test_the_verdict_is_not_drawn_twice(shipped: TraceStore) -> None:
     data = data_of(shipped)
-    shown = attention.verdict(shipped, "moment", data, None, None)[-1]
+    shown = oom_card.update(shipped, "moment", data, None, None)[-1]
     with pytest.raises(PreventUpdate):
-        attention.verdict(shipped, "moment", data, None, shown)
+        oom_card.update(shipped, "moment", data, None, shown)
 
 
 def test_where_nothing_failed_there_is_no_card(shipped: TraceStore) -> None:
-    style, *_, shown = attention.verdict(shipped, "moment", data_of(shipped, FITTING), None, None)
+    style, *_, shown = oom_card.update(shipped, "moment", data_of(shipped, FITTING), None, None)
     assert style == {"display": "none"}
     assert shown is None
-    assert attention.changes(shipped, None) == [None, True]
+    assert oom_card.update_changes(shipped, None) == [None, True]
 
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_every_cause_can_be_shown(name: str, tmp_path: Path) -> None:
     store = TraceStore([write_container(plant(name, 3).trace(), tmp_path / "planted.memscope")])
     data = data_of(store, "planted.memscope")
-    parts = attention.verdict(store, "moment", data, None, None)
+    parts = oom_card.update(store, "moment", data, None, None)
     expected = store.analysis("planted.memscope").oom(0)
     if expected.event is None:
         assert parts[0] == {"display": "none"}
         return
     assert expected.verdict.words.lower() in text_of(parts[4]).lower()
-    attention.board_of(store, Query("planted.memscope", 0)).wait(expected.event, WAIT_S)
-    words = text_of(attention.changes(store, parts[-1])[0])
+    oom_card.board_of(store, Query("planted.memscope", 0)).wait(expected.event, WAIT_S)
+    words = text_of(oom_card.update_changes(store, parts[-1])[0])
     for change in expected.remedies.found:
         assert (change.line or change.text[1:]) in words
     store.close(WAIT_S)
@@ -135,13 +135,13 @@ def test_of_several_failed_requests_one_is_chosen() -> None:
     store = TraceStore([ORACLE / "torch-2.11.0" / name])
     data = data_of(store, name)
     events = [int(event) for event in store.analysis(name).device(0).oom_events]
-    _, choices, chosen, choice_style, *_, shown = attention.verdict(store, "moment", data, None, None)
+    _, choices, chosen, choice_style, *_, shown = oom_card.update(store, "moment", data, None, None)
     assert [int(choice["value"]) for choice in choices] == events
     assert chosen == str(events[0])
     assert choice_style == {}
-    assert attention.verdict(store, "overview-oom-choice", data, str(events[7]), shown)[2] == str(events[7])
+    assert oom_card.update(store, "overview-oom-choice", data, str(events[7]), shown)[2] == str(events[7])
     there = data | {"event": events[5]}
-    assert attention.verdict(store, "moment", there, chosen, shown)[2] == str(events[5])
+    assert oom_card.update(store, "moment", there, chosen, shown)[2] == str(events[5])
     store.close(WAIT_S)
 
 

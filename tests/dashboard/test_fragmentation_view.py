@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memscope_dashboard.components.pin_rows import allocation_of, pin_rows
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import fragmentation
+from memscope_dashboard.views.fragmentation import allocation_of, pin_rows
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes

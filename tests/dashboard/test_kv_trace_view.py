@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from memscope_dashboard.app import create_app
-from memscope_dashboard.components.kv_tables import caches_table, growth_table
-from memscope_dashboard.kv_lens_board import KvLensBoard
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import kv_trace
+from memscope_dashboard.views.kv_trace import KvLensBoard, caches_table, growth_table
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
@@ -102,7 +101,7 @@ def test_what_growing_cost_is_replayed_in_the_background_once(serving: TraceStor
 
 
 def test_many_caches_are_cut_short(monkeypatch: pytest.MonkeyPatch, serving: TraceStore) -> None:
-    monkeypatch.setattr("memscope_dashboard.components.kv_tables.N_CACHES", 1)
+    monkeypatch.setattr("memscope_dashboard.views.kv_trace.N_CACHES", 1)
     assert "1 smaller ones are not shown" in text_of(
         caches_table(serving.analysis("serving.memscope").opinions(0).kv_lens)
     )

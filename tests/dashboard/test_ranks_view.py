@@ -11,9 +11,9 @@ from dash import no_update
 from memscope_dashboard.app import create_app
 from memscope_dashboard.components.navigation import choose
 from memscope_dashboard.query import Query
-from memscope_dashboard.rank_board import open_ranks
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import ranks
+from memscope_dashboard.views.ranks import open_ranks
 
 from memscope.errors import UsageError
 from memscope.trace.container import write_container

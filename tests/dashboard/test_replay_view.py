@@ -18,13 +18,13 @@ from memscope_dashboard.components.replay_answers import (
     verify_badge,
     verify_panel,
 )
-from memscope_dashboard.components.replay_controls import asked_of, strategy_options
 from memscope_dashboard.components.replay_table import curve_positions
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import Asked
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import replay as view
+from memscope_dashboard.views.replay import asked_of, strategy_options
 from plotly.utils import PlotlyJSONEncoder
 
 from memscope.device.limits import Limits

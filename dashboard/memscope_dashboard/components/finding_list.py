@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from dash import dcc, html
+from dash import ALL, ClientsideFunction, Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
+from memscope.errors import MemscopeError
 from memscope.findings.finding import Finding, Findings
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_count
 from memscope.words.labels import short_place, split_site
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding as with_units
-from memscope_dashboard.components.text import size
+from memscope_dashboard.components.text import section, size
 from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
 
 _VIEWS = {"timeline": "timeline", "map": "address map", "allocations": "allocations", "kv": "KV cache"}
+
+
+def layout() -> Component:
+    """The place of the findings."""
+    return section("Findings", html.Div(id="overview-findings", className="finding-place"))
 
 
 def finding_list(findings: Findings, query: Query) -> list[Component]:
@@ -64,3 +73,29 @@ def finding_id(one: Finding, query: Query, position: int) -> dict[str, str | int
 def _site(site: str) -> Component:
     function, place = split_site(site)
     return html.Code(f"{function} · {short_place(place)}" if place else function, title=site)
+
+
+def update(store: TraceStore, subject: dict[str, Any] | None) -> list[Component]:
+    """The findings of the device that is looked at."""
+    if subject is None or subject["device"] is None:
+        raise PreventUpdate
+    query = Query.from_data(subject)
+    return finding_list(query.opinions(store).findings, query)
+
+
+def register(app: Dash, store: TraceStore) -> None:
+    """Wire the list; what cannot be computed is said in its place."""
+
+    def answer(subject: dict[str, Any] | None) -> Any:
+        try:
+            return update(store, subject)
+        except MemscopeError as error:
+            return html.P(str(error), className="problem-text")
+
+    app.callback(Output("overview-findings", "children"), Input("subject", "data"))(answer)
+    app.clientside_callback(
+        ClientsideFunction("memscope", "pinFinding"),
+        Output("pin", "data", allow_duplicate=True),
+        Input({"type": "finding", "index": ALL, "pin": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import dcc, html
+from dash import Dash, Input, Output, State, ctx, dcc, html
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
+from memscope.errors import MemscopeError
 from memscope.oom.room import FreeGroup
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomOwner, OomVerdict, oom_headline
 from memscope.trace.marks import describe_moment
@@ -17,14 +19,48 @@ from memscope.units import format_bytes, format_count
 from memscope.words.labels import pool_label, row_label, short_place, split_site, stream_label
 from memscope_dashboard.components.text import finding, size, swatch
 from memscope_dashboard.jobs import Progress
+from memscope_dashboard.oom_board import OomBoard
 from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
 
 MAX_CHOICES = 1_000
 """Failed requests that the list offers."""
 
 _CHECKED = {"exact": "checked by replay", "modelled": "by a modelled replay", "unchecked": "not checked by replay"}
 _N_OWNERS = 6
+_TICK_MS = 500
+_PATIENCE_S = 0.1
+"""How long an answer waits for a search that is nearly done."""
+_HIDDEN = {"display": "none"}
 _VIEWS = (("map", "address map"), ("timeline", "timeline"), ("fragmentation", "fragmentation"))
+
+
+def layout() -> Component:
+    """The place of the verdict, hidden until a request is known to have failed."""
+    choice = dmc.Select(
+        id="overview-oom-choice",
+        data=[],
+        size="xs",
+        w=300,
+        searchable=True,
+        limit=100,
+        allowDeselect=False,
+        nothingFoundMessage="no such failed request",
+        **{"aria-label": "Failed request"},
+    )
+    return html.Section(
+        [
+            html.Div([html.H2("Out of memory"), html.Div(choice, id="overview-oom-choices")], className="panel-head"),
+            html.Div(id="overview-oom-verdict", className="oom-verdict"),
+            html.Div(id="overview-oom-changes", className="oom-changes"),
+            html.Div(id="overview-oom-evidence"),
+            dcc.Store(id="overview-oom-shown"),
+            dcc.Interval(id="overview-oom-tick", interval=_TICK_MS, disabled=True),
+        ],
+        id="overview-oom",
+        className="panel problem oom",
+        style=_HIDDEN,
+    )
 
 
 def oom_choices(trace: Trace, events: Sequence[int]) -> list[dict[str, str]]:
@@ -178,3 +214,91 @@ def _sentence(text: str) -> str:
     """The same with a capital letter, unless it begins with the name of a setting."""
     first = text.split(" ", 1)[0]
     return f"{text[:1].upper()}{text[1:]}" if "_" not in first and ":" not in first[:-1] else text
+
+
+def board_of(store: TraceStore, query: Query) -> OomBoard:
+    """The verdicts of a device, kept with its trace."""
+    key = ("oom board", query.device)
+    return store.remembered(query.trace_id, key, lambda analysis: OomBoard(analysis.opinions(query.device), store.jobs))
+
+
+def chosen_event(
+    board: OomBoard, trigger: str | None, value: str | None, data: dict[str, Any], shown: dict[str, Any] | None
+) -> int | None:
+    """The failed request to judge: the one picked, else that of the moment, else the one shown, else the first.
+
+    None where nothing failed.
+    """
+    if not board.events:
+        return None
+    if trigger == "overview-oom-choice" and value is not None and int(value) in board.events:
+        return int(value)
+    if data["event"] in board.events:
+        return int(data["event"])
+    is_same = shown is not None and (shown["trace"], shown["device"]) == (data["trace"], data["device"])
+    return int(shown["event"]) if is_same and shown is not None else board.events[0]
+
+
+def update(
+    store: TraceStore, trigger: str | None, data: dict[str, Any] | None, value: str | None, shown: dict[str, Any] | None
+) -> list[Any]:
+    """The card's style, list of requests, choice and its style, verdict, evidence, and what is shown."""
+    if data is None:
+        raise PreventUpdate
+    if data["device"] is None:
+        return [_HIDDEN, [], None, _HIDDEN, None, None, None]
+    query = Query.from_data(data)
+    board = board_of(store, query)
+    event = chosen_event(board, trigger, value, data, shown)
+    if event is None:
+        return [_HIDDEN, [], None, _HIDDEN, None, None, None]
+    now = {"trace": query.trace_id, "device": query.device, "event": event}
+    if now == shown:
+        raise PreventUpdate
+    trace, judged = query.analysis(store).trace, board.verdict(event)
+    choices = {} if len(board.events) > 1 else _HIDDEN
+    parts = [verdict_panel(trace, judged, query), evidence_panel(judged)]
+    return [{}, oom_choices(trace, board.events), str(event), choices, *parts, now]
+
+
+def update_changes(store: TraceStore, shown: dict[str, Any] | None, is_tick: bool = False) -> list[Any]:
+    """What would have let the request through, and whether nothing more is to be waited for."""
+    if shown is None:
+        return [None, True]
+    board = board_of(store, Query(shown["trace"], shown["device"]))
+    progress = board.wait(shown["event"], _PATIENCE_S)
+    if progress.is_active and is_tick:
+        raise PreventUpdate
+    return [changes_panel(board.verdict(shown["event"]), progress), not progress.is_active]
+
+
+def register(app: Dash, store: TraceStore) -> None:
+    """Wire verdict and search; what cannot be computed is said in the place of the verdict."""
+
+    def judge(data: dict[str, Any] | None, value: str | None, shown: dict[str, Any] | None) -> list[Any]:
+        try:
+            return update(store, ctx.triggered_id, data, value, shown)
+        except MemscopeError as error:
+            return [{}, [], None, _HIDDEN, html.P(str(error), className="problem-text"), None, None]
+
+    def search(shown: dict[str, Any] | None, _ticks: int | None) -> list[Any]:
+        return update_changes(store, shown, ctx.triggered_id == "overview-oom-tick")
+
+    app.callback(
+        Output("overview-oom", "style"),
+        Output("overview-oom-choice", "data"),
+        Output("overview-oom-choice", "value"),
+        Output("overview-oom-choices", "style"),
+        Output("overview-oom-verdict", "children"),
+        Output("overview-oom-evidence", "children"),
+        Output("overview-oom-shown", "data"),
+        Input("moment", "data"),
+        Input("overview-oom-choice", "value"),
+        State("overview-oom-shown", "data"),
+    )(judge)
+    app.callback(
+        Output("overview-oom-changes", "children"),
+        Output("overview-oom-tick", "disabled"),
+        Input("overview-oom-shown", "data"),
+        Input("overview-oom-tick", "n_intervals"),
+    )(search)

@@ -14,8 +14,8 @@ from memscope.figures.theme import theme_named
 from memscope.units import format_count, format_fraction
 from memscope.words.headlines import ledger_finding
 from memscope.words.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
-from memscope_dashboard import attention
 from memscope_dashboard.boundary import register_update, view_frame
+from memscope_dashboard.components import finding_list, oom_card
 from memscope_dashboard.components.ledger_table import ledger_table
 from memscope_dashboard.components.text import (
     facts,
@@ -48,8 +48,8 @@ def layout() -> Component:
         "overview",
         view_heading("overview-title", "overview-note"),
         html.Div(id="overview-tiles", className="tiles"),
-        attention.oom_section(),
-        attention.findings_section(),
+        oom_card.layout(),
+        finding_list.layout(),
         html.Div(
             [
                 html.Div(
@@ -250,7 +250,8 @@ def register(app: Dash, store: TraceStore) -> None:
     ]
     outputs += [Output(f"overview-{name}", "children") for name in ("trust", "coverage", "fragmentation")]
     register_update(app, "overview", answer, outputs, [Input("moment", "data"), Input("scheme", "data")])
-    attention.register(app, store)
+    finding_list.register(app, store)
+    oom_card.register(app, store)
 
 
 VIEW = View("overview", "Overview", layout, register)
