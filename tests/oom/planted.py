@@ -165,6 +165,30 @@ class Program:
         return True
 
 
+def full(total=1 * GiB, **options):
+    """Ten blocks of 100 MiB on 1 GiB: 24 MiB are left, and nothing is free inside."""
+    program = Program(total, **options)
+    for _ in range(10):
+        program.malloc(100 * MiB)
+    return program
+
+
+def holes_between_pins(program, late=False):
+    """Four segments of 64 MiB, in each a hole of 50 MiB and a live block; one of the live blocks is smaller."""
+    for key in [program.malloc(64 * MiB) for _ in range(4)]:
+        program.free(key)
+    holes = []
+    for size in (12, 12, 10, 12):
+        holes.append(program.malloc(50 * MiB))
+        program.malloc(size * MiB)
+    if late:
+        program.forget()
+    for key in holes:
+        program.free(key)
+    program.malloc(60 * MiB)
+    return program
+
+
 def _even(rng, low_mib, high_mib):
     """A multiple of 2 MiB, so that a segment holds exactly one block of it."""
     return 2 * MiB * rng.randint(low_mib // 2, high_mib // 2)
