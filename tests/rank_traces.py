@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memscope.analysis import Analysis
+from memscope.ranks.compare import compare_ranks
+from memscope.ranks.comparison import RankComparison
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
@@ -110,3 +113,17 @@ def training(*activations: int, weights: int = 20, extra: Sequence[Act] = ()) ->
             Step(str(step)),
         ]
     return acts
+
+
+DIED: list[Act] = [*training(10), Alloc("batch", 50, Category.INPUTS, "batch"), Oom(80)]
+"""One step of 30 MiB, then 70 MiB in the next when it runs out of memory."""
+
+
+def compare_traces(traces: Sequence[Trace]) -> RankComparison:
+    """Traces as files of ranks 0, 1, …"""
+    return compare_ranks([Analysis(trace, f"run-rank{i}.memscope") for i, trace in enumerate(traces)])
+
+
+def compare_acts(*ranks: list[Act]) -> RankComparison:
+    """The same of what each rank did."""
+    return compare_traces([rank_trace(acts) for acts in ranks])

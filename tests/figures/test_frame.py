@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memscope.figures.frame import extreme_indices
+from memscope.figures.frame import byte_axis, extreme_indices
+from memscope.units import GiB, MiB
 from tests.properties import examples
 
 values = st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=400)
@@ -39,3 +41,11 @@ def test_indices_to_keep_are_kept_and_those_outside_left_out() -> None:
     chosen = extreme_indices([np.zeros(1000, np.int64)], 100, 900, 4, keep=[333, 5])
     assert 333 in chosen
     assert 5 not in chosen
+
+
+@pytest.mark.parametrize(("size", "unit"), [(5, "B"), (3 * MiB, "MiB"), (81 * GiB, "GiB"), (0, "B")])
+def test_byte_axis_has_few_round_ticks(size: int, unit: str) -> None:
+    axis = byte_axis(size)
+    assert axis.unit_name == unit
+    assert 1 <= len(axis.tick_values) <= 7
+    assert axis.tick_values[-1] * axis.unit_bytes <= max(size, 1)

@@ -14,10 +14,8 @@ from memscope.analysis import Analysis, load
 from memscope.errors import ContradictionError, InputFileError, UsageError
 from memscope.oom.verdict import oom_headline
 from memscope.reports.html import html_report, write_html_report
-from memscope.reports.oom import oom_html
 from memscope.units import format_bytes, format_count
 from tests.kv_cache.serving_program import Program, generate
-from tests.oom.planted import plant
 from tests.oracles import BAD, REAL, needs_shared
 from tests.sampled_trace import counted_training_trace
 from tests.training_trace import training_trace
@@ -164,18 +162,6 @@ def test_a_failed_request_has_its_verdict_with_what_would_have_helped() -> None:
         assert change.text in words
     for text in (*verdict.evidence, *verdict.trust):
         assert text in words
-
-
-def test_several_failed_requests_are_named_with_the_command_that_judges_each() -> None:
-    analysis = Analysis(plant("capacity", 1).trace())
-    first = analysis.oom()
-    verdict = dataclasses.replace(first, events=(*first.events, 7))
-    assert "other requests failed at events 7 (memscope oom --at EVENT)" in oom_html(analysis, verdict)
-
-
-def test_names_in_a_verdict_are_no_markup() -> None:
-    reader = read(oom_html(Analysis(training_trace()), Analysis(training_trace()).oom()))
-    assert set(reader.tags) <= {"p", "b", "ul", "li", "span"}
 
 
 def test_without_a_failed_request_there_is_no_verdict() -> None:

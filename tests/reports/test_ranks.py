@@ -6,31 +6,18 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from memscope.analysis import Analysis
-from memscope.errors import UsageError
-from memscope.ranks.compare import RankComparison, compare_ranks
+from memscope.ranks.compare import RankComparison
 from memscope.reports.ranks import print_ranks, ranks_json
-from memscope.reports.ranks_html import ranks_html, write_ranks_html
+from memscope.reports.ranks_html import ranks_html
 from memscope.trace.categories import Category
-from memscope.trace.trace import Trace
-from memscope.words.ranks import grouped_by_rank, numbers_words, ranks_finding, shown_steps
-from tests.rank_traces import Act, Alloc, MiB, Oom, Phase, rank_trace, training
+from memscope.words.ranks import grouped_by_rank, ranks_finding, shown_steps
+from tests.rank_traces import DIED, Act, Alloc, MiB, Oom, Phase, compare_acts, compare_traces, rank_trace, training
 
 HOSTILE = "<script>alert(1)</script> [bold red]x[/bold red]\nsecond line " + "long " * 40
-
-
-def of_traces(traces: Sequence[Trace]) -> RankComparison:
-    return compare_ranks([Analysis(trace, f"run-rank{i}.memscope") for i, trace in enumerate(traces)])
-
-
-def of_acts(*ranks: list[Act]) -> RankComparison:
-    return of_traces([rank_trace(acts) for acts in ranks])
 
 
 def printed(comparison: RankComparison, width: int = 120) -> str:
@@ -43,11 +30,8 @@ def line_of(text: str, start: str) -> str:
     return next(line for line in text.splitlines() if line.strip().startswith(start))
 
 
-DIED: list[Act] = [*training(10), Alloc("batch", 50, Category.INPUTS, "batch"), Oom(80)]
-
-
 def test_the_text_says_who_peaks_and_by_how_much() -> None:
-    text = printed(of_acts(training(10, 12, 14), DIED))
+    text = printed(compare_acts(training(10, 12, 14), DIED))
     first = text.splitlines()[0]
     assert first == (
         "rank 1 peaks highest: 70.0 MiB allocated (step 1, unfinished); rank 0 lowest, 36.0 MiB (51.4 %) less"
@@ -60,7 +44,7 @@ def test_the_text_says_who_peaks_and_by_how_much() -> None:
 
 
 def test_the_steps_stand_side_by_side_and_missing_ones_are_said_to_be() -> None:
-    text = printed(of_acts(training(10, 12, 14), DIED))
+    text = printed(compare_acts(training(10, 12, 14), DIED))
     steps = text[text.index("Highest allocated in each step") :]
     assert line_of(steps, "step 0").split() == ["step", "0", "30.0", "MiB", "30.0", "MiB", "0", "B"]
     assert line_of(steps, "step 1").split() == ["step", "1", "32.0", "MiB", "70.0", "MiB*", "38.0", "MiB"]
@@ -69,7 +53,7 @@ def test_the_steps_stand_side_by_side_and_missing_ones_are_said_to_be() -> None:
 
 
 def test_equal_ranks_are_said_to_be_equal() -> None:
-    text = printed(of_acts(training(10), training(10), training(10)))
+    text = printed(compare_acts(training(10), training(10), training(10)))
     assert text.startswith("all 3 ranks peak at 30.0 MiB allocated\n")
     assert "Nothing differs between rank 0 and rank 1 in step 0" in text
     assert "are the same on all ranks" in text
@@ -78,7 +62,7 @@ def test_equal_ranks_are_said_to_be_equal() -> None:
 
 def test_each_ranks_warnings_are_shown_with_the_rank() -> None:
     traces = [rank_trace(training(10), n_events_lost=0 if rank else 7) for rank in range(3)]
-    text = printed(of_traces(traces))
+    text = printed(compare_traces(traces))
     assert "⚠ rank 0: 7 events were lost" in text
     assert "⚠ all ranks: allocs and frees without a stack" in text
     assert "· ranks 1–2: Every byte" in text
@@ -86,7 +70,7 @@ def test_each_ranks_warnings_are_shown_with_the_rank() -> None:
 
 
 def test_many_warnings_that_differ_in_their_numbers_are_not_all_printed() -> None:
-    comparison = of_traces([rank_trace(training(10), n_events_lost=rank + 1) for rank in range(9)])
+    comparison = compare_traces([rank_trace(training(10), n_events_lost=rank + 1) for rank in range(9)])
     lost = [who for who, text in grouped_by_rank(comparison, lambda row: [w for w in row.warnings if "lost" in w])]
     assert lost == ["rank 0", "rank 1", "rank 2", "ranks 3–8"]
     assert "the same, with other numbers (--json has them)" in printed(comparison)
@@ -95,7 +79,7 @@ def test_many_warnings_that_differ_in_their_numbers_are_not_all_printed() -> Non
 def test_up_to_sixteen_ranks_have_a_row_each_beyond_that_the_extremes_and_the_median() -> None:
     def listed(n: int) -> list[str]:
         acts = [training(10 + 2 * ((5 * rank) % n), extra=[Oom(4)] * (rank in (3, 8))) for rank in range(n)]
-        return re.findall(r"^  (rank \d+) ", printed(of_acts(*acts)).split("peak allocated:")[0], re.MULTILINE)
+        return re.findall(r"^  (rank \d+) ", printed(compare_acts(*acts)).split("peak allocated:")[0], re.MULTILINE)
 
     assert listed(16) == [f"rank {rank}" for rank in range(16)]
     # Of 33 ranks, (5 rank) % 33 is 0 for rank 0, 32 for rank 13 and 16 for rank 23; rank 3 ran out of memory first.
@@ -104,14 +88,14 @@ def test_up_to_sixteen_ranks_have_a_row_each_beyond_that_the_extremes_and_the_me
 
 def test_the_rest_of_many_ranks_is_counted() -> None:
     acts = [training(10 + 2 * rank, extra=[Oom(4)] * (rank in (3, 8))) for rank in range(20)]
-    text = printed(of_acts(*acts))
+    text = printed(compare_acts(*acts))
     assert "16 more: peaks from 32.0 MiB to 66.0 MiB allocated, 1 of them out of memory (--json has each)" in text
 
 
 @pytest.mark.parametrize("n", [2, 8, 16, 40])
 def test_no_line_of_a_table_is_wider_than_120_columns(n: int) -> None:
     acts = [training(10 + 2 * rank, 1000, 12, 14) for rank in range(n)]
-    comparison = of_traces([rank_trace(a, a, device_total_bytes={0: 1 << 34}) for a in acts[: n // 2 + 1]])
+    comparison = compare_traces([rank_trace(a, a, device_total_bytes={0: 1 << 34}) for a in acts[: n // 2 + 1]])
     for width in (120, 80):
         lines = [line for line in printed(comparison, width).splitlines() if "  " in line.strip()]
         assert lines
@@ -119,13 +103,13 @@ def test_no_line_of_a_table_is_wider_than_120_columns(n: int) -> None:
 
 
 def test_eight_ranks_still_stand_side_by_side() -> None:
-    text = printed(of_acts(*(training(100 + 2 * rank, 120) for rank in range(8))))
+    text = printed(compare_acts(*(training(100 + 2 * rank, 120) for rank in range(8))))
     assert re.search(r"rank 0 +rank 1 +rank 2 +rank 3 +rank 4 +rank 5 +rank 6 +rank 7 +spread", text)
 
 
 def test_hostile_and_long_names_stay_text_on_one_line() -> None:
     acts: list[Act] = [Phase(HOSTILE), Alloc("a", 30, Category.INPUTS, HOSTILE)]
-    comparison = of_traces([rank_trace(acts, torch_version=HOSTILE), rank_trace([Alloc("a", 10)])])
+    comparison = compare_traces([rank_trace(acts, torch_version=HOSTILE), rank_trace([Alloc("a", 10)])])
     text = printed(comparison)
     assert "[bold red]" in text
     assert not any(line.startswith("second line") for line in text.splitlines())
@@ -139,14 +123,14 @@ def test_of_many_steps_those_that_differ_most_are_shown_and_that_of_the_peak() -
     # The peak is in step 3, where both hold the same; they differ in the later ones.
     one = training(10, 10, 10, 90, *([30] * 20))
     two = training(10, 10, 10, 90, *([10] * 20))
-    comparison = of_acts(one, two)
+    comparison = compare_acts(one, two)
     titles = [step.title for step in shown_steps(comparison, 10)]
     assert titles == ["step 3", *(f"step {i}" for i in range(4, 13))]
     assert "Highest allocated in each step, the 10 of 24 that differ most in it" in printed(comparison)
 
 
 def test_one_row_alone_is_not_compared() -> None:
-    comparison = of_acts(training(10))
+    comparison = compare_acts(training(10))
     assert ranks_finding(comparison) == "rank 0: peak 30.0 MiB allocated (step 0)"
     assert "What rank" not in printed(comparison)
     assert ranks_json(comparison)["differences"] is None
@@ -154,26 +138,19 @@ def test_one_row_alone_is_not_compared() -> None:
 
 
 def test_an_empty_trace_among_others_is_named() -> None:
-    comparison = of_traces([rank_trace(training(10)), rank_trace([])])
+    comparison = compare_traces([rank_trace(training(10)), rank_trace([])])
     assert "⚠ run-rank1.memscope is empty" in printed(comparison)
     assert "run-rank1.memscope is empty" in ranks_html(comparison)
 
 
 def test_settings_that_differ_name_their_ranks() -> None:
     confs = ["", "", "expandable_segments:True", None]
-    text = printed(of_traces([rank_trace(training(10), alloc_conf=conf) for conf in confs]))
+    text = printed(compare_traces([rank_trace(training(10), alloc_conf=conf) for conf in confs]))
     assert "  alloc_conf: default (ranks 0–1); expandable_segments:True (rank 2); not recorded (rank 3)\n" in text
 
 
-@pytest.mark.parametrize(
-    ("numbers", "words"), [([3], "3"), ([0, 1, 2], "0–2"), ([7, 0, 2, 1], "0–2, 7"), ([4, 5, 9, 11], "4–5, 9, 11")]
-)
-def test_runs_of_ranks_are_short(numbers: list[int], words: str) -> None:
-    assert numbers_words(numbers) == words
-
-
 def test_the_json_has_the_numbers_and_nulls_for_what_is_missing() -> None:
-    comparison = of_acts(training(10, 12, 14), DIED)
+    comparison = compare_acts(training(10, 12, 14), DIED)
     content = json.loads(json.dumps(ranks_json(comparison)))
     assert content["n_ranks"] == 2
     zero, one = content["ranks"]
@@ -196,23 +173,9 @@ def test_the_json_has_the_numbers_and_nulls_for_what_is_missing() -> None:
 def test_reserved_bytes_that_were_not_measured_are_null_and_said_so() -> None:
     trace = rank_trace(training(10))
     blind = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, has_segment_events=False))
-    comparison = of_traces([trace, blind])
+    comparison = compare_traces([trace, blind])
     row = ranks_json(comparison)["ranks"][1]
     assert (row["peak_reserved"], row["free_at_peak_reserved_bytes"]) == (None, None)
     assert "not measured" in line_of(printed(comparison), "rank 1")
     assert "peak reserved: 30.0 MiB; not measured in 1" in printed(comparison)
     assert "not measured" in ranks_html(comparison)
-
-
-def test_the_page_has_each_ranks_peak_and_its_ledger(tmp_path: Path) -> None:
-    comparison = of_acts(training(10, 12, 14), DIED)
-    content = ranks_html(comparison)
-    for text in ("Rank 1 peaks highest: 70.0 MiB allocated", "run-rank0.memscope", "not recorded", "+38.0 MiB"):
-        assert text in content
-    assert content.count('class="picture"') == 2
-    for source in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', content, re.DOTALL):
-        assert json.loads(source)["data"]
-    path = write_ranks_html(comparison, tmp_path / "ranks.html")
-    assert path.read_text() == content
-    with pytest.raises(UsageError):
-        write_ranks_html(comparison, path)

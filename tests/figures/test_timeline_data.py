@@ -1,0 +1,53 @@
+"""What the timeline draws: fewer points, and no byte and no peak lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memscope.analysis import Analysis
+from memscope.figures.timeline_data import timeline_data, x_of_events
+from tests.training_trace import training_trace
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return Analysis(training_trace())
+
+
+@pytest.mark.parametrize("n_buckets", [3, 10_000])
+def test_the_layers_sum_to_active_bytes_at_every_point(analysis: Analysis, n_buckets: int) -> None:
+    data = timeline_data(analysis.device(0), n_buckets=n_buckets)
+    usage = analysis.device(0).usage
+    index = data.event - usage.first_event + 1
+    assert np.array_equal(sum(data.layers.values()), usage.active_bytes[index])
+    assert np.array_equal(data.active_bytes, usage.active_bytes[index])
+    assert all(np.all(layer >= 0) for layer in data.layers.values())
+
+
+def test_the_peak_survives_any_reduction(analysis: Analysis) -> None:
+    usage = analysis.device(0).usage
+    data = timeline_data(analysis.device(0), n_buckets=2)
+    assert len(data.x) < len(usage)
+    assert data.allocated_bytes.max() == usage.allocated_bytes.max()
+    assert usage.reserved_bytes is not None
+    assert data.reserved_bytes is not None
+    assert data.reserved_bytes.max() == usage.reserved_bytes.max()
+
+
+def test_a_window_is_drawn_in_more_detail_than_the_whole(analysis: Analysis) -> None:
+    data = timeline_data(analysis.device(0), window=(20.0, 40.0), n_buckets=6)
+    assert data.event.tolist() == list(range(19, 42))
+
+
+def test_time_axis_counts_seconds_and_never_goes_back(analysis: Analysis) -> None:
+    x = x_of_events(analysis.device(0), "time")
+    assert x[0] == x[1] == 0
+    assert x[11] == pytest.approx(0.010)
+    assert np.all(np.diff(x) >= 0)
+
+
+def test_without_times_events_are_counted() -> None:
+    analysis = Analysis(training_trace(with_times=False))
+    assert not analysis.device(0).has_times
+    assert x_of_events(analysis.device(0), "time").tolist() == x_of_events(analysis.device(0), "event").tolist()
