@@ -10,12 +10,10 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dash import Dash
 from memscope_dashboard.app import _server, serve
-from memscope_dashboard.boundary import what_triggered
 
 from memscope.errors import InputFileError, UsageError
 
@@ -60,21 +58,3 @@ def test_without_a_port_a_taken_usual_one_is_no_failure(app: Dash, monkeypatch: 
         server = _server(app, "127.0.0.1", None)
         assert server.server_port not in (0, taken.getsockname()[1])
         server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("triggered", "expected"),
-    [
-        ([("x-tick.n_intervals", 7)], "x-tick"),
-        ([("x-tick.n_intervals", 7), ("x-cancel.n_clicks", 1)], "x-cancel"),
-        ([("x-cancel.n_clicks", 1), ("x-tick.n_intervals", 7)], "x-cancel"),
-        ([("x-cancel.n_clicks", None)], None),
-        ([("x-run.n_clicks", 0), ("subject.data", {})], "subject"),
-        ([("x-run.n_clicks", 2), ("x-cancel.n_clicks", 1)], "x-cancel"),
-        ([(".", None)], None),
-        ([], None),
-    ],
-)
-def test_a_click_that_comes_with_a_tick_is_a_click(triggered: list[tuple[str, Any]], expected: str | None) -> None:
-    sent = [{"prop_id": prop_id, "value": value} for prop_id, value in triggered]
-    assert what_triggered(sent, ("x-cancel", "x-run")) == expected

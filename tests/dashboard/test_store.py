@@ -1,11 +1,10 @@
-"""The store: what is loaded when, and what an address says."""
+"""The store: what is loaded when, and how long it is kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
 from memscope.errors import InputFileError, UsageError
@@ -61,25 +60,3 @@ def test_a_contradictory_trace_is_refused_with_its_reason() -> None:
     assert store.open("double-free.pickle").contradictions
     with pytest.raises(Exception, match="contradicts itself"):
         store.analysis("double-free.pickle")
-
-
-def test_an_address_comes_back_as_the_same_query(store: TraceStore) -> None:
-    query = Query("train.memscope", 0, 17)
-    assert Query.from_search(query.search(), store) == query
-    assert Query.from_data(query.data()) == query
-
-
-def test_an_empty_or_broken_address_leads_to_the_first_trace_at_its_peak(store: TraceStore) -> None:
-    peak = store.analysis("train.memscope").peak(0).event
-    for search in (None, "", "?device=x&event=banana", "?device=7", "?event=99999999"):
-        assert Query.from_search(search, store).resolved(store) == Query("train.memscope", 0, peak)
-
-
-def test_the_start_is_a_moment(store: TraceStore) -> None:
-    assert Query("train.memscope", 0, -1).resolved(store).event == -1
-    assert Query("train.memscope", 0, -1).moment(store).allocated_bytes == 0
-
-
-def test_no_moment_is_an_error_in_words(store: TraceStore) -> None:
-    with pytest.raises(UsageError, match="no moment"):
-        Query("train.memscope").moment(store)

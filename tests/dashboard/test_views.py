@@ -1,4 +1,4 @@
-"""Views without a browser: computed, updated, wired, and asked over HTTP."""
+"""Every view without a browser: wired, and asked over HTTP."""
 
 from __future__ import annotations
 
@@ -7,63 +7,15 @@ import time
 from collections import Counter
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
 from dash import Dash
-from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 from memscope_dashboard.app import create_app
-from memscope_dashboard.boundary import guarded
-from memscope_dashboard.components import run_graph
-from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
-from memscope_dashboard.views import VIEWS, address_map, overview, timeline
+from memscope_dashboard.views import VIEWS
 
-from memscope.errors import UsageError
-from memscope.units import format_bytes
 from tests.dashboard.conftest import WAIT_S
-from tests.dashboard.test_navigation import text_of
+from tests.dashboard.pages import ids_of, moment_data, page_values, post
 from tests.oracles import BAD, REAL, needs_shared
-
-
-def moment_data(store: TraceStore, trace_id: str = "train.memscope") -> dict[str, Any]:
-    return Query(trace_id).resolved(store).data()
-
-
-def subject_of(data: dict[str, Any]) -> dict[str, Any]:
-    return {"trace": data["trace"], "device": data["device"]}
-
-
-def post(app: Dash, output: str, values: dict[str, Any]) -> tuple[int, dict[str, Any], int]:
-    """Ask the app for the callback that has an output; status, response, and its size in bytes."""
-    (key,) = [key for key in app.callback_map if output in key.strip(".").split("...")]
-    callback = app.callback_map[key]
-    outputs = [dict(zip(("id", "property"), part.rsplit(".", 1), strict=True)) for part in key.strip(".").split("...")]
-
-    def filled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [part | {"value": values.get(f"{part['id']}.{part['property']}")} for part in parts]
-
-    body = {
-        "output": key,
-        "outputs": outputs if key.startswith("..") else outputs[0],
-        "inputs": filled(callback["inputs"]),
-        "state": filled(callback["state"]),
-        "changedPropIds": [f"{callback['inputs'][0]['id']}.{callback['inputs'][0]['property']}"],
-    }
-    response = app.server.test_client().post("/_dash-update-component", json=body)
-    content = response.get_data()
-    return response.status_code, json.loads(content) if content else {}, len(content)
-
-
-def page_values(data: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "moment.data": data,
-        "subject.data": subject_of(data),
-        "scheme.data": "dark",
-        "timeline-axis.value": "event",
-        "device-axis.value": "event",
-    } | more
-
 
 FIRST_OUTPUT = {view.name: f"{view.name}-title.children" for view in VIEWS}
 
@@ -115,11 +67,6 @@ def test_bad_files_are_explained(name: str) -> None:
     assert name in json.dumps(answer["response"]["overview-problem"])
 
 
-def ids_of(component: Any) -> list[str]:
-    parts = [component, *component._traverse()] if isinstance(component, Component) else []
-    return [part.id for part in parts if isinstance(getattr(part, "id", None), str)]
-
-
 def test_ids_are_unique_and_every_wire_ends_at_one(app: Dash) -> None:
     known = Counter(ids_of(app.validation_layout))
     assert [name for name, n in known.items() if n > 1] == []
@@ -159,82 +106,3 @@ def test_the_page_asks_nobody_else(app: Dash) -> None:
     for text in texts:
         assert "http://" not in text.replace("http://www.w3.org", "")
         assert "https://" not in text
-
-
-def test_overview_shows_the_ledger_of_the_library(store: TraceStore) -> None:
-    data = moment_data(store)
-    title, _, tiles, figure, ledger, *_ = overview.update(store, data, "light")
-    moment = Query.from_data(data).moment(store)
-    assert f"Peak {format_bytes(moment.allocated_bytes)} at" in text_of(title)
-    words = text_of(ledger)
-    for row in moment.ledger.rows:
-        if row.bytes:
-            assert format_bytes(row.bytes) in words
-    assert isinstance(figure, go.Figure)
-    assert format_bytes(64 * 2**20) in text_of(tiles)
-
-
-def test_overview_says_not_measured(store: TraceStore) -> None:
-    tiles = overview.update(store, moment_data(store, "other.memscope"), "light")[2]
-    assert "not measured" in text_of(tiles)
-
-
-def test_views_wait_for_the_scheme(store: TraceStore) -> None:
-    with pytest.raises(PreventUpdate):
-        overview.update(store, moment_data(store), None)
-
-
-def test_timeline_zooms_into_the_window_of_its_own_trace_only(store: TraceStore) -> None:
-    data = moment_data(store)
-    window = {"axis": "event", "trace": "train.memscope", "device": 0, "low": 10.0, "high": 20.0}
-    whole = timeline.update(store, subject_of(data), "light", "event", None, data)[2]
-    zoomed = timeline.update(store, subject_of(data), "light", "event", window, data)[2]
-    foreign = timeline.update(store, subject_of(data), "light", "event", window | {"trace": "x"}, data)[2]
-    assert list(zoomed.layout.xaxis.range) == [10, 20]
-    assert len(zoomed.data[0].x) < len(whole.data[0].x) == len(foreign.data[0].x)
-
-
-def test_what_plotly_reports_becomes_a_window(store: TraceStore) -> None:
-    data = moment_data(store)
-    found = run_graph.visible_window({"xaxis.range[0]": 3, "xaxis.range[1]": 9.5}, "event", data)
-    assert (found["low"], found["high"]) == (3.0, 9.5)
-    assert run_graph.visible_window({"xaxis.autorange": True}, "event", data) is None
-
-
-@pytest.mark.parametrize(("axis", "x", "event"), [("event", 33.4, 33), ("event", -1, -1), ("time", 0.0101, 10)])
-def test_a_click_on_the_timeline_chooses_the_event_before_it(
-    store: TraceStore, axis: str, x: float, event: int
-) -> None:
-    assert run_graph.clicked_event(store, {"points": [{"x": x}]}, axis, moment_data(store)) == {"event": event}
-
-
-def test_map_pins_the_block_that_was_clicked(store: TraceStore) -> None:
-    data = moment_data(store)
-    row = int(Query.from_data(data).moment(store).rows[0])
-    pin = address_map.clicked_row({"points": [{"customdata": row}]}, data)
-    assert pin == {"trace": "train.memscope", "device": 0, "row": row}
-    plain = address_map.update(store, data, "dark", None)[3]
-    pinned = address_map.update(store, data, "dark", pin)[3]
-    assert len(pinned.layout.shapes) > len(plain.layout.shapes)
-
-
-def test_free_memory_cannot_be_pinned(store: TraceStore) -> None:
-    from dash import no_update
-
-    assert address_map.clicked_row({"points": [{"customdata": -1}]}, moment_data(store)) is no_update
-    assert address_map.clicked_row(None, moment_data(store)) is no_update
-
-
-def test_the_boundary_tells_a_users_error_from_a_defect() -> None:
-    def users(_: Any) -> list[Any]:
-        raise UsageError("no such thing: choose another")
-
-    def defect(_: Any) -> list[Any]:
-        return [1 // 0]
-
-    *_, panel, class_name = guarded(users, 1)(None)
-    assert "no such thing: choose another" in text_of(panel)
-    assert class_name == "view-panel hidden"
-    *_, panel, _ = guarded(defect, 1)(None)
-    assert "a defect in memscope" in text_of(panel)
-    assert guarded(lambda x: [x], 1)(5) == [5, None, "view-panel"]

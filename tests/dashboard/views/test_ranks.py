@@ -17,8 +17,7 @@ from memscope_dashboard.views.ranks import open_ranks
 
 from memscope.errors import UsageError
 from memscope.trace.container import write_container
-from tests.dashboard.test_navigation import text_of, wanted
-from tests.dashboard.test_views import moment_data, page_values, post, subject_of
+from tests.dashboard.pages import moment_data, page_values, post, subject_of, text_of, wanted
 from tests.rank_traces import Act, MiB, rank_trace, training
 
 FOUR: tuple[list[Act], ...] = (training(10, 30), training(60, 10, 10), training(10, 30), training(20, 40))

@@ -1,4 +1,4 @@
-"""The flame graph's view without a browser: focus, crumbs, filters, empty states, the inspector of a call."""
+"""The flame graph's view without a browser: focus, crumbs, filters, empty states."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memscope_dashboard.components.inspector import inspect_choice, pin_data
 from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import flame
 
-from memscope.attribution.call_tree import ROOT
-from memscope.figures.flame_data import FlameKind, flame_tree
+from memscope.figures.flame_data import FlameKind
 from memscope.trace.container import write_container
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes
-from tests.dashboard.test_navigation import text_of
-from tests.dashboard.test_views import moment_data
+from tests.dashboard.pages import largest_path, moment_data, text_of
 from tests.naive_layout import random_layout
 
 
@@ -28,17 +25,6 @@ def updated(store: TraceStore, data: dict[str, Any], **more: Any) -> dict[str, A
     values = [more.get("kind", "calls"), more.get("own", True), more.get("categories"), more.get("narrow")]
     names = ("title", "note", "chips", "crumbs", "figure", "style", "is_by_module")
     return dict(zip(names, flame.update(store, data, "light", *values), strict=True))
-
-
-def largest_path(store: TraceStore, data: dict[str, Any], kind: FlameKind = FlameKind.CALLS) -> list[Any]:
-    """Keys down to a leaf, always along the largest child."""
-    moment = Query.from_data(data).moment(store)
-    tree = flame_tree(moment, kind, own_only=kind is FlameKind.CALLS)
-    node, path = ROOT, []
-    while len(tree.children(node)):
-        node = int(tree.children(node)[0])
-        path.append(tree.keys[node])
-    return path
 
 
 def test_the_first_box_is_what_is_allocated_and_names_where_it_lies(store: TraceStore) -> None:
@@ -107,17 +93,3 @@ def test_a_recording_without_stacks_says_how_to_get_them(tmp_path: Path) -> None
     assert calls["style"] == {"display": "none"}
     assert "model=model" in text_of(updated(store, data, kind="modules")["crumbs"])
     assert "Nothing is allocated" in text_of(updated(store, data | {"event": -1})["crumbs"])
-
-
-def test_the_inspector_shows_the_call_until_an_allocation_is_pinned(store: TraceStore) -> None:
-    data = moment_data(store)
-    query = Query.from_data(data)
-    narrowing = Narrowing(FlameKind.CALLS, tuple(largest_path(store, data)), own_only=True)
-    moment = query.moment(store)
-    rows = narrowing.rows(moment)
-    words = text_of(inspect_choice(store, query, None, narrowing.data(query)))
-    assert narrowing.label(moment.device.trace) in words
-    assert format_bytes(int(moment.lifetimes.allocations.block_bytes[rows].sum())) in words
-    pinned = text_of(inspect_choice(store, query, pin_data(data, int(rows[0])), narrowing.data(query)))
-    assert "Lifetime" in pinned
-    assert "Nothing is pinned" in text_of(inspect_choice(store, query, None, None))

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import dash_mantine_components as dmc
 import pytest
-from dash import Dash, html
 from dash.exceptions import PreventUpdate
 from memscope_dashboard import kv_board
 from memscope_dashboard.components.kv_controls import LABELS, VALUES
-from memscope_dashboard.kv_asked import DEFAULT_N_REQUESTS, asked_of
+from memscope_dashboard.kv_asked import asked_of
 from memscope_dashboard.kv_board import KvBoard
-from memscope_dashboard.kv_uploads import UPLOAD_PREFIX, Uploads
+from memscope_dashboard.kv_uploads import UPLOAD_PREFIX
 from memscope_dashboard.store import TraceStore
-from memscope_dashboard.views import kv as whole
 from memscope_dashboard.views import kv_simulation as view
 from plotly.utils import PlotlyJSONEncoder
 
-from memscope.errors import UsageError
-from memscope.serving.managers import MANAGERS
 from memscope.serving.result import KvResult
 from memscope.serving.simulate import simulate
-from memscope.units import GiB, format_bytes
+from memscope.units import format_bytes
 from memscope.words.serving import budget_finding, serving_finding
-from tests.dashboard.test_navigation import text_of
+from tests.dashboard.conftest import WAIT_S
+from tests.dashboard.pages import PLAIN, sent, text_of
 
 SUBJECT = {"trace": "train.memscope", "device": 0}
+
+
 TWO = {"model": "llama-3-8b", "gpu": "L4-24GB", "capacity": "20GiB", "managers": ["paged", "max-length"], "n": 40}
 """Little memory, so that it decides; few requests, so that it is fast."""
-WAIT_S = 240
-PLAIN = b"arrival_s,prompt_tokens,output_tokens\n0,50,5\n0.5,70,9\n1,20,30\n"
-
-
-@pytest.fixture
-def board_store(trace_files: list[Path]) -> Iterator[TraceStore]:
-    store = TraceStore(trace_files)
-    yield store
-    store.close(WAIT_S)
 
 
 def show(store: TraceStore, trigger: str | None = None, **given: Any) -> dict[str, Any]:
@@ -67,10 +53,6 @@ def finished(store: TraceStore, **given: Any) -> dict[str, Any]:
 def ran(store: TraceStore, **given: Any) -> dict[str, Any]:
     show(store, "kv-run", **given)
     return finished(store, **given)
-
-
-def sent(content: bytes) -> str:
-    return f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
 
 
 def results_of(store: TraceStore, **given: Any) -> list[KvResult]:
@@ -312,58 +294,11 @@ def test_what_is_missing_is_asked_for_by_the_name_of_its_control(board_store: Tr
     assert "model type 'odd' are not known: give the weight size (known:" in refusal
 
 
-def test_what_is_sent_is_bounded_and_named_plainly() -> None:
-    uploads = Uploads()
-    ids = [uploads.add_requests(f"{i}.csv", sent(PLAIN + f"{i + 2},1,1\n".encode())) for i in range(12)]
-    assert len(uploads.requests(ids[-1])) == 4
-    with pytest.raises(UsageError, match=r"0\.csv is not kept any longer"):
-        uploads.requests(ids[0])
-    for name in ("", "..", "a\x00b/../../c", "x" * 500):
-        assert len(uploads.requests(uploads.add_requests(name, sent(PLAIN)))) == 3
-    for broken in ("no base64!", sent(b"\x1f\x8bnothing")):
-        with pytest.raises(Exception, match=r"^r\.csv"):
-            uploads.add_requests("r.csv", broken)
-
-
-def test_defaults_answer_with_every_default_manager(board_store: TraceStore) -> None:
-    asked, errors = asked_of({"model": "llama-3-8b"})
-    assert not errors
-    assert asked is not None
-    jobs = view.board_of(board_store).plan(asked).jobs
-    assert [job.manager for job in jobs] == [name for name, manager in MANAGERS.items() if manager.is_default]
-    assert len(jobs[0].requests) == DEFAULT_N_REQUESTS
-    bigger, _ = asked_of({"model": "llama-3-8b", "capacity": "40GiB", "preemption": "swap", "swap": "8GiB"})
-    assert bigger is not None
-    assert (bigger.capacity_bytes, bigger.scheduler.swap_bytes) == (40 * GiB, 8 * GiB)
-
-
-def test_block_sizes_are_left_out_where_no_manager_has_blocks() -> None:
-    asked, _ = asked_of({"model": "gpt2", "managers": ["radix"], "block-sizes": ["16", "32"]})
-    assert asked is not None
-    assert asked.block_sizes == ()
-
-
 def test_every_control_with_a_value_is_in_the_layout() -> None:
     part = view.layout()
     ids = {one.id for one in part._traverse() if isinstance(getattr(one, "id", None), str)}
     assert {f"kv-{name}" for name in VALUES} <= ids
     assert {name.rsplit(".", 1)[0] for name in view.OUTPUTS} <= ids
-
-
-def test_a_switch_stands_above_several_parts_only(board_store: TraceStore) -> None:
-    def part(name: str) -> whole.Part:
-        return whole.Part(name, name.title(), lambda: html.Div(id=f"inside-{name}"), lambda app, store: None)
-
-    def switches(layout: Any) -> list[Any]:
-        return [one for one in layout._traverse() if isinstance(one, dmc.SegmentedControl)]
-
-    assert switches(whole.layout_of([part("one")])) == []
-    two = [part("one"), part("two")]
-    (switch,) = switches(whole.layout_of(two))
-    assert [item["label"] for item in switch.data] == ["One", "Two"]
-    app = Dash(__name__)
-    whole.register_parts(app, board_store, two)
-    assert len(app.callback_map) == 1
 
 
 def test_two_pages_share_a_board_and_the_later_run_takes_the_place_of_the_earlier(

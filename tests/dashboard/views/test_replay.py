@@ -6,7 +6,6 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,7 @@ from dash.exceptions import PreventUpdate
 from memscope_dashboard.components.replay_answers import (
     limits_note,
     tuning_panel,
-    verify_badge,
-    verify_panel,
 )
-from memscope_dashboard.components.replay_table import curve_positions
-from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import Asked
 from memscope_dashboard.store import TraceStore
@@ -34,27 +29,19 @@ from memscope.replay.compare import compare
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES
 from memscope.replay.sweep import ReplayJob
-from memscope.replay.verify.divergence import Divergence
-from memscope.replay.verify.verify import DeviceVerification, verify_device
-from memscope.trace.container import write_container
+from memscope.replay.verify.verify import verify_device
 from memscope.units import format_bytes
 from memscope.words.labels import sentence
 from memscope.words.replay import tuning_words, verdict_words
-from tests.dashboard.test_navigation import text_of
+from tests.dashboard.conftest import WAIT_S
+from tests.dashboard.pages import text_of
 from tests.oracles import REAL, needs_shared
-from tests.training_trace import training_trace
 
 SUBJECT = {"trace": "train.memscope", "device": 0}
+
+
 TWO = ["caching", "lower-bound"]
 """Strategies that need few kernels, for what does not depend on which are replayed."""
-WAIT_S = 240
-
-
-@pytest.fixture
-def board_store(trace_files: list[Path]) -> Iterator[TraceStore]:
-    store = TraceStore(trace_files)
-    yield store
-    store.close(WAIT_S)
 
 
 def show(store: TraceStore, trigger: str | None = None, **controls: Any) -> dict[str, Any]:
@@ -279,27 +266,6 @@ def test_the_search_gives_a_line_to_copy_or_says_why_not(board_store: TraceStore
     assert f"{tuning.variable}=max_split_size_mb:64" in text_of(panel)
 
 
-def test_the_badge_tells_exact_from_not_comparable_from_diverged(board_store: TraceStore) -> None:
-    analysis = board_store.analysis("train.memscope")
-    done, query = Progress("done"), Query("train.memscope", 0, 3)
-    exact = DeviceVerification(0, True, 62_114, 62_114)
-    unclear = dataclasses.replace(exact, exact=False, not_comparable="segment events were not recorded")
-    apart = dataclasses.replace(exact, exact=False, first_divergence=Divergence(7, "0x10", "0x20", "another block"))
-    assert text_of(verify_badge(exact, done)) == "● exact: 62,114 events replayed as recorded"
-    partly = dataclasses.replace(exact, n_events_compared=1, skipped=("the final blocks",))
-    assert text_of(verify_badge(partly, done)) == "● exact: 1 event replayed as recorded · not all compared"
-    assert "exact" not in text_of(verify_badge(exact, done, is_dry_run=True))
-    assert verify_badge(unclear, done).className == "warn"
-    assert "segment events" in text_of(verify_panel(analysis, unclear, done, query))
-    assert verify_badge(apart, done).className == "bad"
-    panel = verify_panel(analysis, apart, done, query)
-    for word in ("event 7", "0x10", "0x20", "another block"):
-        assert word in text_of(panel)
-    assert "event=7" in json.dumps(panel, cls=PlotlyJSONEncoder)
-    assert "verifying" in text_of(verify_badge(None, Progress("running")))
-    assert "broke" in text_of(verify_panel(analysis, None, Progress("failed", problem="broke"), query))
-
-
 @needs_shared
 def test_a_state_without_events_has_nothing_to_replay() -> None:
     store = TraceStore([REAL / "rlhf-three-pools-no-trace.pickle.gz"])
@@ -315,11 +281,6 @@ def test_harmful_settings_are_warned_of(board_store: TraceStore) -> None:
     assert "is known to harm" in text_of(shown["replay-notes.children"])
 
 
-def test_a_curve_keeps_its_colour_whatever_is_done_first() -> None:
-    names = [("caching", ""), ("caching", "max_split_size_mb:64"), ("lower-bound", None)]
-    assert list(curve_positions(names).values()) == [0, 1, 0]
-
-
 def test_a_board_that_is_not_kept_any_longer_ends_its_work(trace_files: list[Path], gate: Gate) -> None:
     store = TraceStore(trace_files, n_kept=1)
     show(store)
@@ -329,12 +290,3 @@ def test_a_board_that_is_not_kept_any_longer_ends_its_work(trace_files: list[Pat
     store.close(WAIT_S)
     assert board.state(Asked(tuple(TWO))).comparing.state == "cancelled"
     assert isinstance(board.replays(Asked(tuple(TWO)))[0], ReplayJob)
-
-
-def test_a_dry_runs_badge_says_what_it_proves(tmp_path: Path) -> None:
-    trace = training_trace()
-    dry = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, source="dry-run"))
-    store = TraceStore([write_container(dry, tmp_path / "dry.memscope")])
-    exact = DeviceVerification(0, True, 10, 10)
-    words = text_of(verify_panel(store.analysis("dry.memscope"), exact, Progress("done"), Query("dry.memscope", 0)))
-    assert "not the prediction" in words

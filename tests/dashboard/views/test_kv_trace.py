@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from memscope_dashboard.app import create_app
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import kv_trace
@@ -17,25 +15,7 @@ from memscope.trace.container import write_container
 from memscope.units import format_bytes
 from memscope.words.kv_cache import cache_finding, growth_verdict
 from tests.dashboard.conftest import WAIT_S
-from tests.dashboard.test_navigation import text_of
-from tests.kv_cache.serving_program import Program, serving_trace
-from tests.training_trace import training_trace
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TraceStore]:
-    folder = tmp_path_factory.mktemp("serving")
-    pool = Program()
-    pool.malloc(1 << 30, "the engine's")
-    store = TraceStore(
-        [
-            write_container(serving_trace(), folder / "serving.memscope"),
-            write_container(training_trace(), folder / "train.memscope"),
-            write_container(pool.trace(), folder / "pool.memscope"),
-        ]
-    )
-    yield store
-    store.close(WAIT_S)
+from tests.dashboard.pages import text_of
 
 
 @pytest.fixture
@@ -112,12 +92,6 @@ def test_the_picture_over_the_run_is_wired(serving: TraceStore, data: dict[str, 
     figure, style = kv_trace.draw(serving, subject, "light", "event", None, data)
     assert {trace.name for trace in figure.data} >= {"tokens", "stale", "tokens held"}
     assert style == {"visibility": "hidden"}
-
-
-def test_the_page_has_both_parts(serving: TraceStore) -> None:
-    app = create_app(serving)
-    names = [name for name in app.callback_map if "kvlens" in name]
-    assert len(names) >= 4
 
 
 def test_files_are_small(serving: TraceStore, tmp_path: Path) -> None:

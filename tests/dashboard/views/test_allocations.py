@@ -26,8 +26,7 @@ from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState
 from memscope.units import format_bytes
-from tests.dashboard.test_navigation import text_of
-from tests.dashboard.test_views import moment_data, page_values, post
+from tests.dashboard.pages import moment_data, page_values, post, text_of
 
 MiB = 1 << 20
 
@@ -125,22 +124,6 @@ def test_rows_come_in_the_order_asked_for(store: TraceStore, way: str) -> None:
         assert values == sorted(values, reverse=way == "desc")
 
 
-def test_column_filters_choose_rows(store: TraceStore) -> None:
-    table = live_table(moment_of(store))
-    assert np.array_equal(
-        table.matching(filters={"block_bytes": {"type": "greaterThanOrEqual", "filter": 3}}),
-        np.flatnonzero(table.block_bytes >= 3 * MiB),
-    )
-    within = {"block_bytes": {"type": "inRange", "filter": 1, "filterTo": 4}}
-    chosen = table.block_bytes[table.matching(filters=within)]
-    assert len(chosen)
-    assert np.all((chosen >= MiB) & (chosen <= 4 * MiB))
-    has = table.matching(filters={"owner": {"type": "contains", "filter": "GRAD"}})
-    has_not = table.matching(filters={"owner": {"type": "notContains", "filter": "grad"}})
-    assert len(has)
-    assert len(has) + len(has_not) == len(table)
-
-
 def test_a_call_narrows_the_table_to_what_it_made(store: TraceStore) -> None:
     data, moment = moment_data(store), moment_of(store)
     query, stacks = Query.from_data(data), moment.device.trace.stacks
@@ -154,14 +137,6 @@ def test_a_call_narrows_the_table_to_what_it_made(store: TraceStore) -> None:
     assert narrowing.label(moment.device.trace) in text_of(shown)
     foreign = narrowing.data(query) | {"trace": "other.memscope"}
     assert rows_for(store, data, asked(narrow=foreign), request())["rowCount"] == len(moment.rows)
-
-
-def test_a_path_that_the_trace_does_not_have_narrows_nothing(store: TraceStore) -> None:
-    data = moment_data(store)
-    query = Query.from_data(data)
-    trace = query.analysis(store).trace
-    for path in ([10**9], [-7], []):
-        assert Narrowing.from_data({**data, "kind": "calls", "path": path, "own": True}, query, trace) is None
 
 
 def test_nothing_found_is_said(store: TraceStore) -> None:

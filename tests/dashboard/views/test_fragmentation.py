@@ -16,7 +16,7 @@ from memscope.trace.container import write_container
 from memscope.units import format_bytes
 from memscope.words.headlines import fragmentation_finding
 from tests.dashboard.conftest import WAIT_S
-from tests.dashboard.test_navigation import text_of
+from tests.dashboard.pages import text_of
 from tests.training_trace import training_trace
 
 

@@ -11,8 +11,7 @@ from memscope_dashboard.views import device
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
-from tests.dashboard.test_navigation import text_of
-from tests.dashboard.test_views import moment_data, subject_of
+from tests.dashboard.pages import moment_data, subject_of, text_of
 from tests.sampled_trace import counted_training_trace
 from tests.training_trace import training_trace
 

@@ -1,0 +1,33 @@
+"""The columns of the live allocations: what filters choose, in which order, summed by which groups."""
+
+from __future__ import annotations
+
+import numpy as np
+from memscope_dashboard.live_allocations import live_table
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+
+from memscope.device.device import Moment
+from tests.dashboard.pages import moment_data
+
+MiB = 1 << 20
+
+
+def moment_of(store: TraceStore) -> Moment:
+    return Query.from_data(moment_data(store)).moment(store)
+
+
+def test_column_filters_choose_rows(store: TraceStore) -> None:
+    table = live_table(moment_of(store))
+    assert np.array_equal(
+        table.matching(filters={"block_bytes": {"type": "greaterThanOrEqual", "filter": 3}}),
+        np.flatnonzero(table.block_bytes >= 3 * MiB),
+    )
+    within = {"block_bytes": {"type": "inRange", "filter": 1, "filterTo": 4}}
+    chosen = table.block_bytes[table.matching(filters=within)]
+    assert len(chosen)
+    assert np.all((chosen >= MiB) & (chosen <= 4 * MiB))
+    has = table.matching(filters={"owner": {"type": "contains", "filter": "GRAD"}})
+    has_not = table.matching(filters={"owner": {"type": "notContains", "filter": "grad"}})
+    assert len(has)
+    assert len(has) + len(has_not) == len(table)

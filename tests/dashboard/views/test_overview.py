@@ -1,0 +1,36 @@
+"""The overview: the numbers of the library, and what was not measured."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import pytest
+from dash.exceptions import PreventUpdate
+from memscope_dashboard.query import Query
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.views import overview
+
+from memscope.units import format_bytes
+from tests.dashboard.pages import moment_data, text_of
+
+
+def test_overview_shows_the_ledger_of_the_library(store: TraceStore) -> None:
+    data = moment_data(store)
+    title, _, tiles, figure, ledger, *_ = overview.update(store, data, "light")
+    moment = Query.from_data(data).moment(store)
+    assert f"Peak {format_bytes(moment.allocated_bytes)} at" in text_of(title)
+    words = text_of(ledger)
+    for row in moment.ledger.rows:
+        if row.bytes:
+            assert format_bytes(row.bytes) in words
+    assert isinstance(figure, go.Figure)
+    assert format_bytes(64 * 2**20) in text_of(tiles)
+
+
+def test_overview_says_not_measured(store: TraceStore) -> None:
+    tiles = overview.update(store, moment_data(store, "other.memscope"), "light")[2]
+    assert "not measured" in text_of(tiles)
+
+
+def test_views_wait_for_the_scheme(store: TraceStore) -> None:
+    with pytest.raises(PreventUpdate):
+        overview.update(store, moment_data(store), None)
