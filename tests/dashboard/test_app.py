@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from dash import Dash
-from memscope_dashboard.app import _server, serve
+from memscope_dashboard.app import _server, serve, style_variables
 
 from memscope.errors import InputFileError, UsageError
+from memscope.figures.theme import THEMES
 
 
 def test_a_port_in_use_is_said_in_words(app: Dash) -> None:
@@ -58,3 +59,12 @@ def test_without_a_port_a_taken_usual_one_is_no_failure(app: Dash, monkeypatch: 
         server = _server(app, "127.0.0.1", None)
         assert server.server_port not in (0, taken.getsockname()[1])
         server.server_close()
+
+
+def test_the_page_has_the_pictures_colours_of_both_themes() -> None:
+    blocks = style_variables().splitlines()
+    assert len(blocks) == len(THEMES)
+    for theme, block in zip(THEMES.values(), blocks, strict=True):
+        assert f'"{theme.name}"' in block
+        assert f"--ms-ink:{theme.ink};" in block
+        assert all(f"--ms-row-{name}:{color};" in block for name, color in theme.rows.items())

@@ -7,6 +7,7 @@ from memscope_dashboard.live_allocations import live_table
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
+from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
 from tests.dashboard.pages import moment_data
 
@@ -31,3 +32,21 @@ def test_column_filters_choose_rows(store: TraceStore) -> None:
     has_not = table.matching(filters={"owner": {"type": "notContains", "filter": "grad"}})
     assert len(has)
     assert len(has) + len(has_not) == len(table)
+
+
+def test_owners_are_sorted_by_letter_those_without_one_last(store: TraceStore) -> None:
+    table = live_table(moment_of(store))
+    order = table.sorted(np.arange(len(table)), [{"colId": "owner", "sort": "asc"}])
+    owners = [table.owner.at(i) for i in order]
+    named = [owner for owner in owners if owner]
+    assert owners == sorted(named, key=str.lower) + [""] * (len(owners) - len(named))
+
+
+def test_groups_name_their_largest_allocation_and_sum_to_the_rows(store: TraceStore) -> None:
+    table = live_table(moment_of(store))
+    groups = table.groups(np.arange(len(table)), Grouping.CATEGORY)
+    assert sum(group.block_bytes for group in groups) == int(table.block_bytes.sum())
+    assert sum(group.n_allocations for group in groups) == len(table)
+    for group in groups:
+        (largest,) = np.flatnonzero(table.rows == group.largest_row)
+        assert table.block_bytes[largest] <= group.block_bytes

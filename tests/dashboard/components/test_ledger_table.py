@@ -1,0 +1,43 @@
+"""The ledger as a table: rows, their sum to the byte, and what was not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memscope_dashboard.components.ledger_table import device_table, ledger_table
+from memscope_dashboard.store import TraceStore
+
+from memscope.attribution.driver_usage import PYTORCH_RESERVED
+from memscope.figures.ledger import empty_rows
+from memscope.units import format_bytes, format_count
+from memscope.words.labels import NOT_MEASURED, row_label
+from tests.dashboard.pages import text_of
+
+
+def rows_of(table: Any) -> list[str]:
+    (body,) = table.children
+    return [text_of(row) for row in body.children]
+
+
+def test_rows_stand_above_their_sum_and_empty_ones_are_named(store: TraceStore) -> None:
+    ledger = store.analysis("train.memscope").peak(0).ledger
+    table, nothing = ledger_table(ledger)
+    *rows, total = rows_of(table)
+    held = [row for row in ledger.rows if row.bytes]
+    assert len(rows) == len(held)
+    for row, words in zip(held, rows, strict=True):
+        assert words.startswith(row_label(row.name))
+        assert format_bytes(row.bytes) in words
+    assert total.startswith(f"{ledger.total_of}{format_bytes(ledger.total_bytes)}")
+    (body,) = table.children
+    assert body.children[-1].children[1].title == f"{format_count(sum(row.bytes for row in held))} bytes"
+    assert text_of(nothing) == f"Nothing in: {', '.join(empty_rows(ledger))}"
+
+
+def test_a_device_that_was_not_counted_is_not_measured_and_never_zero(store: TraceStore) -> None:
+    ledger = store.analysis("train.memscope").peak(0).ledger
+    assert ledger.driver_usage is None
+    first, *rest = rows_of(device_table(ledger))
+    assert first == f"{row_label(PYTORCH_RESERVED)}{format_bytes(ledger.total_bytes)}"
+    assert len(rest) > 1
+    assert all(row.endswith(NOT_MEASURED) for row in rest)
