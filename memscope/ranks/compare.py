@@ -35,22 +35,6 @@ from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
-__all__ = [
-    "AlignedStep",
-    "Difference",
-    "Differences",
-    "PeakUse",
-    "RankComparison",
-    "RankRow",
-    "RankSource",
-    "SettingDifference",
-    "Spread",
-    "StepUse",
-    "compare_ranks",
-    "rank_in_name",
-    "step_words",
-]
-
 _RANK_IN_NAME = re.compile(r"(?:^|[-_.])rank[-_]?(\d{1,9})(?!\d)", re.IGNORECASE)
 
 _AFTER_LAST = "after the last step"
@@ -271,7 +255,7 @@ def _differences(
         return None
     highest = allocated.highest
     peak = rows[highest].peak
-    step = next((step for step in steps if _holds(step.uses[highest], peak.event)), None)
+    step = next((step for step in steps if (use := step.uses[highest]) is not None and use.holds(peak.event)), None)
     others = {} if step is None else {i: use for i, use in enumerate(step.uses) if use is not None and i != highest}
     if others:
         lowest = min(others, key=lambda i: (others[i].allocated_bytes, i))
@@ -295,13 +279,6 @@ def _differences(
         categories=_largest_first(_category_bytes(one), _category_bytes(two), keep_equal=True),
         holders=_largest_first(_holder_bytes(one), _holder_bytes(two), keep_equal=False),
     )
-
-
-def _holds(use: StepUse | None, event: int) -> bool:
-    """Whether the moment after an event lies in a row's step; −1, before all events, lies in the first."""
-    if use is None:
-        return False
-    return use.begin <= event < use.end or event == use.allocated_event == NONE_ID
 
 
 Named = dict[tuple[str, str], int]

@@ -13,6 +13,7 @@ from typing import Any
 
 from memscope.analysis import Analysis
 from memscope.device.device import Device
+from memscope.trace.schema import NONE_ID
 
 
 class RankSource(Enum):
@@ -169,6 +170,10 @@ class StepUse:
     reserved_bytes: int | None
     reserved_event: int | None
     is_finished: bool
+
+    def holds(self, event: int) -> bool:
+        """Whether the moment after an event lies in the step; −1, before all events, lies in the first."""
+        return self.begin <= event < self.end or event == self.allocated_event == NONE_ID
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.errors import ContradictionError, UsageError
-from memscope.ranks.compare import RankComparison, RankSource, compare_ranks, rank_in_name
+from memscope.ranks.compare import compare_ranks, rank_in_name
+from memscope.ranks.comparison import RankComparison, RankSource
 from memscope.trace.categories import Category
 from memscope.trace.open import open_trace
 from memscope.trace.schema import NONE_ID

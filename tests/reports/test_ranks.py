@@ -10,7 +10,7 @@ import re
 import pytest
 from rich.console import Console
 
-from memscope.ranks.compare import RankComparison
+from memscope.ranks.comparison import RankComparison
 from memscope.reports.ranks import print_ranks, ranks_json
 from memscope.reports.ranks_html import ranks_html
 from memscope.trace.categories import Category

@@ -79,14 +79,14 @@ class OpenRanks:
         peak = self.comparison.rows[row].peak.event
         if now is None or query.event is None:
             return peak
-        step = next((step for step in self.comparison.steps if _holds(step, now, query.event)), None)
+        step = next((step for step in self.comparison.steps if _is_in(step, now, query.event)), None)
         use = None if step is None else step.uses[row]
         return peak if use is None else use.allocated_event
 
 
-def _holds(step: AlignedStep, row: int, event: int) -> bool:
+def _is_in(step: AlignedStep, row: int, event: int) -> bool:
     use = step.uses[row]
-    return use is not None and (use.begin <= event < use.end or event == use.allocated_event == NONE_ID)
+    return use is not None and use.holds(event)
 
 
 def open_ranks(store: TraceStore) -> OpenRanks:
