@@ -171,6 +171,14 @@ class Analysis(RecordedTrace):
         """The moment after a device's last event."""
         return self.device(index).end()
 
+    def kv_lens(self, index: int | None = None) -> KvLens:
+        """A device's key/value cache over its events; false where none is known of."""
+        return self.opinions(index).kv_lens
+
+    def findings(self, index: int | None = None) -> Findings:
+        """What deserves attention on a device, worst first."""
+        return self.opinions(index).findings
+
     def oom(self, index: int | None = None, event: int | None = None, *, searches: bool = True) -> OomVerdict:
         """Why memory ran out on a device: that of the event if not given, else the first on which a request failed.
 

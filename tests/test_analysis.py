@@ -27,6 +27,8 @@ def test_the_readme_example_works(tmp_path: Path) -> None:
     assert list(frame.columns) == ["requested_bytes", "block_bytes", "n_allocations"]
     assert {"weights", "activations"} <= set(frame.index)
     assert sum(row.bytes for row in trace.peak().ledger.rows) == trace.peak().reserved_bytes
+    assert trace.device(0).peak().event == trace.peak().event
+    assert not trace.kv_lens()
 
 
 def test_an_empty_trace_has_no_device_to_ask_for() -> None:
@@ -48,6 +50,6 @@ def test_without_a_device_a_moment_is_that_of_its_event(analysis: Analysis) -> N
 def test_opinions_are_formed_once(analysis: Analysis) -> None:
     opinions = analysis.opinions()
     assert opinions.device is analysis.device()
-    assert opinions.findings is analysis.opinions(0).findings
-    assert opinions.kv_lens is analysis.opinions(0).kv_lens
+    assert opinions.findings is analysis.findings(0)
+    assert opinions.kv_lens is analysis.kv_lens(0)
     assert opinions.oom(searches=False) is analysis.oom(searches=False)
