@@ -24,6 +24,7 @@ from memscope.capture.kv_caches import (
 )
 from memscope.capture.patches import Patches
 from memscope.trace.cache_labels import cache_label
+from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 
 _MODULE = "transformers.cache_utils"
@@ -34,8 +35,8 @@ _CHANGES = ("reorder_cache", "crop", "batch_repeat_interleave", "batch_select_in
 class CacheNotes(Protocol):
     """Where what is found is noted, at the moment at which it is."""
 
-    def claim(self, tensor: Any, label: str) -> None:
-        """A tensor is part of a cache."""
+    def claim(self, tensor: Any, category: Category, label: str) -> None:
+        """Whose a tensor's memory is; nothing happens if it has none on a GPU."""
 
     def cache_layer(self, cache_id: int, layer: int, shape: LayerShape) -> None:
         """How a layer keeps its tokens from now on."""
@@ -200,7 +201,7 @@ class CacheWatch:
             if label is None:
                 label = cache_label(known.cache_id, position, part, is_cross=known.is_cross)
                 known.labels[position, part] = label
-            self._notes.claim(tensor, label)
+            self._notes.claim(tensor, Category.KV_CACHE, label)
 
     def _number(self, known: _Known, cache: Any) -> None:
         if known.cache_id is None and not isinstance(cache, tuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -10,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
 
-from memscope.capture.cuda.obstacles import find_obstacle
+from memscope.capture.cuda.allocator import find_obstacle
+from memscope.capture.environment import allocator_settings
 from memscope.units import format_bytes
 from memscope.version import __version__
-
-_CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def _cuda(has_torch: bool, has_cuda: bool) -> list[Check]:
 
 
 def _allocator_conf() -> Check:
-    found = {name: os.environ[name] for name in _CONF_VARIABLES if os.environ.get(name)}
+    found = allocator_settings()
     if not found:
         return Check("allocator settings", "ok", "default")
     text = ", ".join(f"{name}={value}" for name, value in found.items())

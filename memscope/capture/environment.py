@@ -1,4 +1,6 @@
-"""Settings of a recording that come from the environment, for programs that a launcher starts many times over.
+"""What a recording takes from its environment: settings in variables, and the release of PyTorch.
+
+Variables are for programs that a launcher starts many times over.
 
 ========================  ==============================================================================================
 ``MEMSCOPE_OUT``          the file to write, or an existing folder to write into
@@ -19,9 +21,13 @@ from pathlib import Path
 from typing import Literal
 
 from memscope.errors import UsageError
+from memscope.trace.schema import TieRule
 
+_CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""PyTorch's newer variable for the allocator's settings, and the older, which wins where both are set."""
 SUFFIX = ".memscope"
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
 _MAX_RANK = 1 << 20
 
 
@@ -81,6 +87,22 @@ def read_environment(environ: Mapping[str, str] | None = None) -> CaptureEnviron
         local_rank=_number(values, "LOCAL_RANK"),
         world_size=world_size,
     )
+
+
+def allocator_settings() -> dict[str, str]:
+    """PyTorch's variables for its allocator that are set; the last one is in force."""
+    return {name: os.environ[name] for name in _CONF_VARIABLES if os.environ.get(name)}
+
+
+def tie_rule_of(torch_version: str) -> TieRule:
+    """Which of equal free blocks a release of PyTorch takes; an unreadable version counts as the newest."""
+    match = _RELEASE.match(torch_version)
+    if match is None:
+        return TieRule.SEGMENT_AGE
+    release = int(match.group(1)), int(match.group(2))
+    if release < (2, 12):
+        return TieRule.ADDRESS
+    return TieRule.BLOCK_AGE if release < (2, 13) else TieRule.SEGMENT_AGE
 
 
 def rank_path(path: str | Path, rank: int | None) -> Path:

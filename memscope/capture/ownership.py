@@ -1,12 +1,12 @@
-"""Who owns an allocation: one row for each, decided by the identity of what holds the memory."""
+"""Whose memory is: which claim is the strongest, what a tag means, what parts of a model are called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import CATEGORY_BY_LABEL, Category
 
 if TYPE_CHECKING:
@@ -26,37 +26,6 @@ _PRECEDENCE = (
 )
 """Strongest first: a weight or an input that is also saved for backward stays what it is."""
 STRENGTH = {category: rank for rank, category in enumerate(_PRECEDENCE)}
-_UNOWNED = len(_PRECEDENCE)
-
-
-@dataclass(slots=True)
-class Allocation:
-    """A live allocation of the device.
-
-    Attributes
-    ----------
-    event
-        Position of its alloc event.
-    address
-        Its address in the simulated device.
-    requested_bytes
-        What was asked for.
-    phase_serial
-        The phase that it was made in, 0 outside every phase.
-    place
-        Path of the module that made it, or the phase's name.
-    rank
-        Strength of the category it has so far.
-    """
-
-    event: int
-    address: int
-    requested_bytes: int
-    phase_serial: int
-    place: str
-    rank: int = _UNOWNED
-    is_tagged: bool = False
-    label: str = field(default="")
 
 
 def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, Category]]:
@@ -87,44 +56,51 @@ def tag_meaning(name: str) -> tuple[Category, str]:
     return CATEGORY_BY_LABEL.get(name, Category.UNKNOWN), name
 
 
-class OwnerBook:
-    """Writes owners into the trace; a stronger claim replaces a weaker one, a user's tag replaces all."""
+class ModulePaths:
+    """Where modules are in the models that were learnt; one of no such model goes by the name of its type."""
 
-    def __init__(self, builder: TraceBuilder) -> None:
-        self._builder = builder
-        self._tags: list[str] = []
+    def __init__(self) -> None:
+        self._paths: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
-    def push_tag(self, name: str) -> None:
-        """Tag what is allocated from now on."""
-        self._tags.append(name)
+    def learn(self, model: Any) -> int:
+        """Learn a model's modules; how many it has."""
+        named = list(model.named_modules())
+        for name, module in named:
+            with suppress(TypeError):  # it cannot be referred to weakly
+                if name or module not in self._paths:
+                    self._paths[module] = name or type(module).__name__
+        return len(named)
 
-    def pop_tag(self) -> None:
-        """End the innermost tag."""
-        self._tags.pop()
+    def of(self, module: Any) -> str:
+        """A module's path."""
+        return self._paths.get(module) or type(module).__name__
 
-    def born(self, allocation: Allocation) -> None:
-        """Note a new allocation: it gets the innermost tag, if there is one."""
-        if self._tags:
-            self.tag(allocation, self._tags[-1])
 
-    def tag(self, allocation: Allocation, name: str) -> None:
-        """Give an allocation the user's tag."""
-        category, label = tag_meaning(name)
-        allocation.is_tagged = True
-        self._builder.set_owner(allocation.event, category, label, tagged=True)
+def reference_to(item: Any) -> Callable[[], Any]:
+    """A weak reference; what has none is kept alive."""
+    try:
+        return weakref.ref(item)
+    except TypeError:
+        return lambda: item
 
-    def claim(self, allocation: Allocation, category: Category, label: str) -> None:
-        """Say whose an allocation is, unless something stronger has said so, or the same with another name."""
-        rank = STRENGTH[category]
-        if allocation.is_tagged or rank > allocation.rank or (rank == allocation.rank and label == allocation.label):
-            return
-        if rank == allocation.rank and category != Category.WEIGHTS:
-            return
-        allocation.rank = rank
-        allocation.label = label
-        self._builder.set_owner(allocation.event, category, label)
 
-    def died(self, allocation: Allocation, phase_serial: int) -> None:
-        """Note a release: what one phase made and released and nothing ever owned was temporary."""
-        if allocation.phase_serial and allocation.phase_serial == phase_serial:
-            self.claim(allocation, Category.TEMPORARIES, allocation.place)
+class WeakCollection:
+    """Objects by identity, in the order of a rank and then of their coming, for as long as the program keeps them."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[int, Callable[[], Any]]] = {}
+
+    def __contains__(self, item: object) -> bool:
+        held = self._held.get(id(item))
+        return held is not None and held[1]() is item
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, reference in sorted(self._held.values(), key=lambda held: held[0]):
+            item = reference()
+            if item is not None:
+                yield item
+
+    def add(self, item: Any, rank: int = 0) -> None:
+        """Take an object in."""
+        self._held = {key: held for key, held in self._held.items() if held[1]() is not None}
+        self._held[id(item)] = rank, reference_to(item)

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
+from memscope.capture.environment import (
+    CaptureEnvironment,
+    allocator_settings,
+    rank_path,
+    read_environment,
+    tie_rule_of,
+)
 from memscope.errors import UsageError
+from memscope.trace.schema import TieRule
 
 
 def test_nothing_set_records_everywhere_under_the_default_name() -> None:
@@ -95,3 +102,26 @@ def test_the_rank_goes_before_the_suffix_once() -> None:
     assert rank_path("a/train-rank3.memscope", 3) == Path("a/train-rank3.memscope")
     assert rank_path("a/train-rank13.memscope", 3) == Path("a/train-rank13-rank3.memscope")
     assert rank_path("train.memscope", None) == Path("train.memscope")
+
+
+def test_of_two_variables_for_the_allocator_the_older_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "")
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "backend:native")
+    assert list(allocator_settings().values()) == ["backend:native"]
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert list(allocator_settings().values()) == ["backend:native", "max_split_size_mb:64"]
+
+
+@pytest.mark.parametrize(
+    ("release", "rule"),
+    [
+        ("2.6.0+cu124", TieRule.ADDRESS),
+        ("2.11.0", TieRule.ADDRESS),
+        ("2.12.1", TieRule.BLOCK_AGE),
+        ("2.13.0a0", TieRule.SEGMENT_AGE),
+        ("10.0", TieRule.SEGMENT_AGE),
+        ("unreadable", TieRule.SEGMENT_AGE),
+    ],
+)
+def test_the_tie_rule_is_the_releases(release: str, rule: TieRule) -> None:
+    assert tie_rule_of(release) == rule

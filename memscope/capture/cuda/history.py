@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memscope.capture.cuda.event_counter import EventCounter
+from memscope.capture.cuda.allocator import EventCounter
 from memscope.capture.environment import CaptureEnvironment
 from memscope.trace.recording.folder import CALLS_NAME, chunk_path, write_notes
 from memscope.trace.recording.notes import Calls, RecordingNotes, Sizes
@@ -53,8 +53,8 @@ class History:
     ----------
     folder
         Where chunks go.
-    counter, log
-        What is counted and noted meanwhile; what a chunk has of the log is dropped from it.
+    counter, notes
+        What is counted and noted meanwhile; what a chunk has of the notes is dropped from it.
     stacks
         The stacks that are recorded: ``python``, ``all`` with the C++ frames too, or None.
     max_entries
@@ -67,7 +67,7 @@ class History:
         self,
         folder: Path,
         counter: EventCounter,
-        log: RecordingNotes,
+        notes: RecordingNotes,
         *,
         stacks: Stacks,
         max_entries: int,
@@ -77,7 +77,7 @@ class History:
 
         self._folder = folder
         self._counter = counter
-        self._log = log
+        self._notes = notes
         self._context = None if stacks is None else "all"
         self._stacks = stacks or "python"
         self._max_entries = max_entries
@@ -163,13 +163,13 @@ class History:
     def _drain(self) -> None:
         begin = time.monotonic()
         self._finish_child(wait=True)
-        number, sizes = self._n_chunks, self._log.sizes()
+        number, sizes = self._n_chunks, self._notes.sizes()
         self._drained = sum(self._counter.calls())
         if self._forks:
             self._child = _Child(lambda: self._write_chunk(number, Path()), self._folder, number, sizes)
         else:
             self._write_chunk(number)
-            self._log.drop(sizes)
+            self._notes.drop(sizes)
         self._n_chunks += 1
         self._clear()
         if self.on_drained is not None:
@@ -178,7 +178,7 @@ class History:
         self.pauses_s.append(self._drained_s - begin)
 
     def _finish_child(self, *, wait: bool) -> bool:
-        """Whether no drain is being written any more; what one has written of the log is dropped."""
+        """Whether no drain is being written any more; what one has written of the notes is dropped."""
         child = self._child
         if child is None:
             return True
@@ -186,7 +186,7 @@ class History:
             return False
         self._child = None
         if child.has_written:
-            self._log.drop(child.sizes)
+            self._notes.drop(child.sizes)
         return True
 
     def _write_chunk(self, number: int, folder: Path | None = None) -> None:
@@ -201,7 +201,7 @@ class History:
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
             pickle.dump(snapshot, file, protocol=pickle.HIGHEST_PROTOCOL)
-        write_notes(path, counts, self._log)
+        write_notes(path, counts, self._notes)
         partial.replace(path)
 
     def _find_workspaces(self) -> list[tuple[int, int]]:

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from memscope.capture import oom
-from memscope.capture.cuda.event_counter import EventCounter
+from memscope.capture.cuda.allocator import (
+    EventCounter,
+    describe_recording,
+    find_obstacle,
+    memory_statistics,
+    recorded_devices,
+)
 from memscope.capture.cuda.history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
-from memscope.capture.cuda.metadata import describe_recording, memory_statistics, recorded_devices
-from memscope.capture.cuda.notes import place_of
-from memscope.capture.cuda.obstacles import find_obstacle
-from memscope.capture.cuda.program import CudaProgram
+from memscope.capture.cuda.sink import CudaSink, place_of
 from memscope.capture.driver_usage.probes import UsageProbes
 from memscope.capture.driver_usage.sampler import UsageSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
-from memscope.capture.ownership import STRENGTH, tag_meaning
+from memscope.capture.ownership import STRENGTH, ModulePaths, tag_meaning
 from memscope.capture.patches import Patches
+from memscope.capture.watcher import Watcher
 from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
@@ -144,7 +148,7 @@ class CudaHistory:
         self._oom_file = OomFile(path, self._environment.rank, is_wanted=on_oom)
         self._max_entries = max_events(max_host_bytes, self._environment)
         self._overwrite = overwrite
-        self._log = RecordingNotes()
+        self._notes = RecordingNotes()
         self._patches = Patches()
         self._program_wants: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._pid = os.getpid()
@@ -192,7 +196,7 @@ class CudaHistory:
             return
         oom.stop_listening(self._ran_out)
         try:
-            self._program.finish()
+            self._watcher.finish()
         finally:
             self._patches.undo()
             self.history.stop()
@@ -214,7 +218,7 @@ class CudaHistory:
             raise UsageError("a snapshot can be taken while the recording is under way")
         if self._sampler is not None:
             self._sampler.sample_now()
-        self._program.scan()
+        self._watcher.scan()
         return self._drained_until_now()
 
     def written(self) -> None:
@@ -223,40 +227,41 @@ class CudaHistory:
 
     def step(self, name: str | None = None) -> None:
         """A step ended."""
-        self._program.step(name)
+        self._watcher.scan()
+        self._watcher.step(name)
         if self.history is not None:
-            self.history.drain_if_due(self._log.marks[-1].calls)
+            self.history.drain_if_due(self._notes.marks[-1].calls)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A phase around a block."""
-        return self._program.user_phase(name)
+        return self._watcher.user_phase(name)
 
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""
         category, label = tag_meaning(name)
-        self._log.open_tags.append(TagNote(self._counter.calls(), None, int(category), label))
+        self._notes.open_tags.append(TagNote(self._counter.calls(), None, int(category), label))
 
     def pop_tag(self) -> None:
         """End the innermost tag."""
-        tag = self._log.open_tags.pop()
-        self._log.tags.append(tag._replace(end=self._counter.calls()))
+        tag = self._notes.open_tags.pop()
+        self._notes.tags.append(tag._replace(end=self._counter.calls()))
 
     def tag(self, tensor: Any, name: str) -> None:
         """Tag the allocation behind a tensor."""
         place = place_of(tensor)
         if place is not None:
             category, label = tag_meaning(name)
-            self._log.owners.append(
+            self._notes.owners.append(
                 OwnersNote(self._counter.calls(), (AddressOwner(*place, int(category), TAGGED_TENSOR, label),))
             )
 
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn whose parameters, gradients and states to name."""
-        self._program.know(model, optimizer)
+        self._watcher.know(model, optimizer)
 
     def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
         """Note what a key/value cache holds now; its parts with their numbers."""
-        return self._program.know_cache(cache)
+        return self._watcher.know_cache(cache)
 
     def explain(self, error: BaseException) -> None:
         """Add a line to an out-of-memory error that says where the trace is, and why memory ran out."""
@@ -268,11 +273,13 @@ class CudaHistory:
         if self._has_nvml:
             self._sample_driver_usage()
         self._counter = EventCounter(self._device)
-        self._program = CudaProgram(self._log, self._counter, self._patches, on_error=self.explain)
+        paths = ModulePaths()
+        sink = CudaSink(self._notes, self._counter, paths, on_error=self.explain)
+        self._watcher = Watcher(sink, paths, self._patches)
         self.history = History(
             self._folder.path,
             self._counter,
-            self._log,
+            self._notes,
             stacks=self._stacks,
             max_entries=self._max_entries,
             device=self._device,
@@ -288,7 +295,7 @@ class CudaHistory:
         self.history.move(self._folder.appear())
         self.history.on_drained = self._drained
         self.history.watch()
-        self._program.install()
+        self._watcher.install()
         oom.listen(self._ran_out)
 
     def _sample_driver_usage(self) -> None:
@@ -358,7 +365,7 @@ class CudaHistory:
             return
         if self._sampler is not None:
             self._sampler.sample_now()
-        self._program.ran_out()
+        self._watcher.scan_if_held()
         self._oom_file.ran_out(lack.device, lack.time_ns, self._drained_until_now)
 
     def _drained_until_now(self) -> Trace:

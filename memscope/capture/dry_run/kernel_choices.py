@@ -6,10 +6,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-_FLASH_MAX_HEAD = 256
+_FLASH_SDPA_MAX_HEAD = 256
 
 
-def scaled_dot_product_attention(
+def sdpa(
     query: Any,
     key: Any,
     value: Any,
@@ -20,7 +20,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Attention as CUDA dispatches it: flash, else memory-efficient, else by plain matrix products.
+    """Scaled dot-product attention as CUDA has it: flash, else memory-efficient, else by plain matrix products.
 
     Flash takes half precision without a mask; the memory-efficient kernel takes any float type and a mask. Neither
     makes the attention matrix. Where a head dimension is not a multiple of 8, inputs are padded as upstream does.
@@ -30,19 +30,19 @@ def scaled_dot_product_attention(
     import torch
 
     aten = torch.ops.aten
-    if not _fits_fused(query, key, value):
+    if not _sdpa_fits_fused(query, key, value):
         return aten._scaled_dot_product_attention_math(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )[0]
     n_head = query.size(-1)
-    if attn_mask is None and _fits_flash(query):
-        padded = [_pad_head(tensor) for tensor in (query, key, value)]
+    if attn_mask is None and _sdpa_fits_flash(query):
+        padded = [_pad_sdpa_head(tensor) for tensor in (query, key, value)]
         scale = scale if scale is not None else n_head**-0.5
         out = aten._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, False, scale=scale)[0]
         return out[..., :n_head] if out.size(-1) != n_head else out
-    if _fits_efficient(query, key, attn_mask, enable_gqa):
+    if _sdpa_fits_efficient(query, key, attn_mask, enable_gqa):
         needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-        bias = _float_mask(attn_mask, query)
+        bias = _sdpa_bias(attn_mask, query)
         return aten._scaled_dot_product_efficient_attention(
             query, key, value, bias, needs_grad, dropout_p, is_causal, scale=scale
         )[0]
@@ -51,7 +51,7 @@ def scaled_dot_product_attention(
     )[0]
 
 
-def _fits_fused(query: Any, key: Any, value: Any) -> bool:
+def _sdpa_fits_fused(query: Any, key: Any, value: Any) -> bool:
     return bool(
         query.dim() == key.dim() == value.dim() == 4
         and query.size(-1) == key.size(-1)
@@ -60,18 +60,18 @@ def _fits_fused(query: Any, key: Any, value: Any) -> bool:
     )
 
 
-def _fits_flash(query: Any) -> bool:
+def _sdpa_fits_flash(query: Any) -> bool:
     import torch
 
     return (
         torch.backends.cuda.flash_sdp_enabled()
         and query.dtype in (torch.float16, torch.bfloat16)
-        and query.size(-1) <= _FLASH_MAX_HEAD
+        and query.size(-1) <= _FLASH_SDPA_MAX_HEAD
         and torch.cuda.get_device_capability() >= (8, 0)
     )
 
 
-def _fits_efficient(query: Any, key: Any, attn_mask: Any, enable_gqa: bool) -> bool:
+def _sdpa_fits_efficient(query: Any, key: Any, attn_mask: Any, enable_gqa: bool) -> bool:
     import torch
 
     if not torch.backends.cuda.mem_efficient_sdp_enabled() or (enable_gqa and query.size(1) != key.size(1)):
@@ -82,14 +82,14 @@ def _fits_efficient(query: Any, key: Any, attn_mask: Any, enable_gqa: bool) -> b
     return not (attn_mask is not None and attn_mask.requires_grad)
 
 
-def _pad_head(tensor: Any) -> Any:
+def _pad_sdpa_head(tensor: Any) -> Any:
     import torch
 
     missing = -tensor.size(-1) % 8
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
 
 
-def _float_mask(mask: Any, query: Any) -> Any:
+def _sdpa_bias(mask: Any, query: Any) -> Any:
     """A boolean mask becomes numbers; its last dimension is aligned to 16 elements, as upstream pads it."""
     import torch
 

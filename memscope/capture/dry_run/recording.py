@@ -9,20 +9,21 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from memscope.capture.dry_run.context import RunContext
 from memscope.capture.dry_run.cuda_api import patch_cuda
 from memscope.capture.dry_run.device import Clock, SimulatedDevice
 from memscope.capture.dry_run.kernel_choices import Autocast
 from memscope.capture.dry_run.operations import OperationRouter
-from memscope.capture.dry_run.program import ProgramWatcher
 from memscope.capture.dry_run.redirect import CallContext, Redirector
-from memscope.capture.dry_run.storages import StorageTable
+from memscope.capture.dry_run.sink import DryRunSink
+from memscope.capture.dry_run.storages import OwnerBook, StorageTable
+from memscope.capture.environment import tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
-from memscope.capture.ownership import OwnerBook
+from memscope.capture.ownership import ModulePaths
 from memscope.capture.patches import Patches
-from memscope.capture.phases import PhaseTracker
 from memscope.capture.stacks import StackRecorder
-from memscope.capture.versions import tie_rule_of
+from memscope.capture.watcher import Watcher
 from memscope.errors import CaptureError, UsageError
 from memscope.gpus import GpuModel
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
@@ -90,15 +91,24 @@ class DryRun:
         builder = TraceBuilder()
         stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
         self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock)
-        self.phases = PhaseTracker(self.device)
-        self.owners = OwnerBook(builder)
-        self.storages = StorageTable(self.device, self.owners, self.phases)
+        paths = ModulePaths()
+        self._context = RunContext(self.device, paths)
+        self._owners = OwnerBook(builder)
+        self._storages = StorageTable(self.device, self._owners, self._context)
         self._builder = builder
         self._strip_prefixes = strip_prefixes
         self._patches = Patches()
         self._modes = ExitStack()
-        self._router = OperationRouter(self.storages, gpu, self._out_of_memory)
-        self.program = ProgramWatcher(self.storages, self.owners, self.phases, self._router, self._patches)
+        self._router = OperationRouter(self._storages, gpu, self._out_of_memory)
+        self._sink = DryRunSink(
+            self._context,
+            self._storages,
+            self._owners,
+            self._router,
+            paths=paths,
+            on_move=lambda: self._watcher.look_for_generation(),
+        )
+        self._watcher = Watcher(self._sink, paths, self._patches)
         self.trace: Trace | None = None
 
     def start(self) -> None:
@@ -115,9 +125,9 @@ class DryRun:
         if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
             raise CaptureError("a dry run cannot start inside a FakeTensorMode: start it outside, at the program's top")
         autocast = Autocast(self._router.is_device_tensor)
-        redirector = Redirector(self._router, autocast, self.program.moved_to_device)
+        redirector = Redirector(self._router, autocast, self._sink.moved_to_device)
         modes = _modes(self._router, autocast)
-        self._router.fake_mode, self.program.call_mode = modes[0], modes[-1]
+        self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
             patch_cuda(self._patches, self.device)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
@@ -126,7 +136,7 @@ class DryRun:
             )
             redirector.install(self._patches)
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
-            self.program.install()
+            self._watcher.install()
             for mode in modes:
                 self._modes.enter_context(mode)
         except BaseException:
@@ -138,11 +148,11 @@ class DryRun:
         if self.trace is not None:
             return
         try:
-            self.program.claim_everything()
+            self._watcher.scan()
         finally:
             self._leave()
         self.trace = self._built()
-        self.storages.close()
+        self._storages.close()
 
     def snapshot(self) -> Trace:
         """The trace until now; the recording goes on.
@@ -154,7 +164,7 @@ class DryRun:
         """
         if self.trace is not None:
             raise UsageError("a snapshot can be taken while the recording is under way")
-        self.program.claim_everything()
+        self._watcher.scan()
         return self._built()
 
     def explain(self, error: BaseException) -> None:
@@ -164,7 +174,7 @@ class DryRun:
     def _built(self) -> Trace:
         """The trace of what has happened until now."""
         builder = self._builder
-        self.phases.write_marks(builder)
+        self._context.write_marks(builder)
         self.device.write_final_state(builder)
         trace = builder.build(self._metadata())
         builder.forget_final()
@@ -172,39 +182,36 @@ class DryRun:
 
     def step(self, name: str | None = None) -> None:
         """A step of the program ended."""
-        self.phases.step(name)
+        self._watcher.step(name)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A phase that the program names."""
-        return self.phases.user_phase(name)
+        return self._watcher.user_phase(name)
 
     def written(self) -> None:
         """The trace is in its file; a dry run keeps nothing beside it."""
 
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn names from a model and an optimizer."""
-        if model is not None:
-            self.program.know_model(model)
-        if optimizer is not None:
-            self.program.know_optimizer(optimizer)
+        self._watcher.know(model, optimizer)
 
     def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:
         """Note what a key/value cache holds now; its parts with their numbers."""
-        return self.program.caches.note(cache)
+        return self._watcher.know_cache(cache)
 
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""
-        self.owners.push_tag(name)
+        self._owners.push_tag(name)
 
     def pop_tag(self) -> None:
         """End the innermost tag."""
-        self.owners.pop_tag()
+        self._owners.pop_tag()
 
     def tag(self, tensor: Any, name: str) -> None:
         """Tag the allocation behind a tensor."""
-        allocation = self.storages.of(tensor)
+        allocation = self._storages.of(tensor)
         if allocation is not None:
-            self.owners.tag(allocation, name)
+            self._owners.tag(allocation, name)
 
     def _shortened(self, place: str) -> str:
         """A ``file:line`` without the folders to strip."""
@@ -220,7 +227,7 @@ class DryRun:
         """What CUDA would raise in the program, in its words."""
         import torch
 
-        self.program.claim_everything()
+        self._watcher.scan()
         device = self.device
         unused = device.reserved_bytes - device.allocated_bytes
         self._oom_file.ran_out(0, time.time_ns(), self._built)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from memscope.capture.dry_run import kernel_choices as attention
-from memscope.capture.dry_run import known_values
+from memscope.capture.dry_run import kernel_choices, known_values
 from memscope.capture.dry_run.kernel_choices import Autocast
 from memscope.capture.dry_run.operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.patches import Patches
 from memscope.capture.stacks import user_line
+from memscope.errors import CaptureError
 
 
 class Redirector:
@@ -64,13 +64,13 @@ class Redirector:
         """Take the decisions that PyTorch's C++ takes by the device, as CUDA's would be taken."""
         import torch
 
-        attend = self._choice(torch.nn.functional.scaled_dot_product_attention, attention.scaled_dot_product_attention)
+        attend = self._choice(torch.nn.functional.scaled_dot_product_attention, kernel_choices.sdpa)
         patches.set(torch.nn.functional, "scaled_dot_product_attention", attend)
         patches.set(torch._C._nn, "scaled_dot_product_attention", attend)
-        drop = self._choice(torch.dropout, attention.dropout)
+        drop = self._choice(torch.dropout, kernel_choices.dropout)
         patches.set(torch, "dropout", drop)
         patches.set(torch._VF, "dropout", drop)
-        patches.set(torch, "rms_norm", self._choice(torch.rms_norm, attention.rms_norm))
+        patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
 
     def _loading(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         """``torch.load``: files are read on the host for real, and moved where the program wants them."""
@@ -245,3 +245,70 @@ class CallContext:
             if is_device(value) or (isinstance(value, tuple | list) and value and is_device(value[0])):
                 return True
         return False
+
+
+def conversion(converted: Callable[[Any, str, Any], None], moving: Callable[[int], None]) -> Callable[..., Any]:
+    """``Module._apply`` for a dry run: parameters keep their identity whether they are real or fake.
+
+    PyTorch itself swaps fake parameters, which it refuses while anything else refers to them.
+    """
+
+    def apply(module: Any, fn: Callable[[Any], Any], recurse: bool = True) -> Any:
+        import torch
+
+        moving(1)
+        try:
+            if recurse:
+                for child in module.children():
+                    child._apply(fn)
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    with torch.no_grad():
+                        _become(parameter, fn(parameter))
+                        if parameter.grad is not None:
+                            _become(parameter.grad, fn(parameter.grad))
+                    converted(module, name, parameter)
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = fn(buffer)
+                    converted(module, name, module._buffers[name])
+        finally:
+            moving(-1)
+        return module
+
+    return apply
+
+
+def _become(tensor: Any, applied: Any) -> None:
+    """Give a tensor another one's memory, device and type."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    if applied is tensor:
+        return
+    if isinstance(tensor, FakeTensor) and isinstance(applied, FakeTensor):
+        tensor.data = applied
+        tensor.fake_device = applied.fake_device
+    elif isinstance(applied, FakeTensor):
+        _swap(tensor, torch.nn.Parameter(applied, requires_grad=tensor.requires_grad))
+    else:
+        tensor.data = applied
+
+
+def _swap(real: Any, fake: Any) -> None:
+    """Make a real tensor's object the fake one, so that whoever holds it (an optimizer, a tied layer) holds the fake.
+
+    ``torch.utils.swap_tensors`` does this, but refuses tensors that are weakly referenced, to which no harm is done.
+    """
+    import torch
+
+    fake_class, fake_state, real_state = type(fake), dict(vars(fake)), dict(vars(real))
+    real.__class__ = fake_class
+    vars(real).clear()
+    vars(real).update(real_state | fake_state)
+    try:
+        torch._C._swap_tensor_impl(real, fake)
+    except RuntimeError as error:
+        raise CaptureError(
+            "a dry run cannot move a model to the device after it ran on the host: move it before its first use"
+        ) from error

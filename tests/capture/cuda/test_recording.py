@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,122 +21,10 @@ from memscope.trace.categories import Category
 from memscope.trace.open import open_trace
 from memscope.trace.recording.folder import cut_off_message
 from memscope.trace.schema import NONE_ID, Action, MarkKind
+from tests.capture.cuda.fake_history import FakeHistory, FakeTensor, drain
 from tests.capture.programs import owners
 
 torch = pytest.importorskip("torch")
-_BASE = 0x7F00_0000_0000
-_MIB = 1 << 20
-
-
-class FakeHistory:
-    """Stands in for ``torch.cuda.memory``'s history: allocations are said, not made."""
-
-    def __init__(self) -> None:
-        self.size = 1 << 30
-        self.events: list[dict[str, Any]] = []
-        self.blocks: list[dict[str, Any]] = []
-        self.calls: list[Any] = []
-        self.n_allocs = 0
-
-    def _event(self, action: str, address: int, size: int) -> None:
-        now_us = time.time_ns() // 1000
-        event = {"action": action, "addr": address, "size": size, "stream": 0, "time_us": now_us, "pool_id": (0, 0)}
-        self.events = [*self.events, event][-self.size :]
-
-    def alloc(self, size: int) -> int:
-        address = _BASE + 512 * len(self.blocks)
-        self.n_allocs += 1
-        self._event("alloc", address, size)
-        block = {"address": address, "size": 512, "requested_size": size, "state": "active_allocated", "frames": []}
-        self.blocks.append(block)
-        return address
-
-    def record(self, enabled: str | None, *, clear_history: bool = False, max_entries: int = 0, **_: Any) -> None:
-        self.calls.append(enabled)
-        self.size = max_entries or self.size
-        if clear_history or enabled is None:
-            self.events = []
-
-    def stats(self, _: int) -> dict[str, Any]:
-        counted = {"allocated": self.n_allocs, "freed": 0}
-        return {"allocation": {"all": counted}, "active": {"all": counted}}
-
-    def reset(self) -> None:
-        self.n_allocs = 0
-
-    def snapshot(self) -> dict[str, Any]:
-        used = 512 * len(self.blocks)
-        rest = {
-            "address": _BASE + used,
-            "size": 2 * _MIB - used,
-            "requested_size": 0,
-            "state": "inactive",
-            "frames": [],
-        }
-        segment = {
-            "device": 0,
-            "address": _BASE,
-            "total_size": 2 * _MIB,
-            "allocated_size": used,
-            "active_size": used,
-            "requested_size": sum(block["requested_size"] for block in self.blocks),
-            "stream": 0,
-            "segment_type": "small",
-            "segment_pool_id": (0, 0),
-            "is_expandable": False,
-            "frames": [],
-            "blocks": [*self.blocks, rest],
-        }
-        return {"segments": [segment], "device_traces": [self.events], "allocator_settings": {}}
-
-
-@pytest.fixture
-def history(monkeypatch: pytest.MonkeyPatch) -> FakeHistory:
-    fake = FakeHistory()
-    cuda = torch.cuda
-    for owner, name, value in (
-        (cuda, "is_available", lambda: True),
-        (cuda, "init", lambda: None),
-        (cuda, "device_count", lambda: 1),
-        (cuda, "get_device_name", lambda _: "Fake GPU"),
-        (cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1 << 30)),
-        (cuda.memory, "get_per_process_memory_fraction", lambda _: 0.5),
-        (cuda, "device", lambda _: nullcontext()),
-        (torch._C, "_cuda_hasPrimaryContext", lambda _: True),
-        (cuda, "memory_stats", lambda _: {"num_ooms": 0}),
-        (cuda.memory, "memory_stats_as_nested_dict", fake.stats),
-        (cuda.memory, "reset_accumulated_memory_stats", fake.reset),
-        (cuda, "reset_accumulated_memory_stats", fake.reset),
-        (cuda.memory, "_record_memory_history", fake.record),
-        (cuda.memory, "_snapshot", fake.snapshot),
-        (torch._C, "_cuda_memoryStats", fake.stats),
-        (torch._C, "_cuda_isHistoryEnabled", lambda: False),
-        (torch._C, "_cuda_clearCublasWorkspaces", lambda: None),
-        (torch._C, "_cuda_attach_out_of_memory_observer", lambda _: None),
-    ):
-        monkeypatch.setattr(owner, name, value, raising=False)
-    return fake
-
-
-class FakeTensor:
-    """A tensor on the device, as far as the recorder asks."""
-
-    is_cuda = True
-    grad = None
-    device = SimpleNamespace(index=0)
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-
-    def untyped_storage(self) -> Any:
-        return SimpleNamespace(data_ptr=lambda: self._address)
-
-
-def _drain(rec: memscope.record) -> None:
-    backend = rec.backend
-    assert isinstance(backend, CudaHistory)
-    assert backend.history is not None
-    backend.history.drain()
 
 
 def test_what_was_built_before_the_recording_is_named_too(history: FakeHistory) -> None:
@@ -165,7 +50,7 @@ def test_a_history_becomes_a_trace_with_marks_tags_and_owners(history: FakeHisto
         with rec.phase("load"):
             history.alloc(200)
         with memscope.tag("scratch"):
-            _drain(rec)
+            drain(rec)
             history.alloc(300)
         rec.step()
         kept = FakeTensor(history.alloc(400))
@@ -203,80 +88,6 @@ def test_a_failing_program_leaves_its_history_and_switches_it_off(history: FakeH
     assert history.calls[-1] is None
 
 
-@pytest.mark.parametrize("way", ["", "inline"])
-def test_a_run_longer_than_the_ring_is_recorded_whole(
-    history: FakeHistory, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    monkeypatch.setenv("MEMSCOPE_MAX_EVENTS", "10")
-    monkeypatch.setenv("MEMSCOPE_DRAIN", way)
-    with memscope.record() as rec:
-        for number in range(35):
-            history.alloc(number + 1)
-            if number % 7 == 6:
-                rec.step()
-                _drain(rec)
-    assert rec.trace.metadata.n_events_lost == 0
-    assert rec.trace.size_bytes.tolist() == list(range(1, 36))
-    assert rec.trace.marks.event.tolist() == [7, 14, 21, 28, 35]
-
-
-def test_what_the_ring_overwrote_is_counted_and_the_longest_stretch_kept(
-    history: FakeHistory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MEMSCOPE_MAX_EVENTS", "10")
-    monkeypatch.setenv("MEMSCOPE_DRAIN", "inline")
-    monkeypatch.setattr("memscope.capture.cuda.history._POLL_S", 3600.0)
-    with memscope.record() as rec:
-        for number in range(20):
-            history.alloc(number + 1)
-            if number in (4, 9, 12):
-                _drain(rec)
-        with rec.phase("in the gap"):
-            pass
-        for number in range(20, 33):
-            history.alloc(number + 1)
-    # 13 drained in three pieces, then 7 and 13 into a ring of 10: ten are overwritten, and the ten left are apart.
-    assert rec.trace.size_bytes.tolist() == list(range(1, 14))
-    assert rec.trace.metadata.n_events_lost == 20
-    assert "10 events are missing" in rec.trace.metadata.notes[0]
-    assert "the other stretches' 10 events were left out" in rec.trace.metadata.notes[1]
-    assert len(rec.trace.marks) == 0
-
-
-def test_a_drain_that_fails_is_counted(history: FakeHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    pid = os.getpid()
-
-    def failing() -> dict[str, Any]:
-        if os.getpid() != pid:
-            raise RuntimeError("the copy cannot")
-        return history.snapshot()
-
-    monkeypatch.setattr(torch.cuda.memory, "_snapshot", failing)
-    with memscope.record() as rec:
-        history.alloc(1)
-        rec.step("first")
-        _drain(rec)
-        history.alloc(2)
-        rec.step("second")
-    assert rec.trace.size_bytes.tolist() == [2]
-    assert rec.trace.metadata.n_events_lost == 1
-    # The marks that the failed drain would have written are in the next; the first is the moment before the trace.
-    assert [rec.trace.strings[i] for i in rec.trace.marks.label_id] == ["first", "second"]
-    assert rec.trace.marks.event.tolist() == [0, 1]
-
-
-def test_statistics_that_the_program_sets_back_do_not_disturb_the_count(history: FakeHistory) -> None:
-    with memscope.record() as rec:
-        history.alloc(1)
-        torch.cuda.reset_accumulated_memory_stats()
-        history.alloc(2)
-        torch.cuda.memory.reset_accumulated_memory_stats()
-        rec.step()
-        history.alloc(3)
-    assert rec.trace.metadata.n_events_lost == 0
-    assert rec.trace.marks.event.tolist() == [2]
-
-
 def test_the_programs_own_history_is_switched_on_afterwards(history: FakeHistory) -> None:
     with memscope.record() as rec:
         torch.cuda.memory._record_memory_history("state")
@@ -297,8 +108,8 @@ def test_the_folder_can_be_opened_while_recording_and_is_gone_afterwards(history
     path = tmp_path / "run.memscope"
     with memscope.record(path) as rec:
         history.alloc(100)
-        _drain(rec)
-        _drain(rec)  # waits for the one before
+        drain(rec)
+        drain(rec)  # waits for the one before
         assert open_trace(path).size_bytes.tolist() == [100]
         with pytest.raises(CaptureError, match="is being recorded by another process"):
             RecordingFolder(path, overwrite=True)
@@ -310,7 +121,7 @@ def test_a_recording_that_was_cut_off_is_replaced_only_when_asked(history: FakeH
     path = tmp_path / "run.memscope"
     rec = memscope.record(path).start()
     history.alloc(100)
-    _drain(rec)
+    drain(rec)
     assert isinstance(rec.backend, CudaHistory)
     assert rec.backend.history is not None
     rec.backend.history.read_now()  # waits for the one before, and leaves none at work
@@ -331,10 +142,3 @@ def test_a_recording_that_was_cut_off_is_replaced_only_when_asked(history: FakeH
         history.alloc(200)
     assert open_trace(path).size_bytes.tolist() == [200]
     assert cut_off_message(path) is None
-
-
-def test_a_wrong_size_of_the_ring_is_refused(history: FakeHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMSCOPE_MAX_EVENTS", "many")
-    with pytest.raises(UsageError, match="MEMSCOPE_MAX_EVENTS=many cannot be used"), memscope.record():
-        pass
-    assert history.calls == []

@@ -1,0 +1,44 @@
+"""The simulated device of a dry run."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from memscope.trace.schema import Action
+from tests.capture.programs import dry_run, sizes
+
+torch = pytest.importorskip("torch")
+
+
+def test_running_out_of_memory_is_raised_and_recorded() -> None:
+    with dry_run(gpu="1GiB") as rec:
+        kept = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
+        with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 512\.0 MiB"):
+            torch.empty(512 << 20, dtype=torch.uint8, device="cuda")
+        again = torch.empty(1 << 20, dtype=torch.uint8, device="cuda")
+    trace = rec.trace
+    assert sizes(trace, Action.OOM) == [512 << 20]
+    assert trace.samples.device_free_bytes.tolist() == [(1 << 30) - (512 << 20) - (256 << 20)]
+    assert sizes(trace, Action.ALLOC) == [256 << 20, 1 << 20]
+    assert len(kept) + len(again) == (257 << 20)
+
+
+def test_what_a_failed_forward_pass_held_is_released() -> None:
+    with dry_run(gpu="1GiB"):
+        model = torch.nn.Sequential(*[torch.nn.Linear(1024, 1024) for _ in range(8)]).cuda()
+        with pytest.raises(torch.OutOfMemoryError):
+            model(torch.randn(1 << 14, 1024, device="cuda"))
+        gc.collect()
+        workspaces = 8_519_680 + (1 << 20)
+        assert torch.cuda.memory_allocated() == 8 * (1024 * 1024 + 1024) * 4 + workspaces
+
+
+def test_allocator_settings_shape_the_segments() -> None:
+    def segments(conf: str) -> int:
+        with dry_run(conf=conf) as rec:
+            torch.zeros(3 << 20, dtype=torch.uint8, device="cuda")
+        return int((rec.trace.action == Action.SEGMENT_MAP).sum())
+
+    assert (segments(""), segments("expandable_segments:True")) == (0, 1)

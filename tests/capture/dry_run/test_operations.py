@@ -1,0 +1,49 @@
+"""Operations of a dry run: where they run, what they make, what they answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from memscope.trace.categories import Category
+from tests.capture.programs import dry_run, requested, small_model
+
+torch = pytest.importorskip("torch")
+
+
+def test_host_tensors_make_no_events_and_have_their_values() -> None:
+    with dry_run() as rec:
+        host = torch.arange(6).reshape(2, 3)
+        assert host.sum().item() == 15
+        assert (host.device.type, host.is_cuda) == ("cpu", False)
+        large = torch.randn(2048, 2048)
+        assert float(large.mean()) == 1.0  # too large to be real: a fixed answer, which is counted
+    assert rec.trace.n_events == 0
+    assert rec.trace.metadata.extra["n_fixed_answers"] == 1
+
+
+def test_mixing_host_and_device_fails_as_on_a_gpu() -> None:
+    with dry_run(), pytest.raises(RuntimeError, match="device"):
+        torch.ones(3, device="cuda") @ torch.ones(3)
+
+
+def test_gradients_accumulate_in_place() -> None:
+    with dry_run() as rec:
+        weight = torch.zeros(1 << 20, device="cuda", requires_grad=True)
+        for _ in range(2):
+            (weight * 2 + weight * 3).sum().backward()
+        assert torch.cuda.max_memory_allocated() <= 6 * (4 << 20) + 4096
+        assert torch.cuda.memory_allocated() == 2 * (4 << 20)
+    assert rec.trace.n_events > 0
+
+
+def test_convolutions_norms_masks_and_inference_mode_run() -> None:
+    nn = torch.nn
+    with dry_run() as rec:
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)).cuda()
+        network(torch.randn(4, 3, 32, 32, device="cuda")).sum().backward()
+        numbers = torch.randint(0, 9, (3, 5), device="cuda")
+        assert numbers[numbers > 3].shape == (15,)  # at most
+        with torch.inference_mode():
+            out = torch.nn.RMSNorm(64).cuda()(small_model().eval()[0](torch.ones(2, 64, device="cuda"))[:, :64])
+        assert out.shape == (2, 64)
+    assert requested(rec.trace, Category.GRADIENTS)["0.weight.grad"] == 8 * 3 * 9 * 4

@@ -1,0 +1,55 @@
+"""Moves between host and device in a dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memscope.trace.categories import Category
+from memscope.trace.schema import Action
+from tests.capture.programs import dry_run, requested, sizes
+
+torch = pytest.importorskip("torch")
+
+
+def test_moves_between_host_and_device() -> None:
+    with dry_run() as rec:
+        host = torch.arange(5)
+        there = host.to("cuda", non_blocking=True)
+        assert (there.device, there.is_cuda, there.get_device()) == (torch.device("cuda:0"), True, 0)
+        assert there.to("cuda") is there
+        assert there.cpu().tolist() == [0, 1, 2, 3, 4]
+        doubled = torch.zeros(2, device=there.device).to(torch.float64)
+        assert (doubled.dtype, doubled.is_cuda) == (torch.float64, True)
+        assert host.pin_memory().cuda().is_cuda
+        assert torch.as_tensor([1.0, 2.0], device="cuda").is_cuda
+        assert there.new_zeros(3).is_cuda
+        assert torch.ones_like(there).is_cuda
+    assert sizes(rec.trace, Action.ALLOC) == [40, 8, 16, 40, 8, 24, 40]
+
+
+def test_a_model_made_on_the_host_keeps_its_parameters_when_it_moves() -> None:
+    with dry_run() as rec:
+        model = torch.nn.Linear(2048, 2048)  # the weight is fake on the host, the bias real
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        before = [id(parameter) for parameter in model.parameters()]
+        model.to("cuda").to(torch.bfloat16)
+        assert [id(parameter) for parameter in model.parameters()] == before
+        assert optimizer.param_groups[0]["params"][0].is_cuda
+        model(torch.ones(1, 2048, dtype=torch.bfloat16, device="cuda")).sum().backward()
+        optimizer.step()
+        assert torch.cuda.memory_allocated() >= 2 * 2 * 2048 * 2048
+    assert requested(rec.trace, Category.GRADIENTS) == {"weight.grad": 2 * 2048 * 2048, "bias.grad": 4096}
+
+
+def test_a_checkpoint_is_loaded_where_it_is_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    torch.save(torch.nn.Linear(4, 2).state_dict(), file)
+    with dry_run() as rec:
+        on_host = torch.load(file)
+        assert on_host["weight"].shape == (2, 4)
+        there = torch.load(file, map_location="cuda")
+        assert there["weight"].is_cuda
+        torch.nn.Linear(4, 2).cuda().load_state_dict(there)
+    assert sizes(rec.trace, Action.ALLOC) == [32, 8, 32, 8]

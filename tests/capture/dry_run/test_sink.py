@@ -1,0 +1,63 @@
+"""Whose allocations are in a dry run of a training program."""
+
+from __future__ import annotations
+
+import pytest
+
+from memscope.trace.categories import Category
+from tests.capture.programs import dry_run, requested, small_model, train
+
+torch = pytest.importorskip("torch")
+
+
+def test_every_parameter_gradient_and_state_has_its_owner_to_the_byte() -> None:
+    with dry_run() as rec:
+        model = small_model()
+        train(model, steps=1)
+    parameters = {name: parameter.numel() * 4 for name, parameter in model.named_parameters()}
+    assert requested(rec.trace, Category.WEIGHTS) == parameters
+    assert requested(rec.trace, Category.GRADIENTS) == {f"{name}.grad": size for name, size in parameters.items()}
+    states = requested(rec.trace, Category.OPTIMIZER_STATE)
+    assert states == {
+        f"{key} of {name}": size for name, size in parameters.items() for key in ("exp_avg", "exp_avg_sq")
+    }
+
+
+def test_activations_inputs_workspaces_and_temporaries_are_told_apart() -> None:
+    with dry_run() as rec:
+        train(small_model(), steps=1)
+    assert requested(rec.trace, Category.INPUTS) == {"copied to the device": 32 * 64 * 4 + 32 * 8}
+    activations = requested(rec.trace, Category.ACTIVATIONS)
+    assert activations["1"] == 32 * 256 * 4
+    assert activations["2"] == 32 * 256  # the dropout's mask, one byte for each element
+    assert requested(rec.trace, Category.WORKSPACE) == {
+        "cuBLAS workspace (modelled)": 8_519_680,
+        "cuBLASLt workspace (modelled)": 1 << 20,
+    }
+    assert set(requested(rec.trace, Category.TEMPORARIES)) >= {"backward", "optimizer"}
+
+
+def test_adamw_takes_the_foreach_path_as_on_cuda() -> None:
+    with dry_run() as rec:
+        model = small_model()
+        train(model, steps=1)
+    trace = rec.trace
+    names = {frame.name for stack in range(len(trace.stacks)) for frame in trace.stack(stack)}
+    assert "_multi_tensor_adamw" in names or "_multi_tensor_adam" in names
+
+
+def test_checkpointing_saves_activations() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    def peak(use_checkpoint: bool) -> int:
+        with dry_run():
+            layers = torch.nn.ModuleList([torch.nn.Linear(512, 512) for _ in range(6)]).cuda()
+            hidden = torch.randn(4096, 512, device="cuda", requires_grad=True)
+            for layer in layers:
+                block = torch.nn.Sequential(layer, torch.nn.GELU())
+                hidden = checkpoint(block, hidden, use_reentrant=False) if use_checkpoint else block(hidden)
+            hidden.sum().backward()
+            return torch.cuda.max_memory_allocated()
+
+    activation = 4096 * 512 * 4
+    assert peak(False) - peak(True) >= 3 * activation

@@ -1,0 +1,63 @@
+"""Tags, strengths and names: what ownership is decided by."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+
+from memscope.capture.ownership import STRENGTH, ModulePaths, WeakCollection, named_buffers, tag_meaning
+from memscope.trace.categories import Category
+
+
+class Thing:
+    """Something that can be referred to weakly."""
+
+
+def test_a_tag_that_names_a_category_sets_it_and_other_text_is_a_label() -> None:
+    assert tag_meaning("weights") == (Category.WEIGHTS, "weights")
+    assert tag_meaning("kv_cache: layer 3 keys") == (Category.KV_CACHE, "layer 3 keys")
+    assert tag_meaning("kv_cache: ") == (Category.UNKNOWN, "kv_cache: ")
+    assert tag_meaning("no category: text") == (Category.UNKNOWN, "no category: text")
+
+
+def test_every_category_has_a_strength_and_weights_are_the_strongest() -> None:
+    assert set(STRENGTH) == set(Category)
+    assert min(STRENGTH, key=STRENGTH.__getitem__) == Category.WEIGHTS
+    assert STRENGTH[Category.INPUTS] < STRENGTH[Category.ACTIVATIONS] < STRENGTH[Category.TEMPORARIES]
+
+
+def test_a_collection_keeps_by_identity_what_lives_in_order_of_rank() -> None:
+    large, small, plain = Thing(), Thing(), SimpleNamespace()  # the last cannot be referred to weakly
+    collection = WeakCollection()
+    for item, rank in ((large, 3), (small, 1), (plain, 1)):
+        collection.add(item, rank)
+    assert list(collection) == [small, plain, large]
+    assert large in collection
+    assert SimpleNamespace() not in collection
+    del large, small
+    gc.collect()
+    collection.add(Thing())
+    assert list(collection) == [plain]
+
+
+def test_a_module_goes_by_its_path_and_one_of_no_model_by_its_type() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.ReLU()))
+    paths = ModulePaths()
+    assert paths.learn(model) == 3
+    assert [paths.of(module) for module in (model, model[0], model[0][0])] == ["Sequential", "0", "0.0"]
+    assert paths.of(torch.nn.GELU()) == "GELU"
+    paths.learn(model[0])
+    assert paths.of(model[0]) == "0"
+
+
+def test_buffers_that_checkpoints_leave_out_are_workspace() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Module())
+    model[0].register_buffer("mean", torch.zeros(1))
+    model[0].register_buffer("table", torch.zeros(2), persistent=False)
+    model[0].register_buffer("none", None)
+    found = [(name, len(buffer), category) for name, buffer, category in named_buffers(model)]
+    assert found == [("0.mean", 1, Category.WEIGHTS), ("0.table", 2, Category.WORKSPACE)]
