@@ -17,8 +17,8 @@ _HOMES: dict[str, str] = {
     "Trace": "memscope.trace.trace",
     "load": "memscope.analysis",
     "record": "memscope.capture.recorder",
-    "register_kv_cache": "memscope.capture.recorder",
-    "tag": "memscope.capture.recorder",
+    "register_kv_cache": "memscope.capture.tagging",
+    "tag": "memscope.capture.tagging",
 }
 
 __all__ = [
@@ -35,7 +35,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from memscope.analysis import Analysis, load
-    from memscope.capture.recorder import record, register_kv_cache, tag
+    from memscope.capture.recorder import record
+    from memscope.capture.tagging import register_kv_cache, tag
     from memscope.errors import MemscopeError
     from memscope.trace.categories import Category
     from memscope.trace.trace import Trace

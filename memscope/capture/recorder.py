@@ -1,20 +1,20 @@
-"""``memscope.record`` and ``memscope.tag``: recording from inside a program."""
+"""``memscope.record``: recording from inside a program."""
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from typing_extensions import Self
 
-from memscope.capture.environment import CaptureEnvironment, rank_path, read_environment
-from memscope.capture.kv_caches import CacheLeaf, leaf_tensors, leaves
+from memscope.capture.environment import CaptureEnvironment, allocator_settings, rank_path, read_environment
+from memscope.capture.kv_caches import CacheLeaf
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
 from memscope.gpus import DEFAULT_GPU, find_gpu
 from memscope.trace.container import write_container
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "dry-run", "cuda"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_Tensor = TypeVar("_Tensor", bound="torch.Tensor")
-_CONF_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_LEAST_HOST_BYTES = 1 << 20
 
 
 class RecordingBackend(Protocol):
@@ -73,59 +72,40 @@ class RecordingBackend(Protocol):
         """Add a line to an out-of-memory error that says where the trace is."""
 
 
-class NoRecording:
-    """What stands in for a recording on a rank that does not record: everything is accepted, nothing is done."""
+@dataclass(frozen=True, slots=True)
+class RecordingOptions:
+    """What a :class:`Recorder` was asked for: its parameters, checked.
 
-    trace: Trace | None = None
+    Raises
+    ------
+    UsageError
+        If one cannot be used.
+    """
 
-    def start(self) -> None:
-        """Nothing begins."""
+    path: str | Path | None
+    model: torch.nn.Module | None
+    optimizer: torch.optim.Optimizer | None
+    backend: Backend
+    gpu: str
+    conf: str | None
+    stacks: Literal["python", "all"] | None
+    device: int | None
+    nvml: bool
+    on_oom: bool
+    max_host_bytes: int
+    overwrite: bool
+    environment: CaptureEnvironment | None
 
-    def stop(self) -> None:
-        """Nothing ends."""
-
-    def step(self, name: str | None = None) -> None:
-        """Nothing is marked."""
-
-    def phase(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """The block runs as it is."""
-        return nullcontext()
-
-    def push_tag(self, name: str) -> None:
-        """Nothing is tagged."""
-
-    def pop_tag(self) -> None:
-        """Nothing was tagged."""
-
-    def tag(self, tensor: Any, name: str) -> None:
-        """Nothing is tagged."""
-
-    def know(self, model: Any, optimizer: Any) -> None:
-        """Nothing is learned."""
-
-    def know_cache(self, cache: Any) -> list[tuple[int | None, CacheLeaf]]:  # noqa: ARG002
-        """Nothing is noted."""
-        return []
-
-    def written(self) -> None:
-        """There is no file."""
-
-    def snapshot(self) -> Trace:
-        """There is none.
-
-        Raises
-        ------
-        UsageError
-            Always.
-        """
-        raise UsageError("this rank does not record: MEMSCOPE_RANKS leaves it out")
-
-    def explain(self, error: BaseException) -> None:
-        """There is nothing to say."""
+    def __post_init__(self) -> None:
+        if self.backend not in ("auto", "dry-run", "cuda"):
+            raise UsageError(f"backend {self.backend!r} is not known: choose auto, dry-run or cuda")
+        if self.stacks not in ("python", "all", None):
+            raise UsageError(f"stacks {self.stacks!r} is not known: choose 'python', 'all' or None")
+        if self.max_host_bytes < _LEAST_HOST_BYTES:
+            raise UsageError(f"max_host_bytes={self.max_host_bytes} is too few: give {_LEAST_HOST_BYTES:,} or more")
 
 
-_LEAST_HOST_BYTES = 1 << 20
-_active: list[Recorder] = []
+_under_way: list[Recorder] = []
 
 
 class Recorder:
@@ -185,34 +165,39 @@ class Recorder:
         overwrite: bool = False,
         environment: CaptureEnvironment | None = None,
     ) -> None:
-        if backend not in ("auto", "dry-run", "cuda"):
-            raise UsageError(f"backend {backend!r} is not known: choose auto, dry-run or cuda")
-        if stacks not in ("python", "all", None):
-            raise UsageError(f"stacks {stacks!r} is not known: choose 'python', 'all' or None")
-        if max_host_bytes < _LEAST_HOST_BYTES:
-            raise UsageError(f"max_host_bytes={max_host_bytes} is too few: give {_LEAST_HOST_BYTES:,} or more")
-        self._environment = read_environment() if environment is None else environment
-        self._path = None if path is None else self._environment.output_path(path)
-        if self._path is not None and self._path.exists() and not overwrite:
+        options = RecordingOptions(
+            path=path,
+            model=model,
+            optimizer=optimizer,
+            backend=backend,
+            gpu=gpu,
+            conf=conf,
+            stacks=stacks,
+            device=device,
+            nvml=nvml,
+            on_oom=on_oom,
+            max_host_bytes=max_host_bytes,
+            overwrite=overwrite,
+            environment=environment,
+        )
+        self._set_up(options)
+
+    @classmethod
+    def of(cls, options: RecordingOptions) -> Self:
+        """A recording of options that were checked before."""
+        recorder = cls.__new__(cls)
+        recorder._set_up(options)
+        return recorder
+
+    def _set_up(self, options: RecordingOptions) -> None:
+        self._options = options
+        self._environment = read_environment() if options.environment is None else options.environment
+        self._path = None if options.path is None else self._environment.output_path(options.path)
+        if self._path is not None and self._path.exists() and not options.overwrite:
             raise UsageError(f"{self._path} exists already: choose another name, or pass overwrite=True")
-        self._gpu = find_gpu(gpu)
-        self._arguments: dict[str, Any] = {
-            "path": path,
-            "model": model,
-            "optimizer": optimizer,
-            "backend": backend,
-            "gpu": gpu,
-            "conf": conf,
-            "stacks": stacks,
-            "device": device,
-            "nvml": nvml,
-            "on_oom": on_oom,
-            "max_host_bytes": max_host_bytes,
-            "overwrite": overwrite,
-            "environment": environment,
-        }
+        self._gpu = find_gpu(options.gpu)
         self._backend: RecordingBackend | None = None
-        self._is_running = False
+        self._has_begun = self._is_running = False
 
     @property
     def path(self) -> Path | None:
@@ -240,15 +225,15 @@ class Recorder:
         return self._backend.trace
 
     @property
-    def backend(self) -> RecordingBackend:
-        """What is recording.
+    def backend(self) -> RecordingBackend | None:
+        """What records, or has recorded; None on a rank that does not record.
 
         Raises
         ------
         UsageError
             If the recording has not begun.
         """
-        if self._backend is None:
+        if not self._has_begun:
             raise UsageError("the recording has not begun: enter its with-block, or call start()")
         return self._backend
 
@@ -262,26 +247,30 @@ class Recorder:
         MissingDependencyError
             If PyTorch is not installed.
         """
-        if _active:
+        if _under_way:
             raise CaptureError("a recording is under way already: one at a time")
         if self._path is not None:
             self._path = self._path.absolute()  # the program may change its working folder
-        self._backend = self._make_backend()
-        self._backend.start()
-        self._is_running = True
-        _active.append(self)
-        self._backend.know(self._arguments["model"], self._arguments["optimizer"])
+        backend = self._make_backend() if self.records_here else None
+        if backend is not None:
+            backend.start()
+        self._backend = backend
+        self._has_begun = self._is_running = True
+        _under_way.append(self)
+        if backend is not None:
+            backend.know(self._options.model, self._options.optimizer)
         return self
 
     def stop(self) -> Trace | None:
         """End the recording, write the file if one was named, and return the trace; None on a rank that has none."""
         if self._is_running:
             self._is_running = False
-            _active.remove(self)
-            self.backend.stop()
-            if self._path is not None and self.records_here:
-                write_container(self.trace, self._path, overwrite=True)
-                self.backend.written()
+            _under_way.remove(self)
+            if self._backend is not None:
+                self._backend.stop()
+                if self._path is not None:
+                    write_container(self.trace, self._path, overwrite=True)
+                    self._backend.written()
         return self.trace if self.records_here else None
 
     def snapshot(self, path: str | Path | None = None, *, overwrite: bool = False) -> Trace:
@@ -290,22 +279,33 @@ class Recorder:
         Raises
         ------
         UsageError
-            If the recording is not under way, or the file exists and ``overwrite`` is false.
+            If the recording is not under way, this rank does not record, or the file exists and ``overwrite`` is false.
         """
         if not self._is_running:
             raise UsageError("a snapshot can be taken while the recording is under way")
-        trace = self.backend.snapshot()
-        if path is not None and self.records_here:
+        if self._backend is None:
+            raise UsageError("this rank does not record: MEMSCOPE_RANKS leaves it out")
+        trace = self._backend.snapshot()
+        if path is not None:
             write_container(trace, rank_path(path, self._environment.rank), overwrite=overwrite)
         return trace
 
     def step(self, name: str | None = None) -> None:
         """Say that a step of the program ended; it is named by its number unless a name is given."""
-        self.backend.step(name)
+        backend = self.backend
+        if backend is not None:
+            backend.step(name)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Mark a phase of the program: ``with rec.phase("prefill"): …``."""
-        return self.backend.phase(name)
+        backend = self.backend
+        return nullcontext() if backend is None else backend.phase(name)
+
+    def explain(self, error: BaseException) -> None:
+        """Add a line to the error that the program ended with, if memory ran out: where the trace is."""
+        backend = self.backend
+        if backend is not None:
+            backend.explain(error)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -315,151 +315,65 @@ class Recorder:
     ) -> None:
         self.stop()
         if error is not None:
-            self.backend.explain(error)
+            self.explain(error)
 
     def __call__(self, function: _Function) -> _Function:
         """Record every call of a function; with a path, the file is the last call's."""
+        options = replace(self._options, overwrite=True)
 
         @functools.wraps(function)
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            with Recorder(**{**self._arguments, "overwrite": True}):
+            with Recorder.of(options):
                 return function(*args, **kwargs)
 
         return recorded  # type: ignore[return-value]
 
     def _make_backend(self) -> RecordingBackend:
-        if not self.records_here:
-            return NoRecording()
         if find_spec("torch") is None:
             raise MissingDependencyError("torch", "torch", "recording")
-        arguments = self._arguments
-        if arguments["backend"] == "dry-run":
-            from memscope.capture.dry_run.recording import DryRun
+        return self._make_dry_run() if self._options.backend == "dry-run" else self._make_cuda_history()
 
-            if arguments["stacks"] == "all" or arguments["device"] is not None:
-                raise UsageError("stacks='all' and device are for CUDA: a dry run has one device, and Python frames")
-            given, has_stacks = arguments["conf"], arguments["stacks"] is not None
-            conf = _conf_in_force() if given is None else given
-            environment, on_oom = self._environment, arguments["on_oom"]
-            return DryRun(self._gpu, conf, has_stacks=has_stacks, rank=environment.rank, path=self._path, on_oom=on_oom)
-        if arguments["conf"] is not None:
+    def _make_dry_run(self) -> RecordingBackend:
+        from memscope.capture.dry_run.recording import DryRun
+
+        options = self._options
+        if options.stacks == "all" or options.device is not None:
+            raise UsageError("stacks='all' and device are for CUDA: a dry run has one device, and Python frames")
+        return DryRun(
+            self._gpu,
+            _settings_in_force() if options.conf is None else options.conf,
+            has_stacks=options.stacks is not None,
+            rank=self._environment.rank,
+            path=self._path,
+            on_oom=options.on_oom,
+        )
+
+    def _make_cuda_history(self) -> RecordingBackend:
+        options = self._options
+        if options.conf is not None:
             raise UsageError("conf is for a dry run; on a GPU, set PYTORCH_ALLOC_CONF before the program starts")
         from memscope.capture.cuda.recording import CudaHistory
 
-        names = ("stacks", "device", "nvml", "on_oom", "max_host_bytes", "overwrite")
-        options = {name: arguments[name] for name in names}
-        return CudaHistory(self._path, environment=self._environment, **options)
-
-
-def _conf_in_force() -> str:
-    """The allocator settings of the environment; PyTorch's older variable wins where both are set."""
-    found = [os.environ[name] for name in _CONF_VARIABLES if os.environ.get(name)]
-    return found[-1] if found else ""
+        return CudaHistory(
+            self._path,
+            stacks=options.stacks,
+            device=options.device,
+            nvml=options.nvml,
+            on_oom=options.on_oom,
+            max_host_bytes=options.max_host_bytes,
+            environment=self._environment,
+            overwrite=options.overwrite,
+        )
 
 
 record = Recorder
 
 
-class _Tag:
-    """What :func:`tag` with a name returns."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._entered: list[Recorder | None] = []
-
-    def __enter__(self) -> None:
-        recorder = _active[-1] if _active else None
-        self._entered.append(recorder)
-        if recorder is not None:
-            recorder.backend.push_tag(self._name)
-
-    def __exit__(self, *_: object) -> None:
-        recorder = self._entered.pop()
-        if recorder is not None:
-            recorder.backend.pop_tag()
-
-    def __call__(self, function: _Function) -> _Function:
-        """Tag everything that a function allocates."""
-
-        @functools.wraps(function)
-        def tagged(*args: Any, **kwargs: Any) -> Any:
-            with _Tag(self._name):
-                return function(*args, **kwargs)
-
-        return tagged  # type: ignore[return-value]
+def backend_under_way() -> RecordingBackend | None:
+    """What records now; None where nothing does."""
+    return _under_way[-1].backend if _under_way else None
 
 
-@overload
-def tag(what: str) -> _Tag: ...
-
-
-@overload
-def tag(what: _Tensor, name: str) -> _Tensor: ...
-
-
-def tag(what: Any, name: str | None = None) -> Any:
-    """Tag memory: ``with tag("kv_cache"): …``, ``@tag("kv_cache")``, or ``tag(tensor, "kv_cache")``.
-
-    The name of a category (``weights``, ``kv_cache``, …) puts the memory there, as does ``category: label``; other text
-    is a label. Where nothing is being recorded, nothing happens.
-
-    Raises
-    ------
-    UsageError
-        If the arguments are neither a name, nor a tensor and a name.
-    """
-    if isinstance(what, str) and name is None:
-        return _Tag(what)
-    if name is None or not hasattr(what, "untyped_storage"):
-        raise UsageError('tag takes a name, or a tensor and a name: tag("kv_cache"), tag(tensor, "kv_cache")')
-    if _active:
-        _active[-1].backend.tag(what, name)
-    return what
-
-
-def register_kv_cache(cache: Any) -> None:
-    """Say which tensors are an engine's key/value cache, once it has allocated them.
-
-    Caches that are passed to a Hugging Face model are found by themselves. Of a transformers ``Cache`` it is noted how
-    its layers keep tokens, and how many it holds now: a loop that calls the layers of a model by itself can say so
-    after each step. Where nothing is being recorded, nothing happens.
-
-    Parameters
-    ----------
-    cache
-        A tensor, or lists, tuples, dictionaries or a transformers ``Cache`` of tensors, nested in any way; a tensor's
-        place in it becomes its label.
-
-    Raises
-    ------
-    UsageError
-        If there is no tensor in it.
-    """
-    found = list(_tensors_in(cache, ""))
-    if not found:
-        raise UsageError(
-            f"register_kv_cache takes tensors, or containers of tensors: a {type(cache).__name__} has none"
-        )
-    if _active:
-        for label, tensor in found:
-            _active[-1].backend.tag(tensor, f"kv_cache: {label}" if label else "kv_cache")
-
-
-def _tensors_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """The tensors in nested containers, each with its place."""
-    if hasattr(value, "untyped_storage"):
-        yield place, value
-        return
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
-        noted = _active[-1].backend.know_cache(value) if _active else []
-        items = [part for number, leaf in noted or _unnumbered(value) for part in leaf_tensors(leaf, number)]
-    for key, part in items:
-        yield from _tensors_in(part, f"{place} {key}".strip())
-
-
-def _unnumbered(cache: Any) -> list[tuple[int | None, CacheLeaf]]:
-    return [(None, leaf) for leaf in leaves(cache)]
+def _settings_in_force() -> str:
+    """The allocator settings of the environment."""
+    return next(reversed(allocator_settings().values()), "")

@@ -43,7 +43,7 @@ def run_recorded(recorder: Recorder, target: str, arguments: Sequence[str], *, i
         finally:
             recorder.stop()  # before the traceback is touched: its frames hold what was alive when the program failed
         if error is not None:
-            recorder.backend.explain(error)
+            recorder.explain(error)
             _print_error(error)
         return exit_code
 

@@ -1,3 +1,5 @@
+"""``memscope.record``: its arguments, its file, its trace, and ranks that do not record."""
+
 from __future__ import annotations
 
 import sys
@@ -11,7 +13,7 @@ from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.container import read_container
 from memscope.trace.schema import MarkKind
-from tests.capture.programs import dry_run, owners, requested, small_model, train
+from tests.capture.programs import dry_run, requested, small_model, train
 
 torch = pytest.importorskip("torch")
 
@@ -107,44 +109,6 @@ def test_steps_and_phases_are_marked_where_they_happened() -> None:
     assert len(kept) == 3
 
 
-def test_tags_name_memory() -> None:
-    @memscope.tag("kv_cache")
-    def cache() -> object:
-        return torch.zeros(10, device="cuda")
-
-    with dry_run() as rec:
-        kept = [cache()]
-        with memscope.tag("scratch"), memscope.tag("replay buffer"):
-            kept.append(torch.zeros(20, device="cuda"))
-        later = torch.zeros(30, device="cuda")
-        assert memscope.tag(later, "inputs") is later
-        memscope.tag(torch.zeros(1), "host tensors have none")
-        kept.append(torch.zeros(40, device="cuda"))
-    found = {int(rec.trace.size_bytes[event]): owner for event, owner in owners(rec.trace).items()}
-    assert found == {
-        40: (Category.KV_CACHE, "kv_cache"),
-        80: (Category.UNKNOWN, "replay buffer"),
-        120: (Category.INPUTS, "inputs"),
-    }
-    assert rec.trace.owners.tagged.all()
-
-
-def test_a_tag_wins_over_what_memscope_finds() -> None:
-    with dry_run() as rec:
-        with memscope.tag("my weights"):
-            model = small_model()
-        train(model, steps=1)
-    assert requested(rec.trace, Category.WEIGHTS) == {}
-
-
-def test_tags_do_nothing_where_nothing_is_recorded() -> None:
-    with memscope.tag("kv_cache"):
-        tensor = memscope.tag(torch.zeros(2), "anything")
-    assert tensor.tolist() == [0.0, 0.0]
-    with pytest.raises(UsageError, match="tag takes a name"):
-        memscope.tag(3, "three")  # type: ignore[type-var]
-
-
 def test_a_model_given_is_named_though_it_is_never_called() -> None:
     with dry_run() as rec:
         model = small_model()
@@ -217,23 +181,6 @@ def test_the_environment_names_the_file_and_the_ranks_that_record(
     with memscope.record("run.memscope", backend="dry-run"):
         torch.zeros(1, device="cuda")
     assert [path.name for path in tmp_path.iterdir()] == ["run-rank2.memscope"]
-
-
-def test_an_engine_registers_the_cache_that_it_owns() -> None:
-    with dry_run() as rec:
-        cache = {"layers": [(torch.zeros(600, device="cuda"), torch.zeros(700, device="cuda")) for _ in range(2)]}
-        memscope.register_kv_cache(cache)
-        memscope.register_kv_cache(torch.zeros(800, device="cuda"))
-        with memscope.tag("kv_cache: the pool"):
-            pool = torch.zeros(900, device="cuda")
-        other = torch.zeros(1000, device="cuda")
-    table = rec.trace.owners
-    found = {rec.trace.strings[i] for i in table.label_id[table.category == Category.KV_CACHE]}
-    assert found == {"layers 0 0", "layers 0 1", "layers 1 0", "layers 1 1", "kv_cache", "the pool"}
-    assert len(pool) + len(other) == 1900
-    memscope.register_kv_cache(cache)  # nothing is being recorded
-    with pytest.raises(UsageError, match="takes tensors, or containers of tensors"):
-        memscope.register_kv_cache({"layers": []})
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no notes")
