@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import memscope
-from memscope.capture.cuda.history import DEFAULT_MAX_HOST_BYTES, max_events
+from memscope.capture.cuda._history import DEFAULT_MAX_HOST_BYTES, max_events
 from memscope.capture.environment import read_environment
 
 _STEPS = 12

@@ -31,9 +31,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from memscope.serving._parameters import count_parameters  # noqa: E402
 from memscope.serving.managers import MANAGERS, ManagerOptions  # noqa: E402
 from memscope.serving.model_config import read_model_config  # noqa: E402
-from memscope.serving.parameters import count_parameters  # noqa: E402
 from memscope.serving.requests import GeneratorOptions, generate_requests  # noqa: E402
 from memscope.serving.scheduler import (  # noqa: E402
     SchedulerOptions,

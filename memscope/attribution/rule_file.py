@@ -21,9 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from memscope.attribution.frames import FramePattern
-from memscope.attribution.life import Life
-from memscope.attribution.phases import PHASE_BY_LABEL
+from memscope.attribution._frames import FramePattern
+from memscope.attribution._life import Life
+from memscope.attribution._phases import PHASE_BY_LABEL
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError

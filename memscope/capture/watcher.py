@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from memscope.capture.cache_watch import CacheNotes, CacheWatch
+from memscope.capture._cache_watch import CacheNotes, CacheWatch
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.ownership import ModulePaths, WeakCollection, named_buffers, reference_to
 from memscope.capture.patches import Patches

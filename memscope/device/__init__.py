@@ -1,5 +1,9 @@
 """One device of a trace, and every measured fact of it.
 
-Other folders take ``device.Device`` and ``device.Moment``, what holds for the whole trace
-(``recording.RecordedTrace``), and the ``limits`` of its memory.
+Other folders import:
+
+``device``     One device of a trace: every measured fact of it, and its moments
+``limits``     What a replay may take of its device, in one shape from the options of a command to the arrays
+               of a kernel
+``recording``  A recorded trace as a whole: its name, what it cannot say, and how far it can be trusted
 """

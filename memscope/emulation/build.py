@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from memscope.emulation._stubs import DRIVER, RUNTIME, StandIn, file_name_of, find_stand_ins
 from memscope.emulation.launch import PRELOADED
-from memscope.emulation.stubs import DRIVER, RUNTIME, StandIn, file_name_of, find_stand_ins
 from memscope.emulation.torch_build import TorchBuild
 from memscope.errors import CaptureError
 

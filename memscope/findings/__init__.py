@@ -1,5 +1,11 @@
 """What deserves a user's attention in a trace: found by fixed rules, each with its evidence.
 
-Other folders take ``find.find_findings`` and what it returns, from ``finding``. A file is one subject; what a finding
-shows of its allocations is in ``shown``, and what every step leaves behind in ``patterns``.
+A file is one subject; what a finding shows of its allocations is in ``_shown``, and what every step leaves behind in
+``_patterns``.
+
+Other folders import:
+
+``find``     Everything worth saying about a device, by fixed rules: the same trace always gives the same
+             findings
+``finding``  A finding: what was found, how bad it is, and the numbers that prove it
 """

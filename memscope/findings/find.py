@@ -6,15 +6,15 @@ import numpy as np
 
 from memscope.attribution.steps import REPEATED_STEPS
 from memscope.device.device import Device
-from memscope.findings.delayed import find_delayed_frees
-from memscope.findings.driver import find_driver_calls
+from memscope.findings._delayed import find_delayed_frees
+from memscope.findings._driver import find_driver_calls
+from memscope.findings._fragmented import find_fragmentation, find_growing_pools
+from memscope.findings._held_late import find_held_late
+from memscope.findings._kv_growth import find_kv_growth
+from memscope.findings._leaks import MIN_STEPS, find_leaks, find_regrown
+from memscope.findings._patterns import find_patterns
+from memscope.findings._rounding import find_rounding
 from memscope.findings.finding import Finding, Findings, in_order
-from memscope.findings.fragmented import find_fragmentation, find_growing_pools
-from memscope.findings.held_late import find_held_late
-from memscope.findings.kv_growth import find_kv_growth
-from memscope.findings.leaks import MIN_STEPS, find_leaks, find_regrown
-from memscope.findings.patterns import find_patterns
-from memscope.findings.rounding import find_rounding
 from memscope.kv_cache.lens import KvLens
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID

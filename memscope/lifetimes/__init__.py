@@ -1,1 +1,17 @@
-"""From events to allocations: lifetimes, usage over time, the exact state at any event, peaks, completeness."""
+"""From events to allocations: lifetimes, usage over time, the exact state at any event, peaks, completeness.
+
+Other folders import:
+
+``completeness``  What a trace cannot say: events lost, frees without allocs, bytes that predate it, stacks
+                  missing
+``device``        One device's memory over its events: allocations, usage, and the exact state after any event
+``never_split``   Private pools made with ``no_split=True``: nothing records them, but what they hand out
+                  proves it
+``placing``       The block of every allocation: its size, and the segment that it lies in
+``segments``      The segments of one device over its events, undone from the final ones where the recording
+                  began mid-life
+``state``         The allocator's address space at one moment: segments, and the blocks that tile them
+``steps``         The steps of one device as columns, and the steps of several recordings set side by side by
+                  name
+``tables``        What lifetimes are made of: allocations, and usage over events
+"""

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from memscope.lifetimes.pairing import Problem, pair_rows
+from memscope.lifetimes._pairing import Problem, pair_rows
 from memscope.lifetimes.placing import place_rows
 from memscope.lifetimes.segments import SegmentTimeline, segment_timeline
 from memscope.lifetimes.state import AllocatorState, tile_segments

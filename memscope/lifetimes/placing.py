@@ -15,8 +15,8 @@ from memscope._kernels.caching_rules import (
     CachingRules,
     round_sizes,
 )
+from memscope.lifetimes._pairing import PairedRows
 from memscope.lifetimes.never_split import pools_that_never_split
-from memscope.lifetimes.pairing import PairedRows
 from memscope.lifetimes.segments import SegmentTimeline, large_segment_bytes
 from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.metadata import TraceMetadata

@@ -8,10 +8,10 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.oom.causes import Situation, find_cause
-from memscope.oom.owners import largest_owners
-from memscope.oom.remedies import find_remedies
-from memscope.oom.request import FailedRequest, failed_request, limit_at, outside_at
+from memscope.oom._causes import Situation, find_cause
+from memscope.oom._owners import largest_owners
+from memscope.oom._remedies import find_remedies
+from memscope.oom._request import FailedRequest, failed_request, limit_at, outside_at
 from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig

@@ -9,7 +9,7 @@ import numpy as np
 from memscope._kernels.caching_rules import ROUND_LARGE_BYTES, UNLIMITED
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
-from memscope.oom.request import FailedRequest
+from memscope.oom._request import FailedRequest
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.tables import BoolArray, Int64Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from memscope.oom.request import FailedRequest, Limit, Outside
+from memscope.oom._request import FailedRequest, Limit, Outside
 from memscope.oom.room import FreeGroup
 from memscope.units import format_bytes
 

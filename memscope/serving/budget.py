@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscope.errors import FieldError, UsageError
+from memscope.serving._parameters import WEIGHTS_FIELD, Parameters
 from memscope.serving.model_config import ModelConfig
-from memscope.serving.parameters import WEIGHTS_FIELD, Parameters
 from memscope.serving.shapes import KvShape
 from memscope.units import format_bytes
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from memscope.errors import FieldError, UsageError
+from memscope.serving._parameters import WEIGHTS_FIELD, Parameters, count_parameters
 from memscope.serving.budget import Budget, BudgetInputs, make_budget
 from memscope.serving.managers import ManagerOptions
 from memscope.serving.model_config import ModelConfig
-from memscope.serving.parameters import WEIGHTS_FIELD, Parameters, count_parameters
 from memscope.serving.requests import RequestTable
 from memscope.serving.scheduler import CostModel, SchedulerOptions, make_cost_model, peaks_of
 from memscope.serving.shapes import KvShape

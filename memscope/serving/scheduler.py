@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscope.errors import FieldError, UsageError
+from memscope.serving._parameters import Parameters
 from memscope.serving.model_config import ModelConfig
-from memscope.serving.parameters import Parameters
 
 SCHEDULERS = ("static", "continuous", "chunked")
 PREEMPTIONS = ("recompute", "swap")

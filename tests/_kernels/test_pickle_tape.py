@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError, UnsafePickleError
-from memscope.trace.snapshot.pickle_reader import Tape
+from memscope.trace.snapshot._pickle_reader import Tape
 from tests.properties import examples
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

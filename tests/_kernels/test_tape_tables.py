@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memscope._kernels import tape_format as vm
 from memscope._kernels import tape_tables
-from memscope.trace.snapshot.pickle_reader import Tape, dense_ids
+from memscope.trace.snapshot._pickle_reader import Tape, dense_ids
 from tests._kernels.test_pickle_tape import tape_of
 from tests.properties import examples
 

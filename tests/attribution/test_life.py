@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memscope.attribution.life import Life, LifeTable
-from memscope.attribution.phases import find_phases
+from memscope.attribution._life import Life, LifeTable
+from memscope.attribution._phases import find_phases
 from tests.attribution.scripted import Script, categories, trained
 
 

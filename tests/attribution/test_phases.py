@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memscope.attribution.phases import PHASE_PATTERNS, Phase, find_phases
+from memscope.attribution._phases import PHASE_PATTERNS, Phase, find_phases
 from tests.attribution.scripted import Script, categories, trained
 
 

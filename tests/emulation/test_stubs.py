@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memscope.emulation.stubs import DRIVER, RUNTIME, StandIn, Wanted, file_name_of, find_stand_ins, read_wants
+from memscope.emulation._stubs import DRIVER, RUNTIME, StandIn, Wanted, file_name_of, find_stand_ins, read_wants
 from memscope.emulation.torch_build import TorchBuild
 from memscope.errors import InputFileError
 from tests.emulation.compiling import compile_library, compile_torch, needs_compiler

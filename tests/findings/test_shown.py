@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.analysis import Analysis
-from memscope.findings.shown import UNKNOWN_SITE, largest_rows, site_name, sites_by_bytes
+from memscope.findings._shown import UNKNOWN_SITE, largest_rows, site_name, sites_by_bytes
 from memscope.trace.schema import NONE_ID
 from tests.training_trace import training_trace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.kv_cache.parts import UNNAMED, members_of
+from memscope.kv_cache._parts import UNNAMED, members_of
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from tests.kv_cache.serving_program import Program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memscope.lifetimes.pairing import pair_rows
+from memscope.lifetimes._pairing import pair_rows
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action, BlockState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memscope._kernels.caching_rules import UNLIMITED
-from memscope.lifetimes.pairing import pair_rows
+from memscope.lifetimes._pairing import pair_rows
 from memscope.lifetimes.placing import Placement, place_rows, rules_of
 from memscope.lifetimes.segments import segment_timeline
 from memscope.trace.metadata import TraceMetadata

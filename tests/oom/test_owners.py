@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memscope.analysis import Analysis
-from memscope.oom.owners import block_of, largest_owners
+from memscope.oom._owners import block_of, largest_owners
 from memscope.trace.categories import Category
 from memscope.units import MiB
 from tests.rank_traces import Alloc, Free, Oom, rank_trace

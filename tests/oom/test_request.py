@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.oom.request import DRIVER_SLACK_BYTES, NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES
+from memscope.oom._request import DRIVER_SLACK_BYTES, NORMAL_CONTEXT_BYTES, NORMAL_GROWTH_BYTES
 from memscope.oom.verdict import OomClass
 from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.oom.request import failed_request, limit_at
-from memscope.oom.rerun import Change, Rerun, Restart
+from memscope.oom._request import failed_request, limit_at
+from memscope.oom._rerun import Change, Rerun, Restart
 from memscope.oom.room import room_at
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import MiB

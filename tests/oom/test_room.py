@@ -7,7 +7,7 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.oom.request import failed_request
+from memscope.oom._request import failed_request
 from memscope.oom.room import Room, fitting_free_bytes, room_at
 from memscope.oom.verdict import OomClass
 from memscope.replay.config import CachingAllocatorConfig

@@ -10,7 +10,7 @@ import pytest
 
 from memscope.errors import UsageError
 from memscope.figures.theme import THEMES
-from memscope.reports.html_page import in_themes, page, picture, write_page
+from memscope.reports._html_page import in_themes, page, picture, write_page
 
 
 def test_a_title_is_text_and_the_body_stays_markup() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.reports import html_parts as parts
+from memscope.reports import _html_parts as parts
 from memscope.units import GiB, format_count
 from tests.replay.comparisons import FAILED, OTHER, comparison_of, result_of
 from tests.sampled_trace import FULL, sampled_trace

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memscope.errors import UsageError
+from memscope.serving._parameters import count_parameters
 from memscope.serving.budget import Budget, BudgetInputs, make_budget
 from memscope.serving.model_config import read_model_config
-from memscope.serving.parameters import count_parameters
 from memscope.serving.shapes import KvShape
 from memscope.units import GiB
 

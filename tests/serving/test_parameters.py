@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from memscope.errors import UsageError
+from memscope.serving._parameters import count_parameters
 from memscope.serving.model_config import ModelConfig, read_model_config
-from memscope.serving.parameters import count_parameters
 from memscope.serving.presets import PRESETS
 from tests.serving.test_cache_bytes import MODELS, SMALL
 

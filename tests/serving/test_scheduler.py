@@ -6,8 +6,8 @@ import pytest
 
 from memscope.errors import FieldError, UsageError
 from memscope.gpus import gpu_names
+from memscope.serving._parameters import count_parameters
 from memscope.serving.model_config import read_model_config
-from memscope.serving.parameters import count_parameters
 from memscope.serving.scheduler import PEAKS, SchedulerOptions, make_cost_model, peaks_of
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from memscope.capture import oom
+from memscope.capture.cuda._history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
+from memscope.capture.cuda._sink import CudaSink, place_of
 from memscope.capture.cuda.allocator import (
     EventCounter,
     describe_recording,
@@ -20,8 +22,6 @@ from memscope.capture.cuda.allocator import (
     memory_statistics,
     recorded_devices,
 )
-from memscope.capture.cuda.history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
-from memscope.capture.cuda.sink import CudaSink, place_of
 from memscope.capture.driver_usage.probes import UsageProbes
 from memscope.capture.driver_usage.sampler import UsageSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT
-from memscope.capture.driver_usage.reader import UsageReader, UsageReading
+from memscope.capture.driver_usage._reader import UsageReader, UsageReading
 from memscope.capture.patches import Patches
 from memscope.trace.schema import NONE_ID
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import Self
 
-from memscope.capture.driver_usage.reader import UsageReader, UsageReading, open_nvml
+from memscope.capture.driver_usage._reader import UsageReader, UsageReading, open_nvml
 from memscope.errors import UsageError
 from memscope.trace.recording.sampling import COUNTED_COLUMNS
 from memscope.trace.tables import Int64Array

@@ -1,6 +1,11 @@
 """The recording that needs no GPU: a real PyTorch program on tensors without memory, on a simulated device.
 
-``recording`` is the backend. Calls of torch pass ``redirect``, ``kernel_choices`` and ``cuda_api``; operations pass
-``operations`` with ``known_values``; what they make is in ``storages`` on the ``device``; ``sink`` says whose it is, in
-the ``context`` of a phase and a module.
+``recording`` is the backend. Calls of torch pass ``_redirect``, ``_kernel_choices`` and ``_cuda_api``; operations
+pass ``_operations`` with ``_known_values``; what they make is in ``_storages`` on the ``_device``; ``_sink`` says
+whose it is, in the ``_context`` of a phase and a module.
+
+Other folders import:
+
+``recording``  The recording that needs no GPU: a real PyTorch program run on tensors without memory, on a
+               simulated device
 """

@@ -1,1 +1,9 @@
-"""PyTorch's caching allocator: driven call by call, or by a recording's requests."""
+"""PyTorch's caching allocator: driven call by call, or by a recording's requests.
+
+Other folders import:
+
+``allocator``  PyTorch's caching allocator, simulated call by call
+``arrays``     The arrays that the caching kernels work on: made from settings, grown when they run full, and
+               read as tables
+``engine``     A recording's requests, replayed under other settings or on another device
+"""

@@ -14,8 +14,8 @@ from memscope._kernels.caching_rules import round_size
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
+from memscope.replay.caching._invariants import check_arrays
 from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
-from memscope.replay.caching.invariants import check_arrays
 from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
 from memscope.trace.schema import Action, TieRule
 

@@ -1,7 +1,12 @@
 """Is the simulator right about this very recording? Followed event by event under its own settings.
 
-Other folders take ``verify`` and what it returns, ``divergence.Divergence`` among it. Below it stand, each on those
-before: ``state`` (a recording and the allocator that follows it), ``growth`` (ends that the recording does not name),
-``choice`` (which free block), ``reclaim`` (what goes back to the driver), ``pinned`` (the loop over the events) and
-``pools`` (which pool, where that was not recorded).
+Below it stand, each on those before: ``_state`` (a recording and the allocator that follows it), ``_growth`` (ends
+that the recording does not name), ``_choice`` (which free block), ``_reclaim`` (what goes back to the driver),
+``_pinned`` (the loop over the events) and ``_pools`` (which pool, where that was not recorded).
+
+Other folders import:
+
+``divergence``  Where a replay and a recording part
+``verify``      Is the simulator right about this very recording? Replay it under its own settings and compare
+                everything
 """

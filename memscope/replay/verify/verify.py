@@ -14,11 +14,11 @@ from memscope.lifetimes.state import AllocatorState
 from memscope.replay.caching.arrays import state_of
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
+from memscope.replay.verify._growth import EXTENTS
+from memscope.replay.verify._pinned import follow
+from memscope.replay.verify._pools import infer_pools
+from memscope.replay.verify._state import PinnedState
 from memscope.replay.verify.divergence import Divergence
-from memscope.replay.verify.growth import EXTENTS
-from memscope.replay.verify.pinned import follow
-from memscope.replay.verify.pools import infer_pools
-from memscope.replay.verify.state import PinnedState
 from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.tables import BlockTable, SegmentTable
 from memscope.trace.trace import Trace

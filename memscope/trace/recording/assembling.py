@@ -11,10 +11,10 @@ import numpy as np
 
 from memscope.errors import InputFileError
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording._joining import join_traces
+from memscope.trace.recording._placing import place_notes
 from memscope.trace.recording.folder import Chunk, last_counted, read_chunks
-from memscope.trace.recording.joining import join_traces
 from memscope.trace.recording.notes import COUNTED, RecordingNotes
-from memscope.trace.recording.placing import place_notes
 from memscope.trace.recording.sampling import placed_samples, read_samples
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.tables import Int64Array

@@ -1,1 +1,9 @@
-"""Torch's memory snapshots: read safely, whichever version wrote them, and written."""
+"""Torch's memory snapshots: read safely, whichever version wrote them, and written.
+
+Other folders import:
+
+``read``   Reading torch's CUDA memory snapshots (``torch.cuda.memory._dump_snapshot``), safely: 2.0 to 2.15,
+           any protocol
+``write``  Writing a trace as a torch memory snapshot, for ``_memory_viz.py``, pytorch.org/memory_viz and
+           other readers
+"""

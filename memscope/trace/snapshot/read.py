@@ -19,11 +19,11 @@ from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError
 from memscope.trace.metadata import TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
-from memscope.trace.snapshot.events import SnapshotEvents, SnapshotMarks, read_events, read_marks
-from memscope.trace.snapshot.keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
-from memscope.trace.snapshot.pickle_reader import Int32Array, Int64Array, Tape, dense_ids, read_tape
-from memscope.trace.snapshot.state import SnapshotState, read_state
-from memscope.trace.snapshot.tape_rows import TapeRows
+from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
+from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
+from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, read_tape
+from memscope.trace.snapshot._state import SnapshotState, read_state
+from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import BlockTable, MarkTable, SegmentTable, StackTable
 from memscope.trace.trace import Trace
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from memscope.files import whole_file
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind, TieRule
-from memscope.trace.snapshot.events import is_step_name
+from memscope.trace.snapshot._events import is_step_name
 from memscope.trace.trace import Trace
 
 _PROTOCOL = 4

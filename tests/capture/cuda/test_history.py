@@ -36,7 +36,7 @@ def test_what_the_ring_overwrote_is_counted_and_the_longest_stretch_kept(
 ) -> None:
     monkeypatch.setenv("MEMSCOPE_MAX_EVENTS", "10")
     monkeypatch.setenv("MEMSCOPE_DRAIN", "inline")
-    monkeypatch.setattr("memscope.capture.cuda.history._POLL_S", 3600.0)
+    monkeypatch.setattr("memscope.capture.cuda._history._POLL_S", 3600.0)
     with memscope.record() as rec:
         for number in range(20):
             history.alloc(number + 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from memscope.capture.cuda.saved_tensors import SavedTensors
+from memscope.capture.cuda._saved_tensors import SavedTensors
 from memscope.capture.patches import Patches
 
 torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memscope.capture.cuda.sink import CudaSink, place_of
+from memscope.capture.cuda._sink import CudaSink, place_of
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.categories import Category

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from memscope.capture.driver_usage._reader import UsageReader, UsageReading
 from memscope.capture.driver_usage.probes import UsageProbes, growth_beyond_pytorch
-from memscope.capture.driver_usage.reader import UsageReader, UsageReading
 from tests.capture.driver_usage.fake_nvml import FakeCuda, FakeDevice, FakeNvml
 
 torch = pytest.importorskip("torch")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from memscope.capture.driver_usage.reader import UsageReader, UsageReading, find_handle, open_nvml
+from memscope.capture.driver_usage._reader import UsageReader, UsageReading, find_handle, open_nvml
 from memscope.trace.schema import NONE_ID
 from tests.capture.driver_usage.fake_nvml import FakeCuda, FakeDevice, FakeNvml, install
 

@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from memscope.capture.driver_usage.reader import UsageReading
+from memscope.capture.driver_usage._reader import UsageReading
 from memscope.capture.driver_usage.sampler import UsageSampler, _Kept
 from memscope.errors import UsageError
 from memscope.trace.schema import NONE_ID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memscope.capture.dry_run.storages import Allocation, OwnerBook
+from memscope.capture.dry_run._storages import Allocation, OwnerBook
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata

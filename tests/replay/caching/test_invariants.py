@@ -6,8 +6,8 @@ from memscope._kernels import caching as kernel
 from memscope._kernels import caching_layout as at
 from memscope._kernels.caching_blocks import request_free
 from memscope.errors import InvariantError
+from memscope.replay.caching._invariants import check_arrays
 from memscope.replay.caching.arrays import new_arrays, with_lanes
-from memscope.replay.caching.invariants import check_arrays
 from memscope.replay.config import CachingAllocatorConfig
 
 MiB = 1 << 20

@@ -10,6 +10,7 @@ from memscope._kernels import policies, policy_blocks
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
+from memscope.replay.caching._invariants import check_arrays
 from memscope.replay.caching.allocator import (
     DEFAULT_POOL,
     AllocatorStats,
@@ -18,7 +19,6 @@ from memscope.replay.caching.allocator import (
     stats_of,
 )
 from memscope.replay.caching.arrays import grow
-from memscope.replay.caching.invariants import check_arrays
 from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import Model
 from memscope.replay.models.modelled import empty_arrays, model_state, with_streams

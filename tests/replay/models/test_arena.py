@@ -6,7 +6,7 @@ from hypothesis import given
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.arena import ARENA
+from memscope.replay.models._arena import ARENA
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, Program, layout, long_steps, run_both
 from tests.replay.models.modelled_allocator import ModelledAllocator

@@ -1,6 +1,6 @@
 """No caching: what is freed goes back to the driver at once."""
 
-from memscope.replay.models.cuda_malloc import CUDA_MALLOC
+from memscope.replay.models._cuda_malloc import CUDA_MALLOC
 from tests.replay.models.modelled_allocator import ModelledAllocator
 
 MiB = 1 << 20

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.paged import PAGED
+from memscope.replay.models._paged import PAGED
 from memscope.trace.schema import Action
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, SIZES, Program, layout, long_steps, run_both

@@ -6,7 +6,7 @@ from hypothesis import given
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.pool_coalescing import POOL_COALESCING
+from memscope.replay.models._pool_coalescing import POOL_COALESCING
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, STEPS, layout, long_steps, run_both
 from tests.replay.models.modelled_allocator import ModelledAllocator

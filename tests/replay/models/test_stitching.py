@@ -11,7 +11,7 @@ from memscope._kernels import stitched_ranges as sr
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-from memscope.replay.models.stitching import STITCHING
+from memscope.replay.models._stitching import STITCHING
 from memscope.trace.schema import Action
 from tests.properties import examples
 from tests.replay.models.model_steps import CAPACITIES, Program, layout, run_both

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import InvariantError
-from memscope.replay.planned.checker import check_plan
+from memscope.replay.planned._checker import check_plan
 from tests.properties import examples
 
 UNIT = 512

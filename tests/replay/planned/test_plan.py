@@ -10,7 +10,7 @@ from memscope.errors import InvariantError, UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.planned import plan as plan_search
-from memscope.replay.planned.checker import check_plan
+from memscope.replay.planned._checker import check_plan
 from memscope.replay.planned.plan import find_plan, plan_allocations, plan_state, replay_planned
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata

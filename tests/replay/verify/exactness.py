@@ -4,7 +4,7 @@ from memscope.lifetimes.completeness import measure_completeness
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording
-from memscope.replay.verify.state import PinnedState
+from memscope.replay.verify._state import PinnedState
 from memscope.replay.verify.verify import verify
 from memscope.trace.schema import TieRule
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from memscope._kernels.caching_pinned import FITS_ALREADY
-from memscope.replay.verify.choice import LATE_FREES, TIES, check_nothing_fits
+from memscope.replay.verify._choice import LATE_FREES, TIES, check_nothing_fits
+from memscope.replay.verify._pinned import follow
+from memscope.replay.verify._state import Request
 from memscope.replay.verify.divergence import REASONS, DivergedError
-from memscope.replay.verify.pinned import follow
-from memscope.replay.verify.state import Request
 from memscope.replay.verify.verify import verify
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder

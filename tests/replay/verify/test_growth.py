@@ -2,8 +2,8 @@
 
 import pytest
 
-from memscope.replay.verify.growth import EXTENTS, SLACK
-from memscope.replay.verify.pinned import follow
+from memscope.replay.verify._growth import EXTENTS, SLACK
+from memscope.replay.verify._pinned import follow
 from memscope.replay.verify.verify import verify
 from memscope.trace.schema import Action
 from memscope.units import MiB

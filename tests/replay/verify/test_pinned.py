@@ -3,7 +3,7 @@
 import pytest
 
 from memscope._kernels import caching_layout as at
-from memscope.replay.verify.pinned import DEFERRALS, follow
+from memscope.replay.verify._pinned import DEFERRALS, follow
 from memscope.trace.schema import Action, TieRule
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder

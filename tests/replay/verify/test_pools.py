@@ -4,8 +4,8 @@ import pytest
 
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.verify.pinned import follow
-from memscope.replay.verify.pools import POOLS, RESERVATION_POOLS, PoolEvidence, infer_pools
+from memscope.replay.verify._pinned import follow
+from memscope.replay.verify._pools import POOLS, RESERVATION_POOLS, PoolEvidence, infer_pools
 from memscope.replay.verify.verify import verify
 from memscope.trace.schema import Action, TieRule
 from memscope.units import MiB

@@ -1,8 +1,8 @@
 """Runs of memory that went back, read as the stages of a reclaim."""
 
-from memscope.replay.verify.pinned import follow
-from memscope.replay.verify.reclaim import POOL_RELEASES, Reading, RunReader, UnusedMemory
-from memscope.replay.verify.state import Request
+from memscope.replay.verify._pinned import follow
+from memscope.replay.verify._reclaim import POOL_RELEASES, Reading, RunReader, UnusedMemory
+from memscope.replay.verify._state import Request
 from memscope.trace.schema import Action
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder

@@ -3,8 +3,8 @@
 import pytest
 
 from memscope._kernels import caching_layout as at
+from memscope.replay.verify._pinned import follow
 from memscope.replay.verify.divergence import DivergedError
-from memscope.replay.verify.pinned import follow
 from memscope.trace.schema import Action, TieRule
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder

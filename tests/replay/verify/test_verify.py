@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from memscope.replay.verify.pinned import DEFERRALS
-from memscope.replay.verify.reclaim import CACHES_EMPTIED, COLLECTIONS, RECLAIMS
+from memscope.replay.verify._pinned import DEFERRALS
+from memscope.replay.verify._reclaim import CACHES_EMPTIED, COLLECTIONS, RECLAIMS
 from memscope.replay.verify.verify import verify
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.schema import Action, BlockState, TieRule

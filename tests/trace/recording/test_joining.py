@@ -14,7 +14,7 @@ from memscope.trace import schema
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.recording.joining import join_traces
+from memscope.trace.recording._joining import join_traces
 from memscope.trace.schema import Action, BlockState, MarkKind
 from memscope.trace.trace import Trace
 from tests.naive_layout import random_layout

@@ -7,6 +7,7 @@ import json
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording._placing import place_notes
 from memscope.trace.recording.notes import (
     TAGGED_SPAN,
     TAGGED_TENSOR,
@@ -16,7 +17,6 @@ from memscope.trace.recording.notes import (
     RecordingNotes,
     TagNote,
 )
-from memscope.trace.recording.placing import place_notes
 from memscope.trace.schema import Action, MarkKind
 from memscope.trace.trace import Trace
 from tests.trace.recording.small_traces import A, B, C, trace_of

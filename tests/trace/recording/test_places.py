@@ -9,8 +9,8 @@ import pytest
 
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording._places import DevicePlaces
 from memscope.trace.recording.notes import COUNTED
-from memscope.trace.recording.places import DevicePlaces
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 from tests.trace.recording.small_traces import A, B, trace_of

@@ -6,12 +6,12 @@ import numpy as np
 
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.recording._placing import place_notes
 from memscope.trace.recording.notes import (
     CacheLayerNote,
     MarkNote,
     RecordingNotes,
 )
-from memscope.trace.recording.placing import place_notes
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 from tests.trace.recording.small_traces import A, B, trace_of

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from memscope.errors import InputFileError, UnsafePickleError
-from memscope.trace.snapshot import byte_source
-from memscope.trace.snapshot.byte_source import open_source
+from memscope.trace.snapshot import _byte_source as byte_source
+from memscope.trace.snapshot._byte_source import open_source
 
 PICKLE = b"\x80\x04" + b"N0" * 500 + b"]."
 

@@ -3,7 +3,7 @@
 import pytest
 
 from memscope.trace.schema import TieRule
-from memscope.trace.snapshot.keys import KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
+from memscope.trace.snapshot._keys import KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
 
 TOP = frozenset({"segments", "device_traces"})
 EVENT = frozenset({"action", "addr", "size", "stream"})

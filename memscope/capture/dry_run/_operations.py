@@ -1,0 +1,351 @@
+"""Every ATen operation of a dry run passes here: traced on fake tensors, its new device storages allocated.
+
+How the stand-in works. A tensor "on the GPU" is a fake tensor that carries the CUDA dispatch keys, so autocast, kernel
+choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0``. Only PyTorch's C++ side, when it
+asks for the device, is told ``cpu``: it would otherwise look for streams and guards of a driver that is not there.
+Small host tensors are real and have their values; large ones are fake, so that a model that does not fit the host can
+be built on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.stacks import user_line
+from memscope.errors import CaptureError
+from memscope.gpus import GpuModel
+
+MAX_REAL_NUMBERS = 1 << 20
+"""Host tensors with more elements than this are fake."""
+WORKSPACE_LABEL = "cuBLAS workspace (modelled)"
+LT_WORKSPACE_LABEL = "cuBLASLt workspace (modelled)"
+_NO_DRIVER = "not linked with support for cuda"
+_FACTORIES = frozenset(
+    [
+        *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
+        *("rand", "randn", "randint", "randperm", "normal"),
+    ]
+)
+_MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_addmm_activation"])
+_RESULTS = {
+    "native_dropout": (1, 0),
+    "_scaled_dot_product_efficient_attention": (0, 1),
+}
+"""Results that CUDA allocates on the device, in its order, where that is not all of them from first to last.
+
+The mask of a dropout comes first; seed and offset of the attention are on the host outside of CUDA graphs.
+"""
+_RANDOM_IN_PLACE = frozenset(
+    ["uniform_", "normal_", "random_", "bernoulli_", "exponential_", "cauchy_", "log_normal_", "geometric_"]
+)
+
+
+class OperationRouter:
+    """Decides for each operation where it runs, and accounts for what it makes.
+
+    Parameters
+    ----------
+    storages
+        The device's allocations.
+    gpu
+        The device, for the sizes of library workspaces.
+    on_oom
+        Turns the simulator's failure into the exception that the program gets.
+    """
+
+    def __init__(self, storages: StorageTable, gpu: GpuModel, on_oom: Any) -> None:
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        self._storages = storages
+        self._gpu = gpu
+        self._on_oom = on_oom
+        self._fake_type = FakeTensor
+        self._tensor_type = torch.Tensor
+        self._host = torch.device("cpu")
+        self._device = torch.device("cuda:0")
+        self._ask_device = torch.ops.prim.device.default
+        self._add = torch.ops.aten.add.Tensor
+        self._current_fake_mode = torch._C._get_dispatch_mode
+        self._fake_key = torch._C._TorchDispatchModeKey.FAKE
+        self.fake_mode: Any = None
+        """The fake tensor mode of the dry run; the only one there may be."""
+        self._kinds: dict[Any, str] = {}
+        self._has_workspace = False
+        self._has_lt_workspace = False
+        self.is_tracing = False
+        """True inside an operation, where torch's own Python code must find torch as it is."""
+        self.hides_device = False
+        """True while fake tensors are on the host to C++ inside an operation as well."""
+        self.is_leaving_device = False
+        """True while the program itself asks for a copy on the host."""
+        self.call_has_device = False
+        """Whether the innermost torch call made from Python was given a device tensor."""
+        self.is_accumulating = False
+        """True while the autograd engine runs and no Python code of a user."""
+        self.fixed_answers: Counter[str] = Counter()
+
+    def is_device_tensor(self, value: object) -> bool:
+        """Whether this is a tensor on the simulated device."""
+        return isinstance(value, self._fake_type) and value.fake_device.type == "cuda"
+
+    def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operation."""
+        if func is self._ask_device:
+            return self._host
+        if self._current_fake_mode(self._fake_key) is not self.fake_mode:
+            raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
+        tensors = self._tensors(args, kwargs)
+        has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
+        wants_device = self._settle_device(kwargs, has_device)
+        self.is_tracing = True
+        try:
+            if has_device or wants_device:
+                return self._on_device(func, args, kwargs, tensors)
+            return self._on_host(func, args, kwargs, tensors)
+        finally:
+            self.is_tracing = False
+
+    def refuse_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation of another thread: on the host as ever, on the device not at all."""
+        if func is self._ask_device:
+            return self._host
+        device = kwargs.get("device")
+        if (device is not None and device.type == "cuda") or any(
+            map(self.is_device_tensor, self._tensors(args, kwargs))
+        ):
+            raise CaptureError(
+                f"{user_line()}: a dry run follows the thread that started it; this one works on the device as well"
+            )
+        return func(*args, **kwargs)
+
+    def _tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        found = []
+        tensor_type = self._tensor_type
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, tensor_type):
+                found.append(value)
+            elif isinstance(value, tuple | list):
+                found.extend(part for part in value if isinstance(part, tensor_type))
+        return found
+
+    def _settle_device(self, kwargs: dict[str, Any], has_device: bool) -> bool:
+        """Make the device argument say what was meant; return whether the result is on the device.
+
+        C++ code that copies a device tensor's options asks for ``cpu``, because that is what it was told.
+        """
+        kwargs.pop("pin_memory", None)
+        wanted = kwargs.get("device")
+        if wanted is None:
+            return False
+        if wanted.type == "cuda":
+            if wanted.index:
+                raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {wanted})")
+            kwargs["device"] = self._device
+            return True
+        if wanted.type == "cpu" and not self.is_leaving_device:
+            if has_device:
+                kwargs["device"] = self._device
+                return True
+            if self.call_has_device:
+                kwargs["device"] = self._device
+                return True
+        return False
+
+    def _kind(self, func: Any) -> str:
+        """Base name of an operation: ``mm`` for ``aten::mm.out``."""
+        kind = self._kinds.get(func)
+        if kind is None:
+            kind = self._kinds[func] = func._schema.name.split("::")[1]
+        return kind
+
+    def _on_host(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
+        from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+        kind = self._kind(func)
+        is_fake = any(isinstance(t, self._fake_type) for t in tensors)
+        if not is_fake and not (kind in _FACTORIES and _n_numbers(kind, args) > MAX_REAL_NUMBERS):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        return self._traced(func, kind, args, kwargs, tensors)
+
+    def _on_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
+        kind = self._kind(func)
+        if func is self._add and self.is_accumulating:
+            reused = self._accumulated_in_place(args)
+            if reused is not None:
+                return reused
+        result = self._traced(func, kind, args, kwargs, tensors)
+        from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+
+        try:
+            self._account(_in_order(kind, result))
+            if kind == "resize_":
+                self._storages.resized(args[0].untyped_storage())
+            if kind in _MATMULS:
+                self._add_workspaces(kind, args)
+        except SimulatedOutOfMemoryError as error:
+            raise self._on_oom(error) from None
+        known_values.follow(func, args, kwargs, tensors, result)
+        return result
+
+    def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
+        """What the libraries allocate at their first use: cuBLAS for every product, cuBLASLt for one with a bias."""
+        if not self._has_workspace:
+            self._has_workspace = True
+            self._storages.workspace(self._gpu.cublas_workspace_bytes, WORKSPACE_LABEL)
+        if not self._has_lt_workspace and kind in ("addmm", "_addmm_activation") and args[0].dim() == 1:
+            self._has_lt_workspace = True
+            self._storages.workspace(self._gpu.cublaslt_workspace_bytes, LT_WORKSPACE_LABEL)
+
+    def _account(self, result: Any) -> None:
+        if isinstance(result, self._fake_type):
+            if result.fake_device.type == "cuda":
+                self._storages.track(result)
+        elif isinstance(result, tuple | list):
+            for part in result:
+                self._account(part)
+
+    def _traced(
+        self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]
+    ) -> Any:
+        """Run on fake tensors; what needs values gets them, or a fixed answer."""
+        from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+        if kind in _RANDOM_IN_PLACE:
+            known_values.forget(args[0])
+            return args[0]
+        if kind in ("_local_scalar_dense", "equal", "is_nonzero"):
+            return self._answer(func, kind, args, tensors)
+        if kind in ("_pin_memory", "record_stream"):
+            return args[0] if kind == "_pin_memory" else None
+        try:
+            return self._run(func, args, kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            shaped = self._largest(kind, args)
+            if shaped is None:
+                raise CaptureError(
+                    f"{user_line()}: the result of {func} depends on values that a dry run does not have; "
+                    "record on a GPU, or keep this part out of the dry run"
+                ) from error
+            return shaped
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run on fake tensors; some of torch's shape rules write in C++, which then must not see the device."""
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if _NO_DRIVER not in str(error):
+                raise
+        self.hides_device = True
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.hides_device = False
+
+    def _answer(self, func: Any, kind: str, args: tuple[Any, ...], tensors: Sequence[Any]) -> Any:
+        """The value itself where it is known, else 1.0, 1 or False by type."""
+        if known_values.known_inputs(tensors, self._fake_type):
+            return known_values.compute(func, args, {})
+        self.fixed_answers[user_line()] += 1
+        if kind != "_local_scalar_dense":
+            return False
+        return fixed_answer(args[0].dtype)
+
+    def _largest(self, kind: str, args: tuple[Any, ...]) -> Any:
+        """The largest result that an operation with a data-dependent shape can have; None if there is none."""
+        import torch
+
+        tensor = args[0]
+        if kind == "nonzero":
+            shaped = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
+        elif kind == "masked_select":
+            shaped = tensor.new_empty((tensor.numel(),))
+        elif kind == "index":
+            return self._largest_index(tensor, args[1])
+        else:
+            return None
+        self.fixed_answers[user_line()] += 1
+        return shaped
+
+    def _largest_index(self, tensor: Any, indices: Sequence[Any]) -> Any:
+        import torch
+
+        expanded: list[Any] = []
+        for index in indices:
+            if index is not None and index.dtype in (torch.bool, torch.uint8):
+                flat = index.new_empty((index.numel(),), dtype=torch.int64)
+                expanded.extend(flat for _ in range(index.dim()))
+            else:
+                expanded.append(index)
+        self.fixed_answers[user_line()] += 1
+        return torch.ops.aten.index.Tensor(tensor, expanded)
+
+    def _accumulated_in_place(self, args: tuple[Any, ...]) -> Any:
+        """Where the engine adds two gradients, it reuses one that nothing else holds; None if it cannot.
+
+        For tensor subclasses, fake ones among them, PyTorch itself adds out of place (``InputBuffer::add`` and
+        ``AccumulateGrad``), which on a GPU it would not.
+        """
+        first, second = args[:2]
+        if not (self.is_device_tensor(first) and self.is_device_tensor(second)):
+            return None
+        if first.shape != second.shape or first.dtype != second.dtype:
+            return None
+        for old in (first, second):
+            if self._is_sole_holder(old):
+                return old.detach()
+        return None
+
+    def _is_sole_holder(self, tensor: Any) -> bool:
+        import torch
+
+        if not is_dense(tensor):
+            return False
+        storage = tensor.untyped_storage()
+        return bool(torch._C._storage_Use_Count(storage._cdata) <= 2)
+
+
+def _in_order(kind: str, result: Any) -> Any:
+    order = _RESULTS.get(kind)
+    return result if order is None else tuple(result[position] for position in order)
+
+
+def is_dense(tensor: Any) -> bool:
+    """Whether the elements fill their memory without gaps or overlaps, in some order of the dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def fixed_answer(dtype: Any) -> float | int | bool:
+    """What a dry run says a number is when it cannot know: 1.0, 1, or False."""
+    import torch
+
+    if dtype == torch.bool:
+        return False
+    return 1.0 if dtype.is_floating_point else 1
+
+
+def _n_numbers(kind: str, args: tuple[Any, ...]) -> int:
+    """How many elements a factory is asked for."""
+    if kind in ("arange", "linspace", "randperm"):
+        bounds = [arg for arg in args[:3] if isinstance(arg, int | float)]
+        return int(max(map(abs, bounds), default=0))
+    if kind == "eye":
+        return int(args[0] * (args[1] if len(args) > 1 and isinstance(args[1], int) else args[0]))
+    n = 1
+    for shape in args:
+        if isinstance(shape, tuple | list):
+            for size in shape:
+                n *= int(size)
+            break
+    return n

@@ -1,0 +1,167 @@
+"""Device storages of a dry run: each is one allocation, from its first tensor to the end of its last; and its owner."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from memscope.capture.dry_run._context import RunContext
+from memscope.capture.dry_run._device import SimulatedDevice
+from memscope.capture.ownership import STRENGTH, tag_meaning
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(slots=True)
+class Allocation:
+    """A live allocation of the device.
+
+    Attributes
+    ----------
+    event
+        Position of its alloc event.
+    address
+        Its address in the simulated device.
+    requested_bytes
+        What was asked for.
+    phase_serial
+        The phase that it was made in, 0 outside every phase.
+    place
+        Path of the module that made it, or the phase's name.
+    rank
+        Strength of the category it has so far.
+    """
+
+    event: int
+    address: int
+    requested_bytes: int
+    phase_serial: int
+    place: str
+    rank: int = len(STRENGTH)
+    is_tagged: bool = False
+    label: str = ""
+
+
+class OwnerBook:
+    """Writes owners into the trace; a stronger claim replaces a weaker one, a user's tag replaces all."""
+
+    def __init__(self, builder: TraceBuilder) -> None:
+        self._builder = builder
+        self._tags: list[str] = []
+
+    def push_tag(self, name: str) -> None:
+        """Tag what is allocated from now on."""
+        self._tags.append(name)
+
+    def pop_tag(self) -> None:
+        """End the innermost tag."""
+        self._tags.pop()
+
+    def born(self, allocation: Allocation) -> None:
+        """Note a new allocation: it gets the innermost tag, if there is one."""
+        if self._tags:
+            self.tag(allocation, self._tags[-1])
+
+    def tag(self, allocation: Allocation, name: str) -> None:
+        """Give an allocation the user's tag."""
+        category, label = tag_meaning(name)
+        allocation.is_tagged = True
+        self._builder.set_owner(allocation.event, category, label, tagged=True)
+
+    def claim(self, allocation: Allocation, category: Category, label: str) -> None:
+        """Say whose an allocation is, unless something stronger has said so, or the same with another name."""
+        rank = STRENGTH[category]
+        if allocation.is_tagged or rank > allocation.rank or (rank == allocation.rank and label == allocation.label):
+            return
+        if rank == allocation.rank and category != Category.WEIGHTS:
+            return
+        allocation.rank = rank
+        allocation.label = label
+        self._builder.set_owner(allocation.event, category, label)
+
+    def died(self, allocation: Allocation, phase_serial: int) -> None:
+        """Note a release: what one phase made and released and nothing ever owned was temporary."""
+        if allocation.phase_serial and allocation.phase_serial == phase_serial:
+            self.claim(allocation, Category.TEMPORARIES, allocation.place)
+
+
+class StorageTable:
+    """Allocations by the identity of the storage that stands for them.
+
+    A storage's Python wrapper lives exactly as long as the storage itself (PyTorch keeps the two together), so a
+    finalizer on the wrapper sees the release at the moment at which a GPU's would happen.
+    """
+
+    def __init__(self, device: SimulatedDevice, owners: OwnerBook, context: RunContext) -> None:
+        self.device = device
+        self._owners = owners
+        self._context = context
+        self._live: dict[int, Allocation | None] = {}
+        self._finalizers: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def is_known(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor's storage is an allocation of the device."""
+        return tensor.untyped_storage()._cdata in self._live
+
+    def of(self, tensor: torch.Tensor) -> Allocation | None:
+        """The allocation behind a tensor; None for a host tensor, or one of no bytes."""
+        return self._live.get(tensor.untyped_storage()._cdata)
+
+    def track(self, tensor: torch.Tensor) -> None:
+        """Allocate for a device tensor's storage if it is new."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            return
+        n_bytes = storage.nbytes()
+        self._live[key] = self._allocate(n_bytes) if n_bytes else None
+        finalizer = weakref.finalize(storage, self._release, key)
+        finalizer.atexit = False
+        self._finalizers[key] = finalizer
+
+    def resized(self, storage: Any) -> None:
+        """Follow a storage's resize: PyTorch allocates the new memory, copies, and releases the old."""
+        key = storage._cdata
+        if key not in self._live:
+            return
+        old, n_bytes = self._live[key], storage.nbytes()
+        if n_bytes == (old.requested_bytes if old is not None else 0):
+            return
+        self._live[key] = self._allocate(n_bytes) if n_bytes else None
+        if old is not None:
+            self._die(old)
+
+    def workspace(self, n_bytes: int, label: str) -> None:
+        """Allocate memory that a library keeps until the end."""
+        allocation = self._allocate(n_bytes)
+        self._owners.claim(allocation, Category.WORKSPACE, label)
+
+    def close(self) -> None:
+        """Stop watching; what lives now is what the trace ends with."""
+        for finalizer in self._finalizers.values():
+            finalizer.detach()
+        self._finalizers.clear()
+        self._live.clear()
+
+    def _allocate(self, n_bytes: int) -> Allocation:
+        event, address = self.device.malloc(n_bytes)
+        allocation = Allocation(event, address, n_bytes, self._context.serial, self._context.place)
+        self._owners.born(allocation)
+        return allocation
+
+    def _release(self, key: int) -> None:
+        allocation = self._live.pop(key, None)
+        self._finalizers.pop(key, None)
+        if allocation is not None:
+            self._die(allocation)
+
+    def _die(self, allocation: Allocation) -> None:
+        self._owners.died(allocation, self._context.serial)
+        self.device.free(allocation.address)

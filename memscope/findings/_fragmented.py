@@ -1,0 +1,161 @@
+"""Fragmentation that costs memory: free memory that live blocks keep, and pools that only grow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memscope.device.device import Device
+from memscope.findings._shown import sites_by_bytes
+from memscope.findings.finding import Finding, Severity
+from memscope.fragmentation.pins import find_pins
+from memscope.fragmentation.series import GroupSeries, MetricsTable
+from memscope.lifetimes.segments import large_segment_bytes
+from memscope.trace.tables import Int64Array
+from memscope.units import format_bytes, format_count, format_fraction
+
+NEAR_PEAK_FRAC = 0.9
+"""Fragmentation is judged where more memory was taken and reserved then came to at least this share of its highest."""
+WARNING_PINNED_FRAC = 0.10
+SEVERE_PINNED_FRAC = 0.25
+"""Share of reserved memory that is free and cannot go back. Planned layouts leave less than 5 % of it unused for dense
+models, online allocators up to 43 % (STAlloc, arXiv 2507.16274): a tenth is worth a look, a quarter is much."""
+MIN_PINNED_BYTES = 64 << 20
+"""Three of PyTorch's segments of 20 MiB partly in use are not fragmentation but its granularity."""
+MIN_GROWN_BYTES = 64 << 20
+MIN_GROWN_FRAC = 0.05
+MIN_GROWTHS = 3
+"""A pool must have grown so often in the second half: one segment more may be one odd request."""
+
+
+def find_fragmentation(device: Device) -> list[Finding]:
+    """Free memory that live blocks kept, when more was taken from the driver or could not be had.
+
+    Free memory in between, as after each step, costs nothing: the next step uses it again.
+    """
+    series = device.fragmentation_series
+    if series is None:
+        return []
+    table = series.overall
+    judged = _judged_rows(device, table)
+    pinned = _pinned_of_default_pools(device, table)
+    row = int(judged[np.argmax(pinned[judged])])
+    size, reserved = int(pinned[row]), int(table.reserved_bytes[row])
+    if size < max(MIN_PINNED_BYTES, WARNING_PINNED_FRAC * reserved):
+        return []
+    share = size / reserved
+    event = int(table.event[row])
+    trace = device.trace
+    pins = find_pins(
+        device.lifetimes.state_at(event), 10, large_handle_bytes=large_segment_bytes(trace.metadata.alloc_conf)
+    )
+    rows = [row_ for pin in pins for row_ in pin.allocation_ids]
+    chosen = np.array(rows, np.int64)
+    first = pins[0] if pins else None
+    held = (
+        ""
+        if first is None
+        else (
+            f" The worst pin: {_blocks(len(first.allocation_ids))} of {format_bytes(first.pinning_bytes)} "
+            f"hold{'s' if len(first.allocation_ids) == 1 else ''} {format_bytes(first.held_bytes)}."
+        )
+    )
+    return [
+        Finding(
+            kind="fragmentation",
+            severity=Severity.SEVERE if share >= SEVERE_PINNED_FRAC else Severity.WARNING,
+            device=device.index,
+            title=f"{format_bytes(size)} free but pinned when more was taken, {format_fraction(share)} of reserved",
+            text=(
+                f"Live blocks keep this memory from going back to the driver.{held} "
+                "memscope tune says whether another allocator setting avoids it."
+            ),
+            bytes=size,
+            event=event,
+            view="map",
+            rows=tuple(rows[:20]),
+            sites=sites_by_bytes(device, chosen, device.allocations.block_bytes[chosen]) if rows else (),
+            evidence={
+                "reserved_bytes": reserved,
+                "active_bytes": int(table.active_bytes[row]),
+                "largest_free_block_bytes": int(table.largest_free_block_bytes[row]),
+                "n_free_blocks": int(table.n_free_blocks[row]),
+                "worst_pin_returned_bytes": None if first is None else first.returned_bytes,
+            },
+        )
+    ]
+
+
+def _judged_rows(device: Device, table: MetricsTable) -> Int64Array:
+    """Rows before memory was taken near the highest, at failed requests, and at the peak of active memory."""
+    reserved = table.reserved_bytes
+    grows = np.flatnonzero((np.diff(reserved) > 0) & (reserved[1:] >= NEAR_PEAK_FRAC * reserved.max()))
+    failed = np.searchsorted(table.event, device.oom_events, side="right") - 1
+    return np.concatenate([grows, failed, [np.argmax(table.active_bytes)]]).astype(np.int64)
+
+
+def _blocks(n: int) -> str:
+    return "1 block" if n == 1 else f"{format_count(n)} blocks"
+
+
+def _pinned_of_default_pools(device: Device, table: MetricsTable) -> Int64Array:
+    """Free bytes that live blocks keep, at each row; those that only a private pool's life keeps are left out."""
+    assert device.fragmentation_series is not None
+    pinned = np.array(table.free_in_split_segments_bytes)
+    for group in device.fragmentation_series.groups:
+        if group.pool is not None and group.pool != (0, 0):
+            row = np.searchsorted(group.table.event, table.event, side="right") - 1
+            pinned -= group.table.free_in_split_segments_bytes[row]
+    return pinned
+
+
+def find_growing_pools(device: Device) -> list[Finding]:
+    """Pools that took memory to the end and gave none back, by more than what was in use in them grew."""
+    series = device.fragmentation_series
+    if series is None:
+        return []
+    middle = series.first_event + (series.end_event - series.first_event) // 2
+    found = [_growing(device, group, middle) for group in series.groups]
+    return [finding for finding in found if finding is not None]
+
+
+def _growing(device: Device, group: GroupSeries, middle: int) -> Finding | None:
+    table = group.table
+    change = np.diff(table.reserved_bytes)
+    late = table.event[1:] >= middle
+    n_growths = int(np.count_nonzero(late & (change > 0)))
+    if np.any(change < 0) or n_growths < MIN_GROWTHS:
+        return None
+    row = table.row_of(middle)
+    before, end = int(table.reserved_bytes[row]), int(table.reserved_bytes[-1])
+    needed_before, needed_after = int(table.active_bytes[: row + 1].max()), int(table.active_bytes[row:].max())
+    excess = (end - before) - max(needed_after - needed_before, 0)
+    if excess < max(MIN_GROWN_BYTES, MIN_GROWN_FRAC * end):
+        return None
+    name = _group_words(group)
+    return Finding(
+        kind="growing-pool",
+        severity=Severity.WARNING,
+        device=device.index,
+        title=f"{name} only grows: {format_bytes(end - before)} more in the second half of the trace",
+        text=(
+            f"Most that was in use at once grew by {format_bytes(max(needed_after - needed_before, 0))} only; "
+            f"{format_bytes(excess)} were taken because what was free did not fit."
+        ),
+        bytes=excess,
+        event=int(table.event[-1]),
+        view="timeline",
+        evidence={
+            "reserved_bytes_at_half": before,
+            "reserved_bytes_at_end": end,
+            "n_growths_in_second_half": n_growths,
+            "size_class": group.size_class,
+            "stream": group.stream,
+            "pool": None if group.pool is None else f"{group.pool[0]}, {group.pool[1]}",
+        },
+    )
+
+
+def _group_words(group: GroupSeries) -> str:
+    pool = {None: "A pool", (0, 0): "The default pool"}.get(group.pool, f"Private pool {group.pool}")
+    stream = "" if group.stream in (None, 0) else f", stream {group.stream:#x}"
+    return f"{pool} ({group.size_class}{stream})"

@@ -1,0 +1,398 @@
+"""What would have let a failed request through: each change is tried in a replay before it is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from memscope._kernels import caching_replay as kernel
+from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
+from memscope.errors import UsageError
+from memscope.oom._causes import Situation
+from memscope.oom._owners import block_of
+from memscope.oom._request import FailedRequest, handle_bytes
+from memscope.oom._rerun import Change, Rerun, Restart
+from memscope.oom.room import Room
+from memscope.oom.verdict import Counterfactual, OomClass, Remedies
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.requests import requests_of
+from memscope.trace.categories import Category
+from memscope.trace.schema import BlockState
+from memscope.trace.tables import BoolArray, Int64Array
+from memscope.units import format_bytes
+
+_N_WINDOWS = 3
+"""Proposals taken from windows of the request's own segments: rules of split limits refuse some."""
+
+
+def proposals(
+    room: Room, request: FailedRequest, config: CachingAllocatorConfig, lacking_bytes: int
+) -> tuple[Int64Array, ...]:
+    """Sets of rows to free, those of the fewest bytes first.
+
+    Parameters
+    ----------
+    lacking_bytes
+        What the driver would have had to have more, for what was asked of it.
+
+    Returns
+    -------
+    tuple of int64 (n,)
+        Rows of the device's allocations.
+    """
+    live = room.state.blocks.state == BlockState.ACTIVE_ALLOCATED
+    found = [*_windows(room, request, live), *_segments(room, live, lacking_bytes)]
+    found += _mapped(room, live, config, lacking_bytes)
+    of_block = room.state.allocation_ids
+    sizes = room.state.blocks.size_bytes
+    sets = {tuple(sorted(of_block[chosen].tolist())): int(sizes[chosen].sum()) for chosen in found if len(chosen)}
+    ordered = sorted(sets, key=lambda rows: (sets[rows], len(rows)))
+    return tuple(np.array(rows, np.int64) for rows in ordered if min(rows) >= 0)
+
+
+def _windows(room: Room, request: FailedRequest, live: BoolArray) -> Iterator[Int64Array]:
+    """Neighbouring blocks of one segment that would together hold the request, by the bytes to be freed."""
+    blocks = room.state.blocks
+    own = room.is_own[blocks.segment_id]
+    stuck = blocks.state == BlockState.ACTIVE_PENDING_FREE
+    n = len(blocks)
+    if not n:
+        return
+    total = np.concatenate([[0], np.cumsum(blocks.size_bytes)])
+    cost = np.concatenate([[0], np.cumsum(np.where(live, blocks.size_bytes, 0))])
+    n_stuck = np.concatenate([[0], np.cumsum(stuck)])
+    end = np.searchsorted(total, total[:-1] + request.rounded_bytes)
+    inside = own & (end <= n)
+    inside[inside] = blocks.segment_id[end[inside] - 1] == blocks.segment_id[inside]
+    start = np.flatnonzero(inside)
+    start = start[n_stuck[end[start]] == n_stuck[start]]
+    order = np.argsort(cost[end[start]] - cost[start], kind="stable")
+    for first in start[order[:_N_WINDOWS]].tolist():
+        window = np.arange(first, end[first])
+        yield window[live[window]]
+
+
+def _segments(room: Room, live: BoolArray, lacking_bytes: int) -> Iterator[Int64Array]:
+    """Whole segments to empty, so that a reclaim gives them back: the cheapest one, and the cheapest together."""
+    state = room.state
+    segments, blocks = state.segments, state.blocks
+    n = len(segments)
+    held = np.zeros(n, np.int64)
+    np.add.at(held, blocks.segment_id[live], blocks.size_bytes[live])
+    stuck = np.zeros(n, np.int64)
+    np.add.at(stuck, blocks.segment_id[blocks.state == BlockState.ACTIVE_PENDING_FREE], 1)
+    can_go = np.flatnonzero((segments.pool_id <= 0) & ~segments.is_expandable & (held > 0) & (stuck == 0))
+    enough = can_go[segments.size_bytes[can_go] >= lacking_bytes]
+    if len(enough):
+        best = int(enough[np.argmin(held[enough])])
+        yield np.flatnonzero(live & (blocks.segment_id == best))
+    by_cost = can_go[np.argsort(held[can_go] / segments.size_bytes[can_go], kind="stable")]
+    gained = np.cumsum(segments.size_bytes[by_cost])
+    n_needed = int(np.searchsorted(gained, lacking_bytes)) + 1
+    if n_needed <= len(by_cost):
+        chosen = np.isin(blocks.segment_id, by_cost[:n_needed])
+        yield np.flatnonzero(live & chosen)
+
+
+def _mapped(room: Room, live: BoolArray, config: CachingAllocatorConfig, lacking_bytes: int) -> Iterator[Int64Array]:
+    """Blocks of expandable segments whose handles would be unmapped: the smallest one, and the best together."""
+    state = room.state
+    segments, blocks = state.segments, state.blocks
+    segment = blocks.segment_id
+    rows = np.flatnonzero(live & segments.is_expandable[segment] & (segments.pool_id[segment] <= 0))
+    if not len(rows):
+        return
+    free = blocks.state == BlockState.INACTIVE
+    before = np.maximum(rows - 1, 0)
+    after = np.minimum(rows + 1, len(blocks) - 1)
+    joins_left = (before != rows) & free[before] & (segment[before] == segment[rows])
+    joins_right = (after != rows) & free[after] & (segment[after] == segment[rows])
+    begin = np.where(joins_left, blocks.address[before], blocks.address[rows]) - segments.address[segment[rows]]
+    finish = blocks.address[rows] + blocks.size_bytes[rows] - segments.address[segment[rows]]
+    finish = finish + np.where(joins_right, blocks.size_bytes[after], 0)
+    large, small = handle_bytes(True, config), handle_bytes(False, config)
+    unit = np.where(segments.is_large[segment[rows]], large, small)
+    gain = np.maximum(finish // unit - -(-begin // unit), 0) * unit
+    enough = rows[gain >= lacking_bytes]
+    if len(enough):
+        yield enough[[int(np.argmin(blocks.size_bytes[enough]))]]
+    order = np.argsort(blocks.size_bytes[rows] / np.maximum(gain, 1), kind="stable")
+    n_needed = int(np.searchsorted(np.cumsum(gain[order]), lacking_bytes)) + 1
+    if n_needed <= len(order):
+        yield rows[order[:n_needed]]
+
+
+_SCALES_WITH_BATCH = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS, Category.KV_CACHE)
+"""What the batch model shrinks. Workspaces and unknown memory are left as they are, which errs on the safe side."""
+_BATCH_STEPS = 100
+"""Reductions are told in whole percent: a model of a batch is not finer."""
+_OF_THE_MOMENT = ("blocks", "cap", "outside", "memory")
+"""What can be tried from the recorded state, without what came before."""
+_N_PROPOSALS = 6
+_MAX_GRID_EVENTS = 300_000
+"""Above this many events only single options are tried: each costs a replay of them all."""
+_N_BLOCKS_SHOWN = 5
+
+_PREFERENCE = {
+    OomClass.EXTERNAL_FRAGMENTATION: ("setting", "blocks", "batch", "memory"),
+    OomClass.STREAM_DELAYED_FREES: ("frees-complete", "setting", "blocks", "batch"),
+    OomClass.PRIVATE_POOL: ("no-pools", "setting", "blocks", "batch"),
+    OomClass.FRACTION_CAP: ("cap", "setting", "blocks", "batch"),
+    OomClass.OTHER_PROCESS: ("outside", "blocks", "batch"),
+    OomClass.NON_PYTORCH: ("outside", "blocks", "batch"),
+    OomClass.CAPACITY: ("blocks", "batch", "memory"),
+    OomClass.CANNOT_TELL: ("blocks", "batch", "memory"),
+}
+"""What is looked for, and which comes first: what costs the program least."""
+
+
+def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
+    """Search the changes that fit a cause. Each costs a replay, linear in the events before the failed request.
+
+    Where a replay of the recording does not come to the same failure, what concerns only that moment is tried from the
+    recorded state, and the rest is left unchecked.
+    """
+    s = situation
+    try:
+        rerun = Rerun(s.device.lifetimes, s.request, s.limit, s.room, s.config)
+        as_recorded = rerun.serve()
+        if not as_recorded.is_served and as_recorded.failed_event is None:
+            error_bytes = as_recorded.reserved_bytes - s.room.state.reserved_bytes
+            search = _Search(s, rerun, error_bytes, rerun.is_modelled)
+            return _all(search, _PREFERENCE[verdict], (), error_bytes)
+        how = "already fails earlier" if as_recorded.failed_event is not None else "serves this request"
+        why = f"a replay of the recording as it was {how}"
+        restart = Restart(s.device.lifetimes, s.request, s.limit, s.room, s.config)
+        if not restart.serve(Change()).is_served:
+            search = _Search(s, restart, 0, False)
+            kinds = tuple(kind for kind in _PREFERENCE[verdict] if kind in _OF_THE_MOMENT)
+            return _all(search, kinds, (f"settings and batches were not checked: {why}",), None)
+    except UsageError as error:
+        why = str(error)
+    return _unchecked(s, verdict, f"not checked by replay: {why}")
+
+
+def _all(search: _Search, kinds: tuple[str, ...], not_found: tuple[str, ...], error_bytes: int | None) -> Remedies:
+    results = [search.find(kind) for kind in kinds]
+    found = tuple(result for result in results if isinstance(result, Counterfactual))
+    return Remedies(found, (*not_found, *(text for text in results if isinstance(text, str) and text)), error_bytes)
+
+
+def _unchecked(situation: Situation, verdict: OomClass, why: str) -> Remedies:
+    """Without a replay only the layout at the failure is known: which blocks lie in the way, and what cap refused."""
+    search = _Search(situation, None, 0, False)
+    candidates = {
+        "cap": search.cap_change(),
+        "blocks": search.first_proposal(),
+        "frees-complete": _FREES,
+        "no-pools": _POOLS,
+    }
+    wanted = (candidates.get(kind) for kind in _PREFERENCE[verdict])
+    found = tuple(replace(change, checked="unchecked", note=why) for change in wanted if change is not None)
+    return Remedies(found, (f"settings and batches: {why}",), None)
+
+
+_FREES = Counterfactual(
+    "frees-complete",
+    "frees that do not wait for other streams (record_stream): keep tensors on one stream, or free them earlier",
+    "modelled",
+    "every free of the run completes when it is asked for",
+)
+_POOLS = Counterfactual(
+    "no-pools",
+    "the private pools' memory in the default pool: share one pool between graphs, or drop pools before this",
+    "modelled",
+    "every request of a private pool goes to the default pool",
+)
+
+
+class _Search:
+    """Tries one kind of change after another."""
+
+    def __init__(
+        self,
+        situation: Situation,
+        rerun: Rerun | Restart | None,
+        error_bytes: int,
+        is_modelled: bool,
+    ) -> None:
+        self._is_modelled = is_modelled
+        self._s = situation
+        self._rerun = rerun
+        self._error_bytes = error_bytes
+
+    def find(self, kind: str) -> Counterfactual | str:
+        """The change of a kind that lets the request through, or why there is none; empty where it does not apply."""
+        search: dict[str, Callable[[], Counterfactual | str]] = {
+            "setting": self._setting,
+            "blocks": self._blocks,
+            "batch": self._batch,
+            "cap": self._cap,
+            "frees-complete": self._frees,
+            "no-pools": self._pools,
+            "outside": self._outside,
+            "memory": self._memory,
+        }
+        return search[kind]()
+
+    def _serves(self, change: Change) -> bool:
+        assert self._rerun is not None
+        return self._rerun.serve(change).is_served
+
+    def _checked(self) -> tuple[str, str]:
+        """How far a replay's word goes, and why not further."""
+        if not self._is_modelled and not self._error_bytes:
+            return "exact", "from the recorded state" if isinstance(self._rerun, Restart) else ""
+        if not self._error_bytes:
+            return "modelled", "parts of the recording can be read in more than one way"
+        error = format_bytes(abs(self._error_bytes))
+        return "modelled", f"the replay is {error} of reserved memory off at the failure"
+
+    def _setting(self) -> Counterfactual | str:
+        release = torch_release(self._s.device.trace.metadata)
+        for conf in self._confs(release):
+            try:
+                is_served = self._serves(Change(conf=conf))
+            except UsageError:
+                continue
+            if is_served:
+                checked, note = self._checked()
+                line = f"{variable_name(release)}={conf}" if conf else f"unset {variable_name(release)}"
+                return Counterfactual("setting", f"set {line}" if conf else line, checked, note, conf=conf, line=line)
+        return "no setting of PyTorch's allocator that was tried serves it in a replay"
+
+    def _confs(self, release: tuple[int, int] | None) -> Iterator[str]:
+        """Settings in the order of what they ask of the user: a switch, one number, then more."""
+        fraction, total = self._s.limit.memory_fraction, self._s.limit.total_bytes
+        confs = grid(release, can_collect_garbage=fraction < 1 and total is not None)
+        recorded = replace(self._s.config, memory_fraction=1.0)
+        n_events = self._s.request.event - self._s.device.lifetimes.first_event
+        most = 1 if n_events > _MAX_GRID_EVENTS else 3
+        ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
+        for conf in ordered:
+            config = CachingAllocatorConfig.parse(conf)
+            if conf.count(":") <= most and config != recorded and not harmful_combinations(config):
+                yield conf
+
+    def _sets(self) -> tuple[Int64Array, ...]:
+        s = self._s
+        lacking = s.request.driver_bytes - max(s.limit.low_bytes - s.room.state.reserved_bytes, 0)
+        return proposals(s.room, s.request, s.config, lacking)
+
+    def _blocks(self) -> Counterfactual | str:
+        for rows in self._sets()[:_N_PROPOSALS]:
+            if self._serves(Change(freed_rows=rows)):
+                checked, note = self._checked()
+                return replace(self._freed(rows), checked=checked, note=note)
+        return "no small set of live blocks was found whose freeing serves it in a replay"
+
+    def first_proposal(self) -> Counterfactual | None:
+        """The smallest set of blocks in the way, not checked; None if there is none."""
+        sets = self._sets()
+        return self._freed(sets[0]) if sets else None
+
+    def _freed(self, rows: Int64Array) -> Counterfactual:
+        table = self._s.device.allocations
+        size = int(table.block_bytes[rows].sum())
+        largest = rows[np.argsort(-table.block_bytes[rows], kind="stable")]
+        blocks = tuple(block_of(self._s.device, int(row)) for row in largest[:_N_BLOCKS_SHOWN])
+        what = "this block" if len(rows) == 1 else f"these {len(rows):,} blocks"
+        return Counterfactual(
+            "blocks",
+            f"{what} ({format_bytes(size)}) freed before the request",
+            "unchecked",
+            changed_bytes=size,
+            blocks=blocks,
+            n_blocks=len(rows),
+        )
+
+    def _batch(self) -> Counterfactual | str:
+        rows = np.flatnonzero(np.isin(self._s.device.attribution.category, _SCALES_WITH_BATCH))
+        table = self._s.device.allocations
+        live = int(table.block_bytes[rows[table.active_at(self._s.request.event)[rows]]].sum())
+        if not live:
+            return "how much less batch would do cannot be told: no live memory is known to scale with it"
+
+        def serves(n_steps: int) -> bool:
+            return self._serves(Change(scale_frac=n_steps / _BATCH_STEPS, scaled_rows=rows))
+
+        low, high = 0, _BATCH_STEPS - 1
+        if not serves(high):
+            return "no smaller batch would do, in the model that activations, inputs and caches scale with it"
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if serves(middle) else (middle, high)
+        frac = high / _BATCH_STEPS
+        return Counterfactual(
+            "batch",
+            f"a batch smaller by {high} %",
+            "modelled",
+            "activations, temporaries, inputs and KV cache scale with the batch; the failed request does not",
+            changed_bytes=int(live * frac),
+            reduction_frac=frac,
+        )
+
+    def cap_change(self) -> Counterfactual | None:
+        """The cap that would have been enough, not checked; None without one."""
+        limit = self._s.limit
+        if not limit.refused_by_cap:
+            return None
+        wanted = self._s.room.state.reserved_bytes + self._s.request.segment_bytes
+        text = f"a cap of at least {format_bytes(wanted)} on what PyTorch may reserve, or none"
+        if limit.total_bytes is not None:
+            text += f" (a memory fraction of {np.ceil(1000 * wanted / limit.total_bytes) / 1000:g})"
+        return Counterfactual("cap", text, "unchecked", changed_bytes=self._s.request.segment_bytes)
+
+    def _cap(self) -> Counterfactual | str:
+        change = self.cap_change()
+        wanted = self._s.room.state.reserved_bytes + self._s.request.segment_bytes
+        if change is None:
+            return ""
+        if not self._serves(Change(cap_bytes=wanted + max(self._error_bytes, 0))):
+            return "a higher cap does not serve it in a replay"
+        checked, note = self._checked()
+        return replace(change, checked=checked, note=note)
+
+    def _frees(self) -> Counterfactual | str:
+        op = requests_of(self._s.device.lifetimes).op
+        if not np.any(op == kernel.OP_FREE_LATER):
+            return ""
+        if not self._serves(Change(completes_frees=True)):
+            return "it fails in a replay even where every free completes at once"
+        return _FREES
+
+    def _pools(self) -> Counterfactual | str:
+        if not self._s.has_private_pools:
+            return ""
+        if not self._serves(Change(uses_pools=False)):
+            return "it fails in a replay even without private pools"
+        return replace(_POOLS, changed_bytes=self._s.room.free_bytes - self._s.room.usable_free_bytes)
+
+    def _more(self) -> int:
+        """What the driver would have had to have more."""
+        s = self._s
+        return max(s.request.driver_bytes - max(s.limit.low_bytes - s.room.state.reserved_bytes, 0), 0)
+
+    def _outside(self) -> Counterfactual | str:
+        more = self._more()
+        if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
+            return "it fails in a replay even with that memory"
+        checked, note = self._checked()
+        return Counterfactual(
+            "outside", f"{format_bytes(more)} less held outside PyTorch", checked, note, changed_bytes=more
+        )
+
+    def _memory(self) -> Counterfactual | str:
+        more = self._more()
+        if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
+            return ""
+        checked, note = self._checked()
+        return Counterfactual(
+            "memory",
+            f"{format_bytes(more)} more device memory, for this one request",
+            checked,
+            note,
+            changed_bytes=more,
+        )

@@ -1,0 +1,47 @@
+"""What verbs share: JSON of one shape, fields of errors by the names of their options, and the word on compiling."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from memscope.cli import options
+from memscope.cli.main import LazyGroup
+from memscope.errors import FieldError
+
+
+def test_json_begins_with_its_version_and_holds_numpy_numbers_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    options.print_json({"peak_bytes": np.int64(512), "share": np.float64(0.5)})
+    assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "peak_bytes": 512, "share": 0.5}
+    with pytest.raises(TypeError, match="object is not JSON"):
+        options.print_json({"what": object()})
+
+
+def test_every_field_that_an_error_names_is_an_option_of_some_verb() -> None:
+    group = LazyGroup("memscope")
+    context = click.Context(group)
+    commands = [group.get_command(context, name) for name in group.list_commands(context)]
+    known = {flag for command in commands if command for parameter in command.params for flag in parameter.opts}
+    assert {flag for flags in options.FLAGS.values() for flag in flags.split(" and ")} <= known
+
+
+def test_an_error_of_a_field_is_worded_with_the_option() -> None:
+    error = FieldError("{swap_bytes} must not be negative", {"swap_bytes": "swap space"})
+    assert str(error) == "swap space must not be negative"
+    assert error.worded(options.FLAGS) == "--swap-space must not be negative"
+
+
+def test_compiling_is_announced_only_where_nothing_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    options.announce_compilation("kv_serving")
+    assert "compiling its kernels" in capsys.readouterr().err
+    (tmp_path / "kv_serving.step-1.nbi").touch()
+    options.announce_compilation("kv_serving")
+    assert capsys.readouterr().err == ""
