@@ -65,7 +65,8 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     is_exact = rows.final_block >= 0
     block_bytes[is_exact] = trace.blocks.size_bytes[rows.final_block[is_exact]]
     before = np.flatnonzero(pairs.alloc_event < 0)
-    never_split = np.isin(timeline.key_pool_id, pools_that_never_split(trace, rules))
+    # A pool that is in use gives no segment back: what lay at the place of one before was another pool's.
+    never_split = timeline.key_is_pool_recorded & np.isin(timeline.key_pool_id, pools_that_never_split(trace, rules))
     if not rules.is_expandable or np.all(timeline.key_is_expandable[timeline.start_key]):
         # With expandable segments switched on, cudaMalloc segments from before are split closely from then on.
         _settle_slack(pairs, before, timeline, never_split, rules, block_bytes, is_exact)

@@ -35,6 +35,8 @@ class SegmentTimeline:
         (s,): of these events.
     key_stream_id, key_pool_id, key_is_large, key_is_expandable
         (k,): attributes by key.
+    key_is_pool_recorded
+        (k,): whether ``key_pool_id`` is recorded; where not, it is −1, or a guess: the pool of what lay there last.
     n_misfits, first_misfit
         Segment events that contradict the final segments, and the first of them (an event, −1 if none).
     """
@@ -52,6 +54,7 @@ class SegmentTimeline:
     key_pool_id: Int32Array
     key_is_large: BoolArray
     key_is_expandable: BoolArray
+    key_is_pool_recorded: BoolArray
     n_misfits: int
     first_misfit: int
 
@@ -116,6 +119,8 @@ def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
     )
     start, end, start_key = live_ranges(ranges)
     n_keys = n_groups + len(event) + len(final)
+    has_pool_ids = trace.metadata.has_pool_ids
+    is_pool_recorded = has_pool_ids | _makes_final_segment(action, address, final)
     return SegmentTimeline(
         device=device,
         start_address=start,
@@ -130,6 +135,9 @@ def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
         key_pool_id=np.concatenate([groups.pool_id, _event_pools(trace, event, final), final.pool_id]).astype(np.int32),
         key_is_large=np.concatenate([groups.is_large, size_bytes != SMALL_SEGMENT_BYTES, final.is_large]),
         key_is_expandable=np.arange(n_keys) < n_groups,
+        key_is_pool_recorded=np.concatenate(
+            [np.full(n_groups, has_pool_ids), is_pool_recorded, np.ones(len(final), np.bool_)]
+        ),
         n_misfits=n_misfits,
         first_misfit=int(event[first_misfit]) if n_misfits else NONE_ID,
     )
@@ -148,6 +156,16 @@ def _event_pools(trace: Trace, event: Int64Array, final: SegmentTable) -> Int32A
     same[inside] = final.address[position[inside]] == trace.address[event][inside]
     pools[same] = final.pool_id[position[same]]
     return pools
+
+
+def _makes_final_segment(action: npt.NDArray[np.int8], address: Int64Array, final: SegmentTable) -> BoolArray:
+    """Whether each segment event made a segment that was still there at the end: the last one made at its address."""
+    makes = np.zeros(len(action), np.bool_)
+    made = np.flatnonzero(action == Action.SEGMENT_ALLOC)[::-1]
+    _, latest = np.unique(address[made], return_index=True)
+    last = made[latest]
+    makes[last[np.isin(address[last], final.address)]] = True
+    return makes
 
 
 class _ExpandableGroups:

@@ -12,6 +12,7 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.trace.trace import Trace
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder
+from tests.replay.verify.exactness import assert_exact
 
 
 def placement_of(trace: Trace) -> Placement:
@@ -66,3 +67,18 @@ def test_block_from_before_the_recording_is_known_from_below_where_its_neighbour
     table = placement_of(recorder.trace()).allocations
     assert table.block_bytes.tolist() == [5 * MiB]
     assert table.is_exact.tolist() == [False]
+
+
+def test_segment_at_the_place_of_a_later_whole_pool_is_split_as_its_own_pool_does() -> None:
+    recorder = NaiveRecorder(has_pool_ids=False, whole_pools=(1,))
+    place = recorder.naive.next_address
+    for address in [recorder.malloc(4 * MiB), recorder.malloc(5 * MiB)]:
+        recorder.naive.free(address)
+    recorder.naive.empty_cache()
+    recorder.naive.next_address = place
+    assert recorder.malloc(3 * MiB, pool=1) == place
+    trace = recorder.trace()
+    placement = placement_of(trace)
+    assert placement.n_misplaced == 0
+    assert placement.allocations.block_bytes.tolist() == [4 * MiB, 5 * MiB, 20 * MiB]
+    assert_exact(trace)

@@ -71,3 +71,17 @@ def test_large_segments_have_the_configured_size() -> None:
     assert large_segment_bytes(None) == 20 * MiB
     assert large_segment_bytes("max_split_size_mb:40, large_segment_size_mb:64") == 64 * MiB
     assert large_segment_bytes("large_segment_size_mb:much") == 20 * MiB
+
+
+def test_pool_of_what_lay_at_the_place_of_a_final_segment_before_is_not_recorded() -> None:
+    recorder = NaiveRecorder(has_pool_ids=False)
+    place = recorder.naive.next_address
+    recorder.naive.free(recorder.malloc(4 * MiB))
+    recorder.naive.empty_cache()
+    recorder.naive.next_address = place
+    assert recorder.malloc(3 * MiB, pool=1) == place
+    trace = recorder.trace()
+    timeline = DeviceLifetimes(trace, 0).timeline
+    assert timeline.action.tolist() == [Action.SEGMENT_ALLOC, Action.SEGMENT_FREE, Action.SEGMENT_ALLOC]
+    assert timeline.key_is_pool_recorded[timeline.key].tolist() == [False, False, True]
+    assert timeline.key_pool_id[timeline.key[2]] == trace.segments.pool_id[0] > 0

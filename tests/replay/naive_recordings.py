@@ -42,10 +42,11 @@ class NaiveRecorder:
     """A program under record; what happened before :meth:`start_recording` is only in the final state.
 
     ``seed`` places segments and reservations at random, each 64 GiB apart from the others; without one they ascend.
+    Without ``has_pool_ids`` the events do not say their pools, only the final segments do: as before torch 2.12.
     """
 
-    def __init__(self, conf="", *, seed=None, tie_rule=TieRule.SEGMENT_AGE, **settings):
-        self.conf, self.tie_rule = conf, tie_rule
+    def __init__(self, conf="", *, seed=None, tie_rule=TieRule.SEGMENT_AGE, has_pool_ids=True, **settings):
+        self.conf, self.tie_rule, self.has_pool_ids = conf, tie_rule, has_pool_ids
         self.naive = WithWholePools(tie=tie_rule.name.lower(), **settings)
         self.places = None
         if seed is not None:
@@ -96,7 +97,7 @@ class NaiveRecorder:
                 address=address,
                 size_bytes=size_bytes,
                 stream=stream,
-                pool=(0, pool),
+                pool=(0, pool) if self.has_pool_ids else (0, 0),
             )
         for owner, blocks in sorted(self._runs(), key=lambda run: run[1][0].address):
             segment = builder.add_segment(
@@ -140,5 +141,5 @@ class NaiveRecorder:
                 "expandable_segments": naive.expandable,
                 "roundup_power2_divisions": {str(1 << i): n for i, n in enumerate(naive.divisions)},
             },
-            has_pool_ids=True,
+            has_pool_ids=self.has_pool_ids,
         )
