@@ -20,7 +20,7 @@ from memscope.errors import CaptureError
 
 _HERE = Path(__file__).parent
 _SOURCES = _HERE / "libraries"
-_GENERATORS = ("build.py", "stubs.py")
+_GENERATORS = ("build.py", "_stubs.py")
 _RUNTIME_SOURCES = ("fakecudart.c", "fakecuda_memory.c")
 _NVML_SOURCE, _NVML = "fakenvml.c", "libnvidia-ml.so.1"
 _COMPILERS = ("cc", "gcc", "clang")
