@@ -27,7 +27,7 @@ _IDLE = Progress("done")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayAsked:
     """What the controls ask for.
 
     Attributes
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayOutcome:
     """What came of one replay.
 
     Attributes
@@ -84,7 +84,7 @@ class BoardState:
     """
 
     limits: Limits
-    outcomes: tuple[Outcome | None, ...]
+    outcomes: tuple[ReplayOutcome | None, ...]
     comparing: Progress
     verifying: Progress
     verification: DeviceVerification | None
@@ -97,7 +97,7 @@ class BoardState:
         return sum(outcome is not None for outcome in self.outcomes)
 
     @property
-    def done(self) -> tuple[Outcome, ...]:
+    def done(self) -> tuple[ReplayOutcome, ...]:
         """The replays that are done, in the order asked for."""
         return tuple(outcome for outcome in self.outcomes if outcome is not None)
 
@@ -131,12 +131,12 @@ class ReplayBoard:
         self._jobs = jobs
         self._turn = Lock()
         self._guard = RLock()
-        self._outcomes: dict[_Key, Outcome] = {}
+        self._outcomes: dict[_Key, ReplayOutcome] = {}
         self._tunings: dict[int | None, Tuning] = {}
         self._verification: DeviceVerification | None = None
         self._verify_job: Job | None = None
         self._compare_job: Job | None = None
-        self._compared: Asked | None = None
+        self._compared: ReplayAsked | None = None
         self._tune_job: Job | None = None
         self._tuned: int | None = None
 
@@ -150,7 +150,7 @@ class ReplayBoard:
         """The recording's own curve, None where reserved bytes were not recorded."""
         return reduced_curve(self.device.usage)
 
-    def replays(self, asked: Asked) -> list[ReplayJob]:
+    def replays(self, asked: ReplayAsked) -> list[ReplayJob]:
         """The replays that are asked for, each once."""
         limits = limits_for(self.device.lifetimes, Limits(asked.capacity_bytes))
         confs = dict.fromkeys([*default_confs(self.device.lifetimes), *asked.confs]) if asked.takes_confs else ()
@@ -163,7 +163,7 @@ class ReplayBoard:
         with self._guard:
             return self._progress(self._compare_job).is_active
 
-    def compare(self, asked: Asked, *, again: bool = False) -> None:
+    def compare(self, asked: ReplayAsked, *, again: bool = False) -> None:
         """See to it that what is asked for is replayed; other replays that are still to come are dropped.
 
         A comparison that was cancelled or failed is only taken up if ``again`` says so.
@@ -205,7 +205,7 @@ class ReplayBoard:
         if self._verify_job is not None:
             self._verify_job.cancel()
 
-    def state(self, asked: Asked) -> BoardState:
+    def state(self, asked: ReplayAsked) -> BoardState:
         """What is known of what was asked for."""
         jobs = self.replays(asked)
         with self._guard:
@@ -258,12 +258,12 @@ class ReplayBoard:
             self._tunings[capacity_bytes] = kept
 
 
-def _outcome(job: ReplayJob) -> Outcome:
+def _outcome(job: ReplayJob) -> ReplayOutcome:
     conf = job.options.conf
     result = attempt(job)
     if isinstance(result, Refused):
-        return Outcome(job.strategy, conf, None, None, result)
-    return Outcome(job.strategy, conf, _without_series(result), result_curve(result))
+        return ReplayOutcome(job.strategy, conf, None, None, result)
+    return ReplayOutcome(job.strategy, conf, _without_series(result), result_curve(result))
 
 
 def _without_series(result: ReplayResult) -> ReplayResult:

@@ -13,7 +13,7 @@ from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
-from memscope.replay.sweep import ReplayJob, Spread, run_sweep
+from memscope.replay.sweep import ReplayJob, SweepWorkers, run_sweep
 from memscope.units import format_fraction
 
 NEAR_BOUND_FRAC = 0.05
@@ -104,7 +104,7 @@ def tune(
     lifetimes: DeviceLifetimes,
     *,
     limits: Limits = NO_LIMITS,
-    spread: Spread | None = None,
+    spread: SweepWorkers | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Tuning:
     """Search PyTorch's own options: a grid, then steps from the best until none helps.

@@ -19,7 +19,7 @@ from memscope.errors import CaptureError, MemscopeError, UsageError
 _POLL_S = 0.05
 
 
-class Recording(Protocol):
+class SwitchedRecording(Protocol):
     """What is switched: a :class:`~memscope.capture.recorder.Recorder`, for one."""
 
     def start(self) -> Any:
@@ -78,7 +78,7 @@ class SignalTrigger:
 
     def __init__(
         self,
-        make_recording: Callable[[Path], Recording],
+        make_recording: Callable[[Path], SwitchedRecording],
         path: str | Path,
         *,
         say: Callable[[str], None] | None = None,
@@ -95,7 +95,7 @@ class SignalTrigger:
         self._previous: Any = None
         self._is_installed = self._is_busy = self._is_owed = False
         self._n_files = 0
-        self._current: tuple[Recording, Path] | None = None
+        self._current: tuple[SwitchedRecording, Path] | None = None
         self._waiting: threading.Event | None = None
         self._is_due = threading.Event()
 

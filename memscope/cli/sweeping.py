@@ -14,7 +14,7 @@ from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
     from memscope.device.limits import Limits
-    from memscope.replay.sweep import Spread
+    from memscope.replay.sweep import SweepWorkers
 
 OnDone = Callable[[int, int], None]
 
@@ -23,7 +23,7 @@ class SweepOptions(NamedTuple):
     """What replays can have of the device, and where they run."""
 
     limits: Limits
-    spread: Spread
+    spread: SweepWorkers
 
 
 def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +67,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         from memscope.device.limits import Limits
-        from memscope.replay.sweep import Spread
+        from memscope.replay.sweep import SweepWorkers
 
         sweep = SweepOptions(
             limits=Limits(
@@ -75,7 +75,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 reserved_by_others_bytes=None if held_by_others is None else parse_bytes(held_by_others),
                 memory_fraction=memory_fraction,
             ),
-            spread=Spread(n_jobs, engine, address),
+            spread=SweepWorkers(n_jobs, engine, address),
         )
         return command(sweep=sweep, **others)
 

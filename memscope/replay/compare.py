@@ -13,7 +13,7 @@ from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
-from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep
+from memscope.replay.sweep import Refused, ReplayJob, SweepWorkers, attempt, run_sweep
 from memscope.trace.schema import Action
 
 NEGLIGIBLE_FRAC = 0.02
@@ -171,7 +171,7 @@ def compare(
     confs: Sequence[str] = (),
     *,
     limits: Limits = NO_LIMITS,
-    spread: Spread | None = None,
+    spread: SweepWorkers | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Replay a device's requests with some strategies, each that takes settings with each of the settings.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from memscope.device.limits import NO_LIMITS, Limits
-from memscope.errors import UsageError
+from memscope.errors import FieldError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
@@ -65,8 +65,10 @@ def _caching(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
     if options.conf is not None:
         config = CachingAllocatorConfig.parse(options.conf, tie_rule=recorded_tie_rule(metadata))
         if config.backend != "native":
-            raise UsageError(
-                f"backend:{config.backend} is not the caching allocator: replay with --strategy async-pool"
+            raise FieldError(
+                "backend:{backend} is not the caching allocator: replay with {strategy} async-pool",
+                {"strategy": "the strategy"},
+                backend=config.backend,
             )
         if limits.memory_fraction is None and config.memory_fraction == 1.0 and limits.total_bytes is not None:
             # A fraction set by a call of the program stays in force whatever the settings are.

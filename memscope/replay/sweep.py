@@ -26,7 +26,7 @@ class ReplayJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SweepWorkers:
     """Where a sweep runs.
 
     Attributes
@@ -59,7 +59,7 @@ class Spread:
 
 def run_sweep(
     jobs: Sequence[ReplayJob],
-    spread: Spread | None = None,
+    spread: SweepWorkers | None = None,
     *,
     on_done: Callable[[int, int], None] | None = None,
 ) -> list[ReplayResult]:
@@ -78,7 +78,7 @@ def run_sweep(
         If a strategy or a setting is not known, or the engine is not installed or does not answer.
     """
     results: list[ReplayResult] = []
-    for result in _results(jobs, Spread() if spread is None else spread):
+    for result in _results(jobs, SweepWorkers() if spread is None else spread):
         results.append(result)
         if on_done is not None:
             on_done(len(results), len(jobs))
@@ -106,7 +106,7 @@ def _run(job: ReplayJob) -> ReplayResult:
     return replay(job.lifetimes, job.strategy, job.options)
 
 
-def _results(jobs: Sequence[ReplayJob], spread: Spread) -> Iterator[ReplayResult]:
+def _results(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> Iterator[ReplayResult]:
     if spread.engine == "local" and (spread.n_jobs == 1 or len(jobs) < 2):
         yield from map(_run, jobs)
         return
@@ -119,7 +119,7 @@ def _results(jobs: Sequence[ReplayJob], spread: Spread) -> Iterator[ReplayResult
         yield from joblib.Parallel(n_jobs=n_jobs, batch_size=1, **options)(joblib.delayed(_run)(job) for job in jobs)
 
 
-def _cluster(jobs: Sequence[ReplayJob], spread: Spread) -> AbstractContextManager[Any]:
+def _cluster(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> AbstractContextManager[Any]:
     if spread.engine == "dask":
         return _dask(jobs, spread.address)
     if spread.engine == "ray":

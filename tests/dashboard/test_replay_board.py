@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from memscope_dashboard.replay_board import Asked, ReplayBoard
+from memscope_dashboard.replay_board import ReplayAsked, ReplayBoard
 from memscope_dashboard.store import TraceStore
 
 from memscope.replay.compare import compare
 from memscope.replay.strategies import STRATEGIES
 from tests.dashboard.conftest import WAIT_S
 
-BOUND = Asked(("lower-bound",))
+BOUND = ReplayAsked(("lower-bound",))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_work_that_waits_makes_way_for_what_is_asked_for_now(board: ReplayBoard)
         first = board._compare_job
         board.compare(BOUND)
         assert board._compare_job is first
-        board.compare(Asked(("caching",)))
+        board.compare(ReplayAsked(("caching",)))
         assert first is not None
         assert first.wait(WAIT_S)
         assert first.progress.state == "cancelled"
@@ -50,10 +50,12 @@ def test_work_that_waits_makes_way_for_what_is_asked_for_now(board: ReplayBoard)
 
 
 def test_settings_mean_nothing_to_strategies_without_them(board: ReplayBoard) -> None:
-    assert [job.options.conf for job in board.replays(Asked(("lower-bound",), ("max_split_size_mb:64",)))] == [None]
+    assert [job.options.conf for job in board.replays(ReplayAsked(("lower-bound",), ("max_split_size_mb:64",)))] == [
+        None
+    ]
     assert not BOUND.takes_confs
-    assert Asked().takes_confs
-    asked = Asked(("caching",), ("max_split_size_mb:64", "max_split_size_mb:64"))
+    assert ReplayAsked().takes_confs
+    asked = ReplayAsked(("caching",), ("max_split_size_mb:64", "max_split_size_mb:64"))
     confs = [job.options.conf for job in board.replays(asked)]
     assert confs.count("max_split_size_mb:64") == 1
-    assert {job.strategy for job in board.replays(Asked())} == set(STRATEGIES)
+    assert {job.strategy for job in board.replays(ReplayAsked())} == set(STRATEGIES)

@@ -7,7 +7,7 @@ import pytest
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.strategies import ReplayOptions
-from memscope.replay.sweep import Refused, ReplayJob, Spread, attempt, run_sweep
+from memscope.replay.sweep import Refused, ReplayJob, SweepWorkers, attempt, run_sweep
 from tests.replay.recordings import Recorder
 
 CONFS = ("", "expandable_segments:True", "max_split_size_mb:64", "roundup_power2_divisions:8")
@@ -35,7 +35,7 @@ def test_results_come_in_the_order_of_the_jobs(expected):
 
 
 def test_local_processes_give_the_same_results(jobs, expected):
-    assert outcomes(run_sweep(jobs, Spread(n_jobs=2))) == expected
+    assert outcomes(run_sweep(jobs, SweepWorkers(n_jobs=2))) == expected
 
 
 def test_a_dask_cluster_gives_the_same_results(jobs, expected):
@@ -43,13 +43,13 @@ def test_a_dask_cluster_gives_the_same_results(jobs, expected):
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
     ):
-        results = run_sweep(jobs, Spread(engine="dask", address=cluster.scheduler_address))
+        results = run_sweep(jobs, SweepWorkers(engine="dask", address=cluster.scheduler_address))
     assert outcomes(results) == expected
 
 
 def test_a_ray_cluster_gives_the_same_results(jobs, expected):
     pytest.importorskip("ray", reason="ray is an optional dependency and not installed")
-    assert outcomes(run_sweep(jobs, Spread(n_jobs=2, engine="ray"))) == expected
+    assert outcomes(run_sweep(jobs, SweepWorkers(n_jobs=2, engine="ray"))) == expected
 
 
 def test_progress_counts_every_replay(jobs):
@@ -60,7 +60,7 @@ def test_progress_counts_every_replay(jobs):
 
 def test_a_job_that_cannot_run_raises_in_every_engine(jobs):
     bad = [jobs[0], ReplayJob(jobs[0].lifetimes, "caching", ReplayOptions(conf="nonsense:1"))]
-    for spread in (Spread(), Spread(n_jobs=2)):
+    for spread in (SweepWorkers(), SweepWorkers(n_jobs=2)):
         with pytest.raises(UsageError, match="nonsense"):
             run_sweep(bad, spread)
 
@@ -75,19 +75,19 @@ def test_a_job_that_cannot_run_raises_in_every_engine(jobs):
 )
 def test_a_spread_that_makes_no_sense_is_refused(arguments, reason):
     with pytest.raises(UsageError, match=reason):
-        Spread(**arguments)
+        SweepWorkers(**arguments)
 
 
 def test_a_scheduler_that_does_not_answer_is_named(jobs):
     pytest.importorskip("distributed", reason="dask is an optional dependency")
     with pytest.raises(UsageError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        run_sweep(jobs, Spread(engine="dask", address="tcp://127.0.0.1:9"))
+        run_sweep(jobs, SweepWorkers(engine="dask", address="tcp://127.0.0.1:9"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
 def test_an_engine_that_is_not_installed_says_how_to_get_it(jobs):
     with pytest.raises(UsageError, match=r"torch-memscope\[ray\]"):
-        run_sweep(jobs, Spread(engine="ray"))
+        run_sweep(jobs, SweepWorkers(engine="ray"))
 
 
 def test_an_attempt_says_why_a_replay_cannot_be_made(jobs):

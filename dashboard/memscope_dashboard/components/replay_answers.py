@@ -25,7 +25,7 @@ from memscope.words.replay import limits_words, tuning_words
 from memscope_dashboard.components.text import facts, size
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.query import Query
-from memscope_dashboard.replay_board import BoardState, Outcome
+from memscope_dashboard.replay_board import BoardState, ReplayOutcome
 
 _N_TUNED = 5
 
@@ -179,7 +179,7 @@ def _tuned_row(label: str, result: ReplayResult) -> Component:
     return html.Tr([name, *[html.Td(cell, className="num") for cell in cells]])
 
 
-def warnings_and_notes(outcomes: Sequence[Outcome]) -> list[Component]:
+def warnings_and_notes(outcomes: Sequence[ReplayOutcome]) -> list[Component]:
     """What speaks against the settings shown, and what the modelled rows assume."""
     parts: list[Component] = []
     warnings = [

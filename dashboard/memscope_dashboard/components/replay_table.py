@@ -16,7 +16,7 @@ from memscope.replay.sweep import Refused
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
 from memscope.words.replay import oom_words, signed_bytes
 from memscope_dashboard.components.text import size
-from memscope_dashboard.replay_board import Outcome
+from memscope_dashboard.replay_board import ReplayOutcome
 
 RECORDED_KEY = "recorded"
 _MEANINGS = {
@@ -59,7 +59,7 @@ def curve_positions(asked: Sequence[tuple[str, str | None]]) -> dict[str, int]:
 
 
 def replay_table(
-    comparison: Comparison, asked: Sequence[tuple[str, str | None]], outcomes: Sequence[Outcome | None]
+    comparison: Comparison, asked: Sequence[tuple[str, str | None]], outcomes: Sequence[ReplayOutcome | None]
 ) -> Component:
     """Every number of the comparison, in the columns of the command line's table."""
     positions = curve_positions(asked)
@@ -88,7 +88,7 @@ def _scale_bytes(comparison: Comparison, peaks: Sequence[int]) -> int:
     return max([recorded or 0, *near])
 
 
-def _rank(outcome: Outcome) -> tuple[bool, int]:
+def _rank(outcome: ReplayOutcome) -> tuple[bool, int]:
     result = outcome.result
     return (True, 0) if result is None else (result.oom is not None, result.peak_reserved_bytes)
 
@@ -118,7 +118,7 @@ def _recorded_row(comparison: Comparison, largest: int) -> Component:
     )
 
 
-def _rows(comparison: Comparison, outcome: Outcome, position: int, largest: int) -> list[Component]:
+def _rows(comparison: Comparison, outcome: ReplayOutcome, position: int, largest: int) -> list[Component]:
     """A replay's numbers, and where it ran out of memory if it did."""
     result = outcome.result
     assert result is not None

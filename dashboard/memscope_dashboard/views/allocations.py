@@ -213,7 +213,7 @@ def _shortened(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AllocationsAsked:
     """What the controls say: the same for the title and for the rows."""
 
     search: str | None = None
@@ -223,7 +223,7 @@ class Asked:
     filters: dict[str, Any] | None = None
 
     @classmethod
-    def from_controls(cls, values: Sequence[Any]) -> Asked:
+    def from_controls(cls, values: Sequence[Any]) -> AllocationsAsked:
         """Read the values of the search, the categories, the switch, the narrowing and the columns' filters."""
         search, categories, by, narrow, filters = values
         return cls(search, tuple(categories or ()), GROUPINGS.get(by or "allocation"), narrow, filters)
@@ -294,7 +294,7 @@ def layout() -> Component:
     )
 
 
-def compute(moment: Moment, table: LiveTable, asked: Asked, query: Query) -> Found:
+def compute(moment: Moment, table: LiveTable, asked: AllocationsAsked, query: Query) -> Found:
     """The allocations that fit what is asked."""
     narrowing = Narrowing.from_data(asked.narrow, query, moment.device.trace)
     among = None if narrowing is None else narrowing.among(moment, table.rows)
@@ -316,7 +316,7 @@ def _table(store: TraceStore, query: Query, moment: Moment) -> LiveTable:
     return store.recent(("live", query), lambda: live_table(moment))
 
 
-def find(store: TraceStore, query: Query, asked: Asked) -> tuple[Moment, Found]:
+def find(store: TraceStore, query: Query, asked: AllocationsAsked) -> tuple[Moment, Found]:
     """The moment, and the allocations that fit; the last few answers are kept."""
     moment = query.moment(store)
 
@@ -326,7 +326,9 @@ def find(store: TraceStore, query: Query, asked: Asked) -> tuple[Moment, Found]:
     return moment, store.recent(("found", query, asked.key), search)
 
 
-def rows_for(store: TraceStore, data: dict[str, Any], asked: Asked, request: dict[str, Any]) -> dict[str, Any]:
+def rows_for(
+    store: TraceStore, data: dict[str, Any], asked: AllocationsAsked, request: dict[str, Any]
+) -> dict[str, Any]:
     """The rows that the table asks for, and how many there are in all."""
     query = Query.from_data(data)
     moment, found = find(store, query, asked)
@@ -385,7 +387,7 @@ def update(store: TraceStore, data: dict[str, Any] | None, *controls: Any) -> li
     """Title, note, narrowing, columns, the row of totals and the empty state for a moment and the controls."""
     if data is None:
         raise PreventUpdate
-    asked = Asked.from_controls(controls)
+    asked = AllocationsAsked.from_controls(controls)
     query = Query.from_data(data)
     moment, found = find(store, query, asked)
     is_all = found.in_use_bytes == moment.allocated_bytes
@@ -413,7 +415,7 @@ def register(app: Dash, store: TraceStore) -> None:
         if request is None or data is None or data.get("event") is None:
             raise PreventUpdate
         try:
-            asked = Asked.from_controls((*controls, request.get("filterModel")))
+            asked = AllocationsAsked.from_controls((*controls, request.get("filterModel")))
             return rows_for(store, data, asked, request)
         except MemscopeError:
             return {"rowData": [], "rowCount": 0}

@@ -37,7 +37,7 @@ from memscope_dashboard.components.replay_table import curve_key, curve_position
 from memscope_dashboard.components.run_graph import clicked_event
 from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query
-from memscope_dashboard.replay_board import Asked, BoardState, ReplayBoard
+from memscope_dashboard.replay_board import BoardState, ReplayAsked, ReplayBoard
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 
@@ -151,14 +151,14 @@ def switches() -> list[Component]:
 
 def asked_of(
     strategies: list[str] | None, confs: list[str] | None, capacity: str | None
-) -> tuple[Asked, dict[str, str | None]]:
+) -> tuple[ReplayAsked, dict[str, str | None]]:
     """What the controls ask for, and what is wrong with each; settings that cannot be read are left out."""
     errors: dict[str, str | None] = dict.fromkeys(("strategies", "confs", "capacity"))
     names = tuple(name for name in STRATEGIES if name in (strategies or ()))
-    given = [conf.strip() for conf in confs or []] if Asked(names).takes_confs else []
+    given = [conf.strip() for conf in confs or []] if ReplayAsked(names).takes_confs else []
     problems = {conf: _why_not(conf) for conf in given}
     refused = [problem for problem in problems.values() if problem is not None]
-    if confs and not Asked(names).takes_confs:
+    if confs and not ReplayAsked(names).takes_confs:
         refused.append("none of the chosen strategies has allocator settings")
     errors["confs"] = "; ".join(refused) or None
     capacity_bytes = None
@@ -167,7 +167,7 @@ def asked_of(
     except UsageError as error:
         errors["capacity"] = str(error)
     kept = tuple(conf for conf, problem in problems.items() if problem is None)
-    return Asked(names, kept, capacity_bytes), errors
+    return ReplayAsked(names, kept, capacity_bytes), errors
 
 
 def _why_not(conf: str) -> str | None:
@@ -263,7 +263,7 @@ def update(
     return shown | _body(query, board, asked, state, scheme, picked, moment)
 
 
-def _stamp(query: Query, scheme: str, asked: Asked, picked: tuple[str, str], state: BoardState) -> str:
+def _stamp(query: Query, scheme: str, asked: ReplayAsked, picked: tuple[str, str], state: BoardState) -> str:
     """What names a state of the view: in the first line what the picture and the table follow from."""
     drawn = (query.trace_id, query.device, scheme, asked, picked, state.n_done)
     rest = (state.comparing, state.verifying.state, state.searching, state.tuning is not None)
@@ -326,7 +326,7 @@ def _answers(recording: RecordedTrace, query: Query, state: BoardState) -> dict[
 def _body(
     query: Query,
     board: ReplayBoard,
-    asked: Asked,
+    asked: ReplayAsked,
     state: BoardState,
     scheme: str,
     picked: tuple[str, str],
@@ -390,7 +390,7 @@ def _figure(
     return figure.update_layout(uirevision=f"{query.trace_id} {device.index} {axis}")
 
 
-def check_words(comparison: Comparison, state: BoardState, asked: Asked) -> str:
+def check_words(comparison: Comparison, state: BoardState, asked: ReplayAsked) -> str:
     """How far the simulator is off under the recorded settings, as soon as that is known."""
     if asked.capacity_bytes is not None:
         return "Replayed for another capacity than the recorded device's: the recorded peak is no check of these."

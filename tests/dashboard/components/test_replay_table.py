@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memscope_dashboard.components.replay_table import RECORDED_KEY, curve_key, curve_positions, label_of, replay_table
-from memscope_dashboard.replay_board import Asked, Outcome, ReplayBoard
+from memscope_dashboard.replay_board import ReplayAsked, ReplayBoard, ReplayOutcome
 from memscope_dashboard.store import TraceStore
 
 from memscope.replay.compare import compare
@@ -28,10 +28,10 @@ def test_the_recording_stands_first_and_what_is_to_come_last(board_store: TraceS
     board = ReplayBoard(board_store.analysis("train.memscope").device(0), board_store.jobs)
     comparison = compare(board.device.lifetimes, ["lower-bound"])
     asked: list[tuple[str, str | None]] = [("caching", ""), ("lower-bound", None)]
-    outcomes = [None, Outcome("lower-bound", None, comparison.results[0], None)]
+    outcomes = [None, ReplayOutcome("lower-bound", None, comparison.results[0], None)]
     rows: list[Any] = replay_table(comparison, asked, outcomes).children[1].children
     assert [getattr(row, "data-curve", None) for row in rows] == [RECORDED_KEY, "lower-bound", None]
-    recorded = board.comparison(board.state(Asked(("lower-bound",)))).recorded
+    recorded = board.comparison(board.state(ReplayAsked(("lower-bound",)))).recorded
     assert recorded.peak_reserved_bytes is not None
     assert format_bytes(recorded.peak_reserved_bytes) in text_of(rows[0])
     assert format_bytes(comparison.results[0].peak_reserved_bytes) in text_of(rows[1])

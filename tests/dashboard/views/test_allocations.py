@@ -14,7 +14,7 @@ from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import allocations
-from memscope_dashboard.views.allocations import Asked, rows_for
+from memscope_dashboard.views.allocations import AllocationsAsked, rows_for
 
 from memscope.analysis import Analysis
 from memscope.attribution.grouping import Grouping
@@ -35,8 +35,10 @@ def moment_of(store: TraceStore) -> Moment:
     return Query.from_data(moment_data(store)).moment(store)
 
 
-def asked(by: str = "allocation", **more: Any) -> Asked:
-    return Asked.from_controls([more.get(n) for n in ("search", "categories")] + [by, more.get("narrow"), None])
+def asked(by: str = "allocation", **more: Any) -> AllocationsAsked:
+    return AllocationsAsked.from_controls(
+        [more.get(n) for n in ("search", "categories")] + [by, more.get("narrow"), None]
+    )
 
 
 def request(begin: int = 0, end: int = 100, *sort: tuple[str, str]) -> dict[str, Any]:
@@ -45,7 +47,9 @@ def request(begin: int = 0, end: int = 100, *sort: tuple[str, str]) -> dict[str,
 
 def compute(moment: Moment, search: str | None = None, categories: tuple[str, ...] = ()) -> tuple[LiveTable, Any]:
     table = live_table(moment)
-    found = allocations.compute(moment, table, Asked(search, categories), Query("train.memscope", 0, moment.event))
+    found = allocations.compute(
+        moment, table, AllocationsAsked(search, categories), Query("train.memscope", 0, moment.event)
+    )
     return table, found
 
 

@@ -16,7 +16,7 @@ from memscope_dashboard.components.replay_answers import (
     tuning_panel,
 )
 from memscope_dashboard.query import Query
-from memscope_dashboard.replay_board import Asked
+from memscope_dashboard.replay_board import ReplayAsked
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import replay as view
 from memscope_dashboard.views.replay import asked_of, strategy_options
@@ -133,7 +133,7 @@ def test_every_strategy_of_the_registry_is_offered_and_asked_for_by_default(boar
     offered = [item["value"] for group in strategy_options() for item in group["items"]]
     assert sorted(offered) == sorted(STRATEGIES)
     board = view.board_of(board_store, Query("train.memscope", 0))
-    assert {job.strategy for job in board.replays(Asked())} == set(STRATEGIES)
+    assert {job.strategy for job in board.replays(ReplayAsked())} == set(STRATEGIES)
 
 
 def test_cancelled_replays_are_not_taken_up_before_one_asks_for_it(board_store: TraceStore, gate: Gate) -> None:
@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_said_at_its_field(board_store: TraceStore, gate:
     assert "24 parsecs" in shown["replay-capacity.error"]
     assert gate.calls == []
     asked, errors = asked_of(["lower-bound"], ["max_split_size_mb:64"], " ")
-    assert asked == Asked(("lower-bound",))
+    assert asked == ReplayAsked(("lower-bound",))
     assert "none of the chosen strategies" in (errors["confs"] or "")
     assert asked_of(None, None, "24GB")[0].capacity_bytes == 24 * 10**9
     gate.let(100)
@@ -257,7 +257,7 @@ def test_the_search_gives_a_line_to_copy_or_says_why_not(board_store: TraceStore
     assert "lower bound" in words
     assert shown["replay-tune.disabled"] is True
     assert finished(board_store, capacity="60MiB")["replay-tune.disabled"] is False
-    tuning = view.board_of(board_store, Query("train.memscope", 0)).state(Asked(tuple(TWO))).tuning
+    tuning = view.board_of(board_store, Query("train.memscope", 0)).state(ReplayAsked(tuple(TWO))).tuning
     assert tuning is not None
     assert sentence(tuning_words(tuning)) in words
     best = tuning.results[0]
@@ -288,5 +288,5 @@ def test_a_board_that_is_not_kept_any_longer_ends_its_work(trace_files: list[Pat
     store.analysis("other.memscope")
     gate.let(100)
     store.close(WAIT_S)
-    assert board.state(Asked(tuple(TWO))).comparing.state == "cancelled"
-    assert isinstance(board.replays(Asked(tuple(TWO)))[0], ReplayJob)
+    assert board.state(ReplayAsked(tuple(TWO))).comparing.state == "cancelled"
+    assert isinstance(board.replays(ReplayAsked(tuple(TWO)))[0], ReplayJob)
