@@ -32,17 +32,38 @@ def pools_that_never_split(trace: Trace, rules: CachingRules) -> list[int]:
     """
     private = np.unique(trace.segments.pool_id[trace.segments.pool_id > 0])
     events = np.empty(0, np.int64)
-    if trace.metadata.has_pool_ids:
+    has_pool_ids = trace.metadata.has_pool_ids
+    if has_pool_ids:
         events = np.flatnonzero(trace.pool_id > 0)
         private = np.union1d(private, trace.pool_id[events])
     found = []
     for pool in private.tolist():
-        of_pool = events[trace.pool_id[events] == pool]
+        of_pool = events[trace.pool_id[events] == pool] if has_pool_ids else _events_in_final_segments(trace, pool)
         if _may_be_whole(trace, pool, of_pool) and (
             _final_blocks_prove(trace, rules, pool) or _requests_prove(trace, rules, pool, of_pool)
         ):
             found.append(pool)
     return found
+
+
+def _events_in_final_segments(trace: Trace, pool: int) -> Int64Array:
+    """Events in a pool's final ``cudaMalloc`` segments since each was made: what can be told of it without pool ids."""
+    segments = trace.segments
+    of_pool = np.flatnonzero((segments.pool_id == pool) & ~segments.is_expandable)
+    of_pool = of_pool[np.argsort(segments.address[of_pool], kind="stable")]
+    if not len(of_pool):
+        return np.empty(0, np.int64)
+    start, end = segments.address[of_pool], segments.address[of_pool] + segments.size_bytes[of_pool]
+    at = np.maximum(np.searchsorted(start, trace.address, side="right") - 1, 0)
+    is_inside = (
+        (trace.device == segments.device[of_pool][at]) & (start[at] <= trace.address) & (trace.address < end[at])
+    )
+    inside = np.flatnonzero(is_inside & (trace.action != Action.OOM))
+    made = np.full(len(of_pool), NONE_ID, np.int64)
+    makes = inside[trace.action[inside] == Action.SEGMENT_ALLOC]
+    np.maximum.at(made, at[makes], makes)
+    since: Int64Array = inside[inside >= made[at[inside]]]
+    return since
 
 
 def _may_be_whole(trace: Trace, pool: int, events: Int64Array) -> bool:

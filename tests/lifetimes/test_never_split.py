@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.placing import rules_of
+from memscope.trace.schema import TieRule
 from memscope.trace.trace import Trace
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder
@@ -94,3 +96,24 @@ def test_default_pool_is_never_asked() -> None:
     recorder = NaiveRecorder()
     recorder.malloc(4 * MiB)
     assert found_in(recorder.trace()) == []
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_requests_prove_it_in_final_segments_where_events_name_no_pool(is_whole: bool) -> None:
+    recorder = NaiveRecorder(has_pool_ids=False, tie_rule=TieRule.ADDRESS, whole_pools=(1,) if is_whole else ())
+    place = recorder.naive.next_address
+    for address in [recorder.malloc(4 * MiB), recorder.malloc(5 * MiB)]:
+        recorder.naive.free(address)
+    recorder.naive.empty_cache()
+    recorder.naive.next_address = place
+    # The segment at the same place is another one: how it was cut before says nothing.
+    blocks = [recorder.malloc(n_bytes, pool=1) for n_bytes in (4 * MiB, 5 * MiB)]
+    assert blocks[0] == place
+    for address in blocks:
+        recorder.naive.free(address)
+    trace = recorder.trace()
+    assert found_in(trace) == ([1] if is_whole else [])
+    assert DeviceLifetimes(trace, 0).allocations.block_bytes[2:].tolist() == (
+        [20 * MiB, 20 * MiB] if is_whole else [4 * MiB, 5 * MiB]
+    )
+    assert_exact(trace)
