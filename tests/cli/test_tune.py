@@ -21,7 +21,7 @@ Run = Callable[..., Outcome]
 
 def simulated_trace() -> Trace:
     """A small recording that the simulator itself made, sizes and order fixed."""
-    allocator = CachingAllocator(total_bytes=None, tie_rule=TieRule.SEGMENT_AGE)
+    allocator = CachingAllocator(tie_rule=TieRule.SEGMENT_AGE)
     live = []
     for i in range(60):
         live.append(allocator.malloc((i * 7919 % 30 + 1) * 100_000))
