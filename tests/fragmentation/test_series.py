@@ -165,9 +165,9 @@ def test_200_000_events_take_about_a_second() -> None:
     lifetimes = DeviceLifetimes(recorder.trace(), 0)
     assert lifetimes.n_events > 150_000
     fragmentation_series(lifetimes)
-    started = time.thread_time()
+    started = time.perf_counter()
     fragmentation_series(lifetimes)
-    assert time.thread_time() - started < 3
+    assert time.perf_counter() - started < 3
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -175,7 +175,7 @@ def many(n: int) -> Analysis:
     return Analysis(builder.build(TraceMetadata(source="synthetic", alloc_conf="")))
 
 
-def test_a_hundred_thousand_rows_answer_in_half_a_second_of_processor_time(tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_answer_within_a_fifth_of_a_second(tmp_path: Path) -> None:
     store = TraceStore([write_container(many(100_000).trace, tmp_path / "many.memscope")])
     query = Query("many.memscope").resolved(store)
     assert query.analysis(store).device(0).attribution is not None
@@ -185,9 +185,9 @@ def test_a_hundred_thousand_rows_answer_in_half_a_second_of_processor_time(tmp_p
     for by, search in [("allocation", None), ("site", None), ("allocation", "layers.3 x1")]:
         for _ in range(3):
             event -= 2
-            begin = time.thread_time()
+            begin = time.perf_counter()
             rows_for(
                 store, query.data() | {"event": event}, asked(by, search=search), request(0, 100, ("owner", "asc"))
             )
-            seconds.setdefault((by, search), []).append(time.thread_time() - begin)
-    assert max(map(min, seconds.values())) < 0.5, seconds
+            seconds.setdefault((by, search), []).append(time.perf_counter() - begin)
+    assert max(map(min, seconds.values())) < 0.2, seconds

@@ -103,6 +103,6 @@ def test_many_allocations_alive_at_once_are_checked_quickly():
     offset = (n - start) * UNIT
     size_bytes = np.full(n, UNIT)
     check_plan(start[:9], end[:9], size_bytes[:9], offset[:9], (n + 1) * UNIT)
-    began = time.thread_time()
+    began = time.perf_counter()
     check_plan(start, end, size_bytes, offset, (n + 1) * UNIT)
-    assert time.thread_time() - began < 5
+    assert time.perf_counter() - began < 5
