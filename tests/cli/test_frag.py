@@ -14,7 +14,6 @@ from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
 from tests.conftest import Outcome
-from tests.naive_layout import random_layout
 from tests.replay.recordings import Recorder
 from tests.training_trace import HOSTILE, training_trace
 
@@ -131,11 +130,6 @@ def test_every_line_of_text_fits_the_width(memscope, fragmented: Path) -> None:
 
 
 Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
 
 
 def test_frag_names_what_pins_memory(memscope: Run, trace_file: Path) -> None:

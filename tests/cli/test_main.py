@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from memscope.trace.container import write_container
 from tests.conftest import Outcome
-from tests.naive_layout import random_layout
 from tests.oracles import BAD, needs_shared
 
 Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
 
 
 def test_unknown_devices_and_options_are_one_line_and_exit_1(memscope: Run, trace_file: Path) -> None:

@@ -8,17 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from memscope.trace.container import write_container
 from memscope.trace.schema import NONE_ID
 from tests.conftest import Outcome
-from tests.naive_layout import random_layout
 
 Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
 
 
 @pytest.mark.parametrize("by", ["category", "site", "module"])

@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memscope.replay.caching.allocator import CachingAllocator
 from memscope.replay.compare import DEFAULT_CONFS
 from memscope.replay.strategies import STRATEGIES
-from memscope.trace.builder import TraceBuilder
-from memscope.trace.container import write_container
-from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import BlockState, TieRule
-from memscope.trace.trace import Trace
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -24,44 +18,8 @@ Run = Callable[..., Outcome]
 MiB = 1 << 20
 
 
-def simulated_trace() -> Trace:
-    """A small recording that the simulator itself made, sizes and order fixed."""
-    allocator = CachingAllocator(tie_rule=TieRule.SEGMENT_AGE)
-    live = []
-    for i in range(60):
-        live.append(allocator.malloc((i * 7919 % 30 + 1) * 100_000))
-        if i % 3 == 2:
-            allocator.free(live.pop(i % len(live)))
-    builder = TraceBuilder()
-    for event in allocator.drain_events():
-        builder.add_event(event.action, address=event.address, size_bytes=event.size_bytes, stream=event.stream)
-    state = allocator.state()
-    for i in range(len(state.segments)):
-        segment = builder.add_segment(
-            address=int(state.segments.address[i]),
-            size_bytes=int(state.segments.size_bytes[i]),
-            is_large=bool(state.segments.is_large[i]),
-        )
-        for b in (j for j in range(len(state.blocks)) if state.blocks.segment_id[j] == i):
-            builder.add_block(
-                segment,
-                address=int(state.blocks.address[b]),
-                size_bytes=int(state.blocks.size_bytes[b]),
-                requested_bytes=int(state.blocks.requested_bytes[b]),
-                state=BlockState(state.blocks.state[b]),
-            )
-    return builder.build(
-        TraceMetadata(source="synthetic", alloc_conf="", tie_rule=TieRule.SEGMENT_AGE, has_pool_ids=True)
-    )
-
-
-@pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(simulated_trace(), tmp_path / "run.memscope")
-
-
-def test_replay_compares_the_recording_with_every_strategy(memscope: Run, trace_file: Path) -> None:
-    content = json.loads(memscope("replay", trace_file, "--json").out)
+def test_replay_compares_the_recording_with_every_strategy(memscope: Run, simulated_file: Path) -> None:
+    content = json.loads(memscope("replay", simulated_file, "--json").out)
     results = {(r["strategy"], r["conf"]): r for r in content["results"]}
     others = {(name, None) for name, strategy in STRATEGIES.items() if not strategy.takes_conf}
     assert set(results) == {*(("caching", conf) for conf in DEFAULT_CONFS), *others}
@@ -81,14 +39,14 @@ def test_replay_compares_the_recording_with_every_strategy(memscope: Run, trace_
         assert r["exactness"] != "modelled" or r["notes"]
     assert default["driver_calls"] == {"cudaMalloc": default["n_device_allocs"]}
     assert default["fragmentation"]["reserved_bytes"] == default["peak_reserved_bytes"]
-    text = memscope("replay", trace_file)
+    text = memscope("replay", simulated_file)
     assert text.code == 0
     assert all(name in text.out for name in STRATEGIES)
 
 
-def test_replay_on_a_small_device_runs_out_and_says_where(memscope: Run, trace_file: Path) -> None:
+def test_replay_on_a_small_device_runs_out_and_says_where(memscope: Run, simulated_file: Path) -> None:
     content = json.loads(
-        memscope("replay", trace_file, "--strategy", "caching", "--conf", "", "--capacity", "22MiB", "--json").out
+        memscope("replay", simulated_file, "--strategy", "caching", "--conf", "", "--capacity", "22MiB", "--json").out
     )
     (result,) = content["results"]
     assert {"event", "requested_bytes", "free_bytes"} <= set(result["oom"])
@@ -111,15 +69,15 @@ def test_replay_on_a_small_device_runs_out_and_says_where(memscope: Run, trace_f
     ids="=".join,
 )
 def test_what_cannot_be_replayed_is_one_line_and_exit_1(
-    memscope: Run, trace_file: Path, arguments: tuple[str, str]
+    memscope: Run, simulated_file: Path, arguments: tuple[str, str]
 ) -> None:
-    outcome = memscope("replay", trace_file, *arguments)
+    outcome = memscope("replay", simulated_file, *arguments)
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
 
 
-def test_several_traces_are_compared_each_by_itself(memscope: Run, trace_file: Path) -> None:
-    arguments = ("replay", trace_file, trace_file, "--conf", "", "--json")
+def test_several_traces_are_compared_each_by_itself(memscope: Run, simulated_file: Path) -> None:
+    arguments = ("replay", simulated_file, simulated_file, "--conf", "", "--json")
     content = json.loads(memscope(*arguments).out)
     one, other = content["traces"]
     assert one == other
@@ -132,9 +90,9 @@ def test_the_strategies_are_listed_with_what_they_are(memscope: Run) -> None:
     assert [line.split()[0] for line in outcome.out.splitlines()] == list(STRATEGIES)
 
 
-def test_memory_held_by_others_and_a_fraction_leave_less(memscope: Run, trace_file: Path) -> None:
+def test_memory_held_by_others_and_a_fraction_leave_less(memscope: Run, simulated_file: Path) -> None:
     def reserved(*arguments: str) -> int:
-        outcome = memscope("replay", trace_file, "--conf", "", "--capacity", "1GiB", *arguments, "--json")
+        outcome = memscope("replay", simulated_file, "--conf", "", "--capacity", "1GiB", *arguments, "--json")
         (result,) = json.loads(outcome.out)["results"]
         return 0 if result["oom"] else result["peak_reserved_bytes"]
 
@@ -143,12 +101,12 @@ def test_memory_held_by_others_and_a_fraction_leave_less(memscope: Run, trace_fi
     assert reserved("--memory-fraction", "0.02") == 0
 
 
-def test_combinations_known_to_harm_are_warned_of(memscope: Run, trace_file: Path) -> None:
-    outcome = memscope("replay", trace_file, "--conf", "expandable_segments:True,max_split_size_mb:64")
+def test_combinations_known_to_harm_are_warned_of(memscope: Run, simulated_file: Path) -> None:
+    outcome = memscope("replay", simulated_file, "--conf", "expandable_segments:True,max_split_size_mb:64")
     assert outcome.code == 0
     assert "pytorch#123548" in outcome.out.replace("\n", "")
 
 
-def test_replays_in_processes_print_the_same(memscope: Run, trace_file: Path) -> None:
-    arguments = ("replay", trace_file, "--strategy", "caching", "--json")
+def test_replays_in_processes_print_the_same(memscope: Run, simulated_file: Path) -> None:
+    arguments = ("replay", simulated_file, "--strategy", "caching", "--json")
     assert memscope(*arguments, "--jobs", "2").out == memscope(*arguments).out

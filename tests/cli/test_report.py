@@ -18,11 +18,6 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(random_layout(7, 80).trace(), tmp_path / "run.memscope")
-
-
-@pytest.fixture
 def mid_life_file(tmp_path: Path) -> Path:
     return write_container(random_layout(7, 80).trace(60), tmp_path / "late.memscope")
 

@@ -6,60 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from memscope.replay.caching.allocator import CachingAllocator
-from memscope.trace.builder import TraceBuilder
-from memscope.trace.container import write_container
-from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import BlockState, TieRule
-from memscope.trace.trace import Trace
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
 
 
-def simulated_trace() -> Trace:
-    """A small recording that the simulator itself made, sizes and order fixed."""
-    allocator = CachingAllocator(tie_rule=TieRule.SEGMENT_AGE)
-    live = []
-    for i in range(60):
-        live.append(allocator.malloc((i * 7919 % 30 + 1) * 100_000))
-        if i % 3 == 2:
-            allocator.free(live.pop(i % len(live)))
-    builder = TraceBuilder()
-    for event in allocator.drain_events():
-        builder.add_event(event.action, address=event.address, size_bytes=event.size_bytes, stream=event.stream)
-    state = allocator.state()
-    for i in range(len(state.segments)):
-        segment = builder.add_segment(
-            address=int(state.segments.address[i]),
-            size_bytes=int(state.segments.size_bytes[i]),
-            is_large=bool(state.segments.is_large[i]),
-        )
-        for b in (j for j in range(len(state.blocks)) if state.blocks.segment_id[j] == i):
-            builder.add_block(
-                segment,
-                address=int(state.blocks.address[b]),
-                size_bytes=int(state.blocks.size_bytes[b]),
-                requested_bytes=int(state.blocks.requested_bytes[b]),
-                state=BlockState(state.blocks.state[b]),
-            )
-    return builder.build(
-        TraceMetadata(source="synthetic", alloc_conf="", tie_rule=TieRule.SEGMENT_AGE, has_pool_ids=True)
-    )
-
-
-@pytest.fixture
-def trace_file(tmp_path: Path) -> Path:
-    return write_container(simulated_trace(), tmp_path / "run.memscope")
-
-
-def test_tune_prints_the_line_or_says_that_nothing_helps(memscope: Run, trace_file: Path) -> None:
-    content = json.loads(memscope("tune", trace_file, "--json").out)
+def test_tune_prints_the_line_or_says_that_nothing_helps(memscope: Run, simulated_file: Path) -> None:
+    content = json.loads(memscope("tune", simulated_file, "--json").out)
     keys = {"recommended_conf", "predicted_peak_reserved_bytes", "recorded_peak_reserved_bytes", "lower_bound_bytes"}
     assert {*keys, "verdict"} <= set(content)
-    text = memscope("tune", trace_file)
+    text = memscope("tune", simulated_file)
     assert text.code == 0
     assert content["verdict"] in text.out.replace("\n", "")
     if content["recommended_conf"] is None:
@@ -68,8 +24,8 @@ def test_tune_prints_the_line_or_says_that_nothing_helps(memscope: Run, trace_fi
         assert f"\n{content['line']}\n" in text.out
 
 
-def test_tune_for_a_small_device_says_what_the_requests_need(memscope: Run, trace_file: Path) -> None:
-    content = json.loads(memscope("tune", trace_file, "--capacity", "22MiB", "--json").out)
+def test_tune_for_a_small_device_says_what_the_requests_need(memscope: Run, simulated_file: Path) -> None:
+    content = json.loads(memscope("tune", simulated_file, "--capacity", "22MiB", "--json").out)
     assert content["recommended_conf"] is None
     assert content["predicted_peak_reserved_bytes"] is None
     assert "no setting avoids running out of memory" in content["verdict"]
