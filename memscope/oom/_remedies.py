@@ -156,7 +156,7 @@ def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
     """
     s = situation
     try:
-        rerun = Rerun(s.device.lifetimes, s.request, s.limit, s.room, s.config)
+        rerun = Rerun(s)
         as_recorded = rerun.serve()
         if not as_recorded.is_served and as_recorded.failed_event is None:
             error_bytes = as_recorded.reserved_bytes - s.room.state.reserved_bytes
@@ -164,7 +164,7 @@ def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
             return _all(search, _PREFERENCE[verdict], (), error_bytes)
         how = "already fails earlier" if as_recorded.failed_event is not None else "serves this request"
         why = f"a replay of the recording as it was {how}"
-        restart = Restart(s.device.lifetimes, s.request, s.limit, s.room, s.config)
+        restart = Restart(s)
         if not restart.serve(Change()).is_served:
             search = _Search(s, restart, 0, False)
             kinds = tuple(kind for kind in _PREFERENCE[verdict] if kind in _OF_THE_MOMENT)

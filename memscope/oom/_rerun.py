@@ -12,7 +12,7 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_replay as kernel
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.oom._request import FailedRequest, Limit
+from memscope.oom._causes import Situation
 from memscope.oom.room import Room
 from memscope.replay.caching.arrays import new_arrays, with_lanes
 from memscope.replay.caching.engine import Calls, Serving
@@ -75,10 +75,8 @@ class Rerun:
 
     Parameters
     ----------
-    lifetimes, request, limit, room
-        The device, the request that failed, what PyTorch could have had, and the state then.
-    config
-        The recorded settings.
+    situation
+        The device, the request that failed, what PyTorch could have had, the state then, and the recorded settings.
 
     Raises
     ------
@@ -86,21 +84,10 @@ class Rerun:
         When serving, if the simulator does not cover the settings.
     """
 
-    def __init__(
-        self,
-        lifetimes: DeviceLifetimes,
-        request: FailedRequest,
-        limit: Limit,
-        room: Room,
-        config: CachingAllocatorConfig,
-    ) -> None:
-        self._lifetimes = lifetimes
-        self._request = request
-        self._limit = limit
-        self._room = room
-        self._config = config
-        self._requests = _until(lifetimes, requests_of(lifetimes), request, room)
-        self._tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
+    def __init__(self, situation: Situation) -> None:
+        self._s = situation
+        self._requests = _until(situation)
+        self._tie_rule = recorded_tie_rule(situation.device.trace.metadata)
 
     @property
     def is_modelled(self) -> bool:
@@ -134,21 +121,21 @@ class Rerun:
 
     def _peak_bytes(self) -> int:
         """The most that was reserved by the time of the request: the device had it then, whatever it had later."""
-        usage = self._lifetimes.usage
+        usage = self._s.device.lifetimes.usage
         assert usage.reserved_bytes is not None
-        return int(usage.reserved_bytes[: usage.index_of(self._request.event) + 1].max())
+        return int(usage.reserved_bytes[: usage.index_of(self._s.request.event) + 1].max())
 
     def _driver_bytes(self) -> int:
         """What the driver could have given PyTorch in all at the request."""
-        free = self._limit.device_free_bytes
+        free = self._s.limit.device_free_bytes
         if free is not None:
-            return self._room.state.reserved_bytes + free
-        total = self._limit.total_bytes
-        return self._limit.low_bytes if total is None or not self._limit.refused_by_cap else total
+            return self._s.room.state.reserved_bytes + free
+        total = self._s.limit.total_bytes
+        return self._s.limit.low_bytes if total is None or not self._s.limit.refused_by_cap else total
 
     def _capacities(self, config: CachingAllocatorConfig) -> tuple[int, int]:
         """What the driver can give out at the request, and the device total that a fraction is of."""
-        limit, driver = self._limit, self._driver_bytes()
+        limit, driver = self._s.limit, self._driver_bytes()
         if limit.total_bytes is not None:
             capped = limit.low_bytes if limit.refused_by_cap and limit.cap_bytes is None else driver
             return capped, limit.total_bytes
@@ -160,11 +147,11 @@ class Rerun:
 
     def _settings(self, change: Change) -> CachingAllocatorConfig:
         if change.conf is None:
-            config = self._config
+            config = self._s.config
         else:
             config = CachingAllocatorConfig.parse(change.conf, tie_rule=self._tie_rule)
             if config.memory_fraction == 1.0:
-                config = dataclasses.replace(config, memory_fraction=self._config.memory_fraction)
+                config = dataclasses.replace(config, memory_fraction=self._s.config.memory_fraction)
         return dataclasses.replace(config, throws_on_malloc_oom=False)
 
     def _changed(self, change: Change) -> Requests:
@@ -195,12 +182,14 @@ def _last_calls(freed_rows: Int64Array | None, request_row: int) -> Calls:
     return Calls.without_drops(op, np.append(freed, request_row))
 
 
-def _until(lifetimes: DeviceLifetimes, requests: Requests, request: FailedRequest, room: Room) -> Requests:
+def _until(situation: Situation) -> Requests:
     """The requests before an ``oom`` event, and the one that failed as a last row.
 
     Requests that failed earlier made the allocator give everything back: their reclaims are repeated. Private pools
     whose unused segments outlived the last reclaim were in use.
     """
+    lifetimes, request, room = situation.device.lifetimes, situation.request, situation.room
+    requests = requests_of(lifetimes)
     n = request.event - lifetimes.first_event
     op, dropped = np.array(requests.op[:n]), np.array(requests.dropped_pool[:n])
     row = np.array(requests.row[:n])
@@ -233,10 +222,8 @@ class Restart:
 
     Parameters
     ----------
-    lifetimes, request, limit, room
-        The device, the request that failed, what PyTorch could have had, and the state then.
-    config
-        The recorded settings.
+    situation
+        The device, the request that failed, what PyTorch could have had, the state then, and the recorded settings.
 
     Raises
     ------
@@ -244,31 +231,23 @@ class Restart:
         If the simulator does not cover the settings.
     """
 
-    def __init__(
-        self,
-        lifetimes: DeviceLifetimes,
-        request: FailedRequest,
-        limit: Limit,
-        room: Room,
-        config: CachingAllocatorConfig,
-    ) -> None:
-        self._request = request
-        self._limit = limit
-        self._room = room
-        self._config = dataclasses.replace(config, throws_on_malloc_oom=False, memory_fraction=1.0)
-        self._start = Recording(DeviceLifetimes(_frozen_trace(lifetimes.trace, room), lifetimes.device))
-        self._tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
+    def __init__(self, situation: Situation) -> None:
+        self._s = situation
+        self._config = dataclasses.replace(situation.config, throws_on_malloc_oom=False, memory_fraction=1.0)
+        frozen = _frozen_trace(situation.device.trace, situation.room)
+        self._start = Recording(DeviceLifetimes(frozen, situation.device.index))
+        self._tie_rule = recorded_tie_rule(situation.device.trace.metadata)
 
     def serve(self, change: Change) -> RerunOutcome:
         """Serve the request under a change of blocks, of memory or of the cap; other changes are not for this."""
-        free = self._limit.device_free_bytes
-        driver = self._limit.low_bytes if free is None else self._room.state.reserved_bytes + free
-        capacity = (self._limit.low_bytes if change.cap_bytes is None else driver) + change.more_bytes
-        total = max(capacity, self._room.state.reserved_bytes)
-        if self._limit.total_bytes is not None:
-            total = max(total, self._limit.total_bytes)
+        free = self._s.limit.device_free_bytes
+        driver = self._s.limit.low_bytes if free is None else self._s.room.state.reserved_bytes + free
+        capacity = (self._s.limit.low_bytes if change.cap_bytes is None else driver) + change.more_bytes
+        total = max(capacity, self._s.room.state.reserved_bytes)
+        if self._s.limit.total_bytes is not None:
+            total = max(total, self._s.limit.total_bytes)
         arrays = new_arrays(self._config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
-        pair = (max(self._request.pool_id, 0), self._request.stream)
+        pair = (max(self._s.request.pool_id, 0), self._s.request.stream)
         if pair not in self._start.pairs:
             self._start.pairs.append(pair)
         arrays, block_of_row = self._start.start(arrays)
@@ -282,7 +261,7 @@ class Restart:
         """Rows of the state's own table for rows of the device's, by where they lie."""
         if rows is None or not len(rows):
             return np.empty(0, np.int64)
-        state, table = self._room.state, self._start.lifetimes.allocations
+        state, table = self._s.room.state, self._start.lifetimes.allocations
         address = state.blocks.address[np.isin(state.allocation_ids, rows)]
         found: Int64Array = np.flatnonzero(np.isin(table.address, address))
         return found
@@ -297,7 +276,7 @@ class Restart:
             op=calls.op,
             row=calls.row,
             dropped_pool=calls.dropped_pool,
-            requested_bytes=np.append(table.requested_bytes, self._request.rounded_bytes),
+            requested_bytes=np.append(table.requested_bytes, self._s.request.rounded_bytes),
             pair=np.append(np.zeros(n_rows, np.int64), pairs.index(pair)),
             pairs=pairs,
             start_rows=frozen_array([], np.int64),
