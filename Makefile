@@ -4,6 +4,7 @@
 #   make demo SERVE=0  the same without serving the dashboard
 #   make test          the tests; browser tests too, where Chromium is or can be installed
 #   make lint          ruff, mypy, import-linter
+#   make core          compile the core again after an edit in core/, and the stubs that mypy reads (seconds)
 #   make bench         benchmarks, each printing ratios against a named peer
 #   make test-slow     the long sweeps, more and random examples of every property, and the emulated device under an
 #                      older PyTorch
@@ -35,26 +36,43 @@ EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
 .PRECIOUS: $(EMULATED)/%/.torch
-.PHONY: demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
+.PHONY: core demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
+
+# Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
+EDITABLE := --config-settings=editable.mode=inplace --config-settings=wheel.cmake=false -e
+CORE := build/core/.built
+CORE_SOURCES := CMakeLists.txt $(shell find core -type f)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_PIP_ARGS) torch==$(TORCH_VERSION)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,dev]'
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(TORCH_PIP_ARGS) torch==$(TORCH_VERSION)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(EDITABLE) '.[hf,dev]'
 	touch $@
 
-demo: $(INSTALLED)
+$(CORE): $(INSTALLED) $(CORE_SOURCES)
+	@.ci/find-compiler $(BIN)/python build/compiler
+	@CXX=$$(cat build/compiler) $(BIN)/cmake -S . -B build/core -G Ninja -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
+		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DMEMSCOPE_IN_TREE=ON -DMEMSCOPE_STRICT=ON > build/configure.log || \
+		{ cat build/configure.log; exit 1; }
+	$(BIN)/cmake --build build/core
+	for subject in $(notdir $(patsubst %/,%,$(dir $(wildcard core/*/bindings.cpp)))); do \
+		$(BIN)/python -m nanobind.stubgen -q -m memscope._core.$$subject -i . -o memscope/_core/$$subject.pyi || exit 1; done
+	touch $@
+
+core: $(CORE)
+
+demo: $(CORE)
 	$(BIN)/memscope demo --output $(DEMO_DIR) $(if $(filter 0,$(SERVE)),--no-serve,--serve)
 
 chromium:
 	.ci/install-chromium
 
 # The kernels are compiled once, before several processes would each do it.
-test: $(INSTALLED) chromium
+test: $(CORE) chromium
 	$(BIN)/memscope doctor --compile > /dev/null
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not emulated" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) chromium
+test-slow: $(CORE) chromium
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile long -m "hypothesis and not slow" $(PYTEST_ARGS)
 	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)" \
@@ -68,12 +86,12 @@ $(EMULATED)/%/.torch: requirements/emulated-%.txt
 		{ echo "torch $* cannot be had here: $(@D)/pip.log says why"; exit 1; }
 	@touch $@
 
-$(EMULATED)/%/.installed: $(EMULATED)/%/.torch pyproject.toml constraints.txt
+$(EMULATED)/%/.installed: $(EMULATED)/%/.torch $(CORE) pyproject.toml constraints.txt
 	@test -f $(@D)/lib/python*/site-packages/torch/lib/libtorch_cuda.so || \
 		{ echo "torch $* came as a build without CUDA: point EMULATED_TORCH_PIP_ARGS at an index of CUDA builds"; exit 1; }
 	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-deps -c constraints.txt accelerate
 	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt \
-		-e . transformers pytest pytest-xdist filelock fsspec jinja2 networkx psutil pyyaml sympy
+		$(EDITABLE) . transformers pytest pytest-xdist filelock fsspec jinja2 networkx psutil pyyaml sympy
 	touch $@
 
 test-emulated:
@@ -93,7 +111,7 @@ gpu-evidence:
 	$(PYTHON) -m pytest -m gpu tests
 	$(PYTHON) docs/gpu_evidence.py --output out/evidence
 
-lint: $(INSTALLED)
+lint: $(CORE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -103,12 +121,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)
+bench: $(CORE)
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
 
-screenshots: $(INSTALLED) chromium
+screenshots: $(CORE) chromium
 	$(BIN)/python docs/screenshots.py
 
 clean:
-	rm -rf .venv .venv-emulated out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-emulated build out memscope/_core/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

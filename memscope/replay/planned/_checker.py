@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope._kernels.plan_checking import find_overlap
+from memscope._core import planning
 from memscope.errors import InvariantError
 from memscope.trace.tables import BoolArray, Int64Array
 
@@ -38,8 +38,7 @@ def check_plan(
     InvariantError
         If it is not so; the message names the rows, by position.
     """
-    # Own arrays of one kind: the kernel is compiled once.
-    start, end, size_bytes, offset = (np.array(column, np.int64) for column in (start, end, size_bytes, offset))
+    start, end, size_bytes, offset = (np.asarray(column, np.int64) for column in (start, end, size_bytes, offset))
     if not len(start) == len(end) == len(size_bytes) == len(offset):
         raise InvariantError("plan: start, end, size_bytes and offset differ in length")
     _refuse(start >= end, "ends no later than it starts", start, end)
@@ -48,21 +47,10 @@ def check_plan(
     # Compared without a sum, which could overflow.
     outside = (offset < 0) | (offset > plan_bytes - size_bytes)
     _refuse(outside, f"is not inside a plan of {plan_bytes:,} bytes", size_bytes, offset)
-    if not len(start):
-        return
-    row, other = find_overlap(
-        start,
-        end,
-        offset,
-        offset + size_bytes,
-        np.argsort(start, kind="stable"),
-        np.argsort(end, kind="stable"),
-        np.argsort(offset, kind="stable"),
-    )
-    if row >= 0:
-        places = " and ".join(
-            f"{i} in [{int(offset[i]):,}, {int(offset[i] + size_bytes[i]):,})" for i in (int(other), int(row))
-        )
+    overlap = planning.find_overlap(start, end, offset, offset + size_bytes)
+    if overlap is not None:
+        row, other = overlap
+        places = " and ".join(f"{i} in [{int(offset[i]):,}, {int(offset[i] + size_bytes[i]):,})" for i in (other, row))
         raise InvariantError(f"plan: allocations {places} overlap and are both alive at event {int(start[row]):,}")
 
 

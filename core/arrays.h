@@ -1,0 +1,65 @@
+// numpy arrays in and out: the only kind of conversion that bindings do.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "checked.h"
+
+namespace memscope {
+
+namespace nb = nanobind;
+
+// Arguments. An array of another dtype or order is converted on the way in; one that is written to must be the caller's
+// own: declare it with `nb::arg().noconvert()`.
+template <typename T>
+using Array = nb::ndarray<const T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using MutableArray = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <typename T>
+Checked<const T> view(const Array<T>& array) {
+  return {array.data(), array.size()};
+}
+
+template <typename T>
+Checked<T> view(const MutableArray<T>& array) {
+  return {array.data(), array.size()};
+}
+
+// Results: the vector becomes the memory of the numpy array, nothing is copied. Needs the GIL.
+template <typename T>
+using NewArray = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig>;
+template <typename T>
+using NewMatrix = nb::ndarray<T, nb::numpy, nb::ndim<2>, nb::c_contig>;
+
+template <typename T>
+NewArray<T> to_numpy(std::vector<T> values) {
+  auto* owned = new std::vector<T>(std::move(values));
+  nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
+  return NewArray<T>(owned->data(), {owned->size()}, owner);
+}
+
+// As to_numpy, for n_rows rows of equal length that lie one after the other.
+template <typename T>
+NewMatrix<T> to_numpy(std::vector<T> values, std::size_t n_rows) {
+  const std::size_t n_columns = n_rows == 0 ? 0 : values.size() / n_rows;
+  auto* owned = new std::vector<T>(std::move(values));
+  nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
+  return NewMatrix<T>(owned->data(), {n_rows, n_columns}, owner);
+}
+
+// What is done without the GIL: `auto result = without_gil([&] { return work(...); });`
+template <typename Work>
+auto without_gil(Work&& work) {
+  nb::gil_scoped_release released;
+  return std::forward<Work>(work)();
+}
+
+}  // namespace memscope
