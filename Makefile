@@ -39,7 +39,7 @@ EMULATED := .venv-emulated
 .PHONY: core demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
 
 # Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
-EDITABLE := --config-settings=editable.mode=inplace --config-settings=wheel.cmake=false -e
+EDITABLE := $(addprefix --config-settings=,editable.mode=inplace wheel.cmake=false wheel.py-api=py3) -e
 CORE := build/core/.built
 CORE_SOURCES := CMakeLists.txt $(shell find core -type f)
 
