@@ -40,6 +40,8 @@ EMULATED := .venv-emulated
 
 # Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
 EDITABLE := $(addprefix --config-settings=,editable.mode=inplace wheel.cmake=false wheel.py-api=py3) -e
+# The paths are all that is wanted of the editable installation: its finder would go before PYTHONPATH.
+only_paths = @sed -i.bak '/^import /d' $(1)/lib/python*/site-packages/_editable_skbc_torch_memscope.pth
 CORE := build/core/.built
 CORE_SOURCES := CMakeLists.txt $(shell find core -type f)
 
@@ -47,6 +49,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(TORCH_PIP_ARGS) torch==$(TORCH_VERSION)
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(EDITABLE) '.[hf,dev]'
+	$(call only_paths,.venv)
 	touch $@
 
 $(CORE): $(INSTALLED) $(CORE_SOURCES)
@@ -92,6 +95,7 @@ $(EMULATED)/%/.installed: $(EMULATED)/%/.torch $(CORE) pyproject.toml constraint
 	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-deps -c constraints.txt accelerate
 	PIP_CONSTRAINT=requirements/emulated-$*.txt $(@D)/bin/$(PIP_INSTALL) --no-warn-conflicts -c constraints.txt \
 		$(EDITABLE) . transformers pytest pytest-xdist filelock fsspec jinja2 networkx psutil pyyaml sympy
+	$(call only_paths,$(@D))
 	touch $@
 
 test-emulated:

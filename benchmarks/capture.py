@@ -44,8 +44,7 @@ def main() -> None:
 def _require_device() -> None:
     """Start again on the emulated device where a CUDA build of PyTorch has no GPU."""
     from memscope.emulation.build import build_libraries
-    from memscope.emulation.device import EmulatedMachine
-    from memscope.emulation.launch import emulated_environment, is_emulated
+    from memscope.emulation.launch import EmulatedMachine, emulated_environment, is_emulated
     from memscope.emulation.torch_build import find_torch_build
 
     try:

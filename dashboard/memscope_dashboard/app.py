@@ -17,7 +17,7 @@ from dash.development.base_component import Component
 from werkzeug.serving import make_server
 
 from memscope.errors import UsageError
-from memscope.figures.replay_curves import CURVE_COLORS
+from memscope.figures.replay import CURVE_COLORS
 from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 from memscope_dashboard.components import header, inspector, navigation, scrubber
 from memscope_dashboard.store import TraceStore

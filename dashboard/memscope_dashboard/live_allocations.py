@@ -12,7 +12,7 @@ import numpy as np
 from memscope.attribution.grouping import NOT_RECORDED, Grouping, module_groups, rule_groups
 from memscope.attribution.ledger import PENDING_FREES
 from memscope.device.device import Moment
-from memscope.figures.flame_data import majority
+from memscope.figures.flame import majority
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import MiB

@@ -13,7 +13,7 @@ import numpy as np
 from memscope.advise.tune import Tuning, tune
 from memscope.device.device import Device
 from memscope.device.limits import Limits, limits_for
-from memscope.figures.replay_curves import ReplayCurve, reduced_curve, result_curve
+from memscope.figures.replay import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
 from memscope.replay.compare import recorded_run as run_of_recording

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.attribution._frames import FramePattern
-from memscope.attribution._life import Life
-from memscope.attribution._phases import PHASE_BY_LABEL
+from memscope.attribution._phases import PHASE_BY_LABEL, Life
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError

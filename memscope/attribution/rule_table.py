@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from memscope.attribution._distributed_rules import COMMUNICATION_RULES
 from memscope.attribution._frames import FramePattern
-from memscope.attribution._life import Life
-from memscope.attribution._phases import Phase
+from memscope.attribution._phases import Life, Phase
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memscope.cli.options import console, json_option, load_trace, print_json, rules_option, trace_argument
-from memscope.cli.serving_options import token_options
+from memscope.cli.serving import token_options
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 

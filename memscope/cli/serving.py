@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.options import announce_compilation, console, force_option, json_option, print_json
-from memscope.cli.serving_options import (
-    manager_options,
-    memory_options,
-    request_options,
-    scheduler_options,
-    token_options,
-)
+from memscope.cli.options import Command, announce_compilation, console, force_option, json_option, print_json
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
+from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
     from memscope.gpus import GpuModel
@@ -24,6 +18,168 @@ if TYPE_CHECKING:
     from memscope.serving.question import ServingPlan, ServingQuestion
     from memscope.serving.requests import RequestTable
     from memscope.serving.result import KvResult
+
+
+def _size(_context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """A size option's bytes."""
+    try:
+        return None if text is None else parse_bytes(text)
+    except UsageError as error:
+        raise UsageError(f"--{str(parameter.name).replace('_', '-')}: {error}") from error
+
+
+def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Print the registry and leave."""
+    if not wanted or context.resilient_parsing:
+        return
+    from memscope.serving.managers import MANAGERS
+
+    for manager in MANAGERS.values():
+        click.echo(f"{manager.name:14} {manager.summary}")
+    context.exit()
+
+
+_SIZE: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
+_COUNT = click.IntRange(min=1)
+
+
+def _with(command: Command, *options: Any) -> Command:
+    """A command with options, in the order of its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def token_options(command: Command) -> Command:
+    """How a token is kept: ``--kv-dtype --tensor-parallel``."""
+    return _with(
+        command,
+        click.option("--kv-dtype", type=click.Choice(("bf16", "fp8", "int4")), default="bf16", help="[default: bf16]"),
+        click.option(
+            "--tensor-parallel", type=_COUNT, default=1, metavar="N", help="GPUs that share the model. [default: 1]"
+        ),
+    )
+
+
+def request_options(command: Command) -> Command:
+    """The requests to replay: from a file, or made."""
+    return _with(
+        command,
+        click.option(
+            "--requests",
+            "file",
+            default=None,
+            type=click.Path(path_type=Path),
+            help="A request trace: Azure, BurstGPT or plain CSV, Mooncake JSONL; .gz too.",
+        ),
+        click.option("--generate", "n_generated", type=int, default=None, metavar="N", help="Make N requests instead."),
+        click.option("--rate", type=float, default=1.0, help="Generated requests a second. [default: 1]"),
+        click.option("--lengths", default="sharegpt", help="Generated lengths: sharegpt, alpaca, long-prompt."),
+        click.option("--burstiness", type=float, default=1.0, help="1: Poisson arrivals; more: bursty. [default: 1]"),
+        click.option(
+            "--shared-prefix",
+            type=float,
+            default=0.0,
+            metavar="F",
+            help="Share of generated requests that begin with a common prefix. [default: 0]",
+        ),
+        click.option("--seed", type=int, default=0, help="Of the generator. [default: 0]"),
+        click.option("--limit", type=_COUNT, default=None, metavar="N", help="The first N requests only."),
+        click.option(
+            "--samples",
+            "n_samples",
+            type=_COUNT,
+            default=None,
+            metavar="N",
+            help="Answers of each request, which share its prompt. [default: 1, or the file's]",
+        ),
+        click.option("--speed-up", type=float, default=1.0, metavar="F", help="Let requests arrive F times as fast."),
+    )
+
+
+def memory_options(command: Command) -> Command:
+    """The device's memory, and what of it is not for keys and values."""
+    return _with(
+        command,
+        click.option("--gpu", "gpu_name", default=None, help="A GPU of the catalogue, or a size. [default: H100-80GB]"),
+        click.option("--capacity", **_SIZE, help="Memory of the device, in place of the GPU's."),
+        click.option(
+            "--utilisation", type=float, default=0.9, metavar="F", help="Share of it that is taken. [default: 0.9]"
+        ),
+        click.option("--context", **_SIZE, help="Held outside PyTorch. [default: the catalogue's estimate]"),
+        click.option("--activations", **_SIZE, help="Held by activations. [default: an estimate]"),
+        click.option("--cuda-graphs", **_SIZE, help="Held by CUDA graphs. [default: not measured]"),
+        click.option("--weight-bytes", **_SIZE, help="Weights on one GPU. [default: counted]"),
+        click.option("--kv-memory", **_SIZE, help="Memory for keys and values, in place of a budget."),
+        click.option(
+            "--weights",
+            type=click.Choice(("none", "int8", "int4")),
+            default="none",
+            help="Quantisation. [default: none]",
+        ),
+    )
+
+
+def manager_options(command: Command) -> Command:
+    """How key/value memory is managed."""
+    return _with(
+        command,
+        click.option(
+            "--max-length",
+            type=_COUNT,
+            default=None,
+            metavar="N",
+            help="The longest sequence. [default: the model's]",
+        ),
+        click.option(
+            "--manager",
+            "managers",
+            multiple=True,
+            help="A manager; repeatable. [default: all but concat, which takes long] (--list names them)",
+        ),
+        click.option(
+            "--list", is_flag=True, expose_value=False, is_eager=True, callback=_list, help="Name the managers."
+        ),
+        click.option(
+            "--block-size",
+            "block_sizes",
+            type=_COUNT,
+            multiple=True,
+            metavar="N",
+            help="Tokens of a block; repeatable. [default: 16]",
+        ),
+        click.option(
+            "--page-size",
+            default="2MiB",
+            metavar="SIZE",
+            callback=_size,
+            help="Page of virtual: 64KiB or 2MiB. [default: 2MiB]",
+        ),
+    )
+
+
+def scheduler_options(command: Command) -> Command:
+    """How steps are formed, and what they cost."""
+    return _with(
+        command,
+        click.option(
+            "--scheduler",
+            "policy",
+            type=click.Choice(("static", "continuous", "chunked")),
+            default="chunked",
+            help="[default: chunked, that is continuous with prompts spread over steps]",
+        ),
+        click.option("--max-requests", type=int, default=256, help="Sequences of a step. [default: 256]"),
+        click.option("--max-step-tokens", type=int, default=8192, help="Tokens of a step. [default: 8192]"),
+        click.option(
+            "--preemption", type=click.Choice(("recompute", "swap")), default="recompute", help="[default: recompute]"
+        ),
+        click.option("--swap-space", **_SIZE, help="Host memory for preempted requests."),
+        click.option(
+            "--tflops", type=float, default=None, help="Peak arithmetic, for time estimates. [default: the GPU's]"
+        ),
+        click.option("--bandwidth", **_SIZE, help="Peak memory traffic a second. [default: the GPU's]"),
+    )
 
 
 @click.command()

@@ -12,10 +12,10 @@ it.
 Other folders import:
 
 ``build``        Compiling the stand-ins, once for each PyTorch, with the system's C compiler
-``device``       What is emulated, and what a recording made on it must say
 ``launch``       Putting the stand-ins in place: the environment that a program must start in, and whether
                  this one did
-``programs``     What PyTorch and transformers must be told when they run on a device that computes nothing
-``torch_build``  The installed PyTorch, looked at without importing it: its folder, its version, the CUDA that
-                 it was built for
+``programs``     What PyTorch and transformers must be told when they run on a device that computes
+                 nothing
+``torch_build``  The installed PyTorch, looked at without importing it: its folder, its version, the CUDA
+                 that it was built for
 """

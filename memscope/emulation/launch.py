@@ -5,11 +5,90 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from memscope.emulation.device import NOTES, EmulatedMachine
+from memscope.errors import UsageError
+
+MAX_DEVICES = 16
+NOTES = (
+    "Recorded on an emulated device, not on a GPU: PyTorch's own allocator made every decision, nothing was computed.",
+    "What the program read back was zeros: where it branches on computed values, it did otherwise than on a GPU.",
+    "What torch.compile's Inductor would have made kernels of ran eagerly, with the memory that this takes.",
+    "Sizes that NVIDIA's libraries would choose (cuDNN plans, solver workspaces, NCCL buffers) are not those of a GPU.",
+)
+"""What a trace recorded on it must say, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedMachine:
+    """The devices of one emulated machine, all alike.
+
+    Attributes
+    ----------
+    device_name
+        What ``torch.cuda.get_device_name()`` says; the word "emulated" is added to it.
+    total_bytes
+        Memory that each device's driver reports.
+    overhead_bytes
+        What of it the CUDA context takes.
+    capability
+        Compute capability, (major, minor).
+    n_multiprocessors
+        Streaming multiprocessors.
+    n_devices
+        How many devices.
+    event_latency
+        After how many more device calls (launches, copies, records) an event is complete; 0 is at once.
+    """
+
+    device_name: str
+    total_bytes: int
+    overhead_bytes: int
+    capability: tuple[int, int]
+    n_multiprocessors: int
+    n_devices: int = 1
+    event_latency: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_devices <= MAX_DEVICES:
+            raise UsageError(f"{self.n_devices} emulated devices: choose from 1 to {MAX_DEVICES}")
+        if self.event_latency < 0:
+            raise UsageError(f"an event latency of {self.event_latency}: it cannot be negative")
+        if not 0 <= self.overhead_bytes < self.total_bytes:
+            raise UsageError(
+                f"an overhead of {self.overhead_bytes:,} bytes on a device of {self.total_bytes:,}: nothing is left"
+            )
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell the stand-ins (``libraries/fakecuda.h`` says what each means)."""
+        major, minor = self.capability
+        return {
+            "FAKE_CUDA_DEVICES": str(self.n_devices),
+            "FAKE_CUDA_NAME": f"{self.device_name} (emulated)",
+            "FAKE_CUDA_TOTAL_BYTES": str(self.total_bytes),
+            "FAKE_CUDA_OVERHEAD_BYTES": str(self.overhead_bytes),
+            "FAKE_CUDA_CC": str(10 * major + minor),
+            "FAKE_CUDA_SMS": str(self.n_multiprocessors),
+            "FAKE_CUDA_EVENTS": f"lag:{self.event_latency}" if self.event_latency else "ready",
+        }
+
+
+def parse_capability(text: str) -> tuple[int, int]:
+    """Read a compute capability such as ``9.0``.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    major, dot, minor = text.strip().partition(".")
+    if not (dot and major.isdecimal() and minor.isdecimal() and len(minor) == 1 and 5 <= int(major) <= 12):
+        raise UsageError(f"{text!r} is no compute capability: give one such as 8.0 or 9.0")
+    return int(major), int(minor)
+
 
 PRELOADED = "preload.txt"
 """The file in a built folder that lists its libraries, one path a line, in the order to load them in."""

@@ -11,9 +11,8 @@ import plotly.graph_objects as go
 from memscope.attribution.attribution import Attribution
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE, PENDING_FREES
 from memscope.device.device import Device, Moment
-from memscope.figures.frame import bare_axis, empty_figure
 from memscope.figures.ledger import hatch
-from memscope.figures.theme import FREE_ROWS, Theme
+from memscope.figures.theme import FREE_ROWS, Theme, bare_axis, empty_figure
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, BlockState

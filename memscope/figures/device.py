@@ -17,8 +17,7 @@ from memscope.attribution.driver_usage import (
     driver_usage_samples,
 )
 from memscope.device.device import Device
-from memscope.figures.frame import ByteAxis, bare_axis, empty_figure, empty_note, extreme_indices
-from memscope.figures.theme import Theme
+from memscope.figures.theme import ByteAxis, Theme, bare_axis, empty_figure, empty_note, extreme_indices
 from memscope.figures.timeline import (
     TimelineFrame,
     add_layers,

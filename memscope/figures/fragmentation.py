@@ -11,10 +11,18 @@ import plotly.graph_objects as go
 
 from memscope.attribution.ledger import FREE_PINNED, FREE_PRIVATE_POOLS, FREE_RELEASABLE
 from memscope.device.device import Device
-from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, extreme_indices, quiet_axis
 from memscope.figures.ledger import hatch
-from memscope.figures.replay_curves import CURVE_COLORS
-from memscope.figures.theme import Theme
+from memscope.figures.replay import CURVE_COLORS
+from memscope.figures.theme import (
+    ByteAxis,
+    Theme,
+    bare_axis,
+    byte_axis,
+    empty_figure,
+    empty_note,
+    extreme_indices,
+    quiet_axis,
+)
 from memscope.figures.timeline import TimelineFrame, finished, floats, timeline_frame
 from memscope.figures.timeline_data import index_window, timeline_data, x_of_events
 from memscope.fragmentation.holes import Holes, half_size_bytes

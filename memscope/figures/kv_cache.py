@@ -8,9 +8,17 @@ import numpy as np
 import plotly.graph_objects as go
 
 from memscope.attribution.ledger import FREE_PINNED, PENDING_FREES, ROUNDING
-from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, extreme_indices, quiet_axis
 from memscope.figures.ledger import hatch
-from memscope.figures.theme import Theme
+from memscope.figures.theme import (
+    ByteAxis,
+    Theme,
+    bare_axis,
+    byte_axis,
+    empty_figure,
+    empty_note,
+    extreme_indices,
+    quiet_axis,
+)
 from memscope.figures.timeline import TimelineFrame, finished, floats, timeline_frame
 from memscope.figures.timeline_data import index_window, timeline_data, x_of_events
 from memscope.kv_cache.lens import KvLens, KvRow

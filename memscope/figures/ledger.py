@@ -16,8 +16,7 @@ from memscope.attribution.driver_usage import (
     LedgerRow,
 )
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS, Ledger
-from memscope.figures.frame import bare_axis, empty_figure
-from memscope.figures.theme import HATCHED_ROWS, Theme
+from memscope.figures.theme import HATCHED_ROWS, Theme, bare_axis, empty_figure
 from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.labels import row_label

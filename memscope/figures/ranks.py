@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from memscope.figures.frame import ByteAxis, byte_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.theme import Theme
+from memscope.figures.theme import ByteAxis, Theme, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.timeline import capacity_line, capacity_note
 from memscope.ranks.comparison import AlignedStep, RankComparison, StepUse
 from memscope.trace.tables import Int64Array

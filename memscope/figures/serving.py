@@ -9,9 +9,8 @@ import plotly.graph_objects as go
 
 from memscope.attribution.driver_usage import CUDA_CONTEXT
 from memscope.attribution.ledger import FREE_PINNED, FREE_RELEASABLE
-from memscope.figures.frame import bare_axis, empty_figure, empty_note, quiet_axis
-from memscope.figures.replay_curves import curve_color
-from memscope.figures.theme import Theme
+from memscope.figures.replay import curve_color
+from memscope.figures.theme import Theme, bare_axis, empty_figure, empty_note, quiet_axis
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
 from memscope.words.labels import plain

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.serving import ink_on_part, is_hatched, part_color, part_fill
-from memscope.figures.theme import Theme
+from memscope.figures.theme import ByteAxis, Theme, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.serving.result import KvMemoryOverTime, KvResult, KvTimeline
 from memscope.units import format_bytes, format_count
 from memscope.words.serving import CLAIMED_PARTS, ClaimedPart, result_label

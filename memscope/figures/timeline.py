@@ -10,9 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from memscope.device.device import Device
-from memscope.figures.frame import ByteAxis, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.ledger import hatch
-from memscope.figures.theme import Theme
+from memscope.figures.theme import ByteAxis, Theme, bare_axis, byte_axis, empty_figure, empty_note, quiet_axis
 from memscope.figures.timeline_data import TimelineData, timeline_data, x_of_events
 from memscope.trace.marks import Span
 from memscope.trace.schema import NONE_ID

@@ -1,7 +1,6 @@
 """What deserves a user's attention in a trace: found by fixed rules, each with its evidence.
 
-A file is one subject; what a finding shows of its allocations is in ``_shown``, and what every step leaves behind in
-``_patterns``.
+A file is one subject; what every step leaves behind is in ``_patterns``.
 
 Other folders import:
 

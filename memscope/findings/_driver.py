@@ -6,8 +6,8 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.requests import Reclaims, find_reclaims
+from memscope.replay.result import DriverCalls
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray
 from memscope.units import format_bytes, format_count, format_duration

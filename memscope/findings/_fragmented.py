@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._shown import sites_by_bytes
-from memscope.findings.finding import Finding, Severity
+from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import find_pins
 from memscope.fragmentation.series import GroupSeries, MetricsTable
 from memscope.lifetimes.segments import large_segment_bytes

@@ -10,8 +10,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.findings._leaks import MIN_STEPS
 from memscope.findings._patterns import Patterns
-from memscope.findings._shown import largest_rows, site_name
-from memscope.findings.finding import Finding, Severity
+from memscope.findings.finding import Finding, Severity, largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import Int64Array

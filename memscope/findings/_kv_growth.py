@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._shown import largest_rows, sites_by_bytes
-from memscope.findings.finding import Finding, Severity
+from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
 from memscope.kv_cache.lens import KvLens
 from memscope.units import format_bytes, format_count
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.findings._patterns import Patterns
-from memscope.findings._shown import largest_rows, site_name
-from memscope.findings.finding import Finding, Severity
+from memscope.findings.finding import Finding, Severity, largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array

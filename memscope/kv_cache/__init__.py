@@ -1,6 +1,6 @@
 """What a recorded key/value cache holds and wastes: its tokens, unused tails, and the copies that it grows by.
 
-Below the lens stand, each on those before: ``_parts``, ``_growth``, ``series``.
+Below the lens stand, each on those before: ``_parts``, ``series``.
 
 Other folders import:
 

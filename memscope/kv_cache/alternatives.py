@@ -10,7 +10,7 @@ import numpy as np
 
 from memscope._kernels import caching_replay as kernel
 from memscope.errors import UsageError
-from memscope.kv_cache._growth import most_at_once
+from memscope.kv_cache._parts import most_at_once
 from memscope.kv_cache.lens import KvLens
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.requests import Requests, requests_of

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.kv_cache._growth import Growth, find_growth, most_at_once
-from memscope.kv_cache._parts import CacheParts, find_parts, members_of
+from memscope.kv_cache._parts import CacheParts, Growth, find_growth, find_parts, members_of, most_at_once
 from memscope.kv_cache.series import (
     SPLITS,
     Fill,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from memscope.kv_cache._growth import Growth
-from memscope.kv_cache._parts import CacheParts, members_of
+from memscope.kv_cache._parts import CacheParts, Growth, members_of
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.cache_labels import is_beside_tokens

@@ -2,17 +2,16 @@
 
 Other folders import:
 
-``compare``       The recording beside what other strategies would have done with its requests
-``compiling``     Compiling every kernel ahead of its first use, as when an image is built
-``config``        Every option of PyTorch's caching allocator that decides about device memory
-``driver_calls``  Calls of the CUDA driver that a strategy makes, and an estimate of the host time that they
-                  take
-``recording``     One device's events as the kernels take them: dense pairs of pool and stream, and the
-                  allocation behind each
-``requests``      What the program asked for, taken from a recording: without anything that the allocator
-                  decided
-``result``        What an allocator made of a recording's requests
-``strategies``    The registry of replay strategies: each serves a recording's requests in its own way
-``sweep``         Many replays at once: one after the other, in local processes, or on a dask or ray cluster,
-                  through joblib
+``compare``     The recording beside what other strategies would have done with its requests
+``compiling``   Compiling every kernel ahead of its first use, as when an image is built
+``config``      Every option of PyTorch's caching allocator that decides about device memory
+``recording``   One device's events as the kernels take them: dense pairs of pool and stream, and the
+                allocation behind each
+``requests``    What the program asked for, taken from a recording: without anything that the allocator
+                decided
+``result``      What an allocator made of a recording's requests, and the calls of the CUDA driver that it
+                took
+``strategies``  The registry of replay strategies: each serves a recording's requests in its own way
+``sweep``       Many replays at once: one after the other, in local processes, or on a dask or ray
+                cluster, through joblib
 """

@@ -1,6 +1,6 @@
 """Formatting of computed results: text, JSON, HTML.
 
-``_html_page`` and ``_html_parts`` are what the HTML ones are made of.
+``_html_page`` is what the HTML ones are made of.
 
 Other folders import:
 

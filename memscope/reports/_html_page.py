@@ -1,17 +1,265 @@
-"""The page of the HTML report: its style, its script, and the frame that everything stands in."""
+"""The page of the HTML report, its style and script, and its parts. Every text from a trace is escaped here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DriverUsage
+from memscope.attribution.ledger import Ledger
+from memscope.device.device import Moment
+from memscope.device.recording import RecordedTrace
+from memscope.figures.ledger import (
+    LedgerLine,
+    device_lines,
+    empty_rows,
+    ledger_lines,
+    unmeasured_device_rows,
+)
 from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
 from memscope.files import whole_file
+from memscope.replay.compare import Comparison
+from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
+
+_LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
+
+
+def size(n_bytes: int | None) -> str:
+    """A size with its exact bytes on hover, or "not measured"."""
+    if n_bytes is None:
+        return f'<span class="missing">{NOT_MEASURED}</span>'
+    return f'<span title="{format_count(n_bytes)} bytes">{format_bytes(n_bytes)}</span>'
+
+
+def swatch(row: str) -> str:
+    """The colour of a ledger row."""
+    return f'<span class="swatch row-{escape(row)}"></span>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """A table of cells that are already markup; the columns in ``numeric`` are set right."""
+    classes = ["num" if i in numeric else "" for i in range(len(headings))]
+    head = "".join(f'<th class="{c}">{escape(h)}</th>' for h, c in zip(headings, classes, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, classes, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def tiles(moment: Moment) -> str:
+    """The four numbers of a device's peak."""
+    device = moment.device
+    highest, total = device.peak_reserved().reserved_bytes, device.total_bytes
+    free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
+    known = f"of {format_bytes(total)}, at the highest reserved" if total is not None else "device size not recorded"
+    share = f"{format_fraction(free / moment.reserved_bytes)} of reserved" if free and moment.reserved_bytes else ""
+    cells = [
+        ("Peak allocated", size(moment.allocated_bytes), f"active {format_bytes(moment.active_bytes)}"),
+        (
+            "Reserved then",
+            size(moment.reserved_bytes),
+            f"highest {format_bytes(highest)}" if highest is not None else "",
+        ),
+        ("Reserved, not in use", size(free), share),
+        ("Headroom", size(device.headroom_bytes), known),
+    ]
+    parts = (f'<div class="tile"><span>{a}</span><b>{b}</b><span>{c}</span></div>' for a, b, c in cells)
+    return f'<section class="tiles">{"".join(parts)}</section>'
+
+
+def ledger_table(ledger: Ledger) -> str:
+    """The ledger's rows, their sum, and the names of the empty ones."""
+    nothing = ", ".join(empty_rows(ledger))
+    more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
+    rows = [*_line_rows(ledger_lines(ledger)), _total_row(ledger.total_of, ledger.total_bytes)]
+    return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
+
+
+def driver_usage_table(count: DriverUsage) -> str:
+    """The rows of the device's own count and their sum; what was not measured is named."""
+    rows = _line_rows(device_lines(count))
+    for name in unmeasured_device_rows(count):
+        label = swatch(name) + escape(row_label(name))
+        rows.append((label, size(None), "", "", escape(DEVICE_ROW_MEANINGS[name])))
+    return table(_LEDGER_HEADINGS, [*rows, _total_row("device used", count.total_bytes)], (1, 2, 3))
+
+
+def _line_rows(lines: Iterable[LedgerLine]) -> list[tuple[str, ...]]:
+    return [
+        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
+        for line in lines
+    ]
+
+
+def _total_row(name: str, n_bytes: int) -> tuple[str, ...]:
+    exact = f"<b>{format_count(n_bytes)}</b>"
+    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", "", exact, "the sum, to the byte"
+
+
+def coverage_words(moment: Moment) -> str:
+    """How much of what is in use has a category, and what decided it."""
+    coverage = moment.coverage
+    if coverage.attributed_frac is None:
+        return "Nothing is in use."
+    sources = ", ".join(f"{name} {format_bytes(n)}" for name, n in coverage.by_source.items() if n)
+    return f"{format_fraction(coverage.attributed_frac)} of requested bytes have a category" + (
+        f" (by {sources})" if sources else ""
+    )
+
+
+def unknown_table(moment: Moment, limit: int) -> str:
+    """The lines of code whose memory in use has no category, empty where all of it has one."""
+    sites = moment.unknown_sites(limit)
+    rows = [
+        (size(int(n_bytes)), format_count(int(n)), escape(str(site)))
+        for site, n_bytes, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True)
+    ]
+    return table(("unknown", "allocations", "line of code"), rows, (0, 1)) if rows else ""
+
+
+def groups_table(moment: Moment) -> str:
+    """Fragmentation by pool, stream and size class."""
+    rows = [
+        (
+            f"{group.size_class}, {escape(pool_label(group.pool))}, {escape(stream_label(group.stream))}",
+            size(group.reserved_bytes),
+            size(group.active_bytes),
+            size(group.rounding_bytes),
+            size(group.releasable_bytes),
+            size(group.free_in_split_segments_bytes),
+            size(group.largest_free_block_bytes),
+            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+        )
+        for group in moment.fragmentation.groups
+    ]
+    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scattered")
+    return table(headings, rows, range(1, 8))
+
+
+def pins_table(moment: Moment, limit: int) -> str:
+    """Free memory that live blocks keep from going back, and what freeing them would return."""
+    rows = [
+        (
+            size(pin.held_bytes),
+            size(pin.returned_bytes),
+            size(pin.pinning_bytes),
+            format_count(len(pin.allocation_ids)),
+            holder(moment, pin.allocation_ids[0]),
+        )
+        for pin in moment.pins(limit)
+    ]
+    if not rows:
+        return '<p class="quiet">No live block keeps free memory from going back.</p>'
+    return table(("free, held", "gives back", "live", "blocks", "the largest of them"), rows, range(4))
+
+
+def holder(moment: Moment, row: int) -> str:
+    """Category and owner, or line of code, of an allocation."""
+    device = moment.device
+    category, owner, site = device.category_of(row).label, device.owner_of(row), device.site_of(row)
+    words = escape(owner) if owner else ""
+    if site:
+        function, place = split_site(site)
+        words += f' <code title="{escape(site)}">{escape(function)} {escape(short_place(place))}</code>'
+    return f"{swatch(category)}{escape(row_label(category))} {words or '<span class=missing>no stack recorded</span>'}"
+
+
+def sites_table(moment: Moment, limit: int) -> str:
+    """The lines of code that hold most."""
+    grouped = moment.by_site()
+    rows = []
+    for name, n_bytes, n in zip(
+        grouped.index[:limit], grouped["requested_bytes"], grouped["n_allocations"], strict=False
+    ):
+        function, place = split_site(str(name))
+        rows.append(
+            (
+                f"{escape(function)}<br><code class=quiet>{escape(place)}</code>",
+                format_count(int(n)),
+                size(int(n_bytes)),
+            )
+        )
+    rest = int(grouped["requested_bytes"].iloc[limit:].sum())
+    n_more = len(grouped) - limit
+    more = f'<p class="quiet">{format_count(n_more)} more hold {format_bytes(rest)}</p>' if n_more > 0 else ""
+    return table(("line of code", "allocations", "requested"), rows, (1, 2)) + more
+
+
+def allocations_table(moment: Moment, limit: int) -> str:
+    """The largest live allocations."""
+    lifetimes = moment.lifetimes.allocations
+    rows = [
+        (
+            size(int(lifetimes.block_bytes[row])),
+            holder(moment, row),
+            "the start" if lifetimes.alloc_event[row] < 0 else format_count(int(lifetimes.alloc_event[row])),
+        )
+        for row in moment.rows[:limit].tolist()
+    ]
+    return table(("block", "what, and who", "since event"), rows, (0, 2))
+
+
+def replay_table(comparison: Comparison) -> str:
+    """Every number of a comparison of replays."""
+    recorded = comparison.recorded
+    peaks = (recorded.peak_reserved_bytes, recorded.peak_active_bytes, recorded.efficiency_frac)
+    rows = [_replay_row(RECORDED, "", "", peaks, (recorded.n_device_allocs, recorded.n_device_frees, None))]
+    for result in comparison.results:
+        kind = f' <span class="quiet">{escape(result.exactness)}</span>'
+        if result.oom is not None:
+            kind += f'<br><span class="bad">{escape(oom_words(result.oom))}</span>'
+        rows.append(
+            _replay_row(
+                result_label(comparison, result),
+                kind,
+                change_words(result.peak_reserved_bytes, recorded.peak_reserved_bytes),
+                (result.peak_reserved_bytes, result.peak_active_bytes, result.efficiency_frac),
+                (result.n_device_allocs, result.n_device_frees, result.n_retries),
+            )
+        )
+    for one in comparison.refused:
+        why = f'<br><span class="warn">{escape(one.reason)}</span>'
+        rows.append((f"<code>{escape(conf_label(one.strategy, one.conf))}</code>{why}", *[""] * 7))
+    headings = ("setting", "peak reserved", "vs recorded", "peak active", "efficiency")
+    return table((*headings, "driver allocs", "frees", "retries"), rows, range(1, 8))
+
+
+def _replay_row(
+    label: str,
+    more: str,
+    change: str,
+    peaks: tuple[int | None, int, float | None],
+    counts: tuple[int | None, ...],
+) -> tuple[str, ...]:
+    reserved, active, efficiency = peaks
+    return (
+        f"<code>{escape(label)}</code>{more}",
+        size(reserved),
+        escape(change),
+        size(active),
+        "" if efficiency is None else format_fraction(efficiency),
+        *("—" if count is None else format_count(count) for count in counts),
+    )
+
+
+def trust(recording: RecordedTrace) -> str:
+    """How far the report can be trusted."""
+    completeness, metadata = recording.completeness, recording.trace.metadata
+    dot = '<span class="dot">●</span> ' if recording.is_exact else ""
+    head = f"<p>{dot}{escape(recording.trust_sentence())}</p>"
+    notes = "".join(f'<li><span class="warn">⚠</span> {escape(text)}</li>' for text in completeness.warnings)
+    notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.notes)
+    listed = f"<ul>{notes}</ul>" if notes else ""
+    return f"<section><h3>Can it be trusted?</h3>{head}{listed}</section>"
+
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """The page may load nothing: what is not in the file is not there."""

@@ -16,9 +16,8 @@ from memscope.figures.timeline import timeline_figure
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
 from memscope.replay.compare import Comparison, compare_confs
-from memscope.reports import _html_parts as parts
-from memscope.reports._html_page import in_themes, page, picture, write_page
-from memscope.reports._html_parts import size, table
+from memscope.reports import _html_page as parts
+from memscope.reports._html_page import in_themes, page, picture, size, table, write_page
 from memscope.reports.kv_cache import LensReport, lens_report
 from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html

@@ -1,4 +1,4 @@
-"""The board of simulations: each replay once, whoever asks; questions kept by a name."""
+"""What the simulation's controls ask for, and what was simulated for all pages: each replay once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 from memscope_dashboard.jobs import Jobs
-from memscope_dashboard.kv_asked import asked_of
-from memscope_dashboard.kv_board import KvBoard, RequestsAsked, ServingAsked
+from memscope_dashboard.kv_board import DEFAULT_N_REQUESTS, KvBoard, RequestsAsked, ServingAsked, asked_of
+from memscope_dashboard.store import TraceStore
+from memscope_dashboard.views import kv_simulation as view
 
 from memscope.errors import UsageError
+from memscope.serving.managers import MANAGERS
 from memscope.serving.simulate import simulate
+from memscope.units import GiB
 from tests.dashboard.conftest import WAIT_S
 from tests.dashboard.pages import PLAIN, sent
 
@@ -55,3 +58,21 @@ def test_only_models_that_are_known_are_planned_and_files_are_cut_to_the_first(
     upload = board.uploads.add_requests("three.csv", sent(PLAIN))
     first = replace(asked, requests=RequestsAsked(upload=upload, n_first=2))
     assert len(board.plan(first).jobs[0].requests) == 2
+
+
+def test_defaults_answer_with_every_default_manager(board_store: TraceStore) -> None:
+    asked, errors = asked_of({"model": "llama-3-8b"})
+    assert not errors
+    assert asked is not None
+    jobs = view.board_of(board_store).plan(asked).jobs
+    assert [job.manager for job in jobs] == [name for name, manager in MANAGERS.items() if manager.is_default]
+    assert len(jobs[0].requests) == DEFAULT_N_REQUESTS
+    bigger, _ = asked_of({"model": "llama-3-8b", "capacity": "40GiB", "preemption": "swap", "swap": "8GiB"})
+    assert bigger is not None
+    assert (bigger.capacity_bytes, bigger.scheduler.swap_bytes) == (40 * GiB, 8 * GiB)
+
+
+def test_block_sizes_are_left_out_where_no_manager_has_blocks() -> None:
+    asked, _ = asked_of({"model": "gpt2", "managers": ["radix"], "block-sizes": ["16", "32"]})
+    assert asked is not None
+    assert asked.block_sizes == ()

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from memscope.emulation.build import build_libraries
-from memscope.emulation.device import EmulatedMachine
-from memscope.emulation.launch import emulated_environment
+from memscope.emulation.launch import EmulatedMachine, emulated_environment
 from memscope.emulation.torch_build import find_torch_build
 from memscope.trace.open import open_trace
 

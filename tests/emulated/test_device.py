@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memscope.emulation.device import EmulatedMachine
+from memscope.emulation.launch import EmulatedMachine
 from tests.emulated.conftest import PROGRAMS, environment_of, run_memscope, run_python
 
 pytestmark = pytest.mark.emulated

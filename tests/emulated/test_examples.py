@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memscope.emulation.device import EmulatedMachine
+from memscope.emulation.launch import EmulatedMachine
 from memscope.trace.categories import Category
 from memscope.trace.marks import step_spans
 from memscope.trace.open import open_trace

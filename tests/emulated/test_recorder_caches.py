@@ -11,7 +11,7 @@ import pytest
 
 from memscope.attribution.attribution import attribute
 from memscope.attribution.ledger import ledger_at
-from memscope.emulation.device import EmulatedMachine
+from memscope.emulation.launch import EmulatedMachine
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.open import open_trace
 from tests.capture.cache_rows import EXPECTED, check_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memscope.emulation.device import EmulatedMachine
+from memscope.emulation.launch import EmulatedMachine
 from tests.emulated.conftest import PROGRAMS, environment_of, run_python
 
 pytestmark = pytest.mark.emulated

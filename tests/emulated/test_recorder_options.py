@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from memscope.attribution.driver_usage import driver_usage_at
-from memscope.emulation.device import EmulatedMachine
+from memscope.emulation.launch import EmulatedMachine
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.container import read_container
 from memscope.trace.marks import step_spans

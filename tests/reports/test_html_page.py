@@ -1,4 +1,4 @@
-"""The page that reports stand in: it loads nothing, and no text of a trace is markup in it."""
+"""The page of the HTML report, its style and script, and its parts. Every text from a trace is escaped here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,59 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
+from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.figures.theme import THEMES
+from memscope.reports import _html_page as parts
 from memscope.reports._html_page import in_themes, page, picture, write_page
+from memscope.units import GiB, format_count
+from tests.replay.comparisons import FAILED, OTHER, comparison_of, result_of
+from tests.sampled_trace import FULL, sampled_trace
+from tests.training_trace import training_trace
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return Analysis(training_trace())
+
+
+def test_a_size_has_its_bytes_on_hover_or_is_not_measured() -> None:
+    assert parts.size(1536) == '<span title="1,536 bytes">1.5 KiB</span>'
+    assert parts.size(None) == '<span class="missing">not measured</span>'
+
+
+def test_a_tables_headings_are_text_and_its_cells_markup() -> None:
+    assert parts.table(("<a>", "size"), [("<b>x</b>", "1")], (1,)) == (
+        '<table><thead><tr><th class="">&lt;a&gt;</th><th class="num">size</th></tr></thead>'
+        '<tbody><tr><td class=""><b>x</b></td><td class="num">1</td></tr></tbody></table>'
+    )
+
+
+def test_tables_of_a_moment_have_its_numbers_and_no_markup_of_its_names(analysis: Analysis) -> None:
+    peak = analysis.peak(0)
+    ledger = parts.ledger_table(peak.ledger)
+    assert f"<b>{format_count(peak.ledger.total_bytes)}</b>" in ledger
+    holders = parts.allocations_table(peak, 40) + parts.sites_table(peak, 40) + parts.pins_table(peak, 5)
+    assert "&lt;script&gt;alert(1)" in holders
+    assert "<script>" not in holders
+    assert parts.pins_table(analysis.at(-1, 0), 5) == (
+        '<p class="quiet">No live block keeps free memory from going back.</p>'
+    )
+
+
+def test_rows_of_the_devices_count_that_nothing_measured_are_named() -> None:
+    sample = {**FULL, "event": 4, "ms": 250, "process_used_bytes": -1, "others_used_bytes": -1}
+    count = Analysis(sampled_trace(sample)).peak(0).ledger.driver_usage
+    assert count is not None
+    content = parts.driver_usage_table(count)
+    assert content.count("not measured") == 2
+    assert f"<b>{format_count(900 << 20)}</b>" in content
+
+
+def test_a_replay_that_failed_says_so_beside_its_numbers() -> None:
+    content = parts.replay_table(comparison_of(10 * GiB, result_of(OTHER, 8 * GiB, oom=FAILED)))
+    assert "out of memory at event 7, asking for 2.0 GiB" in content
+    assert "−20.0 %" in content
 
 
 def test_a_title_is_text_and_the_body_stays_markup() -> None:

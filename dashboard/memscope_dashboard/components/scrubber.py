@@ -11,8 +11,8 @@ from dash.exceptions import PreventUpdate
 
 from memscope.device.device import Moment
 from memscope.errors import MemscopeError
-from memscope.figures.scrubber import scrubber_figure
 from memscope.figures.theme import theme_named
+from memscope.figures.timeline_data import scrubber_figure
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_bytes, format_count

@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from memscope.figures.frame import picture_config
+from memscope.figures.theme import picture_config
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import NOT_MEASURED

@@ -12,7 +12,7 @@ from memscope.figures.address_map import map_figure, map_scale
 from memscope.figures.theme import theme_named
 from memscope.words.headlines import map_finding
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.category_chips import category_chips
+from memscope_dashboard.components.categories import category_chips
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query

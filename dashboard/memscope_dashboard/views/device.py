@@ -12,7 +12,7 @@ from memscope.device.device import Moment
 from memscope.figures.device import driver_usage_figure
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.ledger_table import device_table
+from memscope_dashboard.components.categories import device_table
 from memscope_dashboard.components.run_graph import (
     draw_run,
     register_run_graph,

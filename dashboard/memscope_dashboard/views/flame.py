@@ -13,13 +13,14 @@ from dash.exceptions import PreventUpdate
 
 from memscope.attribution.call_tree import ROOT
 from memscope.device.device import Moment
-from memscope.figures.flame import empty_flame, flame_figure
-from memscope.figures.flame_data import (
+from memscope.figures.flame import (
     FlameBoxes,
     FlameKind,
     FlameTree,
     Key,
+    empty_flame,
     flame_boxes,
+    flame_figure,
     flame_finding,
     flame_tree,
     has_names,
@@ -29,7 +30,7 @@ from memscope.figures.theme import theme_named
 from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope.words.headlines import where
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.category_chips import category_choice
+from memscope_dashboard.components.categories import category_choice
 from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query

@@ -24,18 +24,21 @@ from memscope.words.serving import (
     shape_words,
 )
 from memscope_dashboard.boundary import register_update, what_triggered
-from memscope_dashboard.components.kv_controls import HIDDEN, LABELS, VALUES, controls, model_options
-from memscope_dashboard.components.kv_results import (
+from memscope_dashboard.components.kv import (
+    HIDDEN,
+    LABELS,
+    VALUES,
     budget_table,
+    controls,
     job_label,
     manager_grid,
     manager_rows,
+    model_options,
     notes,
     progress_words,
 )
 from memscope_dashboard.components.text import finding, picture, section, view_heading
-from memscope_dashboard.kv_asked import FROM_FILE, asked_of
-from memscope_dashboard.kv_board import KvBoard, KvState, ServingAsked
+from memscope_dashboard.kv_board import FROM_FILE, KvBoard, KvState, ServingAsked, asked_of
 from memscope_dashboard.kv_uploads import upload_name
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore

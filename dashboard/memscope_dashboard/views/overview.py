@@ -16,7 +16,7 @@ from memscope.words.headlines import ledger_finding
 from memscope.words.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components import finding_list, oom_card
-from memscope_dashboard.components.ledger_table import ledger_table
+from memscope_dashboard.components.categories import ledger_table
 from memscope_dashboard.components.text import (
     facts,
     finding,

@@ -21,7 +21,7 @@ from memscope.units import format_bytes, format_count
 from memscope.words.labels import row_label, sentence, short_place, split_site
 from memscope.words.ranks import change_words, numbering_words, ranks_finding, setting_words
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.category_chips import category_legend
+from memscope_dashboard.components.categories import category_legend
 from memscope_dashboard.components.grid import NUMBER, data_grid
 from memscope_dashboard.components.text import finding, picture, section, view_heading
 from memscope_dashboard.query import Query

@@ -12,7 +12,7 @@ from dash.exceptions import PreventUpdate
 from memscope.device.device import Device
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
-from memscope.figures.replay_curves import DrawnCurve, Measure, curves_figure, curves_words
+from memscope.figures.replay import DrawnCurve, Measure, curves_figure, curves_words
 from memscope.figures.theme import theme_named
 from memscope.figures.timeline import moment_shape
 from memscope.figures.timeline_data import x_of_events
@@ -23,17 +23,20 @@ from memscope.units import format_count, parse_bytes
 from memscope.words.labels import sentence
 from memscope.words.replay import LEGEND, calibration_words, verdict_words
 from memscope_dashboard.boundary import register_update, view_frame, what_triggered
-from memscope_dashboard.components.replay_answers import (
+from memscope_dashboard.components.replay import (
     capacity_placeholder,
+    curve_key,
+    curve_positions,
+    label_of,
     limits_note,
     progress_frac,
     progress_words,
+    replay_table,
     tuning_panel,
     verify_badge,
     verify_panel,
     warnings_and_notes,
 )
-from memscope_dashboard.components.replay_table import curve_key, curve_positions, label_of, replay_table
 from memscope_dashboard.components.run_graph import clicked_event
 from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query

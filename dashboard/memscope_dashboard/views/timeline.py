@@ -12,7 +12,7 @@ from memscope.figures.theme import theme_named
 from memscope.figures.timeline import timeline_figure
 from memscope.words.headlines import timeline_finding
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.category_chips import category_chips
+from memscope_dashboard.components.categories import category_chips
 from memscope_dashboard.components.run_graph import (
     drawn_axis,
     register_run_graph,

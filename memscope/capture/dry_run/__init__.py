@@ -1,8 +1,8 @@
 """The recording that needs no GPU: a real PyTorch program on tensors without memory, on a simulated device.
 
-``recording`` is the backend. Calls of torch pass ``_redirect``, ``_kernel_choices`` and ``_cuda_api``; operations
+``recording`` is the backend. Calls of torch pass ``_redirect`` and ``_kernel_choices``; operations
 pass ``_operations`` with ``_known_values``; what they make is in ``_storages`` on the ``_device``; ``_sink`` says
-whose it is, in the ``_context`` of a phase and a module.
+whose it is.
 
 Other folders import:
 

@@ -7,10 +7,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from memscope.capture.dry_run._context import RunContext
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import conversion
-from memscope.capture.dry_run._storages import OwnerBook, StorageTable
+from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import ModulePaths, buffer_category
 from memscope.capture.patches import Patches

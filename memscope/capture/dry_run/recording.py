@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from memscope.capture.dry_run._context import RunContext
-from memscope.capture.dry_run._cuda_api import patch_cuda
-from memscope.capture.dry_run._device import Clock, SimulatedDevice
+from memscope.capture.dry_run._device import Clock, SimulatedDevice, patch_cuda
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import CallContext, Redirector
 from memscope.capture.dry_run._sink import DryRunSink
-from memscope.capture.dry_run._storages import OwnerBook, StorageTable
+from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.environment import tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile

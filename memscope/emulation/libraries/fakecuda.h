@@ -3,7 +3,7 @@
 // The devices have memory, streams and events, and no processor: an allocation is a range of reserved address space that
 // nothing may touch, a kernel launch does nothing, and a copy to the host fills it with one byte.
 //
-// Variables read when the first CUDA call is made (memscope/emulation/device.py sets them):
+// Variables read when the first CUDA call is made (memscope/emulation/launch.py sets them):
 //   FAKE_CUDA_DEVICES         number of devices                                                    (1)
 //   FAKE_CUDA_NAME            device name                                                          (Emulated device)
 //   FAKE_CUDA_TOTAL_BYTES     memory of each device, as its driver reports it                      (80 GiB)

@@ -17,9 +17,8 @@ from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.requests import Requests, requests_of
-from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID, TieRule
 from memscope.trace.tables import Int64Array, frozen_array
 

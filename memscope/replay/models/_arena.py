@@ -8,8 +8,8 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels.address_sets import PATH_ROWS
 from memscope._kernels.policy_arena import Arena
 from memscope.errors import UsageError
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import Model, Policy, check_powers, check_sizes, mallocs_and_frees
+from memscope.replay.result import DriverCalls
 from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 

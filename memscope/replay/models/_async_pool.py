@@ -5,8 +5,8 @@ from __future__ import annotations
 from memscope._kernels import caching_layout as at
 from memscope._kernels.policy_async_pool import AsyncPool
 from memscope.errors import UsageError
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import NO_LIMIT, Model, Policy, check_powers, check_sizes, check_switches
+from memscope.replay.result import DriverCalls
 from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from memscope._kernels import caching_layout as at
 from memscope._kernels.policy_paged import N_EXTRA_PAIRS, Paged
 from memscope.errors import UsageError
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import Model, Policy, mapping_calls
+from memscope.replay.result import DriverCalls
 from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 

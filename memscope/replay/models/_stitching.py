@@ -6,8 +6,8 @@ from memscope._kernels import caching_layout as at
 from memscope._kernels import stitched_ranges as sr
 from memscope._kernels.policy_stitching import Stitching, new_table
 from memscope.errors import UsageError
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import Model, Policy, mapping_calls
+from memscope.replay.result import DriverCalls
 from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from memscope._kernels import caching_layout as at
 from memscope.errors import UsageError
-from memscope.replay.driver_calls import DriverCalls
+from memscope.replay.result import DriverCalls
 from memscope.trace.tables import Int64Array
 
 Policy = Any

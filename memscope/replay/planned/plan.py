@@ -14,9 +14,8 @@ from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, tile_segments
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.planned._checker import MIN_ALIGNMENT_BYTES, check_plan
-from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.tables import BoolArray, Int64Array, SegmentTable, frozen_array
 

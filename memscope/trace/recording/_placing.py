@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscope.trace.builder import StringTable
-from memscope.trace.recording._owners import find_owners
-from memscope.trace.recording._places import DevicePlaces
+from memscope.trace.recording._owners import DevicePlaces, find_owners
 from memscope.trace.recording.notes import LENGTH_FIELDS, CacheLayerNote, MarkNote, RecordingNotes
 from memscope.trace.schema import NONE_ID, MarkKind
 from memscope.trace.tables import BoolArray, CacheLayerTable, CacheLengthTable, Int64Array, MarkTable

@@ -7,7 +7,7 @@ from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
-from memscope.figures.flame_data import FlameKind
+from memscope.figures.flame import FlameKind
 from memscope.units import format_bytes
 from tests.dashboard.pages import largest_path, moment_data, text_of
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from dash.exceptions import PreventUpdate
 from memscope_dashboard import kv_board
-from memscope_dashboard.components.kv_controls import LABELS, VALUES
-from memscope_dashboard.kv_asked import asked_of
-from memscope_dashboard.kv_board import KvBoard
+from memscope_dashboard.components.kv import LABELS, VALUES
+from memscope_dashboard.kv_board import KvBoard, asked_of
 from memscope_dashboard.kv_uploads import UPLOAD_PREFIX
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import kv_simulation as view

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dash.exceptions import PreventUpdate
-from memscope_dashboard.components.replay_answers import (
+from memscope_dashboard.components.replay import (
     limits_note,
     tuning_panel,
 )

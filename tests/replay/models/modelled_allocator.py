@@ -19,9 +19,9 @@ from memscope.replay.caching.allocator import (
     stats_of,
 )
 from memscope.replay.caching.arrays import grow
-from memscope.replay.driver_calls import DriverCalls
 from memscope.replay.models.model import Model
 from memscope.replay.models.modelled import empty_arrays, model_state, with_streams
+from memscope.replay.result import DriverCalls
 from memscope.trace.schema import NONE_ID, Action
 
 _ACTIONS = tuple(Action)

@@ -1,15 +1,27 @@
-"""What stands around the simulation's pictures: rows before and after they are known, progress in words."""
+"""The simulation of serving: its controls, the budget, the managers' table, progress and notes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from memscope_dashboard.components.kv_results import budget_table, job_label, manager_rows, notes, progress_words
+from memscope_dashboard.components.kv import (
+    DEFAULT_MODEL,
+    LABELS,
+    VALUES,
+    budget_table,
+    controls,
+    job_label,
+    manager_rows,
+    model_options,
+    notes,
+    progress_words,
+)
 from memscope_dashboard.jobs import Jobs, Progress, State
-from memscope_dashboard.kv_asked import asked_of
-from memscope_dashboard.kv_board import KvBoard, KvState, ServingOutcome
+from memscope_dashboard.kv_board import DEFAULT_N_REQUESTS, KvBoard, KvState, ServingOutcome, asked_of
 
+from memscope.serving.presets import PRESETS
 from memscope.units import format_bytes
 from tests.dashboard.pages import text_of
 
@@ -56,3 +68,25 @@ def test_rows_say_what_is_still_to_come_and_what_could_not_be_made(state: KvStat
 def test_progress_is_said_in_words(state: KvState, running: State, at: str, words: str) -> None:
     progress = Progress(running, 3, 8, "broke" if running == "failed" else "")
     assert progress_words(replace(state, running=progress, at=at)) == words
+
+
+PARTS: dict[str, Any] = {part.id: part for part in controls()._traverse() if isinstance(getattr(part, "id", None), str)}
+
+
+def test_every_value_has_a_control_and_every_label_a_value() -> None:
+    assert {f"kv-{name}" for name in VALUES if name != "requests-file"} <= set(PARTS)
+    assert set(LABELS) <= set(VALUES)
+
+
+def test_the_defaults_are_a_question_that_can_be_answered() -> None:
+    values = {name: getattr(PARTS.get(f"kv-{name}"), "value", None) for name in VALUES}
+    asked, errors = asked_of(values)
+    assert errors == {}
+    assert asked is not None
+    assert (asked.model, asked.requests.made.n_requests) == (DEFAULT_MODEL, DEFAULT_N_REQUESTS)
+
+
+def test_models_that_were_sent_stand_below_the_presets() -> None:
+    options = model_options({"sent:1": "tiny"})
+    assert [option["value"] for option in options] == [*PRESETS, "sent:1"]
+    assert options[-1]["label"] == "tiny (sent)"

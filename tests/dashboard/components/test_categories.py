@@ -1,14 +1,21 @@
-"""The ledger as a table: rows, their sum to the byte, and what was not measured."""
+"""The categories of a moment with their bytes: the ledger as a table, and chips that are a legend."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from memscope_dashboard.components.ledger_table import device_table, ledger_table
+from memscope_dashboard.components.categories import (
+    category_chips,
+    category_choice,
+    category_legend,
+    device_table,
+    ledger_table,
+)
 from memscope_dashboard.store import TraceStore
 
 from memscope.attribution.driver_usage import PYTORCH_RESERVED
 from memscope.figures.ledger import empty_rows
+from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import NOT_MEASURED, row_label
 from tests.dashboard.pages import text_of
@@ -41,3 +48,26 @@ def test_a_device_that_was_not_counted_is_not_measured_and_never_zero(store: Tra
     assert first == f"{row_label(PYTORCH_RESERVED)}{format_bytes(ledger.total_bytes)}"
     assert len(rest) > 1
     assert all(row.endswith(NOT_MEASURED) for row in rest)
+
+
+def test_each_row_that_holds_bytes_is_a_chip_with_its_exact_size(store: TraceStore) -> None:
+    ledger = store.analysis("train.memscope").peak(0).ledger
+    held = [row for row in ledger.rows if row.bytes]
+    chips = category_chips(store.analysis("train.memscope").peak(0))
+    assert [text_of(chip) for chip in chips] == [f"{row_label(row.name)}{format_bytes(row.bytes)}" for row in held]
+    assert all(format_count(row.bytes) in chip.title for row, chip in zip(held, chips, strict=True))
+
+
+def test_only_categories_can_be_chosen_and_free_memory_cannot(store: TraceStore) -> None:
+    moment = store.analysis("train.memscope").peak(0)
+    values = [chip.value for chip in category_choice(moment)]
+    held = {row.name for row in moment.ledger.rows if row.bytes}
+    assert set(values) == held & set(CATEGORY_BY_LABEL)
+    assert held - set(values)
+
+
+def test_a_legend_names_rows_without_a_size() -> None:
+    assert [text_of(chip) for chip in category_legend(["weights", "free_pinned"])] == [
+        row_label("weights"),
+        row_label("free_pinned"),
+    ]
