@@ -1,0 +1,170 @@
+#include "caching/block_allocator.h"
+
+#include <tuple>
+
+namespace memscope::caching {
+namespace {
+
+// PyTorch's order: the default pool's large blocks, then its small ones, then each private pool's small and large ones;
+// among them by stream handle, unsigned.
+auto release_key(const BlockPool& pool) {
+  const bool is_late = pool.is_default() ? pool.is_small() : !pool.is_small();
+  return std::tuple(pool.pool_id, is_late, static_cast<std::uint64_t>(pool.stream));
+}
+
+}  // namespace
+
+void BlockAllocator::add_pair(std::int64_t pool_id, std::int64_t stream, bool is_releasable) {
+  for (int i = 0; i < 2; ++i) {
+    BlockPool& pool = pools.emplace_back();
+    pool.index = pools.size() - 1;
+    pool.pool_id = pool_id;
+    pool.stream = stream;
+    pool.is_releasable = pool.is_default() || is_releasable;
+    const auto later = std::upper_bound(
+        release_order.begin(), release_order.end(), &pool,
+        [](const BlockPool* a, const BlockPool* b) { return release_key(*a) < release_key(*b); });
+    release_order.insert(later, &pool);
+  }
+}
+
+Block& BlockAllocator::new_block(Segment& segment, Address address, Bytes size, BlockState state) {
+  Block& block = blocks.take();
+  const std::uint32_t slot = block.slot;
+  block = Block{};
+  block.slot = slot;
+  block.serial = ++n_blocks_made_;
+  block.address = address;
+  block.size = size;
+  block.state = state;
+  block.segment = &segment;
+  block.pool = segment.pool;
+  if (tie_rule != TieRule::kAddress) {
+    block.tie = tie_rule == TieRule::kBlockAge ? block.serial : segment.serial;
+  }
+  return block;
+}
+
+void BlockAllocator::drop_block(Block& block) {
+  block.state = BlockState::kNone;
+  blocks.give_back(block);
+}
+
+Block& BlockAllocator::new_segment(BlockPool& pool, Address address, Bytes size, bool is_expandable,
+                                   BlockState state) {
+  Segment& segment = segments.take();
+  const std::uint32_t slot = segment.slot;
+  segment = Segment{};
+  segment.slot = slot;
+  segment.serial = ++n_segments_made;
+  segment.address = address;
+  segment.size = size;
+  segment.pool = &pool;
+  segment.is_live = true;
+  segment.is_expandable = is_expandable;
+  segment.head = &new_block(segment, address, size, state);
+  return *segment.head;
+}
+
+void BlockAllocator::drop_segment(Segment& segment) {
+  segment.is_live = false;
+  segment.head = nullptr;
+  segments.give_back(segment);
+}
+
+void BlockAllocator::put_before(Block& block, Block& later) {
+  block.prev = later.prev;
+  block.next = &later;
+  (later.prev == nullptr ? block.segment->head : later.prev->next) = &block;
+  later.prev = &block;
+}
+
+void BlockAllocator::put_after(Block& block, Block& earlier) {
+  block.prev = &earlier;
+  block.next = earlier.next;
+  if (earlier.next != nullptr) {
+    earlier.next->prev = &block;
+  }
+  earlier.next = &block;
+}
+
+void BlockAllocator::absorb_next(Block& block) {
+  Block& absorbed = *block.next;
+  block.next = absorbed.next;
+  if (block.next != nullptr) {
+    block.next->prev = &block;
+  }
+  block.size += absorbed.size;
+  drop_block(absorbed);
+}
+
+void BlockAllocator::absorb(Block& block, Block* other, bool is_left) {
+  if (other == nullptr || other->state != block.state) {
+    return;
+  }
+  if (other->state == BlockState::kFree) {
+    other->pool->blocks.erase(*other);
+  } else if (other->state == BlockState::kUnmapped) {
+    other->pool->unmapped.erase(*other);
+  } else {
+    return;
+  }
+  if (is_left) {
+    block.address = other->address;
+    block.prev = other->prev;
+    (block.prev == nullptr ? block.segment->head : block.prev->next) = &block;
+  } else {
+    block.next = other->next;
+    if (block.next != nullptr) {
+      block.next->prev = &block;
+    }
+  }
+  block.size += other->size;
+  drop_block(*other);
+}
+
+void BlockAllocator::try_merge_blocks(Block& block) {
+  absorb(block, block.prev, true);
+  absorb(block, block.next, false);
+}
+
+void BlockAllocator::take_from_driver(Bytes n_bytes) {
+  driver.used += DriverMemory::in_granules(n_bytes);
+  ++stats.num_device_alloc;
+  stats.reserved_bytes.increase(n_bytes);
+}
+
+void BlockAllocator::give_to_driver(Bytes n_bytes) {
+  driver.used -= DriverMemory::in_granules(n_bytes);
+  ++stats.num_device_free;
+  stats.reserved_bytes.decrease(n_bytes);
+}
+
+Block& BlockAllocator::add_segment(BlockPool& pool, Address address, Bytes n_bytes) {
+  take_from_driver(n_bytes);
+  Block& block = new_segment(pool, address, n_bytes, false, BlockState::kFree);
+  record_trace(Action::kSegmentAlloc, address, n_bytes, pool);
+  return block;
+}
+
+void BlockAllocator::release_block(Block& block) {
+  block.pool->blocks.erase(block);
+  record_trace(Action::kSegmentFree, block.address, block.size, *block.pool);
+  give_to_driver(block.size);
+  drop_segment(*block.segment);
+  drop_block(block);
+}
+
+void BlockAllocator::append_pending(Block& block) {
+  block.pending_prev = last_pending;
+  block.pending_next = nullptr;
+  (last_pending == nullptr ? first_pending : last_pending->pending_next) = &block;
+  last_pending = &block;
+}
+
+void BlockAllocator::remove_pending(Block& block) {
+  (block.pending_prev == nullptr ? first_pending : block.pending_prev->pending_next) = block.pending_next;
+  (block.pending_next == nullptr ? last_pending : block.pending_next->pending_prev) = block.pending_prev;
+}
+
+}  // namespace memscope::caching

@@ -1,0 +1,145 @@
+// How an allocator is shown to Python: the same for every model.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "caching/replay.h"
+
+namespace memscope::caching {
+
+// A block as Python holds it: it keeps the allocator alive, and knows when its block is gone.
+struct BlockHandle {
+  std::shared_ptr<BlockAllocator> allocator;
+  Block* block;
+  std::int64_t serial;
+
+  static std::optional<BlockHandle> of(std::shared_ptr<BlockAllocator> allocator, Block* block) {
+    if (block == nullptr) {
+      return std::nullopt;
+    }
+    return BlockHandle{std::move(allocator), block, block->serial};
+  }
+
+  // Raises RuntimeError in Python.
+  Block& get() const {
+    if (block->serial != serial || block->state == BlockState::kNone) {
+      throw std::runtime_error("this block was merged with another one, or given back");
+    }
+    return *block;
+  }
+
+  // Raises RuntimeError in Python if the block is another allocator's.
+  Block& get_of(const BlockAllocator& owner) const {
+    if (allocator.get() != &owner) {
+      throw std::runtime_error("this block belongs to another allocator");
+    }
+    return get();
+  }
+};
+
+struct SegmentHandle {
+  std::shared_ptr<BlockAllocator> allocator;
+  Segment* segment;
+  std::int64_t serial;
+
+  static SegmentHandle of(std::shared_ptr<BlockAllocator> allocator, Segment& segment) {
+    return {std::move(allocator), &segment, segment.serial};
+  }
+
+  // Raises RuntimeError in Python.
+  Segment& get() const {
+    if (segment->serial != serial || !segment->is_live) {
+      throw std::runtime_error("this segment was given back");
+    }
+    return *segment;
+  }
+};
+
+using UsageMatrix = NewMatrix<std::int64_t>;
+
+inline UsageMatrix to_matrix(const UsageSeries& usage) {
+  std::vector<std::int64_t> values;
+  values.reserve(UsageSeries::kColumns * usage.column(0).size());
+  for (std::size_t i = 0; i < UsageSeries::kColumns; ++i) {
+    values.insert(values.end(), usage.column(i).begin(), usage.column(i).end());
+  }
+  return to_numpy(std::move(values), UsageSeries::kColumns);
+}
+
+template <AllocatorModel Model>
+std::pair<UsageMatrix, std::optional<std::size_t>> serve(Model& model, const Array<std::int8_t>& op,
+                                                         const Array<std::int64_t>& row,
+                                                         const Array<std::int64_t>& dropped_pool,
+                                                         const Array<std::int64_t>& requested_bytes,
+                                                         const Array<std::int64_t>& pair) {
+  const Served served = without_gil([&] {
+    return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)});
+  });
+  return {to_matrix(served.usage), served.failed_call};
+}
+
+// The class of a model, with the acts that every one has; its constructor and what else it shows are added to it.
+// The module must have imported memscope._core.caching before, where the base class is.
+template <AllocatorModel Model>
+nb::class_<Model, BlockAllocator> bind_model(nb::module_& module, const char* name) {
+  using namespace nb::literals;
+  return nb::class_<Model, BlockAllocator>(module, name)
+      .def(
+          "malloc",
+          [](std::shared_ptr<Model> self, std::size_t pair, Bytes requested_bytes) {
+            Block* const block = self->malloc(pair, requested_bytes);
+            return BlockHandle::of(std::move(self), block);
+          },
+          "pair"_a, "requested_bytes"_a, "The block given to a request of a (pool, stream) pair; None: out of memory.")
+      .def(
+          "free",
+          [](Model& self, const BlockHandle& handle, bool waits) {
+            Block& block = handle.get_of(self);
+            if (block.state != BlockState::kAllocated) {
+              throw std::runtime_error("this block is not allocated");
+            }
+            self.free(block, waits);
+          },
+          "block"_a, "waits"_a = false, "Take an allocation back; with ``waits`` it stays pending for other streams.")
+      .def(
+          "complete_free",
+          [](Model& self, const BlockHandle& handle) {
+            Block& block = handle.get_of(self);
+            if (block.state != BlockState::kPending) {
+              throw std::runtime_error("this block does not wait for other streams");
+            }
+            self.complete_free(block);
+          },
+          "block"_a, "Return a pending allocation: the streams that it waited for are done.")
+      .def(
+          "address_of", [](Model& self, const BlockHandle& handle) { return self.address_of(handle.get_of(self)); },
+          "block"_a, "Where the program sees the allocation that a block is the first of.")
+      .def(
+          "next_part",
+          [](std::shared_ptr<Model> self, const BlockHandle& handle) {
+            Block* const part = self->next_part(handle.get_of(*self));
+            return BlockHandle::of(std::move(self), part);
+          },
+          "block"_a, "The next block of the same allocation, None after the last.")
+      .def("empty_cache", &Model::empty_cache, "Wait for all streams and give all unused memory back.")
+      .def("serve", &serve<Model>, "op"_a, "row"_a, "dropped_pool"_a, "requested_bytes"_a, "pair"_a,
+           "Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.\n\n"
+           "``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for\n"
+           "``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;\n"
+           "``requested_bytes``, ``pair`` int64 (rows,): the allocations.\n\n"
+           "Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after\n"
+           "each that was served or failed; and the position of the one that failed, None if all were served.");
+}
+
+}  // namespace memscope::caching

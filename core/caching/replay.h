@@ -1,0 +1,162 @@
+// A program's requests served by an allocator, in one loop for all of them.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "caching/block_allocator.h"
+#include "checked.h"
+
+namespace memscope::caching {
+
+// What the program does. Python knows them as memscope._core.caching.Op.
+enum class Op : std::int8_t {
+  kNone = 0,
+  kMalloc = 1,
+  kFree = 2,  // one whose request, or whose completion, is not among the events: it completes at once
+  kFreeLater = 3,
+  kComplete = 4,
+  kEmptyCache = 5,
+  kEmptyPool = 6,
+};
+
+template <typename Model>
+concept AllocatorModel =
+    std::derived_from<Model, BlockAllocator> && requires(Model model, Block& block, std::size_t pair, Bytes size) {
+      { model.malloc(pair, size) } -> std::same_as<Block*>;
+      { model.free_block(block) };
+      { model.empty_cache() };
+      { model.next_part(block) } -> std::same_as<Block*>;
+      { model.address_of(block) } -> std::same_as<Address>;
+    };
+
+// One that knows private pools, whose unused memory can be given back alone, or for good once their owner is gone.
+template <typename Model>
+concept HasPrivatePools = AllocatorModel<Model> && requires(Model model, std::int64_t pool_id) {
+  { model.release_pool(pool_id) };
+  { model.make_releasable(pool_id) };
+};
+
+// Sizes and (pool, stream) pairs of the program's allocations.
+struct Allocations {
+  Int64s requested_size;
+  Int64s pair;
+};
+
+// What the program did, in order: the act, and the allocation that it is about (for kEmptyPool: the pool). Then the pool
+// whose owner is gone after it, -1 for none.
+struct Calls {
+  Checked<const std::int8_t> op;
+  Int64s row;
+  Int64s dropped_pool;
+};
+
+// Bytes before the first call and after each: allocated, active, requested, reserved.
+class UsageSeries {
+ public:
+  explicit UsageSeries(std::size_t n_calls) {
+    for (std::vector<Bytes>& column : columns_) {
+      column.reserve(n_calls + 1);
+    }
+  }
+
+  void append(const DeviceStats& stats) {
+    columns_[0].push_back(stats.allocated_bytes.current);
+    columns_[1].push_back(stats.active_bytes.current);
+    columns_[2].push_back(stats.requested_bytes.current);
+    columns_[3].push_back(stats.reserved_bytes.current);
+  }
+
+  static constexpr std::size_t kColumns = 4;
+  const std::vector<Bytes>& column(std::size_t i) const { return columns_.at(i); }
+
+ private:
+  std::array<std::vector<Bytes>, kColumns> columns_;
+};
+
+struct Served {
+  UsageSeries usage;                       // up to the call that failed, if one did
+  std::optional<std::size_t> failed_call;  // the request that could not be served: nothing was served after it
+};
+
+template <AllocatorModel Model>
+void serve_free(Model& model, Row& row, bool waits) {
+  if (row.block == nullptr || row.block->state != BlockState::kAllocated) {
+    return;
+  }
+  Block& block = *row.block;
+  row = {waits ? row.block : nullptr, model.stats.num_sync_all_streams};
+  model.free(block, waits);
+}
+
+template <AllocatorModel Model>
+void serve_complete(Model& model, Row& row) {
+  // A wait for all streams in between has completed the free already.
+  if (row.block != nullptr && row.n_syncs == model.stats.num_sync_all_streams &&
+      row.block->state == BlockState::kPending) {
+    model.complete_free(*row.block);
+  }
+  row.block = nullptr;
+}
+
+// False if it is a request that cannot be served.
+template <AllocatorModel Model>
+bool serve_call(Model& model, const Allocations& allocations, Op op, std::int64_t row) {
+  const Checked<Row> rows(model.rows);
+  switch (op) {
+    case Op::kNone:
+      return true;
+    case Op::kMalloc: {
+      Block* const block = model.malloc(as_index(allocations.pair[row]), allocations.requested_size[row]);
+      rows[row].block = block;
+      return block != nullptr;
+    }
+    case Op::kFree:
+    case Op::kFreeLater:
+      serve_free(model, rows[row], op == Op::kFreeLater);
+      return true;
+    case Op::kComplete:
+      serve_complete(model, rows[row]);
+      return true;
+    case Op::kEmptyCache:
+      model.empty_cache();
+      return true;
+    case Op::kEmptyPool:
+      if constexpr (HasPrivatePools<Model>) {
+        model.release_pool(row);
+      }
+      return true;
+  }
+  throw std::invalid_argument("there is no call of that number");
+}
+
+// Serves calls up to the first request that cannot be served. O(log n) in the free blocks for each.
+template <AllocatorModel Model>
+Served replay(Model& model, const Allocations& allocations, const Calls& calls) {
+  if (model.rows.size() < allocations.requested_size.size()) {
+    model.rows.resize(allocations.requested_size.size());
+  }
+  Served served{UsageSeries(calls.op.size()), std::nullopt};
+  served.usage.append(model.stats);
+  for (std::size_t i = 0; i < calls.op.size(); ++i) {
+    if (!serve_call(model, allocations, static_cast<Op>(calls.op[i]), calls.row[i])) {
+      served.failed_call = i;
+      served.usage.append(model.stats);
+      break;
+    }
+    if constexpr (HasPrivatePools<Model>) {
+      if (calls.dropped_pool[i] >= 0) {
+        model.make_releasable(calls.dropped_pool[i]);
+      }
+    }
+    served.usage.append(model.stats);
+  }
+  return served;
+}
+
+}  // namespace memscope::caching
