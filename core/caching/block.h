@@ -70,8 +70,9 @@ class Slots {
  public:
   T& take() {
     if (free_.empty()) {
-      all_.emplace_back().slot = static_cast<std::uint32_t>(all_.size() - 1);
-      return all_.back();
+      T& slot = all_.emplace_back();
+      slot.slot = static_cast<std::uint32_t>(all_.size() - 1);
+      return slot;
     }
     T& slot = *free_.back();
     free_.pop_back();

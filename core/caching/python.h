@@ -31,9 +31,11 @@ struct BlockHandle {
     return BlockHandle{std::move(allocator), block, block->serial};
   }
 
+  bool is_alive() const { return block->serial == serial && block->state != BlockState::kNone; }
+
   // Raises RuntimeError in Python.
   Block& get() const {
-    if (block->serial != serial || block->state == BlockState::kNone) {
+    if (!is_alive()) {
       throw std::runtime_error("this block was merged with another one, or given back");
     }
     return *block;
