@@ -1,22 +1,28 @@
-"""Replay speed: events per second of the compiled caching allocator, beside the slow Python twin of the tests.
+"""Replay speed: events per second of every strategy, beside a bare C++ loop over ``std::set`` on the same requests.
 
     python benchmarks/replay.py [--events 1000000] [--largest 10000000]
 
-One core, kernels compiled beforehand, best of some runs; seconds are this process's own on its core, so that other
-work of the machine does not count. *again* is a replay under any further settings; *first*
-also finds the requests in the recording, which is done once. The twin serves the beginning of the same program in the
-same run. The serving program is made here; real recordings are replayed as well where the reference data lies beside
-the repository. Bytes an event are the growth of the peak resident memory over the loaded trace, lifetimes included.
+One core, best of some runs; seconds are this process's own on its core, so that other work of the machine does not
+count. The loop (``bare_set.cpp``, compiled here) does the least that a best-fit allocator can do. *again* is a replay
+under any further settings; *first* also finds the requests in the recording, which is done once; *verify* follows what
+the simulated allocator did for the same program, every event of it. The slow twin of the tests serves the beginning of
+a program, to see that both agree. The programs are made here; real recordings are replayed as well where the reference
+data lies beside the repository. Bytes an event are the growth of the peak resident memory over the loaded trace,
+lifetimes included.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import gc
 import math
 import random
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Callable
@@ -30,11 +36,12 @@ sys.path.insert(0, str(ROOT))
 
 from memscope.advise.confs import grid  # noqa: E402
 from memscope.lifetimes.device import DeviceLifetimes  # noqa: E402
+from memscope.replay.caching.allocator import CachingAllocator  # noqa: E402
 from memscope.replay.caching.engine import replay_caching  # noqa: E402
 from memscope.replay.config import CachingAllocatorConfig  # noqa: E402
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, replay  # noqa: E402
 from memscope.replay.sweep import ReplayJob, run_sweep  # noqa: E402
-from memscope.replay.verify.verify import verify  # noqa: E402
+from memscope.replay.verify.verify import verify_device  # noqa: E402
 from memscope.trace.builder import TraceBuilder  # noqa: E402
 from memscope.trace.metadata import TraceMetadata  # noqa: E402
 from memscope.trace.schema import Action, TieRule  # noqa: E402
@@ -122,10 +129,9 @@ def serving_program(n_events: int, n_layers: int = 16, width: int = 2048, n_step
     return program
 
 
-def run_twin(program: Program, n_events: int) -> tuple[NaiveCachingAllocator, float]:
-    """The twin after that many events of a program, and how many it did in a second."""
+def run_twin(program: Program, n_events: int) -> NaiveCachingAllocator:
+    """The slow twin of the tests after that many events of a program."""
     twin, addresses, n_done = NaiveCachingAllocator(), {}, 0
-    start = time.process_time()
     for i, size in zip(program.ids, program.sizes, strict=True):
         if n_done >= n_events:
             break
@@ -135,7 +141,29 @@ def run_twin(program: Program, n_events: int) -> tuple[NaiveCachingAllocator, fl
         else:
             addresses[i] = twin.malloc(size)
             n_done += 1
-    return twin, n_done / (time.process_time() - start)
+    return twin
+
+
+def compile_bare_loop() -> ctypes.CDLL:
+    """The bare loop, compiled as the core is: optimized, for any machine of this kind."""
+    compiler = next((path for path in map(shutil.which, ("c++", "g++", "clang++")) if path), None)
+    if compiler is None:
+        raise SystemExit("a C++ compiler is needed to make the loop that replays are measured against")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "bare_set.so"
+        source = Path(__file__).parent / "bare_set.cpp"
+        subprocess.run([compiler, "-std=c++20", "-O3", "-shared", "-fPIC", "-o", library, source], check=True)
+        loop = ctypes.CDLL(str(library))
+    loop.serve.restype = ctypes.c_int64
+    loop.serve.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    return loop
+
+
+def bare_rate(loop: ctypes.CDLL, program: Program) -> float:
+    """Events that the bare loop serves in a second of processor time; best of some runs."""
+    ids, sizes = np.array(program.ids, np.int64), np.array(program.sizes, np.int64)
+    seconds, _ = best_of(N_RUNS, lambda: loop.serve(ids.ctypes.data, sizes.ctypes.data, len(ids), program.n_made))
+    return program.n_events / seconds
 
 
 def trace_of(program: Program) -> Trace:
@@ -164,23 +192,30 @@ def trace_of(program: Program) -> Trace:
     )
 
 
-def recorded_trace(twin: NaiveCachingAllocator) -> Trace:
-    """What the twin did, as a recording."""
+def recorded_trace(program: Program, n_events: int) -> Trace:
+    """What the simulated allocator did for the first events of a program, as a recording of all that it did."""
+    allocator, addresses, n_done = CachingAllocator(tie_rule=TieRule.SEGMENT_AGE), {}, 0
     builder = TraceBuilder()
-    for action, address, size, stream, _ in twin.events:
-        builder.add_event(Action[action.upper()], address=address, size_bytes=size, stream=stream)
-    for segment in sorted(twin.segments, key=lambda segment: segment.address):
-        segment_id = builder.add_segment(address=segment.address, size_bytes=segment.size, is_large=segment.is_large)
-        for block in segment.blocks:
-            builder.add_block(
-                segment_id,
-                address=block.address,
-                size_bytes=block.size,
-                requested_bytes=block.requested,
-                state=2 if block.state == "free" else 0,
-            )
+    for i, size in zip(program.ids, program.sizes, strict=True):
+        if n_done >= n_events:
+            break
+        if size == FREE:
+            allocator.free(addresses.pop(i))
+            n_done += 2
+        else:
+            addresses[i] = allocator.malloc(size)
+            n_done += 1
+        if n_done % 1_000 < 2:
+            add_events(builder, allocator)
+    add_events(builder, allocator)
     metadata = TraceMetadata(source="synthetic", tie_rule=TieRule.SEGMENT_AGE, alloc_conf="", has_pool_ids=True)
-    return builder.build(metadata)
+    state = allocator.state()
+    return dataclasses.replace(builder.build(metadata), segments=state.segments, blocks=state.blocks)
+
+
+def add_events(builder: TraceBuilder, allocator: CachingAllocator) -> None:
+    for action, address, size_bytes, stream, _ in allocator.drain_events():
+        builder.add_event(action, address=address, size_bytes=size_bytes, stream=stream)
 
 
 def best_of(n: int, work: Callable[[], T]) -> tuple[float, T]:
@@ -213,7 +248,7 @@ def peak_growth_bytes(work: Callable[[], object]) -> int | None:
         return None
 
 
-def measure(name: str, trace: Trace, twin_rate: float | None = None, conf: str | None = None) -> None:
+def measure(name: str, trace: Trace, loop_rate: float | None = None, conf: str | None = None) -> None:
     """Replay a trace, and print a line."""
     config = None if conf is None else CachingAllocatorConfig.parse(conf)
     growth = None
@@ -228,13 +263,30 @@ def measure(name: str, trace: Trace, twin_rate: float | None = None, conf: str |
     times = trace.time_ns[trace.time_ns >= 0]
     span_s = (int(times.max()) - int(times.min())) / 1e9 if len(times) else 0.0
     each = "not measured" if growth is None else f"{growth / n_events:,.0f} B"
-    slower = "" if twin_rate is None else f"{n_events / again_s / twin_rate:,.0f} ×"
+    of_loop = "" if loop_rate is None else f"{n_events / again_s / loop_rate:.2f} ×"
     faster = f"{span_s / again_s:,.0f} ×" if span_s else "no times"
     print(
         f"{name:<34}{n_events:>11,}{n_events / first_s / 1e6:>9.2f}{n_events / again_s / 1e6:>9.2f}"
-        f"{slower:>10}{faster:>12}{each:>13}",
+        f"{of_loop:>10}{faster:>12}{each:>13}",
         flush=True,
     )
+
+
+def measure_verify(name: str, trace: Trace, loop_rate: float) -> None:
+    """Verify what the simulated allocator did, and print a line."""
+    lifetimes = DeviceLifetimes(trace, 0)
+    seconds, result = best_of(N_RUNS, lambda: verify_device(lifetimes))
+    assert result.exact
+    rate = len(trace) / seconds
+    print(f"{name + ', verify':<34}{len(trace):>11,}{'':>9}{rate / 1e6:>9.2f}{rate / loop_rate:>8.2f} ×", flush=True)
+
+
+def check_twin(program: Program, n_events: int) -> None:
+    """The twin and the simulator must agree on the beginning of a program."""
+    twin = run_twin(program, n_events)
+    usage = replay_caching(DeviceLifetimes(recorded_trace(program, n_events), 0)).usage
+    assert usage.reserved_bytes is not None
+    assert int(usage.reserved_bytes[-1]) == twin.reserved, "the twin and the simulator disagree"
 
 
 def measure_growth(largest: int) -> None:
@@ -252,16 +304,20 @@ def measure_growth(largest: int) -> None:
         n_events *= 10
 
 
-def measure_strategies(programs: dict[str, Program]) -> None:
+def measure_strategies(loop: ctypes.CDLL, programs: dict[str, Program]) -> None:
     """Every strategy on each program, and a sweep of 24 settings."""
     lifetimes = {name: DeviceLifetimes(trace_of(program), 0) for name, program in programs.items()}
-    print(f"\n{'million events/s, every strategy:':<45}" + "".join(f"{name:>22}" for name in lifetimes))
+    loop_rates = [bare_rate(loop, program) for program in programs.values()]
+    print(f"\n{'million events/s and of the bare loop:':<45}" + "".join(f"{name:>22}" for name in lifetimes))
     for strategy in STRATEGIES:
         rates = []
         for device in lifetimes.values():
             seconds, _ = best_of(2, lambda device=device, strategy=strategy: replay(device, strategy))
             rates.append(device.n_events / seconds / 1e6)
-        print(f"{strategy:<45}" + "".join(f"{rate:>22.2f}" for rate in rates))
+        columns = (
+            f"{rate:.2f} ({rate / of_loop * 1e6:.2f} ×)" for rate, of_loop in zip(rates, loop_rates, strict=True)
+        )
+        print(f"{strategy:<45}" + "".join(f"{column:>22}" for column in columns), flush=True)
     confs = grid((2, 12), can_collect_garbage=False)[:24]
     for name, device in lifetimes.items():
         jobs = [ReplayJob(device, "caching", ReplayOptions(conf=conf)) for conf in confs]
@@ -281,27 +337,23 @@ def main() -> None:
         "random, 1,000 live": random_program(options.events, 1_000),
         "random, 10,000 live": random_program(options.events, 10_000),
     }
-    twin, _ = run_twin(programs["random, 1,000 live"], options.twin_events)
-    recorded = recorded_trace(twin)
-    same = replay_caching(DeviceLifetimes(recorded, 0))
-    assert same.usage.reserved_bytes is not None
-    assert int(same.usage.reserved_bytes[-1]) == twin.reserved, "the twin and the kernel disagree"
-    verify_s, result = best_of(N_RUNS, lambda: verify(recorded))
-    assert result.exact
-    print(f"verify of {len(recorded):,} events: {len(recorded) / verify_s / 1e6:.2f} million events/s\n")
+    check_twin(programs["random, 1,000 live"], options.twin_events)
+    loop = compile_bare_loop()
+    rates = {name: bare_rate(loop, program) for name, program in programs.items()}
 
-    print(f"{'million events/s:':<45}{'first':>9}{'again':>9}{'/ twin':>10}{'/ recorded':>12}{'an event':>13}")
+    print(f"{'million events/s:':<45}{'first':>9}{'again':>9}{'/ loop':>10}{'/ recorded':>12}{'an event':>13}")
     for name, program in programs.items():
+        print(f"{name + ', bare loop':<34}{program.n_events:>11,}{'':>9}{rates[name] / 1e6:>9.2f}{'1.00 ×':>10}")
         trace = trace_of(program)
-        _, twin_rate = run_twin(program, options.twin_events)
-        measure(name, trace, twin_rate)
+        measure(name, trace, rates[name])
         if name == "serving":
-            measure("serving, expandable segments", trace, conf="expandable_segments:True")
+            measure("serving, expandable segments", trace, rates[name], conf="expandable_segments:True")
+        measure_verify(name, recorded_trace(program, options.events), rates[name])
     for recording in RECORDINGS:
         for path in sorted((ROOT.parent / "shared" / "data" / "oracle").glob(f"*/{recording}.pickle.gz"))[:1]:
             measure(recording, read_snapshot(path))
     fewer = min(options.events, 250_000)
-    measure_strategies({"serving": serving_program(fewer), "random, 1,000 live": random_program(fewer, 1_000)})
+    measure_strategies(loop, {"serving": serving_program(fewer), "random, 1,000 live": random_program(fewer, 1_000)})
     measure_growth(options.largest)
 
 
