@@ -10,6 +10,7 @@ from memscope.findings._delayed import find_delayed_frees
 from memscope.findings._driver import find_driver_calls
 from memscope.findings._fragmented import find_fragmentation, find_growing_pools
 from memscope.findings._held_late import find_held_late
+from memscope.findings._idle_streams import find_idle_streams
 from memscope.findings._kv_growth import find_kv_growth
 from memscope.findings._leaks import MIN_STEPS, find_leaks, find_regrown
 from memscope.findings._patterns import find_patterns
@@ -24,6 +25,17 @@ MOSTLY_UNKNOWN_FRAC = 0.5
 fewer than this share of the allocations with a stack, neither does what repeats."""
 
 
+_LOOKS = (
+    find_fragmentation,
+    find_growing_pools,
+    find_delayed_frees,
+    find_idle_streams,
+    find_rounding,
+    find_driver_calls,
+)
+"""What needs neither steps nor a key/value cache."""
+
+
 def find_findings(device: Device, lens: KvLens) -> Findings:
     """Look for everything that :mod:`memscope.findings` knows. O(n log n) in the events.
 
@@ -35,7 +47,7 @@ def find_findings(device: Device, lens: KvLens) -> Findings:
     if not device.n_events:
         return Findings(device.index, (), ("no events were recorded: what happens over time cannot be judged",))
     found: list[Finding] = []
-    for look in (find_fragmentation, find_growing_pools, find_delayed_frees, find_rounding, find_driver_calls):
+    for look in _LOOKS:
         found += look(device)
     found += find_kv_growth(device, lens)
     steps = device.steps
