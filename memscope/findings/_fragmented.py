@@ -6,7 +6,7 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
-from memscope.fragmentation.pins import find_pins
+from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import GroupSeries, MetricsTable
 from memscope.lifetimes.segments import large_segment_bytes
 from memscope.trace.tables import Int64Array
@@ -54,7 +54,7 @@ def find_fragmentation(device: Device) -> list[Finding]:
         ""
         if first is None
         else (
-            f" The worst pin: {_blocks(len(first.allocation_ids))} of {format_bytes(first.pinning_bytes)} "
+            f" The worst pin: {_blocks(len(first.allocation_ids))}, {_together(first)}, "
             f"hold{'s' if len(first.allocation_ids) == 1 else ''} {format_bytes(first.held_bytes)}."
         )
     )
@@ -90,6 +90,11 @@ def _judged_rows(device: Device, table: MetricsTable) -> Int64Array:
     grows = np.flatnonzero((np.diff(reserved) > 0) & (reserved[1:] >= NEAR_PEAK_FRAC * reserved.max()))
     failed = np.searchsorted(table.event, device.oom_events, side="right") - 1
     return np.concatenate([grows, failed, [np.argmax(table.active_bytes)]]).astype(np.int64)
+
+
+def _together(pin: Pin) -> str:
+    """The size of a pin's blocks, and that it is that of all of them where there are several."""
+    return f"{format_bytes(pin.pinning_bytes)}{' together' if len(pin.allocation_ids) > 1 else ''}"
 
 
 def _blocks(n: int) -> str:

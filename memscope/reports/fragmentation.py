@@ -18,6 +18,7 @@ from memscope.reports.text import print_fragmentation_line, print_trust_header, 
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
+from memscope.words.labels import row_label
 
 _NOT_MEASURED = "not measured"
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -107,7 +108,7 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
 
 def _holder_words(moment: Moment, holder: Holder) -> str:
     who = holder.owner or moment.device.site_of(holder.row) or "no stack recorded"
-    return f"{holder.category.label}: {who}"
+    return f"{row_label(holder.category.label)}: {who}"
 
 
 def _age_words(holder: Holder) -> str:

@@ -28,6 +28,7 @@ from memscope.reports.text import print_trust_header
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import row_label
 
 _N_EVENTS_NAMED = 8
 _CHECKED = {
@@ -194,7 +195,7 @@ def _print_owners(owners: Sequence[OomOwner], console: Console) -> None:
         table.add_row(
             format_bytes(owner.block_bytes),
             format_count(owner.n_allocations),
-            owner.category,
+            row_label(owner.category),
             Text(_name(name, owner.site)),
         )
     console.print(table)
@@ -221,7 +222,7 @@ def _print_counterfactuals(remedies: Remedies, console: Console) -> None:
 
 def _block(block: FreedBlock) -> str:
     born = "before the recording" if block.alloc_event is None else f"event {block.alloc_event:,}"
-    return f"{format_bytes(block.block_bytes)} {block.category}: {_name(block.owner, block.site)} ({born})"
+    return f"{format_bytes(block.block_bytes)} {row_label(block.category)}: {_name(block.owner, block.site)} ({born})"
 
 
 def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:

@@ -22,6 +22,7 @@ from memscope.ranks.comparison import (
     StepUse,
 )
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import row_label
 from memscope.words.ranks import (
     change_words,
     grouped_by_rank,
@@ -312,7 +313,7 @@ def _print_categories(comparison: RankComparison, console: Console) -> None:
     console.print()
     console.print(Text("Allocated, each rank at its own peak", style="bold"))
     lines = [
-        (name, [format_bytes(row.category_bytes[name]) for row in comparison.rows], spread)
+        (row_label(name), [format_bytes(row.category_bytes[name]) for row in comparison.rows], spread)
         for name, spread in comparison.category_spreads.items()
     ]
     _print_by_row(comparison, "category", lines, console)

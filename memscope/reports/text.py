@@ -21,6 +21,7 @@ from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.words.labels import row_label
 
 _STYLES = {Severity.SEVERE: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _INDENT = 10
@@ -169,7 +170,9 @@ def print_ledger(moment: Moment, console: Console) -> None:
             share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
             meaning = ROW_MEANINGS.get(row.name, "")
             own_peak = format_bytes(highest[row.name]) if row.name in highest else ""
-            table.add_row(row.name, format_bytes(row.bytes), share, format_count(row.bytes), own_peak, meaning)
+            table.add_row(
+                row_label(row.name), format_bytes(row.bytes), share, format_count(row.bytes), own_peak, meaning
+            )
     table.add_row(
         ledger.total_of,
         format_bytes(ledger.total_bytes),
@@ -224,7 +227,7 @@ def _print_driver_usage(moment: Moment, console: Console) -> None:
     for row in count.rows:
         if row.bytes or row.name == UNEXPLAINED:
             meaning = DEVICE_ROW_MEANINGS.get(row.name, "")
-            table.add_row(row.name, format_bytes(row.bytes), format_count(row.bytes), meaning)
+            table.add_row(row_label(row.name), format_bytes(row.bytes), format_count(row.bytes), meaning)
     total = (format_bytes(count.total_bytes), format_count(count.total_bytes))
     table.add_row("device used", *total, "the sum, to the byte", style="bold")
     console.print(table)

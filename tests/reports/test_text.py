@@ -27,12 +27,12 @@ def printed(*samples: dict[str, Any], **metadata: Any) -> str:
 def test_the_text_has_the_rows_and_their_sum() -> None:
     text = printed(AFTER)
     assert "the device's own count, sampled after event 3\n" in text
-    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    assert "478.0 MiB" in lines["non_pytorch"]
-    assert f"{478 * MiB:,}" in lines["non_pytorch"]
-    assert "390.0 MiB" in lines["other_processes"]
+    lines = {line.strip().split("  ")[0]: line for line in text.splitlines() if line.strip()}
+    assert "478.0 MiB" in lines["non-PyTorch"]
+    assert f"{478 * MiB:,}" in lines["non-PyTorch"]
+    assert "390.0 MiB" in lines["other processes"]
     assert "10.0 MiB" in lines["unexplained"]
-    assert f"{900 * MiB:,}" in lines["device"]
+    assert f"{900 * MiB:,}" in lines["device used"]
 
 
 def test_the_text_says_when_the_sample_was_of_another_moment() -> None:
