@@ -27,6 +27,11 @@ constexpr std::size_t as_index(Integer value) {
   return static_cast<std::size_t>(value);
 }
 
+// A sum that wraps around instead of being undefined: where a range ends that an input claims.
+constexpr std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
 // An array that belongs to somebody else. Indices of any integer type are taken; a wrong one throws std::out_of_range.
 template <typename T>
 class Checked {

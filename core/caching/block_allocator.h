@@ -33,25 +33,12 @@
 
 #include "caching/block.h"
 #include "caching/rules.h"
+#include "events.h"
 
 namespace memscope::caching {
 
 // Which of several equally large free blocks is taken; the numbers are those of memscope.trace.schema.TieRule.
 enum class TieRule : std::uint8_t { kAddress = 0, kBlockAge = 1, kSegmentAge = 2 };
-
-// The numbers are those of memscope.trace.schema.Action.
-enum class Action : std::uint8_t {
-  kAlloc = 0,
-  kFreeRequested = 1,
-  kFreeCompleted = 2,
-  kSegmentAlloc = 3,
-  kSegmentFree = 4,
-  kSegmentMap = 5,
-  kSegmentUnmap = 6,
-  kOom = 7,
-  kSnapshot = 8,
-  kAnnotate = 9,
-};
 
 struct TraceEntry {
   Action action;

@@ -13,7 +13,7 @@ from memscope.attribution.attribution import Attribution
 from memscope.attribution.driver_usage import DriverUsage, LedgerRow, driver_usage_at
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.segments import large_segment_bytes
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import BlockState

@@ -28,7 +28,7 @@ from memscope.fragmentation.over_time import Outline, OverTime, outline, summari
 from memscope.fragmentation.pins import Holder, Pin, find_pins, holders_of
 from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.segments import large_segment_bytes
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.steps import Steps
 from memscope.lifetimes.tables import AllocationTable, UsageSeries

@@ -8,7 +8,7 @@ from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import GroupSeries, MetricsTable
-from memscope.lifetimes.segments import large_segment_bytes
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count, format_fraction
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.lifetimes.segments import large_segment_bytes
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.schema import BlockState
 from memscope.trace.tables import BoolArray

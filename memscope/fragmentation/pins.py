@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
+from memscope._core import caching
 from memscope.attribution.attribution import Attribution
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
@@ -63,7 +63,7 @@ class _Units:
 
 
 def find_pins(
-    state: AllocatorState, limit: int = 20, *, large_handle_bytes: int = LARGE_SEGMENT_BYTES
+    state: AllocatorState, limit: int = 20, *, large_handle_bytes: int = caching.LARGE_SEGMENT_BYTES
 ) -> tuple[Pin, ...]:
     """The sets of blocks that hold most free bytes hostage, most first; of equal ones, those with fewest live bytes.
 
@@ -81,7 +81,7 @@ def find_pins(
         rows = np.arange(bounds[segment], bounds[segment + 1])
         live = rows[blocks.state[rows] == BlockState.ACTIVE_ALLOCATED]
         if len(live) and len(live) < len(rows):
-            handle = large_handle_bytes if segments.is_large[segment] else SMALL_SEGMENT_BYTES
+            handle = large_handle_bytes if segments.is_large[segment] else caching.SMALL_SEGMENT_BYTES
             unit_bytes = handle if segments.is_expandable[segment] else int(segments.size_bytes[segment])
             pins += _pins_of_segment(state, segment, live, unit_bytes)
     pins.sort(key=lambda pin: (-pin.held_bytes, pin.pinning_bytes))

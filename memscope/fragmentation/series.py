@@ -13,7 +13,7 @@ from memscope._kernels.caching_rules import MIN_LARGE_ALLOC_BYTES, SMALL_BYTES, 
 from memscope._kernels.lifetimes import carve_blocks
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.placing import rules_of
+from memscope.lifetimes.rules import rules_of
 from memscope.lifetimes.segments import SegmentTimeline
 from memscope.trace import schema
 from memscope.trace.schema import NONE_ID

@@ -8,6 +8,7 @@ Other folders import:
 ``never_split``   Private pools made with ``no_split=True``: nothing records them, but what they hand out
                   proves it
 ``placing``       The block of every allocation: its size, and the segment that it lies in
+``rules``         The rules by which a recording's allocator sized and split blocks
 ``segments``      The segments of one device over its events, undone from the final ones where the recording
                   began mid-life
 ``state``         The allocator's address space at one moment: segments, and the blocks that tile them

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from memscope._kernels import lifetimes as kernels
+from memscope._core import lifetimes as core
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.trace.trace import Trace
 
 _PROBLEM_TEXT = {
-    kernels.ALLOCATED_TWICE: "is allocated although it was not freed",
-    kernels.FREED_TWICE: "is freed although nothing is allocated there",
-    kernels.FREE_SIZE_DIFFERS: "is freed with another size than it was allocated with",
+    core.Contradiction.ALLOCATED_TWICE: "is allocated although it was not freed",
+    core.Contradiction.FREED_TWICE: "is freed although nothing is allocated there",
+    core.Contradiction.FREE_SIZE_DIFFERS: "is freed with another size than it was allocated with",
 }
 
 
@@ -31,14 +32,25 @@ class Problem:
         return f"device {self.device}{where}: {self.text}"
 
 
+class Pairs(NamedTuple):
+    """One row for each allocation seen: int64 (rows,), events relative to the first of the device.
+
+    ``alloc_event`` −1: it predates the events. ``free_event`` −1: its free never completed.
+    """
+
+    alloc_event: Int64Array
+    free_requested_event: Int64Array
+    free_event: Int64Array
+    address: Int64Array
+    requested_bytes: Int64Array
+
+
 @dataclass(frozen=True, slots=True)
 class PairedRows:
     """The rows of one device, events relative to its first.
 
     Attributes
     ----------
-    pairs
-        :class:`memscope._kernels.lifetimes.Pairs` of (rows,).
     final_block
         int64 (rows,): the final block that holds the allocation at the end, −1 if none does.
     is_pending_at_start
@@ -49,7 +61,7 @@ class PairedRows:
         Contradictions.
     """
 
-    pairs: kernels.Pairs
+    pairs: Pairs
     final_block: Int64Array
     is_pending_at_start: BoolArray
     n_unmatched_frees: int
@@ -58,23 +70,20 @@ class PairedRows:
 
 
 def pair_rows(trace: Trace, device: int) -> PairedRows:
-    """Pair a device's allocs and frees, and add the final blocks that no event mentions. Sorts the addresses once."""
+    """Pair a device's allocs and frees, and add the final blocks that no event mentions."""
     first, end = trace.event_range(device)
     action, address = trace.action[first:end], trace.address[first:end]
-    completions_recorded = _completions_are_recorded(trace, device, action)
-    distinct, slot = np.unique(address, return_inverse=True)
-    pairs, n_unmatched, n_implied, problem, at = kernels.pair_events(
+    columns, n_unmatched, n_implied, contradiction = core.pair_events(
         action,
         address,
         trace.size_bytes[first:end],
-        slot.astype(np.int64),
-        len(distinct),
-        not completions_recorded,
-        bool(np.any(action == Action.ALLOC)),
+        allocs_recorded=bool(np.any(action == Action.ALLOC)),
+        completions_recorded=_completions_are_recorded(trace, device, action),
     )
-    problems = []
-    if problem != kernels.OK:
-        problems.append(Problem(device, first + at, f"address {int(address[at]):#x} {_PROBLEM_TEXT[problem]}"))
+    pairs, problems = Pairs(*columns), []
+    if contradiction is not None:
+        what, at = contradiction
+        problems.append(Problem(device, first + at, f"address {int(address[at]):#x} {_PROBLEM_TEXT[what]}"))
     # A block born and freed among the events without a request for it: requests were not recorded at all.
     if not np.any(action == Action.FREE_REQUESTED) and np.any((pairs.alloc_event >= 0) & (pairs.free_event >= 0)):
         pairs = pairs._replace(free_requested_event=pairs.free_event)
@@ -87,7 +96,7 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     blocks = trace.blocks
     none = np.full(len(silent), NONE_ID, np.int64)
     return PairedRows(
-        pairs=kernels.Pairs(
+        pairs=Pairs(
             np.concatenate([pairs.alloc_event, none]),
             np.concatenate([pairs.free_requested_event, none]),
             np.concatenate([pairs.free_event, none]),
@@ -112,7 +121,7 @@ def _completions_are_recorded(trace: Trace, device: int, action: Int8Array) -> b
     return bool(np.count_nonzero(action == Action.FREE_REQUESTED) <= n_pending)
 
 
-def _match_final_blocks(trace: Trace, device: int, pairs: kernels.Pairs) -> tuple[Int64Array, Int64Array, int | None]:
+def _match_final_blocks(trace: Trace, device: int, pairs: Pairs) -> tuple[Int64Array, Int64Array, int | None]:
     """Match what is in use at the end with the final blocks, by address.
 
     Returns the final block of each row (−1 none), the active final blocks that no row has, and the first row in use at

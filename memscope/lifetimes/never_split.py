@@ -7,14 +7,8 @@ from enum import Enum, auto
 
 import numpy as np
 
-from memscope._kernels.caching_rules import (
-    SMALL_BYTES,
-    SMALL_SEGMENT_BYTES,
-    CachingRules,
-    round_size,
-    round_sizes,
-    should_split,
-)
+from memscope._core import caching
+from memscope.lifetimes.rules import CachingRules
 from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.tables import Int64Array
 from memscope.trace.trace import Trace
@@ -72,18 +66,18 @@ def _may_be_whole(trace: Trace, pool: int, events: Int64Array) -> bool:
     inside = segments.pool_id[blocks.segment_id] == pool
     offset = blocks.address[inside] - segments.address[blocks.segment_id[inside]]
     ordinary = ~segments.is_expandable[blocks.segment_id[inside]]
-    if np.any(offset[ordinary] != 0) or np.any(offset % SMALL_SEGMENT_BYTES != 0):
+    if np.any(offset[ordinary] != 0) or np.any(offset % caching.SMALL_SEGMENT_BYTES != 0):
         return False
     allocs = events[trace.action[events] == Action.ALLOC]
-    return not np.any(trace.address[allocs] % SMALL_SEGMENT_BYTES != 0)
+    return not np.any(trace.address[allocs] % caching.SMALL_SEGMENT_BYTES != 0)
 
 
 def _final_blocks_prove(trace: Trace, rules: CachingRules, pool: int) -> bool:
     segments, blocks = trace.segments, trace.blocks
     inside = (segments.pool_id[blocks.segment_id] == pool) & (blocks.state != BlockState.INACTIVE)
-    rounded = round_sizes(blocks.requested_bytes[inside], rules.roundup_divisions)
+    rounded = rules.round_sizes(blocks.requested_bytes[inside])
     sizes = zip(blocks.size_bytes[inside].tolist(), rounded.tolist(), strict=True)
-    return any(should_split(size, r, rules.max_split_bytes, rules.is_expandable) for size, r in sizes)
+    return any(rules.should_split(size, rounded) for size, rounded in sizes)
 
 
 class _Answer(Enum):
@@ -180,8 +174,8 @@ class _WholePool:
         self._grown_at = None
         proof = self._proof(request, answer, address, size_bytes)
         self._in_use.add(address)
-        rounded, rules = request.rounded_bytes, self._rules
-        if size_bytes > rounded and should_split(size_bytes, rounded, rules.max_split_bytes, rules.is_expandable):
+        rounded = request.rounded_bytes
+        if size_bytes > rounded and self._rules.should_split(size_bytes, rounded):
             self._rests[address] = _Rest(request.owner, size_bytes - rounded, address + size_bytes)
         return proof
 
@@ -233,8 +227,8 @@ def _requests_prove(trace: Trace, rules: CachingRules, pool: int, events: Int64A
         elif action == Action.FREE_COMPLETED:
             followed.free(address)
         elif action in (Action.ALLOC, Action.OOM):
-            rounded = int(round_size(size_bytes, rules.roundup_divisions))
-            request = _Request((stream_id, rounded > SMALL_BYTES), rounded)
+            rounded = rules.round_size(size_bytes)
+            request = _Request((stream_id, rounded > caching.SMALL_BYTES), rounded)
             proof = followed.fail(request) if action == Action.OOM else followed.serve(request, address)
         if proof is not _Proof.OPEN:
             return proof is _Proof.NEVER_SPLITS

@@ -6,20 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope._kernels import lifetimes as kernels
-from memscope._kernels.caching_rules import (
-    N_ROUNDUP_INTERVALS,
-    SMALL_BYTES,
-    SMALL_SEGMENT_BYTES,
-    UNLIMITED,
-    CachingRules,
-    round_sizes,
-)
-from memscope.lifetimes._pairing import PairedRows
+from memscope._core import caching
+from memscope._core import lifetimes as core
+from memscope.lifetimes._pairing import PairedRows, Pairs
 from memscope.lifetimes.never_split import pools_that_never_split
-from memscope.lifetimes.segments import SegmentTimeline, large_segment_bytes
+from memscope.lifetimes.rules import CachingRules, rules_of
+from memscope.lifetimes.segments import SegmentTimeline
 from memscope.lifetimes.tables import AllocationTable
-from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.trace.trace import Trace
@@ -38,22 +31,6 @@ class Placement:
     first_misplaced: int
 
 
-def rules_of(metadata: TraceMetadata) -> CachingRules:
-    """The size rules that a trace was recorded under; what it does not say is torch's default."""
-    settings = metadata.allocator_settings
-    table = settings.get("roundup_power2_divisions") or {}
-    divisions = np.zeros(N_ROUNDUP_INTERVALS, np.int64)
-    for interval in range(N_ROUNDUP_INTERVALS):
-        divisions[interval] = int(table.get(str(1 << interval), 0))
-    max_split = int(settings.get("max_split_size", -1))
-    return CachingRules(
-        roundup_divisions=divisions,
-        max_split_bytes=max_split if max_split > 0 else UNLIMITED,
-        large_segment_bytes=large_segment_bytes(metadata.alloc_conf),
-        is_expandable=bool(settings.get("expandable_segments", False)),
-    )
-
-
 def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Placement:
     """Give every allocation of a device its block.
 
@@ -61,7 +38,7 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     """
     first, end = trace.event_range(timeline.device)
     pairs, rules = rows.pairs, rules_of(trace.metadata)
-    block_bytes = round_sizes(pairs.requested_bytes, rules.roundup_divisions)
+    block_bytes = rules.round_sizes(pairs.requested_bytes)
     is_exact = rows.final_block >= 0
     block_bytes[is_exact] = trace.blocks.size_bytes[rows.final_block[is_exact]]
     before = np.flatnonzero(pairs.alloc_event < 0)
@@ -70,37 +47,26 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     if not rules.is_expandable or np.all(timeline.key_is_expandable[timeline.start_key]):
         # With expandable segments switched on, cudaMalloc segments from before are split closely from then on.
         _settle_slack(pairs, before, timeline, never_split, rules, block_bytes, is_exact)
-    free, block_key = kernels.carve_blocks(
-        timeline.start_address,
-        timeline.start_end,
-        timeline.start_key,
-        pairs.address[before],
-        block_bytes[before],
-        2 * (end - first),
-    )
-    row_key = np.full(len(pairs.address), NONE_ID, np.int64)
-    row_key[before] = block_key
-    row_of_event, segment_key = _event_rows(pairs, timeline, first, end)
-    n_misplaced, misplaced = kernels.lay_out(
+    laid_bytes, laid_exactly, row_key, n_misplaced, misplaced = core.lay_out(
         trace.action[first:end],
         trace.address[first:end],
         trace.size_bytes[first:end],
-        segment_key,
-        never_split,
-        free,
-        pairs,
+        timeline.key_of_events(first, end - first),
+        timeline.start_ranges,
+        (pairs.alloc_event, pairs.free_event, pairs.address),
         block_bytes,
         is_exact,
-        row_key,
-        row_of_event,
-        rules,
+        roundup_divisions=rules.roundup_divisions,
+        max_split_bytes=rules.max_split_bytes,
+        is_expandable=rules.is_expandable,
+        key_never_splits=never_split,
     )
-    allocations = _allocation_table(trace, rows, timeline, block_bytes, is_exact, row_key)
+    allocations = _allocation_table(trace, rows, timeline, laid_bytes, laid_exactly.view(np.bool_), row_key)
     return Placement(allocations, n_misplaced, first + misplaced if n_misplaced else NONE_ID)
 
 
 def _settle_slack(
-    pairs: kernels.Pairs,
+    pairs: Pairs,
     before: Int64Array,
     timeline: SegmentTimeline,
     never_split: BoolArray,
@@ -125,26 +91,15 @@ def _settle_slack(
     key = timeline.start_key[segment]
     is_mapped = timeline.key_is_expandable[key]
     whole_handles = is_inside & is_mapped & never_split[key] & ~is_exact[rows]
-    handle = np.where(timeline.key_is_large[key], rules.large_segment_bytes, SMALL_SEGMENT_BYTES)
+    handle = np.where(timeline.key_is_large[key], rules.large_segment_bytes, caching.SMALL_SEGMENT_BYTES)
     block_bytes[rows[whole_handles]] = (-(-block_bytes[rows] // handle) * handle)[whole_handles]
     is_split_closely = is_mapped | ~(timeline.key_is_large[key] | never_split[key])
     following = np.minimum(np.append(address[1:], np.iinfo(np.int64).max), segment_end)
     gap = following - address - block_bytes[rows]
     is_whole = (block_bytes[rows] >= rules.max_split_bytes) | never_split[key]
-    is_slack = is_inside & ~is_exact[rows] & ~is_split_closely & (gap >= 0) & ((gap <= SMALL_BYTES) | is_whole)
+    is_slack = is_inside & ~is_exact[rows] & ~is_split_closely & (gap >= 0) & ((gap <= caching.SMALL_BYTES) | is_whole)
     block_bytes[rows[is_slack]] += gap[is_slack]
     is_exact[rows[is_slack | (is_inside & is_split_closely)]] = True
-
-
-def _event_rows(pairs: kernels.Pairs, timeline: SegmentTimeline, first: int, end: int) -> tuple[Int64Array, Int64Array]:
-    """For each event: the row it allocates or frees, and the key of the segment it makes; −1 for none."""
-    row_of_event = np.full(end - first, NONE_ID, np.int64)
-    row = np.arange(len(pairs.address))
-    for event in (pairs.free_event, pairs.alloc_event):
-        row_of_event[event[event >= 0]] = row[event >= 0]
-    segment_key = np.full(end - first, NONE_ID, np.int64)
-    segment_key[timeline.event - first] = timeline.key
-    return row_of_event, segment_key
 
 
 def _allocation_table(
@@ -168,7 +123,7 @@ def _allocation_table(
     if trace.metadata.has_pool_ids:
         pool_id[has_event] = trace.pool_id[first + seen[has_event]]
     pool_id[placed] = timeline.key_pool_id[row_key[placed]]
-    is_large = block_bytes > SMALL_BYTES
+    is_large = block_bytes > caching.SMALL_BYTES
     is_large[placed] = timeline.key_is_large[row_key[placed]]
     stack_id = np.full(len(seen), NONE_ID, np.int32)
     ends = rows.final_block >= 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from memscope._kernels import lifetimes as kernels
-from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_BYTES, SMALL_SEGMENT_BYTES
-from memscope._kernels.ranges import Ranges, in_order
+from memscope._core import caching
+from memscope._core import lifetimes as core
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, SegmentTable
 from memscope.trace.trace import Trace
@@ -59,6 +59,11 @@ class SegmentTimeline:
     first_misfit: int
 
     @property
+    def start_ranges(self) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Start, end and key of what exists before the first event: int64 (m,) each."""
+        return self.start_address, self.start_end, self.start_key
+
+    @property
     def start_bytes(self) -> int:
         """Bytes reserved before the first event."""
         return int((self.start_end - self.start_address).sum())
@@ -66,16 +71,9 @@ class SegmentTimeline:
     def segments_at(self, event: int) -> SegmentTable:
         """Segments after an event (−1: before the first), ascending by address; their stacks are not looked up."""
         n = int(np.searchsorted(self.event, event, side="right"))
-        ranges = kernels.ranges_after(
-            self.start_address,
-            self.start_end,
-            self.start_key,
-            self.action[:n],
-            self.address[:n],
-            self.size_bytes[:n],
-            self.key[:n],
+        start, end, key = core.ranges_after(
+            self.start_ranges, self.action[:n], self.address[:n], self.size_bytes[:n], self.key[:n]
         )
-        start, end, key = live_ranges(ranges)
         return SegmentTable(
             device=np.full(len(start), self.device, np.int16),
             address=start,
@@ -87,18 +85,18 @@ class SegmentTimeline:
             stack_id=np.full(len(start), NONE_ID, np.int32),
         )
 
+    def key_of_events(self, first_event: int, n_events: int) -> Int64Array:
+        """The key of the segment that each of a device's events changes: int64 (n,), −1 for none."""
+        key = np.full(n_events, NONE_ID, np.int64)
+        key[self.event - first_event] = self.key
+        return key
+
     def deltas(self, first_event: int, n_events: int) -> Int64Array:
         """Change of reserved bytes at each of a device's events: int64 (n,)."""
         change = np.zeros(n_events, np.int64)
         grows = (self.action == Action.SEGMENT_ALLOC) | (self.action == Action.SEGMENT_MAP)
         change[self.event - first_event] = np.where(grows, self.size_bytes, -self.size_bytes)
         return change
-
-
-def live_ranges(ranges: Ranges) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """A kernel's ranges, ascending: start, end, key."""
-    start, end, key = in_order(ranges)
-    return start, end, key
 
 
 def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
@@ -114,10 +112,9 @@ def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
     is_expandable_event = np.isin(action, (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP))
     key = np.where(is_expandable_event, groups.event_group, n_groups + np.arange(len(event)))
     final_key = np.where(final.is_expandable, groups.final_group, n_groups + len(event) + np.arange(len(final)))
-    ranges, n_misfits, first_misfit = kernels.ranges_before(
-        final.address, final.address + final.size_bytes, final_key, action, address, size_bytes, key
+    (start, end, start_key), n_misfits, first_misfit = core.ranges_before(
+        (final.address, final.address + final.size_bytes, final_key), action, address, size_bytes, key
     )
-    start, end, start_key = live_ranges(ranges)
     n_keys = n_groups + len(event) + len(final)
     has_pool_ids = trace.metadata.has_pool_ids
     is_pool_recorded = has_pool_ids | _makes_final_segment(action, address, final)
@@ -133,7 +130,7 @@ def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
         key=key,
         key_stream_id=np.concatenate([groups.stream_id, trace.stream_id[event], final.stream_id]).astype(np.int32),
         key_pool_id=np.concatenate([groups.pool_id, _event_pools(trace, event, final), final.pool_id]).astype(np.int32),
-        key_is_large=np.concatenate([groups.is_large, size_bytes != SMALL_SEGMENT_BYTES, final.is_large]),
+        key_is_large=np.concatenate([groups.is_large, size_bytes != caching.SMALL_SEGMENT_BYTES, final.is_large]),
         key_is_expandable=np.arange(n_keys) < n_groups,
         key_is_pool_recorded=np.concatenate(
             [np.full(n_groups, has_pool_ids), is_pool_recorded, np.ones(len(final), np.bool_)]
@@ -183,7 +180,7 @@ class _ExpandableGroups:
             self.final_group[i] = self._intern(int(final.stream_id[i]), bool(final.is_large[i]), pool)
         action = trace.action[event]
         for i in np.flatnonzero(action == Action.SEGMENT_MAP):
-            is_large = int(trace.size_bytes[event[i]]) != SMALL_SEGMENT_BYTES
+            is_large = int(trace.size_bytes[event[i]]) != caching.SMALL_SEGMENT_BYTES
             self.event_group[i] = self._intern(*self._owner(trace, int(event[i]), is_large))
         self._group_unmaps(trace, event, final)
         self.stream_id = np.array([stream for stream, _, _ in self._ids], np.int32)
@@ -233,7 +230,7 @@ class _ExpandableGroups:
             first, last = np.searchsorted(trace.address[used], [address, address + size])
             inside = used[first:last][used[first:last] < position]
             if len(inside) or size % self._handle_bytes:
-                is_large = bool(np.any(trace.size_bytes[inside] > SMALL_BYTES))
+                is_large = bool(np.any(trace.size_bytes[inside] > caching.SMALL_BYTES))
                 self.event_group[i] = self._intern(*self._owner(trace, int(position), is_large))
         starts = np.concatenate([final.address, trace.address[event]])
         groups = np.concatenate([self.final_group, self.event_group])
@@ -243,12 +240,3 @@ class _ExpandableGroups:
             distance = np.abs(starts[groups == small] - trace.address[event[i]])
             is_large = not np.any(distance < _NEAR_HANDLES * self._handle_bytes)
             self.event_group[i] = self._intern(stream_id, is_large, pool_id)
-
-
-def large_segment_bytes(alloc_conf: str | None) -> int:
-    """``large_segment_size_mb``, also the handle of large expandable segments; only the configuration string has it."""
-    for option in (alloc_conf or "").split(","):
-        name, _, value = option.partition(":")
-        if name.strip() == "large_segment_size_mb" and value.strip().isdecimal() and len(value.strip()) <= 6:
-            return int(value) << 20
-    return LARGE_SEGMENT_BYTES

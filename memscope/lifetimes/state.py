@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
+from memscope._core import caching
 from memscope.errors import InvariantError
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.tables import BlockTable, Int32Array, Int64Array, SegmentTable
@@ -131,7 +131,7 @@ def _gap_starts(owner: Int64Array, address: Int64Array, size_bytes: Int64Array, 
     return starts
 
 
-def releasable_bytes(state: AllocatorState, large_handle_bytes: int = LARGE_SEGMENT_BYTES) -> Int64Array:
+def releasable_bytes(state: AllocatorState, large_handle_bytes: int = caching.LARGE_SEGMENT_BYTES) -> Int64Array:
     """What ``torch.cuda.empty_cache()`` would give back of each block: int64 (blocks,).
 
     An ordinary free block goes back if it is its whole segment. Of a free block of an expandable segment the physical
@@ -142,7 +142,7 @@ def releasable_bytes(state: AllocatorState, large_handle_bytes: int = LARGE_SEGM
     segment = blocks.segment_id
     free = (blocks.state == BlockState.INACTIVE) & (segments.pool_id[segment] <= 0)
     whole = free & (blocks.size_bytes == segments.size_bytes[segment])
-    handle = np.where(segments.is_large[segment], large_handle_bytes, SMALL_SEGMENT_BYTES)
+    handle = np.where(segments.is_large[segment], large_handle_bytes, caching.SMALL_SEGMENT_BYTES)
     # Handles are counted from the segment's start: a mapped run always begins at a handle's edge.
     offset = blocks.address - segments.address[segment]
     first_handle = -(-offset // handle)

@@ -12,7 +12,7 @@ from memscope._kernels.caching_expandable import reservation_bytes
 from memscope._kernels.caching_pinned import add_old_block, add_old_segment
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
-from memscope.lifetimes.placing import rules_of
+from memscope.lifetimes.rules import rules_of
 from memscope.lifetimes.state import AllocatorState
 from memscope.replay.caching.arrays import grow, with_lanes
 from memscope.trace.schema import NONE_ID, Action, BlockState

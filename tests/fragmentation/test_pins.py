@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memscope.analysis import Analysis, load
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.segments import large_segment_bytes
+from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category

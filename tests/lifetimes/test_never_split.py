@@ -6,7 +6,7 @@ import pytest
 
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
-from memscope.lifetimes.placing import rules_of
+from memscope.lifetimes.rules import rules_of
 from memscope.trace.schema import TieRule
 from memscope.trace.trace import Trace
 from memscope.units import MiB

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from memscope._kernels.caching_rules import UNLIMITED
 from memscope.lifetimes._pairing import pair_rows
-from memscope.lifetimes.placing import Placement, place_rows, rules_of
+from memscope.lifetimes.placing import Placement, place_rows
 from memscope.lifetimes.segments import segment_timeline
-from memscope.trace.metadata import TraceMetadata
 from memscope.trace.trace import Trace
 from memscope.units import MiB
 from tests.replay.naive_recordings import NaiveRecorder
@@ -17,25 +15,6 @@ from tests.replay.verify.exactness import assert_exact
 
 def placement_of(trace: Trace) -> Placement:
     return place_rows(trace, pair_rows(trace, 0), segment_timeline(trace, 0))
-
-
-def test_rules_are_torch_s_where_a_trace_does_not_say() -> None:
-    rules = rules_of(TraceMetadata(source="synthetic"))
-    assert (rules.max_split_bytes, rules.large_segment_bytes, rules.is_expandable) == (UNLIMITED, 20 * MiB, False)
-    assert rules.roundup_divisions.tolist() == [0] * 16
-
-
-def test_rules_are_read_from_the_recorded_settings() -> None:
-    settings = {
-        "max_split_size": 64 * MiB,
-        "expandable_segments": True,
-        "roundup_power2_divisions": {"1": 2, "32768": 8},
-    }
-    rules = rules_of(
-        TraceMetadata(source="synthetic", alloc_conf="large_segment_size_mb:12", allocator_settings=settings)
-    )
-    assert (rules.max_split_bytes, rules.large_segment_bytes, rules.is_expandable) == (64 * MiB, 12 * MiB, True)
-    assert rules.roundup_divisions.tolist() == [2, *[0] * 14, 8]
 
 
 @pytest.mark.parametrize(

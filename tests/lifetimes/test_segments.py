@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.segments import large_segment_bytes, segment_timeline
+from memscope.lifetimes.segments import segment_timeline
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
@@ -65,12 +65,6 @@ def test_segment_that_no_event_gave_back_is_a_misfit() -> None:
     builder.add_event(Action.SEGMENT_ALLOC, address=100 * MiB, size_bytes=2 * MiB)
     timeline = segment_timeline(builder.build(TraceMetadata(source="synthetic")), 0)
     assert (timeline.n_misfits, timeline.first_misfit) == (1, 1)
-
-
-def test_large_segments_have_the_configured_size() -> None:
-    assert large_segment_bytes(None) == 20 * MiB
-    assert large_segment_bytes("max_split_size_mb:40, large_segment_size_mb:64") == 64 * MiB
-    assert large_segment_bytes("large_segment_size_mb:much") == 20 * MiB
 
 
 def test_pool_of_what_lay_at_the_place_of_a_final_segment_before_is_not_recorded() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from memscope._kernels import caching_layout as at
 from memscope._kernels import caching_pinned as kernel
 from memscope._kernels.caching_blocks import release_segment
-from memscope._kernels.caching_rules import SMALL_BYTES, round_sizes
+from memscope._kernels.caching_rules import SMALL_BYTES
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.lifetimes.placing import rules_of
+from memscope.lifetimes.rules import rules_of
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording, next_request
 from memscope.replay.verify._pinned import follow
@@ -60,7 +60,7 @@ class ReservationPools:
         self._recording = recording
         self._all: list[_Reservation] = []
         self._live: list[int] = []
-        rounded = round_sizes(recording.size_bytes, rules_of(recording.trace.metadata).roundup_divisions)
+        rounded = rules_of(recording.trace.metadata).round_sizes(recording.size_bytes)
         self._is_large = rounded > SMALL_BYTES
         self.of_start_segment = self._start()
         self.of_event = np.full(recording.n_events, NONE_ID, np.int64)
