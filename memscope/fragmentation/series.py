@@ -8,27 +8,25 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from memscope._kernels import fragmentation as kernel
-from memscope._kernels.caching_rules import MIN_LARGE_ALLOC_BYTES, SMALL_BYTES, SMALL_SEGMENT_BYTES
-from memscope._kernels.lifetimes import carve_blocks
+from memscope._core import caching
+from memscope._core import fragmentation as core
 from memscope.fragmentation.metrics import Fragmentation, FragmentationMetrics
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.rules import rules_of
 from memscope.lifetimes.segments import SegmentTimeline
 from memscope.trace import schema
-from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, Table
 
-_VALUES = {
-    "reserved_bytes": kernel.RESERVED,
-    "active_bytes": kernel.ACTIVE,
-    "requested_bytes": kernel.REQUESTED,
-    "releasable_bytes": kernel.RELEASABLE,
-    "largest_free_block_bytes": kernel.LARGEST_FREE,
-    "n_segments": kernel.N_SEGMENTS,
-    "n_active_blocks": kernel.N_ACTIVE,
-    "n_free_blocks": kernel.N_FREE,
-}
+_VALUES = (
+    "reserved_bytes",
+    "active_bytes",
+    "requested_bytes",
+    "releasable_bytes",
+    "largest_free_block_bytes",
+    "n_segments",
+    "n_active_blocks",
+    "n_free_blocks",
+)
 _COLUMNS: schema.Columns = {name: np.dtype(np.int64) for name in ("event", *_VALUES)}
 
 
@@ -146,8 +144,8 @@ class FragmentationSeries:
         left = np.maximum(available_bytes - overall.reserved_bytes + overall.releasable_bytes, 0)
         large = left // self.rounds_to_bytes * self.rounds_to_bytes
         # A request below 10 MiB takes a segment that is larger than it; one of up to 1 MiB takes 2 MiB.
-        small = np.where(left >= SMALL_SEGMENT_BYTES, SMALL_BYTES, 0)
-        new_memory = np.where(large >= MIN_LARGE_ALLOC_BYTES, large, small).astype(np.int64)
+        small = np.where(left >= caching.SMALL_SEGMENT_BYTES, caching.SMALL_BYTES, 0)
+        new_memory = np.where(large >= caching.MIN_LARGE_ALLOC_BYTES, large, small).astype(np.int64)
         largest: Int64Array = np.maximum(new_memory, self.largest_cached_request_bytes())
         return largest
 
@@ -162,7 +160,9 @@ class FragmentationSeries:
             if group.pool in (None, (0, 0)):
                 row = np.searchsorted(group.table.event, overall.event, side="right") - 1
                 free = group.table.largest_free_block_bytes[row]
-                np.maximum(largest, np.minimum(free, SMALL_BYTES) if group.size_class == "small" else free, out=largest)
+                np.maximum(
+                    largest, np.minimum(free, caching.SMALL_BYTES) if group.size_class == "small" else free, out=largest
+                )
         return largest
 
     def free_in_private_pools_bytes(self) -> Int64Array:
@@ -209,46 +209,38 @@ def fragmentation_series(lifetimes: DeviceLifetimes) -> FragmentationSeries | No
     """
     if not lifetimes.segments_are_known or lifetimes.n_misplaced:
         return None
-    timeline, table = lifetimes.timeline, lifetimes.allocations
-    rules = rules_of(lifetimes.trace.metadata)
+    trace, timeline, table = lifetimes.trace, lifetimes.timeline, lifetimes.allocations
+    rules = rules_of(trace.metadata)
     keys = np.stack([timeline.key_pool_id, timeline.key_stream_id, timeline.key_is_large], axis=1)
     distinct, key_group = np.unique(keys, axis=0, return_inverse=True)
-    rows = np.stack([table.address, table.block_bytes, table.requested_bytes])
-    born, died = _rows_of_events(lifetimes, table.alloc_event), _rows_of_events(lifetimes, table.free_event)
-    follower, row_key = _follower(
-        lifetimes, rows, key_group.reshape(-1), _release_rules(timeline, rules.large_segment_bytes)
-    )
-    start = follower.values.copy()
-    event, group, of_group, of_all, n_misfits = kernel.follow(
-        follower, *_event_columns(lifetimes), died, born, rows, row_key
+    events = slice(lifetimes.first_event, lifetimes.end_event)
+    of_groups, overall, n_misfits = core.follow(
+        trace.action[events],
+        trace.address[events],
+        trace.size_bytes[events],
+        timeline.key_of_events(lifetimes.first_event, lifetimes.n_events),
+        timeline.start_ranges,
+        key_group.reshape(-1),
+        _release_rules(timeline, rules.large_segment_bytes),
+        (table.alloc_event, table.free_event, table.address, table.block_bytes, table.requested_bytes),
+        lifetimes.first_event,
     )
     if n_misfits:
         return None
-    event += lifetimes.first_event
-    order = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[order], np.arange(len(distinct) + 1))
     groups = []
-    for position, (pool_id, stream_id, is_large) in enumerate(distinct.tolist()):
-        chosen = order[bounds[position] : bounds[position + 1]]
-        if not len(chosen) and not start[kernel.N_SEGMENTS, position]:
-            continue
-        changes = _table(start[:, position], event[chosen], of_group[:, chosen])
-        groups.append(GroupSeries(*_names(lifetimes, pool_id, stream_id), "large" if is_large else "small", changes))
+    for (pool_id, stream_id, is_large), columns in zip(distinct.tolist(), of_groups, strict=True):
+        changes = MetricsTable(*columns)
+        if len(changes) > 1 or changes.n_segments[0]:
+            names = _names(lifetimes, pool_id, stream_id)
+            groups.append(GroupSeries(*names, "large" if is_large else "small", changes))
     return FragmentationSeries(
         device=lifetimes.device,
         first_event=lifetimes.first_event,
         end_event=lifetimes.end_event,
-        overall=_table(start[:, -1], event, of_all),
+        overall=MetricsTable(*overall),
         groups=tuple(groups),
-        rounds_to_bytes=rules.large_segment_bytes if rules.is_expandable else SMALL_SEGMENT_BYTES,
+        rounds_to_bytes=rules.large_segment_bytes if rules.is_expandable else caching.SMALL_SEGMENT_BYTES,
     )
-
-
-def _table(start: Int64Array, event: Int64Array, values: Int64Array) -> MetricsTable:
-    columns = {
-        name: np.concatenate([start[position : position + 1], values[position]]) for name, position in _VALUES.items()
-    }
-    return MetricsTable(event=np.concatenate([[NONE_ID], event]), **columns)
 
 
 def _names(lifetimes: DeviceLifetimes, pool_id: int, stream_id: int) -> tuple[tuple[int, int] | None, int | None]:
@@ -258,53 +250,7 @@ def _names(lifetimes: DeviceLifetimes, pool_id: int, stream_id: int) -> tuple[tu
 
 
 def _release_rules(timeline: SegmentTimeline, large_handle_bytes: int) -> Int64Array:
-    """How memory of each key goes back: int64 (k,), see the kernel."""
-    handle = np.where(timeline.key_is_large, large_handle_bytes, SMALL_SEGMENT_BYTES)
-    rule = np.where(timeline.key_is_expandable, handle, kernel.WHOLE)
-    return np.where(timeline.key_pool_id > 0, kernel.NEVER, rule).astype(np.int64)
-
-
-def _rows_of_events(lifetimes: DeviceLifetimes, event: Int64Array) -> Int64Array:
-    """The row that each event concerns: int64 (n,), −1 for none."""
-    row_of = np.full(lifetimes.n_events, NONE_ID, np.int64)
-    rows = np.flatnonzero(event != NONE_ID)
-    row_of[event[rows] - lifetimes.first_event] = rows
-    return row_of
-
-
-def _event_columns(lifetimes: DeviceLifetimes) -> tuple[npt.NDArray[np.int8], Int64Array, Int64Array, Int64Array]:
-    trace, timeline = lifetimes.trace, lifetimes.timeline
-    events = slice(lifetimes.first_event, lifetimes.end_event)
-    segment_key = np.full(lifetimes.n_events, NONE_ID, np.int64)
-    segment_key[timeline.event - lifetimes.first_event] = timeline.key
-    return trace.action[events], trace.address[events], trace.size_bytes[events], segment_key
-
-
-def _follower(
-    lifetimes: DeviceLifetimes, rows: Int64Array, key_group: Int64Array, key_rule: Int64Array
-) -> tuple[kernel.Follower, Int64Array]:
-    """The state before the first event, and the key of the segment of each row that stands then."""
-    timeline, table, n = lifetimes.timeline, lifetimes.allocations, lifetimes.n_events
-    starts = timeline.start_address, timeline.start_end, timeline.start_key
-    before = np.flatnonzero(table.alloc_event == NONE_ID)
-    nothing = np.empty(0, np.int64)
-    segments, _ = carve_blocks(*starts, nothing, nothing, 2 * len(timeline.event))
-    free, before_key = carve_blocks(*starts, rows[0, before], rows[1, before], 2 * n)
-    row_key = np.full(len(table), NONE_ID, np.int64)
-    row_key[before] = before_key
-    n_groups = int(key_group.max(initial=NONE_ID)) + 1
-    # Each range that becomes free is one node: at most two at an alloc or a segment's end, one at a free.
-    n_nodes = int(free.n[0]) + 3 * (len(table) + len(timeline.event))
-    root = np.full(n_groups + 1, NONE_ID, np.int64)
-    root[-1] = 0
-    follower = kernel.Follower(
-        segments=segments,
-        free=free,
-        key_group=key_group,
-        key_rule=key_rule,
-        values=np.zeros((kernel.N_VALUES, n_groups + 1), np.int64),
-        heap=np.empty((4, n_nodes), np.int64),
-        root=root,
-    )
-    kernel.begin(follower, before_key, rows[1, before], rows[2, before])
-    return follower, row_key
+    """How memory of each key goes back: int64 (k,), as the core names it."""
+    handle = np.where(timeline.key_is_large, large_handle_bytes, caching.SMALL_SEGMENT_BYTES)
+    rule = np.where(timeline.key_is_expandable, handle, core.WHOLE)
+    return np.where(timeline.key_pool_id > 0, core.NEVER, rule).astype(np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -158,7 +157,6 @@ def test_the_largest_request_succeeds_and_one_byte_more_does_not(seed: int, tota
         copy.deepcopy(recorder.allocator).malloc(largest + 1)
 
 
-@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="kernels are not compiled")
 def test_200_000_events_take_about_a_second() -> None:
     recorder = Recorder()
     recorder.workload(1, 110_000, streams=(0, 7), p_wait=0.3)
