@@ -5,7 +5,6 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -135,6 +134,7 @@ void bind_blocks(nb::module_& module) {
       .def_prop_ro("serial", [](const SegmentHandle& h) { return h.get().serial; }, "Counts the segments made.")
       .def_prop_ro("address", [](const SegmentHandle& h) { return h.get().address; })
       .def_prop_ro("size_bytes", [](const SegmentHandle& h) { return h.get().size; })
+      .def_prop_ro("pool", [](const SegmentHandle& h) { return h.get().pool->index; }, "Index of its pool.")
       .def_prop_ro("is_expandable", [](const SegmentHandle& h) { return h.get().is_expandable; })
       .def_prop_ro("is_old", [](const SegmentHandle& h) { return h.get().is_old; }, "Made before the first event.");
   const auto neighbour = [](const BlockHandle& handle, Block* Block::* side) {
@@ -157,10 +157,13 @@ void bind_blocks(nb::module_& module) {
       .def_prop_ro("segment", [](const BlockHandle& h) { return SegmentHandle::of(h.allocator, *h.get().segment); })
       .def_prop_ro("prev", [neighbour](const BlockHandle& h) { return neighbour(h, &Block::prev); })
       .def_prop_ro("next", [neighbour](const BlockHandle& h) { return neighbour(h, &Block::next); })
-      .def("__eq__", [](const BlockHandle& a, nb::object other) {
+      .def(
+          "__eq__",
+          [](const BlockHandle& a, nb::handle other) {
             BlockHandle b{};
             return nb::try_cast(other, b) && a.block == b.block && a.serial == b.serial;
-          })
+          },
+          "other"_a.none())
       .def("__hash__", [](const BlockHandle& h) { return h.serial; });
   nb::class_<BlockPool>(module, "BlockPool", "Free memory of one (pool, stream, size class).")
       .def_ro("index", &BlockPool::index, "2 k for the small, 2 k + 1 for the large pool of the pair k.")
@@ -257,6 +260,18 @@ void bind_allocator(nb::module_& module) {
           [](BlockAllocator& self, Bytes n_bytes) { self.driver.capacity = n_bytes; },
           "What the driver can give out, −1 for no limit.")
       .def_prop_ro("device_used_bytes", [](const BlockAllocator& self) { return self.driver.used; })
+      .def(
+          "live_segments",
+          [](const SharedAllocator& self) {
+            std::vector<SegmentHandle> found;
+            for (Segment& segment : self->segments) {
+              if (segment.is_live) {
+                found.push_back(SegmentHandle::of(self, segment));
+              }
+            }
+            return found;
+          },
+          "All segments by id, one by one.")
       .def("blocks", &BlockTable::of, "All blocks, those without memory too.")
       .def("segments", &SegmentTable::of, "All segments.")
       .def(
@@ -366,8 +381,10 @@ void bind_requests(nb::class_<DeviceCachingAllocator, BlockAllocator>& allocator
           [](DeviceCachingAllocator& self, std::size_t pool) { self.count_call(pool_at(self, pool)); }, "pool"_a,
           "Count a request for the ages of garbage collection.")
       .def("count_oom", [](DeviceCachingAllocator& self) { ++self.stats.num_ooms; })
-      .def_prop_ro("gc_calls", [](const DeviceCachingAllocator& self) { return self.gc_calls; },
-                   "Requests counted for the ages of garbage collection.")
+      .def_prop_rw(
+          "gc_calls", [](const DeviceCachingAllocator& self) { return self.gc_calls; },
+          [](DeviceCachingAllocator& self, std::int64_t n_calls) { self.gc_calls = n_calls; },
+          "Requests counted for the ages of garbage collection.")
       .def_prop_ro("n_segments_made", [](const DeviceCachingAllocator& self) { return self.n_segments_made; });
 }
 
@@ -413,9 +430,13 @@ void bind_free_blocks(nb::class_<DeviceCachingAllocator, BlockAllocator>& alloca
       .def_prop_ro(
           "release_order",
           [](const DeviceCachingAllocator& self) {
-            return column<std::int64_t>(self.release_order, [](const BlockPool& pool) { return pool.index; });
+            std::vector<std::size_t> order;
+            for (const BlockPool* pool : self.release_order) {
+              order.push_back(pool->index);
+            }
+            return order;
           },
-          "int64 (pools,): indices of the pools in the order in which a reclaim gives their memory back.");
+          "Indices of the pools in the order in which a reclaim gives their memory back.");
 }
 
 void bind_expandable(nb::class_<DeviceCachingAllocator, BlockAllocator>& allocator) {
@@ -458,16 +479,7 @@ void bind_expandable(nb::class_<DeviceCachingAllocator, BlockAllocator>& allocat
             require(segment.allocator.get() == &self, "this segment belongs to another allocator");
             return shorten_reservation(self, segment.get(), end);
           },
-          "segment"_a, "end"_a, "Let a reservation end earlier, if nothing is mapped beyond that; whether it could.")
-      .def(
-          "segment_at",
-          [](SharedCaching self, std::uint32_t id) {
-            const auto found = std::find_if(self->segments.begin(), self->segments.end(),
-                                            [&](const Segment& segment) { return segment.slot == id; });
-            require(found != self->segments.end() && found->is_live, "there is no such segment");
-            return SegmentHandle::of(self, *found);
-          },
-          "id"_a, "The segment of an id.");
+          "segment"_a, "end"_a, "Let a reservation end earlier, if nothing is mapped beyond that; whether it could.");
 }
 
 std::pair<std::size_t, FollowStatus> follow_events(DeviceCachingAllocator& self, const Array<std::int8_t>& action,

@@ -70,25 +70,16 @@ struct SegmentHandle {
 
 using UsageMatrix = NewMatrix<std::int64_t>;
 
-inline UsageMatrix to_matrix(const UsageSeries& usage) {
-  std::vector<std::int64_t> values;
-  values.reserve(UsageSeries::kColumns * usage.column(0).size());
-  for (std::size_t i = 0; i < UsageSeries::kColumns; ++i) {
-    values.insert(values.end(), usage.column(i).begin(), usage.column(i).end());
-  }
-  return to_numpy(std::move(values), UsageSeries::kColumns);
-}
-
 template <AllocatorModel Model>
 std::pair<UsageMatrix, std::optional<std::size_t>> serve(Model& model, const Array<std::int8_t>& op,
                                                          const Array<std::int64_t>& row,
                                                          const Array<std::int64_t>& dropped_pool,
                                                          const Array<std::int64_t>& requested_bytes,
                                                          const Array<std::int64_t>& pair) {
-  const Served served = without_gil([&] {
+  Served served = without_gil([&] {
     return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)});
   });
-  return {to_matrix(served.usage), served.failed_call};
+  return {to_numpy(served.usage.take(), UsageSeries::kRows), served.failed_call};
 }
 
 // The class of a model, with the acts that every one has; its constructor and what else it shows are added to it.

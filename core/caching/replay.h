@@ -1,12 +1,13 @@
 // A program's requests served by an allocator, in one loop for all of them.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "caching/block_allocator.h"
@@ -56,43 +57,44 @@ struct Calls {
   Int64s dropped_pool;
 };
 
-// Bytes before the first call and after each: allocated, active, requested, reserved.
+// Bytes before the first call and after each: allocated, active, requested, reserved; one row of moments for each.
 class UsageSeries {
  public:
-  explicit UsageSeries(std::size_t n_calls) {
-    for (std::vector<Bytes>& column : columns_) {
-      column.reserve(n_calls + 1);
-    }
-  }
+  static constexpr std::size_t kRows = 4;
 
+  explicit UsageSeries(std::size_t n_calls) : stride_(n_calls + 1), values_(kRows * stride_) {}
+
+  // At most once more than there are calls.
   void append(const DeviceStats& stats) {
-    columns_[0].push_back(stats.allocated_bytes.current);
-    columns_[1].push_back(stats.active_bytes.current);
-    columns_[2].push_back(stats.requested_bytes.current);
-    columns_[3].push_back(stats.reserved_bytes.current);
+    const Checked<Bytes> values(values_);
+    values[n_moments_] = stats.allocated_bytes.current;
+    values[n_moments_ + stride_] = stats.active_bytes.current;
+    values[n_moments_ + 2 * stride_] = stats.requested_bytes.current;
+    values[n_moments_ + 3 * stride_] = stats.reserved_bytes.current;
+    ++n_moments_;
   }
 
-  static constexpr std::size_t kColumns = 4;
-  const std::vector<Bytes>& column(std::size_t i) const { return columns_.at(i); }
+  // The rows one after the other, without the moments that were never reached.
+  std::vector<Bytes> take() {
+    for (std::size_t i = 1; n_moments_ < stride_ && i < kRows; ++i) {
+      const auto row = values_.begin() + static_cast<std::ptrdiff_t>(i * stride_);
+      std::copy(row, row + static_cast<std::ptrdiff_t>(n_moments_),
+                values_.begin() + static_cast<std::ptrdiff_t>(i * n_moments_));
+    }
+    values_.resize(kRows * n_moments_);
+    return std::move(values_);
+  }
 
  private:
-  std::array<std::vector<Bytes>, kColumns> columns_;
+  std::size_t stride_;
+  std::size_t n_moments_ = 0;
+  std::vector<Bytes> values_;
 };
 
 struct Served {
   UsageSeries usage;                       // up to the call that failed, if one did
   std::optional<std::size_t> failed_call;  // the request that could not be served: nothing was served after it
 };
-
-template <AllocatorModel Model>
-void serve_free(Model& model, Row& row, bool waits) {
-  if (row.block == nullptr || row.block->state != BlockState::kAllocated) {
-    return;
-  }
-  Block& block = *row.block;
-  row = {waits ? row.block : nullptr, model.stats.num_sync_all_streams};
-  model.free(block, waits);
-}
 
 template <AllocatorModel Model>
 void serve_complete(Model& model, Row& row) {
@@ -102,6 +104,21 @@ void serve_complete(Model& model, Row& row) {
     model.complete_free(*row.block);
   }
   row.block = nullptr;
+}
+
+template <AllocatorModel Model>
+void serve_free(Model& model, Row& row, bool waits) {
+  if (row.block == nullptr) {
+    return;
+  }
+  if (row.block->state != BlockState::kAllocated) {
+    // The request for it came before the first event.
+    serve_complete(model, row);
+    return;
+  }
+  Block& block = *row.block;
+  row = {waits ? row.block : nullptr, model.stats.num_sync_all_streams};
+  model.free(block, waits);
 }
 
 // False if it is a request that cannot be served.

@@ -86,6 +86,10 @@ class Segment:
     def size_bytes(self) -> int: ...
 
     @property
+    def pool(self) -> int:
+        """Index of its pool."""
+
+    @property
     def is_expandable(self) -> bool: ...
 
     @property
@@ -146,7 +150,7 @@ class Block:
     @property
     def next(self) -> Block | None: ...
 
-    def __eq__(self, arg: object, /) -> bool: ...
+    def __eq__(self, other: object | None) -> bool: ...
 
     def __hash__(self) -> int: ...
 
@@ -366,6 +370,9 @@ class BlockAllocator:
     @property
     def device_used_bytes(self) -> int: ...
 
+    def live_segments(self) -> list[Segment]:
+        """All segments by id, one by one."""
+
     def blocks(self) -> BlockTable:
         """All blocks, those without memory too."""
 
@@ -460,6 +467,9 @@ class DeviceCachingAllocator(BlockAllocator):
     def gc_calls(self) -> int:
         """Requests counted for the ages of garbage collection."""
 
+    @gc_calls.setter
+    def gc_calls(self, arg: int, /) -> None: ...
+
     @property
     def n_segments_made(self) -> int: ...
 
@@ -493,9 +503,9 @@ class DeviceCachingAllocator(BlockAllocator):
         """``cudaFree`` of the segment that a free block is the whole of."""
 
     @property
-    def release_order(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
+    def release_order(self) -> list[int]:
         """
-        int64 (pools,): indices of the pools in the order in which a reclaim gives their memory back.
+        Indices of the pools in the order in which a reclaim gives their memory back.
         """
 
     @property
@@ -534,9 +544,6 @@ class DeviceCachingAllocator(BlockAllocator):
         """
         Let a reservation end earlier, if nothing is mapped beyond that; whether it could.
         """
-
-    def segment_at(self, id: int) -> Segment:
-        """The segment of an id."""
 
     def follow(self, action: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], address: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], size_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requests_recorded: bool, position: int) -> tuple[int, FollowStatus]:
         """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.errors import UsageError
 from memscope.kv_cache._parts import most_at_once
 from memscope.kv_cache.lens import KvLens
@@ -16,7 +16,7 @@ from memscope.replay.caching.engine import replay_caching
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import ReplayResult
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import Int8Array, Int64Array
 from memscope.units import format_bytes
 
 AS_RECORDED = "as recorded"
@@ -158,19 +158,19 @@ def merge_rows(requests: Requests, rows: Int64Array, group: Int64Array, size_byt
     requested[first[group]] = size_bytes[group]
     group_of = np.full(n_rows, NONE_ID, np.int64)
     group_of[rows] = group
-    is_request = (op == kernel.OP_MALLOC) | (op == kernel.OP_FREE) | (op == kernel.OP_FREE_LATER)
-    is_request |= op == kernel.OP_COMPLETE
+    is_request = (op == caching.Op.MALLOC) | (op == caching.Op.FREE) | (op == caching.Op.FREE_LATER)
+    is_request |= op == caching.Op.COMPLETE
     here = np.flatnonzero(is_request & (row != NONE_ID))
     here = here[group_of[row[here]] != NONE_ID]
     of_slot, of_row = group_of[row[here]], row[here]
-    is_malloc = op[here] == kernel.OP_MALLOC
+    is_malloc = op[here] == caching.Op.MALLOC
     start = np.isin(rows, requests.start_rows)
     begun = np.zeros(len(size_bytes), np.bool_)
     begun[group[start]] = True
     drop_malloc = is_malloc & ((of_row != first[of_slot]) | begun[of_slot])
     last = _last_freed(rows, group, here, of_row, is_malloc, op, n_groups=len(size_bytes))
     drop_free = ~is_malloc & (of_row != last[of_slot])
-    op[here[drop_malloc | drop_free]] = kernel.OP_NONE
+    op[here[drop_malloc | drop_free]] = caching.Op.NONE
     row[here[drop_malloc | drop_free]] = NONE_ID
     kept = ~is_malloc & ~drop_free
     row[here[kept]] = first[of_slot[kept]]
@@ -191,12 +191,12 @@ def _last_freed(
     here: Int64Array,
     of_row: Int64Array,
     is_malloc: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    op: Int64Array,
+    op: Int8Array,
     *,
     n_groups: int,
 ) -> Int64Array:
     """The allocation of each group whose free comes last; −1 where one of them is never freed: int64 (groups,)."""
-    ends = (op[here] == kernel.OP_FREE) | (op[here] == kernel.OP_FREE_LATER)
+    ends = (op[here] == caching.Op.FREE) | (op[here] == caching.Op.FREE_LATER)
     freed_at = np.full(int(rows.max(initial=0)) + 1, NONE_ID, np.int64)
     freed_at[of_row[ends & ~is_malloc]] = here[ends & ~is_malloc]
     when = freed_at[rows]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.errors import UsageError
 from memscope.oom._causes import Situation
@@ -357,7 +357,7 @@ class _Search:
 
     def _frees(self) -> Counterfactual | str:
         op = requests_of(self._s.device.lifetimes).op
-        if not np.any(op == kernel.OP_FREE_LATER):
+        if not np.any(op == caching.Op.FREE_LATER):
             return ""
         if not self._serves(Change(completes_frees=True)):
             return "it fails in a replay even where every free completes at once"

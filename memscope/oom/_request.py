@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memscope._kernels.caching_rules import SMALL_BYTES, SMALL_SEGMENT_BYTES, segment_size
+from memscope._core import caching
 from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, driver_usage_samples
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
@@ -87,14 +87,14 @@ was not recorded is inferred only above it."""
 def driver_bytes(rounded_bytes: int, config: CachingAllocatorConfig) -> int:
     """Bytes that a rounded request takes from the driver when no free block serves it."""
     if config.is_expandable:
-        handle = handle_bytes(rounded_bytes > SMALL_BYTES, config)
+        handle = handle_bytes(rounded_bytes > caching.SMALL_BYTES, config)
         return -(-rounded_bytes // handle) * handle
-    return int(segment_size(rounded_bytes, config.large_segment_bytes))
+    return caching.allocation_size(rounded_bytes, config.large_segment_bytes)
 
 
 def handle_bytes(is_large: bool, config: CachingAllocatorConfig) -> int:
     """Unit in which memory can come and go: a handle of an expandable segment, or else 2 MiB of the driver."""
-    return config.large_segment_bytes if is_large and config.is_expandable else SMALL_SEGMENT_BYTES
+    return config.large_segment_bytes if is_large and config.is_expandable else caching.SMALL_SEGMENT_BYTES
 
 
 def failed_request(lifetimes: DeviceLifetimes, event: int, config: CachingAllocatorConfig) -> FailedRequest:
@@ -106,12 +106,12 @@ def failed_request(lifetimes: DeviceLifetimes, event: int, config: CachingAlloca
         event=event,
         rounded_bytes=rounded,
         driver_bytes=driver_bytes(rounded, config),
-        segment_bytes=int(segment_size(rounded, config.large_segment_bytes)),
+        segment_bytes=caching.allocation_size(rounded, config.large_segment_bytes),
         stream_id=stream_id,
         stream=0 if stream_id == NONE_ID else int(trace.stream_handles[stream_id]),
         pool_id=pool_id,
         pool=None if pool_id == NONE_ID else (int(trace.pools[pool_id, 0]), int(trace.pools[pool_id, 1])),
-        is_large=rounded > SMALL_BYTES,
+        is_large=rounded > caching.SMALL_BYTES,
     )
 
 

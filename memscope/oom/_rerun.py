@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom._causes import Situation
 from memscope.oom.room import Room
-from memscope.replay.caching.arrays import new_arrays, with_lanes
 from memscope.replay.caching.engine import Calls, Serving
+from memscope.replay.caching.settings import add_pairs, new_allocator
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
 from memscope.replay.requests import Requests, requests_of
@@ -104,8 +103,9 @@ class Rerun:
         change = Change() if change is None else change
         requests, config = self._changed(change), self._settings(change)
         capacity, total = self._capacities(config)
-        arrays = new_arrays(config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
-        serving = Serving(with_lanes(arrays, requests.pairs, is_private_releasable=False), requests)
+        allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
+        add_pairs(allocator, requests.pairs)
+        serving = Serving(allocator, requests)
         serving.limit(max(capacity, self._peak_bytes()))
         if serving.serve(Calls.before_the_first_event(requests)).failed_call is not None:
             return RerunOutcome(False, NONE_ID, serving.reserved_bytes)
@@ -163,8 +163,8 @@ class Rerun:
             requests = dataclasses.replace(requests, requested_bytes=sizes)
         if change.completes_frees:
             op = np.array(requests.op)
-            op[op == kernel.OP_FREE_LATER] = kernel.OP_FREE
-            op[op == kernel.OP_COMPLETE] = kernel.OP_NONE
+            op[op == caching.Op.FREE_LATER] = caching.Op.FREE
+            op[op == caching.Op.COMPLETE] = caching.Op.NONE
             waits = np.zeros(len(requests.start_pending), np.bool_)
             requests = dataclasses.replace(requests, op=op, start_pending=waits)
         if not change.uses_pools:
@@ -178,7 +178,7 @@ class Rerun:
 def _last_calls(freed_rows: Int64Array | None, request_row: int) -> Calls:
     """The end of a replay: rows freed, then the failed request."""
     freed = np.empty(0, np.int64) if freed_rows is None else freed_rows
-    op = np.append(np.full(len(freed), kernel.OP_FREE), kernel.OP_MALLOC)
+    op = np.append(np.full(len(freed), caching.Op.FREE, np.int8), np.int8(caching.Op.MALLOC))
     return Calls.without_drops(op, np.append(freed, request_row))
 
 
@@ -195,10 +195,10 @@ def _until(situation: Situation) -> Requests:
     row = np.array(requests.row[:n])
     earlier = lifetimes.oom_events - lifetimes.first_event
     earlier = earlier[earlier < n]
-    op[earlier] = kernel.OP_EMPTY_CACHE
+    op[earlier] = caching.Op.EMPTY_CACHE
     row[earlier] = NONE_ID
     # These wait until the reclaim of the failed request, which completes them in a replay too.
-    op[lifetimes.allocations.free_event[room.reclaimed_rows] - lifetimes.first_event] = kernel.OP_NONE
+    op[lifetimes.allocations.free_event[room.reclaimed_rows] - lifetimes.first_event] = caching.Op.NONE
     state = room.state
     segment, whole = state.blocks.segment_id, state.blocks.size_bytes
     unused = (state.allocation_ids == NONE_ID) & (whole == state.segments.size_bytes[segment])
@@ -246,14 +246,15 @@ class Restart:
         total = max(capacity, self._s.room.state.reserved_bytes)
         if self._s.limit.total_bytes is not None:
             total = max(total, self._s.limit.total_bytes)
-        arrays = new_arrays(self._config, Limits(total), tie_rule=self._tie_rule, is_logged=False)
+        allocator = new_allocator(self._config, Limits(total), tie_rule=self._tie_rule)
         pair = (max(self._s.request.pool_id, 0), self._s.request.stream)
         if pair not in self._start.pairs:
             self._start.pairs.append(pair)
-        arrays, block_of_row = self._start.start(arrays)
-        arrays.lanes[:, at.L_IS_RELEASABLE] = arrays.lanes[:, at.L_POOL] == 0
-        calls = _last_calls(self._rows(change.freed_rows), len(block_of_row))
-        serving = Serving(arrays, self._requests(calls, pair), np.append(block_of_row, NONE_ID))
+        self._start.start(allocator)
+        for pool in allocator.pools:
+            pool.is_releasable = pool.pool_id == 0
+        calls = _last_calls(self._rows(change.freed_rows), len(self._start.lifetimes.allocations))
+        serving = Serving(allocator, self._requests(calls, pair))
         serving.limit(capacity, change.cap_bytes)
         return RerunOutcome(serving.serve(calls).failed_call is None, None, serving.reserved_bytes)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope._kernels.caching_rules import ROUND_LARGE_BYTES, UNLIMITED
+from memscope._core import caching
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.oom._request import FailedRequest
@@ -151,7 +151,7 @@ def fitting_free_bytes(sizes: Int64Array, rounded_bytes: int, config: CachingAll
 
     Source: ``get_free_block`` in ``c10/cuda/CUDACachingAllocator.cpp``, read at 2.11.
     """
-    limit = UNLIMITED if config.max_split_bytes is None else config.max_split_bytes
+    limit = caching.UNLIMITED if config.max_split_bytes is None else config.max_split_bytes
     fits: BoolArray = sizes >= rounded_bytes
     if rounded_bytes < limit:
         return fits & (sizes < limit)
@@ -200,7 +200,7 @@ def _packed(
     for i in np.flatnonzero(is_packed).tolist():
         lane = (max(int(segments.pool_id[i]), 0), int(segments.stream_id[i]), bool(segments.is_large[i]))
         lanes[lane] = lanes.get(lane, 0) + int(of_segment[i])
-    return total + sum(-(-used // ROUND_LARGE_BYTES) * ROUND_LARGE_BYTES for used in lanes.values())
+    return total + sum(-(-used // caching.ROUND_LARGE_BYTES) * caching.ROUND_LARGE_BYTES for used in lanes.values())
 
 
 def _completed_rows(lifetimes: DeviceLifetimes, event: int) -> Int64Array:

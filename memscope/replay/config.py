@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from typing_extensions import Self
 
-from memscope._kernels.caching_rules import LARGE_SEGMENT_BYTES, N_ROUNDUP_INTERVALS
+from memscope._core import caching
 from memscope.errors import UsageError
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import TieRule
@@ -45,8 +45,8 @@ def parse_divisions(value: str, *, fills_from_last: bool) -> tuple[int, ...]:
         If a size or a number of divisions is not a power of two.
     """
     if not value.startswith("["):
-        return (_power_of_two(value, value),) * N_ROUNDUP_INTERVALS
-    table = [0] * N_ROUNDUP_INTERVALS
+        return (_power_of_two(value, value),) * caching.N_ROUNDUP_INTERVALS
+    table = [0] * caching.N_ROUNDUP_INTERVALS
     last = -1
     for entry in filter(None, value.strip("[]").split(",")):
         size, colon, text = entry.partition(":")
@@ -55,9 +55,9 @@ def parse_divisions(value: str, *, fills_from_last: bool) -> tuple[int, ...]:
         divisions = 0 if text == "0" else _power_of_two(text, value)
         if size == ">":
             first = max(last, 0) if fills_from_last else last + 1
-            table[first:] = [divisions] * (N_ROUNDUP_INTERVALS - first)
+            table[first:] = [divisions] * (caching.N_ROUNDUP_INTERVALS - first)
             continue
-        interval = min(_power_of_two(size, value).bit_length() - 1, N_ROUNDUP_INTERVALS - 1)
+        interval = min(_power_of_two(size, value).bit_length() - 1, caching.N_ROUNDUP_INTERVALS - 1)
         if last < 0:
             table[: interval + 1] = [divisions] * (interval + 1)
         table[interval] = divisions
@@ -123,10 +123,10 @@ class CachingAllocatorConfig:
 
     max_split_bytes: int | None = None
     max_non_split_rounding_bytes: int = 20 * MiB
-    roundup_divisions: tuple[int, ...] = (0,) * N_ROUNDUP_INTERVALS
+    roundup_divisions: tuple[int, ...] = (0,) * caching.N_ROUNDUP_INTERVALS
     gc_threshold_frac: float = 0.0
     is_expandable: bool = False
-    large_segment_bytes: int = LARGE_SEGMENT_BYTES
+    large_segment_bytes: int = caching.LARGE_SEGMENT_BYTES
     memory_fraction: float = 1.0
     throws_on_malloc_oom: bool = False
     reserve: float | int | None = None
@@ -182,7 +182,9 @@ class CachingAllocatorConfig:
             changes["is_expandable"] = bool(recorded["expandable_segments"])
         table = recorded.get("roundup_power2_divisions")
         if isinstance(table, dict):
-            changes["roundup_divisions"] = tuple(int(table.get(str(1 << i), 0)) for i in range(N_ROUNDUP_INTERVALS))
+            changes["roundup_divisions"] = tuple(
+                int(table.get(str(1 << i), 0)) for i in range(caching.N_ROUNDUP_INTERVALS)
+            )
         if device is not None and device in metadata.memory_fraction:
             changes["memory_fraction"] = metadata.memory_fraction[device]
         return dataclasses.replace(config, **changes)  # type: ignore[arg-type]

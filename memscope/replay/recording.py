@@ -7,22 +7,21 @@ from bisect import bisect_right
 import numpy as np
 import numpy.typing as npt
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_expandable import reservation_bytes
-from memscope._kernels.caching_pinned import add_old_block, add_old_segment
+from memscope._core import caching
+from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.rules import rules_of
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.caching.arrays import grow, with_lanes
+from memscope.replay.caching.settings import add_pairs
 from memscope.trace.schema import NONE_ID, Action, BlockState
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import Int8Array, Int64Array
 from memscope.units import format_count
 
 _STATES = {
-    BlockState.INACTIVE: at.FREE,
-    BlockState.ACTIVE_ALLOCATED: at.ALLOCATED,
-    BlockState.ACTIVE_PENDING_FREE: at.PENDING,
+    BlockState.INACTIVE: caching.BlockState.FREE,
+    BlockState.ACTIVE_ALLOCATED: caching.BlockState.ALLOCATED,
+    BlockState.ACTIVE_PENDING_FREE: caching.BlockState.PENDING,
 }
 
 
@@ -42,8 +41,8 @@ class Recording:
     Attributes
     ----------
     action, address, size_bytes, pair, row
-        int64 (n,): the events; ``pair`` is an index of :attr:`pairs` (−1 where the pool is not known), ``row`` one of
-        the lifetimes' allocations (−1 none).
+        int8 and int64 (n,): the events; ``pair`` is an index of :attr:`pairs` (−1 where the pool is not known), ``row``
+        one of the lifetimes' allocations (−1 none).
     stream
         int64 (n,): raw stream handle of each event.
     pairs
@@ -62,9 +61,9 @@ class Recording:
         self.trace = trace
         self.first_event = lifetimes.first_event
         events = slice(lifetimes.first_event, lifetimes.end_event)
-        self.action: Int64Array = trace.action[events].astype(np.int64)
-        self.address: Int64Array = np.array(trace.address[events])
-        self.size_bytes: Int64Array = np.array(trace.size_bytes[events])
+        self.action: Int8Array = trace.action[events]
+        self.address: Int64Array = trace.address[events]
+        self.size_bytes: Int64Array = trace.size_bytes[events]
         self.stream: Int64Array = trace.stream_handles[trace.stream_id[events]]
         self.n_events = len(self.action)
         self.row = self._rows()
@@ -145,48 +144,45 @@ class Recording:
         size = f"{action.name.lower()} of {format_count(int(self.size_bytes[position]))} bytes"
         return size if action in (Action.OOM, Action.SNAPSHOT) else f"{size} at {int(self.address[position]):#x}"
 
-    def start(self, arrays: at.CachingArrays) -> tuple[at.CachingArrays, Int64Array]:
-        """Put what stood before the first event into an allocator's empty arrays.
-
-        Returns
-        -------
-        arrays, block_of_row
-            The arrays, with a lane for every pair; int64 (rows,): the block of each allocation, −1 for none yet.
-        """
-        arrays = with_lanes(arrays, self.pairs, is_private_releasable=True)
-        never_split = pools_that_never_split(self.trace, rules_of(self.trace.metadata))
-        arrays.lanes[np.isin(arrays.lanes[:, at.L_POOL], never_split), at.L_CAN_SPLIT] = 0
-        block_of_row = np.full(len(self.lifetimes.allocations), NONE_ID, np.int64)
-        state = self.start_state
-        blocks = state.blocks
-        ends = np.searchsorted(blocks.segment_id, np.arange(len(state.segments) + 1))
-        rows = {int(address): i for i, address in enumerate(state.segments.address)}
+    def start(self, allocator: caching.DeviceCachingAllocator) -> None:
+        """Put what stood before the first event into an allocator that has no pools yet: one for every pair is made."""
+        add_pairs(allocator, self.pairs, is_releasable=True)
+        never_split = set(pools_that_never_split(self.trace, rules_of(self.trace.metadata)))
+        for pool in allocator.pools:
+            pool.can_split = pool.pool_id not in never_split
+        allocator.set_n_rows(len(self.lifetimes.allocations))
+        rows = {int(address): i for i, address in enumerate(self.start_state.segments.address)}
         for first, reservation_end, members in self._start_reservations():
             i = rows[members[0]]
-            lane = 2 * int(self.start_pair[i]) + int(state.segments.is_large[i])
-            n_blocks = sum(int(ends[rows[address] + 1] - ends[rows[address]]) + 1 for address in members)
-            arrays = grow(arrays, n_blocks)
-            is_expandable = int(state.segments.is_expandable[i])
+            pool_index = 2 * int(self.start_pair[i]) + int(self.start_state.segments.is_large[i])
+            is_expandable = bool(self.start_state.segments.is_expandable[i])
             size = reservation_end - first
             if is_expandable and reservation_end < 0:
-                size = int(reservation_bytes(arrays, lane))
-            tail = add_old_segment(arrays, lane, first, size, is_expandable)
-            position = first
-            for address in members:
-                i = rows[address]
-                if address > position:
-                    _, tail = add_old_block(arrays, tail, address - position, at.UNMAPPED, 0)
-                for k in range(int(ends[i]), int(ends[i + 1])):
-                    code = _STATES[BlockState(int(blocks.state[k]))]
-                    block, tail = add_old_block(
-                        arrays, tail, int(blocks.size_bytes[k]), code, int(blocks.requested_bytes[k])
-                    )
-                    if state.allocation_ids[k] >= 0:
-                        block_of_row[state.allocation_ids[k]] = block
-                position = address + int(state.segments.size_bytes[i])
-            if tail != at.NONE:
-                add_old_block(arrays, tail, first + size - position, at.UNMAPPED, 0)
-        return arrays, block_of_row
+                size = allocator.reservation_size(pool_index)
+            tail = allocator.add_old_segment(pool_index, first, size, is_expandable)
+            self._settle(allocator, tail, [rows[address] for address in members])
+
+    def _settle(
+        self, allocator: caching.DeviceCachingAllocator, block: caching.Block | None, segments: list[int]
+    ) -> None:
+        """Cut the one block of a reservation into those of the segments in it, and what is unmapped between them."""
+        state = self.start_state
+        blocks, unmapped = state.blocks, caching.BlockState.UNMAPPED
+        for i in segments:
+            address = int(state.segments.address[i])
+            if block is not None and address > block.address:
+                block = allocator.settle_old_block(block, address - block.address, unmapped, 0)
+            for k in range(*np.searchsorted(blocks.segment_id, (i, i + 1)).tolist()):
+                if block is None:
+                    raise InvariantError(f"the blocks of the segment at {address:#x} reach beyond it")
+                if state.allocation_ids[k] >= 0:
+                    allocator.set_block_of(int(state.allocation_ids[k]), block)
+                held = _STATES[BlockState(int(blocks.state[k]))]
+                block = allocator.settle_old_block(
+                    block, int(blocks.size_bytes[k]), held, int(blocks.requested_bytes[k])
+                )
+        if block is not None:
+            allocator.settle_old_block(block, block.size_bytes, unmapped, 0)
 
     def _start_reservations(self) -> list[tuple[int, int, list[int]]]:
         """What stood before the first event: start, end and the segments inside, by address.

@@ -8,12 +8,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.device.limits import available_bytes
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
-from memscope.trace.tables import BoolArray, Int64Array, frozen_array
+from memscope.trace.tables import BoolArray, Int8Array, Int64Array, frozen_array
 
 _TAKES = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP, Action.OOM)
 
@@ -24,8 +24,12 @@ class Requests:
 
     Attributes
     ----------
-    op, row, dropped_pool
-        int64 (n,): see :func:`memscope._kernels.caching_replay.replay_requests`.
+    op
+        int8 (n,): what the program did at each event, by :class:`memscope._core.caching.Op`.
+    row
+        int64 (n,): the allocation that it is about; for ``EMPTY_POOL``, the pool.
+    dropped_pool
+        int64 (n,): pool whose owner is gone after an event, −1 for none.
     requested_bytes, pair
         int64 (rows,): by allocation; ``pair`` indexes ``pairs``.
     pairs
@@ -39,7 +43,7 @@ class Requests:
     """
 
     first_event: int
-    op: Int64Array
+    op: Int8Array
     row: Int64Array
     dropped_pool: Int64Array
     requested_bytes: Int64Array
@@ -51,7 +55,8 @@ class Requests:
     is_modelled: bool
 
     def __post_init__(self) -> None:
-        for name in ("op", "row", "dropped_pool", "requested_bytes", "pair", "start_rows"):
+        object.__setattr__(self, "op", frozen_array(self.op, np.int8))
+        for name in ("row", "dropped_pool", "requested_bytes", "pair", "start_rows"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int64))
         object.__setattr__(self, "start_pending", frozen_array(self.start_pending, np.bool_))
 
@@ -107,7 +112,7 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     pool = np.where(pool < 0, 0, pool)
     pair = recording.dense_pairs(pool, np.maximum(table.stream_id, 0))
     op = _ops(recording)
-    row = np.where(op == kernel.OP_NONE, NONE_ID, recording.row)
+    row = np.where(op == caching.Op.NONE, NONE_ID, recording.row)
     is_modelled |= _replay_cache_emptying(recording, op, row, notes)
     start_rows = np.flatnonzero(table.alloc_event == NONE_ID)
     start_rows = start_rows[np.argsort(table.address[start_rows], kind="stable")]
@@ -136,22 +141,22 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     )
 
 
-def _ops(recording: Recording) -> Int64Array:
-    of_action = np.full(max(Action) + 1, kernel.OP_NONE, np.int64)
-    of_action[Action.ALLOC] = kernel.OP_MALLOC
+def _ops(recording: Recording) -> Int8Array:
+    of_action = np.full(max(Action) + 1, caching.Op.NONE, np.int8)
+    of_action[Action.ALLOC] = caching.Op.MALLOC
     if not recording.requests_recorded:
-        of_action[Action.FREE_COMPLETED] = kernel.OP_FREE
+        of_action[Action.FREE_COMPLETED] = caching.Op.FREE
     elif not np.any((recording.action == Action.FREE_COMPLETED) & (recording.row >= 0)):
-        of_action[Action.FREE_REQUESTED] = kernel.OP_FREE
+        of_action[Action.FREE_REQUESTED] = caching.Op.FREE
     else:
-        of_action[Action.FREE_REQUESTED] = kernel.OP_FREE_LATER
-        of_action[Action.FREE_COMPLETED] = kernel.OP_COMPLETE
-    op: Int64Array = of_action[recording.action]
-    op[recording.row < 0] = kernel.OP_NONE
+        of_action[Action.FREE_REQUESTED] = caching.Op.FREE_LATER
+        of_action[Action.FREE_COMPLETED] = caching.Op.COMPLETE
+    op: Int8Array = of_action[recording.action]
+    op[recording.row < 0] = caching.Op.NONE
     return op
 
 
-def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array, notes: list[str]) -> bool:
+def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int64Array, notes: list[str]) -> bool:
     """Runs of segments given back that no request explains are the program's own doing; others the allocator's.
 
     Returns whether any of them could have been either.
@@ -164,7 +169,7 @@ def _replay_cache_emptying(recording: Recording, op: Int64Array, row: Int64Array
     first_of_run = np.flatnonzero(begins)
     lowest, highest = np.minimum.reduceat(pool, first_of_run), np.maximum.reduceat(pool, first_of_run)
     is_one_pool = (lowest == highest) & (lowest > 0)
-    op[start[~is_retry]] = np.where(is_one_pool, kernel.OP_EMPTY_POOL, kernel.OP_EMPTY_CACHE)[~is_retry]
+    op[start[~is_retry]] = np.where(is_one_pool, caching.Op.EMPTY_POOL, caching.Op.EMPTY_CACHE)[~is_retry]
     row[start[~is_retry]] = np.where(is_one_pool, lowest, NONE_ID)[~is_retry]
     n_left_out = int(np.count_nonzero(is_retry))
     n_emptied = len(start) - n_left_out

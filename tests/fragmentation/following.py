@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.device.limits import recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import CachingAllocator
@@ -30,27 +30,26 @@ class Follower:
         requests = self.requests
         while self.position <= event - requests.first_event:
             op, row = int(requests.op[self.position]), int(requests.row[self.position])
-            if op == kernel.OP_MALLOC:
+            if op == caching.Op.MALLOC:
                 pool, stream = requests.pairs[int(requests.pair[row])]
                 size = int(requests.requested_bytes[row])
                 self.address_of_row[row] = self.allocator.malloc(size, stream, (0, pool))
-            elif op in (kernel.OP_FREE, kernel.OP_FREE_LATER):
-                self.allocator.free(self.address_of_row[row], waits=op == kernel.OP_FREE_LATER)
-            elif op == kernel.OP_COMPLETE:
+            elif op in (caching.Op.FREE, caching.Op.FREE_LATER):
+                self.allocator.free(self.address_of_row[row], waits=op == caching.Op.FREE_LATER)
+            elif op == caching.Op.COMPLETE:
                 self.allocator.complete_free(self.address_of_row[row])
-            elif op == kernel.OP_EMPTY_CACHE:
+            elif op == caching.Op.EMPTY_CACHE:
                 self.allocator.empty_cache()
             else:
-                assert op == kernel.OP_NONE, "a recording that releases pools is not followed here"
+                assert op == caching.Op.NONE, "a recording that releases pools is not followed here"
             self.position += 1
 
     def reserved_after_emptying(self, rows: tuple[int, ...] = ()) -> int:
         """What stays reserved if some allocations are freed and the cache emptied; the allocator is as before after."""
-        from copy import deepcopy
-
-        allocator = deepcopy(self.allocator)
+        again = Follower(self.lifetimes)
+        again.go_to(self.position + self.requests.first_event - 1)
         for row in rows:
-            allocator.free(self.address_of_row[row])
-        allocator.empty_cache()
-        allocator.check()
-        return allocator.stats.reserved_bytes
+            again.allocator.free(again.address_of_row[row])
+        again.allocator.empty_cache()
+        again.allocator.check()
+        return again.allocator.stats.reserved_bytes

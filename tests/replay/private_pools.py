@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from memscope._kernels import caching_layout as at
 from memscope.replay.caching.allocator import CachingAllocator
 
 
@@ -26,6 +25,6 @@ class PoolReleasingAllocator(CachingAllocator):
         return pair
 
     def _mark_released(self) -> None:
-        lanes = self._arrays.lanes
-        for pool in self._released:
-            lanes[lanes[:, at.L_POOL] == self._pools.get(pool, at.NONE), at.L_IS_RELEASABLE] = 1
+        released = {self._pools.get(pool) for pool in self._released}
+        for pool in self._allocator.pools:
+            pool.is_releasable = pool.is_releasable or pool.pool_id in released

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.requests import requests_of
 from memscope.trace.builder import TraceBuilder
@@ -72,10 +72,10 @@ def test_requests_cannot_be_changed():
 @pytest.mark.parametrize(
     ("pools", "op", "row"),
     [
-        (((0, 0), (0, 0)), kernel.OP_EMPTY_CACHE, NONE_ID),
-        (((0, 0), PRIVATE), kernel.OP_EMPTY_CACHE, NONE_ID),
-        ((PRIVATE, OTHER), kernel.OP_EMPTY_CACHE, NONE_ID),
-        ((PRIVATE, PRIVATE), kernel.OP_EMPTY_POOL, 1),
+        (((0, 0), (0, 0)), caching.Op.EMPTY_CACHE, NONE_ID),
+        (((0, 0), PRIVATE), caching.Op.EMPTY_CACHE, NONE_ID),
+        ((PRIVATE, OTHER), caching.Op.EMPTY_CACHE, NONE_ID),
+        ((PRIVATE, PRIVATE), caching.Op.EMPTY_POOL, 1),
     ],
 )
 def test_run_of_segments_given_back_empties_the_cache_or_one_private_pool(pools, op, row):
@@ -87,7 +87,7 @@ def test_run_of_segments_given_back_empties_the_cache_or_one_private_pool(pools,
         given_back(100, 20, second),
     ]
     requests = requests_of(lifetimes_of(events))
-    assert requests.op[8:].tolist() == [op, kernel.OP_NONE]
+    assert requests.op[8:].tolist() == [op, caching.Op.NONE]
     assert requests.row[8:].tolist() == [row, NONE_ID]
     assert "1 calls of empty_cache are repeated; those that gave nothing back left no trace" in requests.notes
 
@@ -95,7 +95,7 @@ def test_run_of_segments_given_back_empties_the_cache_or_one_private_pool(pools,
 def test_unknown_pool_of_a_segment_given_back_empties_the_whole_cache():
     events = [*used_segment(0, 20), given_back(0, 20)]
     requests = requests_of(lifetimes_of(events, has_pool_ids=False))
-    assert requests.op[-1] == kernel.OP_EMPTY_CACHE
+    assert requests.op[-1] == caching.Op.EMPTY_CACHE
 
 
 def test_reclaim_before_a_new_segment_is_the_allocators_only_where_the_driver_may_have_refused():
@@ -116,7 +116,7 @@ def test_reclaim_before_a_new_segment_is_the_allocators_only_where_the_driver_ma
     requests = requests_of(lifetimes_of(events))
     given = [i for i, event in enumerate(events) if event[0] == Action.SEGMENT_FREE]
     assert [int(requests.op[i]) for i in given] == [
-        kernel.OP_EMPTY_CACHE if i in (8, 23) else kernel.OP_NONE for i in given
+        caching.Op.EMPTY_CACHE if i in (8, 23) else caching.Op.NONE for i in given
     ]
 
 

@@ -6,4 +6,6 @@ Other folders import:
 ``arrays``     The arrays that the caching kernels work on: made from settings, grown when they run full, and
                read as tables
 ``engine``     A recording's requests, replayed under other settings or on another device
+``settings``   The compiled allocator, made from settings and limits
+``state``      The address space of a simulated allocator as tables
 """

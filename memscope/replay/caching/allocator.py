@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from memscope._kernels import caching as kernel
-from memscope._kernels import caching_blocks as block_kernel
-from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_rules import round_size
+from memscope._core import caching
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.caching._invariants import check_arrays
-from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
+from memscope.replay.caching._invariants import check_allocator
+from memscope.replay.caching.settings import AddressRule, new_allocator
+from memscope.replay.caching.state import state_of
 from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
 from memscope.trace.schema import Action, TieRule
-
-_ACTIONS = tuple(Action)
 
 DEFAULT_POOL = (0, 0)
 """Id of the pool that every request comes from which names no other."""
@@ -33,24 +28,6 @@ class SimulatedEvent(NamedTuple):
     size_bytes: int
     stream: int
     pool: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class AllocatorStats:
-    """Counters of a simulated allocator: bytes now and at their peak, calls so far."""
-
-    reserved_bytes: int
-    active_bytes: int
-    allocated_bytes: int
-    requested_bytes: int
-    peak_reserved_bytes: int
-    peak_active_bytes: int
-    peak_allocated_bytes: int
-    peak_requested_bytes: int
-    n_device_allocs: int
-    n_device_frees: int
-    n_retries: int
-    n_ooms: int
 
 
 class SimulatedOutOfMemoryError(Exception):
@@ -104,11 +81,13 @@ class CachingAllocator:
     ) -> None:
         self.config = CachingAllocatorConfig() if config is None else config
         self.device = device
-        self._arrays = new_arrays(self.config, limits, tie_rule=tie_rule, address_rule=address_rule)
+        self._allocator = new_allocator(
+            self.config, limits, tie_rule=tie_rule, address_rule=address_rule, is_logged=True
+        )
         self._pools: dict[tuple[int, int], int] = {DEFAULT_POOL: 0}
         self._streams: dict[int, int] = {0: 0}
         self._pairs: dict[tuple[int, int], int] = {}
-        self._block_at: dict[int, int] = {}
+        self._block_at: dict[int, caching.Block] = {}
         self._pair(0, DEFAULT_POOL)
 
     @property
@@ -127,7 +106,7 @@ class CachingAllocator:
         if pair is None:
             self._streams.setdefault(stream, len(self._streams))
             pair = self._pairs[key] = len(self._pairs)
-            self._arrays = with_lanes(self._arrays, tuple(self._pairs), is_private_releasable=False)
+            self._allocator.add_pair(key[0], stream)
         return pair
 
     def malloc(self, requested_bytes: int, stream: int = 0, pool: tuple[int, int] = DEFAULT_POOL) -> int:
@@ -145,20 +124,15 @@ class CachingAllocator:
                 raise UsageError(f"a request of {requested_bytes} bytes cannot be served")
             return 0
         pair = self._pair(stream, pool)
-        block = int(kernel.malloc(self._arrays, pair, requested_bytes))
-        while block == at.STATUS_GROW:
-            self._arrays = grow(self._arrays)
-            block = int(kernel.malloc(self._arrays, pair, requested_bytes))
-        if block == at.STATUS_OOM:
+        block = self._allocator.malloc(pair, requested_bytes)
+        if block is None:
             raise self._out_of_memory(requested_bytes)
-        address = int(self._arrays.blocks[block, at.B_ADDRESS])
-        self._block_at[address] = block
-        return address
+        self._block_at[block.address] = block
+        return block.address
 
     def _out_of_memory(self, requested_bytes: int) -> SimulatedOutOfMemoryError:
-        arrays = self._arrays
-        rounded = int(round_size(requested_bytes, arrays.config[at.CFG_DIVISIONS :]))
-        n_left = int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED])
+        rounded = caching.round_size(requested_bytes, self.config.roundup_divisions)
+        n_left = self._allocator.capacity_bytes - self._allocator.device_used_bytes
         return SimulatedOutOfMemoryError(requested_bytes, rounded, n_left)
 
     def free(self, address: int, *, waits: bool = False) -> None:
@@ -175,55 +149,46 @@ class CachingAllocator:
         if address == 0:
             return
         block = self._block_at.get(address)
-        if block is None or self._arrays.blocks[block, at.B_STATE] != at.ALLOCATED:
+        if block is None or not block.is_alive or block.state != caching.BlockState.ALLOCATED:
             raise UsageError(f"nothing is allocated at {address:#x}")
-        self._room()
         if not waits:
             del self._block_at[address]
-        block_kernel.request_free(self._arrays, block, waits)
+        self._allocator.free(block, waits)
 
     def complete_free(self, address: int) -> bool:
         """The streams that a freed address waited for are done; False if a reclaim had already waited for them."""
-        block = self._block_at.pop(address, None)
-        arrays = self._arrays
-        if block is None or arrays.blocks[block, at.B_STATE] != at.PENDING:
-            if block is not None and arrays.blocks[block, at.B_STATE] == at.ALLOCATED:
-                self._block_at[address] = block
+        block = self._block_at.get(address)
+        if block is None or (block.is_alive and block.state == caching.BlockState.ALLOCATED):
             return False
-        self._room()
-        block_kernel.complete_free(self._arrays, block)
+        del self._block_at[address]
+        if not block.is_alive or block.state != caching.BlockState.PENDING:
+            return False
+        self._allocator.complete_free(block)
         return True
-
-    def _room(self) -> None:
-        if not at.has_room(self._arrays):
-            self._arrays = grow(self._arrays)
 
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back: ``torch.cuda.empty_cache()``."""
-        self._room()
-        kernel.empty_cache(self._arrays)
+        self._allocator.empty_cache()
 
     def drain_events(self) -> list[SimulatedEvent]:
         """What happened since the last call, in order; allocs and frees carry requested bytes, as in PyTorch."""
-        n_events = int(self._arrays.counters[at.C_LOG])
-        self._arrays.counters[at.C_LOG] = 0
         pools = self.pools
         places = [(stream, pools[pool]) for pool, stream in self._pairs]
         return [
-            SimulatedEvent(_ACTIONS[action], address, size_bytes, *places[lane // 2])
-            for action, address, size_bytes, lane in self._arrays.log[:n_events].tolist()
+            SimulatedEvent(Action(entry.action), entry.address, entry.size_bytes, *places[entry.pool // 2])
+            for entry in self._allocator.drain_trace()
         ]
 
     def state(self) -> AllocatorState:
         """The address space now; stream and pool ids are positions in :attr:`stream_handles` and :attr:`pools`."""
         stream_ids = np.array([self._streams[stream] for _, stream in self._pairs], np.int32)
         pool_ids = np.array([pool for pool, _ in self._pairs], np.int32)
-        return state_of(self._arrays, stream_ids, pool_ids, device=self.device)
+        return state_of(self._allocator, stream_ids, pool_ids, device=self.device)
 
     @property
-    def stats(self) -> AllocatorStats:
+    def stats(self) -> caching.DeviceStats:
         """Counters now."""
-        return stats_of(self._arrays)
+        return self._allocator.stats
 
     def check(self) -> None:
         """Check every invariant of the blocks, segments, free sets and counters.
@@ -233,23 +198,4 @@ class CachingAllocator:
         InvariantError
             If one is broken.
         """
-        check_arrays(self._arrays)
-
-
-def stats_of(arrays: at.CachingArrays) -> AllocatorStats:
-    """Counters of an allocator's arrays."""
-    counters = arrays.counters.tolist()
-    return AllocatorStats(
-        reserved_bytes=counters[at.C_RESERVED],
-        active_bytes=counters[at.C_ACTIVE],
-        allocated_bytes=counters[at.C_ALLOCATED],
-        requested_bytes=counters[at.C_REQUESTED],
-        peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
-        peak_active_bytes=counters[at.C_PEAK_ACTIVE],
-        peak_allocated_bytes=counters[at.C_PEAK_ALLOCATED],
-        peak_requested_bytes=counters[at.C_PEAK_REQUESTED],
-        n_device_allocs=counters[at.C_N_DEVICE_ALLOCS],
-        n_device_frees=counters[at.C_N_DEVICE_FREES],
-        n_retries=counters[at.C_N_RETRIES],
-        n_ooms=counters[at.C_N_OOMS],
-    )
+        check_allocator(self._allocator)

@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.caching.arrays import AddressRule, grow, new_arrays, state_of, with_lanes
+from memscope.replay.caching.settings import AddressRule, add_pairs, new_allocator
+from memscope.replay.caching.state import state_of
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID, TieRule
-from memscope.trace.tables import Int64Array, frozen_array
+from memscope.trace.tables import Int8Array, Int64Array, frozen_array
 
 
 def replay_caching(
@@ -66,62 +66,62 @@ def replay_caching(
         requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> _Run:
-        arrays = new_arrays(config, limits, tie_rule=rule, address_rule=address_rule, is_logged=False)
-        arrays = with_lanes(arrays, requests.pairs, is_private_releasable=False)
-        return _run(Serving(arrays, requests), n_events)
+        allocator = new_allocator(config, limits, tie_rule=rule, address_rule=address_rule)
+        add_pairs(allocator, requests.pairs)
+        return _run(Serving(allocator, requests), n_events)
 
     whole = run()
     fragmentation = None
     if measures_fragmentation:
-        n_events = int(np.argmax(whole.usage[kernel.U_RESERVED]))
-        fragmentation = measure_fragmentation(trace, _state_after(lifetimes, requests, run(n_events).arrays, n_events))
-    counters = whole.arrays.counters.tolist()
+        n_events = whole.n_events_to_peak
+        at_peak = _state_after(lifetimes, requests, run(n_events).allocator, n_events)
+        fragmentation = measure_fragmentation(trace, at_peak)
+    stats = whole.allocator.stats
     return ReplayResult(
         strategy="caching",
         device=lifetimes.device,
         conf=config.to_conf(),
         exactness="modelled" if requests.is_modelled else "exact",
-        usage=_usage_series(whole.usage, requests.first_event),
-        peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
-        peak_active_bytes=counters[at.C_PEAK_ACTIVE],
-        n_device_allocs=counters[at.C_N_DEVICE_ALLOCS],
-        n_device_frees=counters[at.C_N_DEVICE_FREES],
-        n_retries=counters[at.C_N_RETRIES],
+        usage=whole.usage,
+        peak_reserved_bytes=stats.peak_reserved_bytes,
+        peak_active_bytes=stats.peak_active_bytes,
+        n_device_allocs=stats.n_device_allocs,
+        n_device_frees=stats.n_device_frees,
+        n_retries=stats.n_retries,
         oom=whole.oom,
         notes=requests.notes,
-        driver_calls=_driver_calls(counters),
+        driver_calls=_driver_calls(stats),
         fragmentation=fragmentation,
     )
 
 
-def _driver_calls(counters: list[int]) -> DriverCalls:
+def _driver_calls(stats: caching.DeviceStats) -> DriverCalls:
     """Each map call creates and maps handle by handle and sets access once; each unmap call waits for its stream."""
-    n_maps, n_unmaps = counters[at.C_N_MAP_CALLS], counters[at.C_N_UNMAP_CALLS]
     return DriverCalls(
         {
-            "cudaMalloc": counters[at.C_N_DEVICE_ALLOCS] - n_maps,
-            "cudaFree": counters[at.C_N_DEVICE_FREES] - n_unmaps,
-            "cuMemAddressReserve": counters[at.C_N_RESERVATIONS],
-            "cuMemAddressFree": counters[at.C_N_RESERVATIONS_DROPPED],
-            "cuMemCreate": counters[at.C_N_MAPPED_HANDLES],
-            "cuMemMap": counters[at.C_N_MAPPED_HANDLES],
-            "cuMemSetAccess": n_maps,
-            "cuMemUnmap": counters[at.C_N_UNMAPPED_HANDLES],
-            "cuMemRelease": counters[at.C_N_UNMAPPED_HANDLES],
-            "cudaStreamSynchronize": n_unmaps,
+            "cudaMalloc": stats.n_device_allocs - stats.n_map_calls,
+            "cudaFree": stats.n_device_frees - stats.n_unmap_calls,
+            "cuMemAddressReserve": stats.n_reservations,
+            "cuMemAddressFree": stats.n_reservations_dropped,
+            "cuMemCreate": stats.n_mapped_handles,
+            "cuMemMap": stats.n_mapped_handles,
+            "cuMemSetAccess": stats.n_map_calls,
+            "cuMemUnmap": stats.n_unmapped_handles,
+            "cuMemRelease": stats.n_unmapped_handles,
+            "cudaStreamSynchronize": stats.n_unmap_calls,
         }
     )
 
 
 def _state_after(
-    lifetimes: DeviceLifetimes, requests: Requests, arrays: at.CachingArrays, n_events: int
+    lifetimes: DeviceLifetimes, requests: Requests, allocator: caching.BlockAllocator, n_events: int
 ) -> AllocatorState:
     handles = lifetimes.trace.stream_handles
     known = {handle: position for position, handle in enumerate(handles.tolist())}
     stream_ids = np.array([known[stream] for _, stream in requests.pairs], np.int32)
     pool_ids = np.array([pool for pool, _ in requests.pairs], np.int32)
     event = requests.first_event + n_events - 1 if n_events else NONE_ID
-    return state_of(arrays, stream_ids, pool_ids, device=lifetimes.device, event=event)
+    return state_of(allocator, stream_ids, pool_ids, device=lifetimes.device, event=event)
 
 
 class Calls(NamedTuple):
@@ -130,27 +130,27 @@ class Calls(NamedTuple):
     Attributes
     ----------
     op, row
-        int64 (n,): the act (``OP_*`` of the kernel), and the row of the requests that it is about.
+        int8 and int64 (n,): the act (:class:`memscope._core.caching.Op`), and the row of the requests that it is about.
     dropped_pool
         int64 (n,): the pool whose owner is gone after it, −1 for none.
     """
 
-    op: Int64Array
+    op: Int8Array
     row: Int64Array
     dropped_pool: Int64Array
 
     @classmethod
-    def without_drops(cls, op: Int64Array, row: Int64Array) -> Calls:
+    def without_drops(cls, op: Int8Array, row: Int64Array) -> Calls:
         """Calls after which no pool is dropped."""
         none = np.full(len(op), NONE_ID)
-        return cls(frozen_array(op, np.int64), frozen_array(row, np.int64), frozen_array(none, np.int64))
+        return cls(frozen_array(op, np.int8), frozen_array(row, np.int64), frozen_array(none, np.int64))
 
     @classmethod
     def before_the_first_event(cls, requests: Requests) -> Calls:
         """What makes that which stood before the first event: two calls for each allocation."""
-        op = np.full((len(requests.start_rows), 2), kernel.OP_NONE)
-        op[:, 0] = kernel.OP_MALLOC
-        op[requests.start_pending, 1] = kernel.OP_FREE_LATER
+        op = np.full((len(requests.start_rows), 2), caching.Op.NONE, np.int8)
+        op[:, 0] = caching.Op.MALLOC
+        op[requests.start_pending, 1] = caching.Op.FREE_LATER
         return cls.without_drops(op.reshape(-1), np.repeat(requests.start_rows, 2))
 
     @classmethod
@@ -166,7 +166,8 @@ class Served(NamedTuple):
     Attributes
     ----------
     usage
-        int64 (4, n + 1): what was in use before the first and after each of the ``n`` calls that were served or failed.
+        int64 (4, n + 1): allocated, active, requested and reserved bytes before the first and after each of the ``n``
+        calls that were served or failed.
     failed_call
         Position of the call that could not be served; None if all were.
     """
@@ -180,96 +181,70 @@ class Serving:
 
     Parameters
     ----------
-    arrays
-        Its state; it is changed, and made anew where there is no more room in it.
+    allocator
+        It is changed; it has the pools of ``requests.pairs``.
     requests
         Sizes, pools and streams of the rows that calls are about.
-    block_of_row
-        int64 (rows,): the blocks of rows that stand in ``arrays`` already, −1 for none.
     """
 
-    def __init__(self, arrays: at.CachingArrays, requests: Requests, block_of_row: Int64Array | None = None) -> None:
-        n_rows = len(requests.requested_bytes)
-        self.arrays = arrays
+    def __init__(self, allocator: caching.DeviceCachingAllocator, requests: Requests) -> None:
+        self.allocator = allocator
         self.requests = requests
-        self._block_of_row = np.full(n_rows, NONE_ID, np.int64) if block_of_row is None else block_of_row
-        self._sync_of_row = np.zeros(n_rows, np.int64)
 
     @property
     def reserved_bytes(self) -> int:
         """What it has from the driver now."""
-        return int(self.arrays.counters[at.C_RESERVED])
+        return self.allocator.stats.reserved_bytes
 
     def limit(self, capacity_bytes: int, cap_bytes: int | None = None) -> None:
         """From now on the driver has so much in all, and PyTorch may reserve at most ``cap_bytes`` of it."""
-        self.arrays.config[at.CFG_CAPACITY] = capacity_bytes
+        self.allocator.capacity_bytes = capacity_bytes
         if cap_bytes is not None:
-            self.arrays.config[at.CFG_LIMIT] = cap_bytes
+            self.allocator.allowed_bytes = cap_bytes
 
     def serve(self, calls: Calls) -> Served:
         """Serve calls up to the first that fails. O(log n) in the free blocks for each."""
-        usage = np.zeros((kernel.N_USAGE, len(calls.op) + 1), np.int64)
-        position, status = 0, at.STATUS_GROW
-        while status == at.STATUS_GROW:
-            position, status = kernel.replay_requests(
-                self.arrays,
-                *calls,
-                self.requests.requested_bytes,
-                self.requests.pair,
-                self._block_of_row,
-                self._sync_of_row,
-                usage,
-                position,
-            )
-            if status == at.STATUS_GROW:
-                self.arrays = grow(self.arrays)
-        if status == at.STATUS_OOM:
-            return Served(usage[:, : position + 2], position)
-        return Served(usage, None)
+        return Served(*self.allocator.serve(*calls, self.requests.requested_bytes, self.requests.pair))
 
 
 class _Run(NamedTuple):
     """A recording's requests, served: the allocator at the end, what was in use, and the request that failed if any."""
 
-    arrays: at.CachingArrays
-    usage: Int64Array
+    allocator: caching.DeviceCachingAllocator
+    usage: UsageSeries
     oom: ReplayOom | None
+
+    @property
+    def n_events_to_peak(self) -> int:
+        """Events until reserved memory is at its peak for the first time."""
+        reserved = self.usage.reserved_bytes
+        return 0 if reserved is None else int(np.argmax(reserved))
 
 
 def _run(serving: Serving, n_events: int | None = None) -> _Run:
-    requests = serving.requests
+    requests, allocator = serving.requests, serving.allocator
     before = Calls.before_the_first_event(requests)
-    start = serving.serve(before)
-    if start.failed_call is not None:
-        oom = _oom(serving.arrays, requests, int(before.row[start.failed_call]), NONE_ID)
-        return _Run(serving.arrays, np.zeros((kernel.N_USAGE, 1), np.int64), oom)
+    failed_call = serving.serve(before).failed_call
+    if failed_call is not None:
+        oom = _oom(allocator, requests, int(before.row[failed_call]), NONE_ID)
+        return _Run(allocator, UsageSeries(requests.first_event, *np.zeros((4, 1), np.int64)), oom)
     calls = Calls.of_events(requests, n_events)
     usage, failed_call = serving.serve(calls)
-    usage[:, 0] = start.usage[:, -1]
     failed: ReplayOom | None = None
     if failed_call is not None:
-        failed = _oom(serving.arrays, requests, int(calls.row[failed_call]), requests.first_event + failed_call)
-    return _Run(serving.arrays, usage, failed)
+        failed = _oom(allocator, requests, int(calls.row[failed_call]), requests.first_event + failed_call)
+    return _Run(allocator, UsageSeries(requests.first_event, *usage), failed)
 
 
-def _oom(arrays: at.CachingArrays, requests: Requests, row: int, event: int) -> ReplayOom:
-    free = arrays.blocks[arrays.blocks[:, at.B_STATE] == at.FREE, at.B_SIZE]
+def _oom(allocator: caching.BlockAllocator, requests: Requests, row: int, event: int) -> ReplayOom:
+    blocks, stats = allocator.blocks(), allocator.stats
+    free = blocks.size_bytes[blocks.state == caching.BlockState.FREE]
     return ReplayOom(
         event=event,
         requested_bytes=int(requests.requested_bytes[row]),
-        free_bytes=int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED]),
-        reserved_free_bytes=int(arrays.counters[at.C_RESERVED] - arrays.counters[at.C_ACTIVE]),
+        free_bytes=allocator.capacity_bytes - allocator.device_used_bytes,
+        reserved_free_bytes=stats.reserved_bytes - stats.active_bytes,
         largest_free_block_bytes=int(free.max(initial=0)),
-    )
-
-
-def _usage_series(usage: Int64Array, first_event: int) -> UsageSeries:
-    return UsageSeries(
-        first_event=first_event,
-        allocated_bytes=usage[kernel.U_ALLOCATED],
-        active_bytes=usage[kernel.U_ACTIVE],
-        requested_bytes=usage[kernel.U_REQUESTED],
-        reserved_bytes=usage[kernel.U_RESERVED],
     )
 
 

@@ -72,7 +72,7 @@ class _Run:
         self.arrays = with_streams(arrays, model, self.streams)
         of_pair = np.array([self.streams.index(handle) + model.n_extra_pairs for handle in handles], np.int64)
         self.pair: Int64Array = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
-        self.op = requests.op if n_events is None else requests.op[:n_events]
+        self.op = requests.op[:n_events].astype(np.int64)
         self.usage: Int64Array = np.zeros((caching_replay.N_USAGE, len(self.op) + 1), np.int64)
         self.block_of_row = np.full(len(requests.requested_bytes), NONE_ID, np.int64)
         self.sync_of_row = np.zeros(len(requests.requested_bytes), np.int64)

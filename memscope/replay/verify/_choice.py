@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_pinned as kernel
-from memscope._kernels.caching_blocks import is_expandable_block
+from collections.abc import Iterator
+from itertools import chain
+
+from memscope._core import caching
 from memscope.replay.verify._growth import cut_for_choice, growth_without_map, widen_old_block
 from memscope.replay.verify._state import PinnedState, Request
-from memscope.replay.verify.divergence import OUT_OF_MEMORY_FITS, REASONS, DivergedError
-from memscope.trace.schema import NONE_ID
+from memscope.replay.verify.divergence import OUT_OF_MEMORY_FITS, REASONS, DivergedError, Status
 
 TIES = "ties among blocks that predate the recording, taken as recorded"
 LATE_FREES = "frees that completed while a request waited for all streams, too late to serve it"
@@ -26,12 +26,12 @@ def take_recorded_block(state: PinnedState) -> None:
         If the rules take another block for certain.
     """
     request = state.request_at(state.position)
-    recorded = state.free_block_at(int(state.recording.address[request.position]))
-    if recorded < 0 or state.arrays.blocks[recorded, at.B_LANE] != request.lane:
-        raise state.diverged(kernel.FITS_ELSEWHERE)
+    recorded = state.allocator.free_block_at(int(state.recording.address[request.position]))
+    if recorded is None or recorded.pool != request.pool:
+        raise state.diverged(caching.FollowStatus.FITS_ELSEWHERE)
     chosen = _first_fit_with(state, recorded, request)
-    if chosen == at.NONE:
-        raise state.diverged(kernel.FITS_ELSEWHERE)
+    if chosen is None:
+        raise state.diverged(caching.FollowStatus.FITS_ELSEWHERE)
     if chosen == recorded:
         state.inferred[TIES] += 1
     elif (state.config.is_expandable and cut_for_choice(state, chosen, recorded)) or widen_old_block(
@@ -39,36 +39,39 @@ def take_recorded_block(state: PinnedState) -> None:
     ):
         return
     elif not state.follows_reclaim or growth_without_map(state, request) != recorded:
-        raise state.diverged(kernel.FITS_ELSEWHERE)
-    state.count_call(request.lane)
+        raise state.diverged(caching.FollowStatus.FITS_ELSEWHERE)
+    state.count_call(request.pool)
     state.serve(request, recorded)
 
 
-def _tells_an_end(state: PinnedState, chosen: int, recorded: int, request: Request) -> bool:
-    """Whether an end that was not known explains why the block of the rules was passed over; it is noted then."""
-    if state.config.is_expandable and cut_for_choice(state, chosen, recorded):
-        return True
-    return widen_old_block(state, chosen, request)
-
-
-def _first_fit_with(state: PinnedState, favourite: int, request: Request) -> int:
+def _first_fit_with(state: PinnedState, favourite: caching.Block, request: Request) -> caching.Block | None:
     """The block that a request takes if a free block stands first among those of its size and unknown age."""
-    ordered = state.fitting_blocks(request)
-    if not state.config.is_expandable:
-        ordered = [block for block in ordered if not is_expandable_block(state.arrays, block)]
-    if favourite not in ordered:
-        return at.NONE
-    place = ordered.index(favourite)
-    ahead = next((i for i in range(place) if state.is_open_tie(ordered[i], favourite)), place)
-    ordered.insert(ahead, ordered.pop(place))
-    if not state.config.is_expandable:
-        return ordered[0]
-    # The walk over what can still grow, as in ``find_free_block``.
-    room = [state.growth_room_bytes(block) for block in ordered]
-    i = 0
-    while is_expandable_block(state.arrays, ordered[i]) and i + 1 < len(ordered) and room[i + 1] < room[i]:
-        i += 1
-    return ordered[i]
+    may_be_expandable = state.config.is_expandable
+    if favourite.size_bytes < request.rounded_bytes or (favourite.segment.is_expandable and not may_be_expandable):
+        return None
+    ordered = _with_first(state, favourite, request)
+    block = next(ordered, None)
+    if may_be_expandable:
+        # The walk over what can still grow, as in ``find_free_block``.
+        while block is not None and block.segment.is_expandable:
+            later = next(ordered, None)
+            if later is None or state.growth_room_bytes(later) >= state.growth_room_bytes(block):
+                break
+            block = later
+    return block
+
+
+def _with_first(state: PinnedState, favourite: caching.Block, request: Request) -> Iterator[caching.Block]:
+    """The free blocks that fit a request, in order, but for one that comes before those of its size and unknown age."""
+    is_done = False
+    for block in state.fitting_blocks(request):
+        if not state.config.is_expandable and block.segment.is_expandable:
+            continue
+        if not is_done and (block == favourite or state.is_open_tie(block, favourite)):
+            is_done = True
+            yield favourite
+        if block != favourite:
+            yield block
 
 
 def take_grown_block(state: PinnedState) -> None:
@@ -81,13 +84,13 @@ def take_grown_block(state: PinnedState) -> None:
     """
     request = state.request_at(state.position)
     block = growth_without_map(state, request)
-    if block == NONE_ID:
-        raise state.diverged(kernel.FITS_NOWHERE)
-    state.count_call(request.lane)
+    if block is None:
+        raise state.diverged(caching.FollowStatus.FITS_NOWHERE)
+    state.count_call(request.pool)
     state.serve(request, block)
 
 
-def check_nothing_fits(state: PinnedState, request: Request, status: int) -> None:
+def check_nothing_fits(state: PinnedState, request: Request, status: Status) -> None:
     """A request that got no free block must find none, save what was freed too late.
 
     A reclaim waits for all streams, which completes frees, and then asks the driver again but not the free blocks.
@@ -99,13 +102,13 @@ def check_nothing_fits(state: PinnedState, request: Request, status: int) -> Non
         If another block fits, with the reason of ``status``.
     """
     block = state.free_block_for(request)
-    if block == at.NONE or request.position == state.missed_request:
+    if block is None or request.position == state.missed_request:
         return
     if status == OUT_OF_MEMORY_FITS and state.may_be_private:
         state.inferred[PRIVATE_OOMS] += 1
         return
     late = state.completed_just_before()
-    for other in [block, *state.fitting_blocks(request)]:
+    for other in chain([block], state.fitting_blocks(request)):
         if not state.holds_any(other, late):
             if widen_old_block(state, other, request):
                 check_nothing_fits(state, request, status)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_blocks import handle_bytes, is_expandable_block
-from memscope._kernels.caching_expandable import add_reservation, find_candidate, map_block
-from memscope._kernels.caching_expandable import reservation_bytes as new_reservation_bytes
-from memscope._kernels.caching_rules import MIN_BLOCK_BYTES, SMALL_BYTES, round_size
-from memscope._kernels.free_sets import insert, remove
+from memscope._core import caching
+from memscope.errors import InvariantError
 from memscope.replay.recording import next_request
 from memscope.replay.verify._state import PinnedState, Request
 from memscope.replay.verify.divergence import DivergedError
@@ -45,216 +41,179 @@ def follow_maps(state: PinnedState, request: Request) -> None:
     """
     recording = state.recording
     candidate = _candidate(state, request)
-    blocks = state.arrays.blocks
-    is_mapped = blocks[candidate, at.B_STATE] == at.FREE
-    while not is_mapped or blocks[candidate, at.B_SIZE] < request.rounded_bytes:
+    is_mapped = candidate.state == caching.BlockState.FREE
+    while not is_mapped or candidate.size_bytes < request.rounded_bytes:
         if state.action_at(state.position) != Action.SEGMENT_MAP:
             return  # The driver had no more: a reclaim or an oom follows.
-        target, n_bytes = _next_map(blocks, candidate, request.rounded_bytes)
-        _check_map(state, target, n_bytes, request.lane)
-        map_block(state.arrays, target, n_bytes)
+        target, n_bytes = _next_map(candidate, request.rounded_bytes)
+        _check_map(state, target, n_bytes, request.pool)
+        state.allocator.map_block(target, n_bytes)
         candidate, is_mapped = target, True
         state.position += 1
-    is_used = recording.address[request.position] == blocks[candidate, at.B_ADDRESS]
+    is_used = recording.address[request.position] == candidate.address
     if state.position != request.position or not is_used:
         raise DivergedError(state.position, state.describe_block(candidate), "what was mapped is used in another way")
     state.serve(request, candidate)
 
 
-def growth_without_map(state: PinnedState, request: Request) -> int:
-    """The free block that a request that found none grows into without a map, −1 if it is not the recorded one.
+def growth_without_map(state: PinnedState, request: Request) -> caching.Block | None:
+    """The free block that a request that found none grows into without a map, None if it is not the recorded one.
 
     With a split limit a block can be too large for the request. The request then grows an expandable segment, and the
     free block before the unmapped range, which may be that same block, already has the bytes.
     """
-    arrays = state.arrays
     if not state.config.is_expandable:
-        return NONE_ID
+        return None
     address = int(state.recording.address[request.position])
-    candidate = int(find_candidate(arrays, request.lane, request.rounded_bytes))
-    while candidate != at.NONE:
-        held, size, start = arrays.blocks[candidate, [at.B_STATE, at.B_SIZE, at.B_ADDRESS]].tolist()
-        if held == at.FREE and size >= request.rounded_bytes and start == address:
+    candidate = _place_to_grow(state, request)
+    while candidate is not None:
+        is_enough = candidate.size_bytes >= request.rounded_bytes
+        if candidate.state == caching.BlockState.FREE and is_enough and candidate.address == address:
             return candidate
         if not _cut_reservation(state, candidate, request.rounded_bytes):
             break
-        candidate = int(find_candidate(arrays, request.lane, request.rounded_bytes))
-    return NONE_ID
+        candidate = _place_to_grow(state, request)
+    return None
+
+
+def _place_to_grow(state: PinnedState, request: Request) -> caching.Block | None:
+    return state.allocator.find_expandable_block(request.pool, request.rounded_bytes)
 
 
 def note_failed_growth(state: PinnedState, request: Request) -> None:
     """A request that fits into no reservation made a new one before the driver refused it; nothing records that."""
-    if state.config.is_expandable and find_candidate(state.arrays, request.lane, request.rounded_bytes) == at.NONE:
-        state.lanes_with_spare.add(request.lane)
+    if state.config.is_expandable and _place_to_grow(state, request) is None:
+        state.pools_with_spare.add(request.pool)
 
 
-def cut_for_choice(state: PinnedState, chosen: int, recorded: int) -> bool:
+def cut_for_choice(state: PinnedState, chosen: caching.Block, recorded: caching.Block) -> bool:
     """The recording took a block that could grow, the rules a larger one that cannot grow as far: whether cuts agree.
 
     A request takes the block that can grow least, so the addresses after the recorded one must end earlier.
     """
-    blocks = state.arrays.blocks
-    tail = int(blocks[recorded, at.B_NEXT])
-    if state.recording.total_bytes is not None or tail == at.NONE or blocks[tail, at.B_STATE] != at.UNMAPPED:
+    tail = recorded.next
+    if state.recording.total_bytes is not None or tail is None or tail.state != caching.BlockState.UNMAPPED:
         return False
-    if blocks[tail, at.B_NEXT] != at.NONE:
+    if tail.next is not None:
         return False
-    room = state.growth_room_bytes(chosen) - int(blocks[recorded, at.B_SIZE])
-    handle = int(handle_bytes(state.arrays, int(blocks[recorded, at.B_LANE])))
+    room = state.growth_room_bytes(chosen) - recorded.size_bytes
+    handle = state.allocator.handle_size(recorded.pool)
     left = room // handle * handle
-    if left < 0 or left >= blocks[tail, at.B_SIZE]:
+    if left < 0 or left >= tail.size_bytes:
         return False
-    _cut_at(state, int(blocks[recorded, at.B_SEGMENT]), int(blocks[tail, at.B_ADDRESS]) + left)
+    _cut_at(state, recorded.segment, tail.address + left)
     return True
 
 
-def _next_map(blocks: at.Int64Matrix, candidate: int, rounded: int) -> tuple[int, int]:
+def _next_map(candidate: caching.Block, rounded: int) -> tuple[caching.Block, int]:
     """The unmapped range that comes next, and how many bytes of it are wanted."""
-    if blocks[candidate, at.B_STATE] == at.UNMAPPED:
-        return candidate, min(int(blocks[candidate, at.B_SIZE]), rounded)
-    target = int(blocks[candidate, at.B_NEXT])
-    return target, min(rounded - int(blocks[candidate, at.B_SIZE]), int(blocks[target, at.B_SIZE]))
+    if candidate.state == caching.BlockState.UNMAPPED:
+        return candidate, min(candidate.size_bytes, rounded)
+    target = candidate.next
+    if target is None:
+        raise InvariantError("a block that can grow ends its reservation")
+    return target, min(rounded - candidate.size_bytes, target.size_bytes)
 
 
-def _check_map(state: PinnedState, target: int, n_bytes: int, lane: int) -> None:
+def _check_map(state: PinnedState, target: caching.Block, n_bytes: int, pool: int) -> None:
     recording, position = state.recording, state.position
-    handle = int(handle_bytes(state.arrays, lane))
-    address, mapped = int(state.arrays.blocks[target, at.B_ADDRESS]), -(-n_bytes // handle) * handle
-    stream = state.stream_of_lane(lane)
+    handle = state.allocator.handle_size(pool)
+    address, mapped = target.address, -(-n_bytes // handle) * handle
+    stream = state.stream_of(pool)
     recorded = tuple(int(column[position]) for column in (recording.address, recording.size_bytes, recording.stream))
     if (address, mapped, stream) != recorded:
         got = f"segment_map of {format_count(mapped)} bytes at {address:#x} on stream {stream:#x}"
         raise DivergedError(position, got, "other memory is mapped")
 
 
-def _candidate(state: PinnedState, request: Request) -> int:
+def _candidate(state: PinnedState, request: Request) -> caching.Block:
     """Where the request grows; a reservation that the recording shows for the first time is added where it maps."""
-    arrays, lane = state.arrays, request.lane
+    allocator, pool = state.allocator, request.pool
     address = int(state.recording.address[state.position])
-    candidate = int(find_candidate(arrays, lane, request.rounded_bytes))
-    while candidate != at.NONE:
-        target, _ = _next_map(arrays.blocks, candidate, request.rounded_bytes)
-        if arrays.blocks[target, at.B_ADDRESS] == address:
+    candidate = _place_to_grow(state, request)
+    while candidate is not None:
+        target, _ = _next_map(candidate, request.rounded_bytes)
+        if target.address == address:
             return candidate
-        if lane in state.lanes_with_spare and not _is_reserved(arrays, address):
-            state.lanes_with_spare.discard(lane)
+        if pool in state.pools_with_spare and _segment_around(allocator, address) is None:
+            state.pools_with_spare.discard(pool)
             break
         if not _cut_reservation(state, candidate, request.rounded_bytes):
             return candidate
-        candidate = int(find_candidate(arrays, lane, request.rounded_bytes))
-    for segment in (arrays.segments[:, at.S_IS_LIVE] == 1).nonzero()[0].tolist():
-        base, size = arrays.segments[segment, [at.S_ADDRESS, at.S_SIZE]].tolist()
-        if base < address < base + size:
-            _cut_at(state, segment, address)
-    return int(add_reservation(arrays, lane, address, int(new_reservation_bytes(arrays, lane))))
+        candidate = _place_to_grow(state, request)
+    around = _segment_around(allocator, address)
+    if around is not None and around.address < address:
+        _cut_at(state, around, address)
+    return allocator.add_reservation(pool, address)
 
 
-def _is_reserved(arrays: at.CachingArrays, address: int) -> bool:
-    live = arrays.segments[arrays.segments[:, at.S_IS_LIVE] == 1]
-    return bool(((live[:, at.S_ADDRESS] <= address) & (address < live[:, at.S_ADDRESS] + live[:, at.S_SIZE])).any())
+def _segment_around(allocator: caching.DeviceCachingAllocator, address: int) -> caching.Segment | None:
+    """The segment that an address lies in: segments do not overlap."""
+    segments = allocator.live_segments()
+    return next((s for s in segments if s.address <= address < s.address + s.size_bytes), None)
 
 
-def _cut_reservation(state: PinnedState, candidate: int, rounded: int) -> bool:
+def _cut_reservation(state: PinnedState, candidate: caching.Block, rounded: int) -> bool:
     """The recording passed over a place that seems large enough: its reservation must end earlier than assumed."""
-    arrays = state.arrays
-    blocks = arrays.blocks
     if state.recording.total_bytes is not None:
         return False
-    handle = int(handle_bytes(arrays, int(blocks[candidate, at.B_LANE])))
+    handle = state.allocator.handle_size(candidate.pool)
     room, block = 0, candidate
-    while blocks[block, at.B_NEXT] != at.NONE:
-        if blocks[block, at.B_STATE] not in (at.FREE, at.UNMAPPED):
+    while (later := block.next) is not None:
+        if block.state not in (caching.BlockState.FREE, caching.BlockState.UNMAPPED):
             return False
-        room += int(blocks[block, at.B_SIZE])
-        block = int(blocks[block, at.B_NEXT])
-    if blocks[block, at.B_STATE] != at.UNMAPPED or room >= rounded:
+        room += block.size_bytes
+        block = later
+    if block.state != caching.BlockState.UNMAPPED or room >= rounded:
         return False
     left = (rounded - room - 1) // handle * handle
-    if left < 0 or left >= blocks[block, at.B_SIZE]:
+    if left < 0 or left >= block.size_bytes:
         return False
-    _cut_at(state, int(blocks[block, at.B_SEGMENT]), int(blocks[block, at.B_ADDRESS]) + left)
+    _cut_at(state, block.segment, block.address + left)
     return True
 
 
-def _cut_at(state: PinnedState, segment: int, end: int) -> None:
+def _cut_at(state: PinnedState, segment: caching.Segment, end: int) -> None:
     """Shorten a reservation whose end is not known; no other one can be longer then, as all cover the same size."""
-    arrays = state.arrays
-    is_unknown = state.recording.total_bytes is None and arrays.segments[segment, at.S_IS_EXPANDABLE]
-    if not is_unknown or not _shorten(arrays, segment, end):
+    allocator = state.allocator
+    is_unknown = state.recording.total_bytes is None and segment.is_expandable
+    if not is_unknown or not allocator.shorten_reservation(segment, end):
         got = "memory mapped inside another segment"
         raise DivergedError(state.position, got, "a reservation begins where another one is")
     state.inferred[EXTENTS] += 1
-    if arrays.segments[segment, at.S_IS_OLD]:
+    if segment.is_old:
         return  # Where it begins is not known either.
-    length = end - int(arrays.segments[segment, at.S_ADDRESS])
-    arrays.config[at.CFG_RESERVATION] = min(length, int(arrays.config[at.CFG_RESERVATION]))
-    is_reservation = (arrays.segments[:, at.S_IS_LIVE] == 1) & (arrays.segments[:, at.S_IS_EXPANDABLE] == 1)
-    for other in is_reservation.nonzero()[0].tolist():
-        base, size, lane = arrays.segments[other, [at.S_ADDRESS, at.S_SIZE, at.S_LANE]].tolist()
-        longest = int(new_reservation_bytes(arrays, lane))
-        if size > longest:
-            _shorten(arrays, other, base + longest)
+    allocator.reservation_bytes = min(end - segment.address, allocator.reservation_bytes)
+    for other in allocator.live_segments():
+        longest = allocator.reservation_size(other.pool)
+        if other.is_expandable and other.size_bytes > longest:
+            allocator.shorten_reservation(other, other.address + longest)
 
 
-def _shorten(arrays: at.CachingArrays, segment: int, end: int) -> bool:
-    """Let a reservation end earlier, if nothing is mapped beyond that."""
-    blocks = arrays.blocks
-    block = int(arrays.segments[segment, at.S_HEAD])
-    while blocks[block, at.B_NEXT] != at.NONE:
-        block = int(blocks[block, at.B_NEXT])
-    address = int(blocks[block, at.B_ADDRESS])
-    if blocks[block, at.B_STATE] != at.UNMAPPED or end < address:
-        return False
-    if end == address:
-        before = int(blocks[block, at.B_PREV])
-        if before == at.NONE:
-            return False
-        remove(arrays, int(blocks[block, at.B_LANE]), at.L_UNMAPPED_ROOT, block)
-        blocks[before, at.B_NEXT] = at.NONE
-        at.drop_block(arrays, block)
-    else:
-        blocks[block, at.B_SIZE] = end - address
-    arrays.segments[segment, at.S_SIZE] = end - int(arrays.segments[segment, at.S_ADDRESS])
-    return True
-
-
-def widen_old_block(state: PinnedState, free_block: int, request: Request) -> bool:
+def widen_old_block(state: PinnedState, free_block: caching.Block, request: Request) -> bool:
     """Let the block before a free one reach into it, so far that a request no longer fits; whether that is possible.
 
     A large block keeps up to 1 MiB more than its request. Of one that predates the recording, and whose neighbour was
     free before the first event, only the request is known; that the recording passed over the free block tells more.
     """
-    arrays = state.arrays
-    blocks = arrays.blocks
-    before = int(blocks[free_block, at.B_PREV])
-    if before == at.NONE or is_expandable_block(arrays, before) or not _has_open_end(state, before):
+    before = free_block.prev
+    if before is None or before.segment.is_expandable or not _has_open_end(state, before):
         return False
-    slack = int(blocks[free_block, at.B_SIZE]) - request.rounded_bytes + MIN_BLOCK_BYTES
-    least = int(round_size(blocks[before, at.B_REQUESTED], arrays.config[at.CFG_DIVISIONS :]))
-    if blocks[before, at.B_SIZE] + slack - least > SMALL_BYTES or blocks[free_block, at.B_SIZE] - slack <= SMALL_BYTES:
+    slack = free_block.size_bytes - request.rounded_bytes + caching.MIN_BLOCK_BYTES
+    least = caching.round_size(before.requested_bytes, state.config.roundup_divisions)
+    if before.size_bytes + slack - least > caching.SMALL_BYTES or free_block.size_bytes - slack <= caching.SMALL_BYTES:
         return False
-    lane = int(blocks[free_block, at.B_LANE])
-    remove(arrays, lane, at.L_FREE_ROOT, free_block)
-    blocks[free_block, at.B_ADDRESS] += slack
-    blocks[free_block, at.B_SIZE] -= slack
-    insert(arrays, lane, at.L_FREE_ROOT, free_block)
-    blocks[before, at.B_SIZE] += slack
-    at.grow_counter(arrays.counters, at.C_ACTIVE, at.C_PEAK_ACTIVE, slack)
-    if blocks[before, at.B_STATE] == at.ALLOCATED:
-        at.grow_counter(arrays.counters, at.C_ALLOCATED, at.C_PEAK_ALLOCATED, slack)
+    state.allocator.widen_block(before, slack)
     state.inferred[SLACK] += 1
     return True
 
 
 def old_blocks_may_hold(state: PinnedState, n_bytes: int) -> bool:
     """Whether the blocks in use whose size is a lower bound may be larger by that much together."""
-    rows = _open_rows(state)
-    blocks = state.arrays.blocks
-    held = state.block_of_row[rows]
-    in_use = np.isin(blocks[held, at.B_STATE], (at.ALLOCATED, at.PENDING)) & (blocks[held, at.B_IS_OLD] == 1)
+    rows = state.allocator.old_rows(_open_rows(state))
     freed = state.recording.lifetimes.allocations.free_event[rows]
-    in_use &= (freed == NONE_ID) | (freed >= state.recording.first_event + state.position)
-    is_possible = 0 < n_bytes <= SMALL_BYTES * int(np.count_nonzero(in_use))
+    in_use = (freed == NONE_ID) | (freed >= state.recording.first_event + state.position)
+    is_possible = 0 < n_bytes <= caching.SMALL_BYTES * int(np.count_nonzero(in_use))
     state.inferred[SLACK] += is_possible
     return is_possible
 
@@ -262,12 +221,12 @@ def old_blocks_may_hold(state: PinnedState, n_bytes: int) -> bool:
 def _open_rows(state: PinnedState) -> Int64Array:
     """Allocations from before the recording whose block is known only from below."""
     table = state.recording.lifetimes.allocations
-    is_open = (table.alloc_event == NONE_ID) & ~table.is_exact & (state.block_of_row >= 0)
-    return np.flatnonzero(is_open)
+    return np.flatnonzero((table.alloc_event == NONE_ID) & ~table.is_exact)
 
 
-def _has_open_end(state: PinnedState, block: int) -> bool:
+def _has_open_end(state: PinnedState, block: caching.Block) -> bool:
     """Whether a block in use predates the recording and its size is a lower bound."""
-    in_use = state.arrays.blocks[block, at.B_STATE] in (at.ALLOCATED, at.PENDING)
-    is_old = state.arrays.blocks[block, at.B_IS_OLD] == 1
-    return bool(in_use and is_old and np.any(state.block_of_row[_open_rows(state)] == block))
+    in_use = block.state in (caching.BlockState.ALLOCATED, caching.BlockState.PENDING)
+    if not in_use or not block.is_old:
+        return False
+    return bool(np.any(state.allocator.ids_of_rows(_open_rows(state)) == block.id))

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_pinned as kernel
-from memscope._kernels.caching_blocks import add_segment, hand_out
-from memscope._kernels.caching_rules import segment_size
+from memscope._core import caching
 from memscope.replay.verify._choice import PRIVATE_OOMS, check_nothing_fits, take_grown_block, take_recorded_block
 from memscope.replay.verify._growth import follow_maps, note_failed_growth, old_blocks_may_hold, request_of_maps
 from memscope.replay.verify._reclaim import UnusedMemory, follow_reclaim
@@ -48,7 +45,7 @@ class ByTheRules:
 
     def nothing_fitted(self, state: PinnedState, request: Request) -> None:
         """The rules must find none either."""
-        check_nothing_fits(state, request, kernel.FITS_ALREADY)
+        check_nothing_fits(state, request, caching.FollowStatus.FITS_ALREADY)
 
     def memory_went_back(self, state: PinnedState) -> None:
         """Each must be what the rules give back, in their order."""
@@ -57,18 +54,18 @@ class ByTheRules:
     def out_of_memory(self, state: PinnedState) -> None:
         """The request must not fit, and nothing that a reclaim would have freed may be left."""
         request = state.request_at(state.position)
-        left = UnusedMemory(state).of_pool(0) if state.pool_of_lane(request.lane) == 0 else []
+        left = UnusedMemory(state).of_pool(0) if state.is_default(request.pool) else []
         if not left:
             check_nothing_fits(state, request, OUT_OF_MEMORY_FITS)
         elif state.may_be_private:
             state.inferred[PRIVATE_OOMS] += 1
         else:
             block = state.free_block_for(request)
-            if block >= 0:
+            if block is not None:
                 raise DivergedError(state.position, state.describe_block(block), REASONS[OUT_OF_MEMORY_FITS])
             reason = "the recording ran out of memory before all unused memory was given back"
             raise DivergedError(state.position, left[0].describe(), reason)
-        state.count_call(request.lane)
+        state.count_call(request.pool)
         note_failed_growth(state, request)
         state.refuse(request)
 
@@ -91,20 +88,17 @@ def follow(state: PinnedState, decisions: Decisions = BY_THE_RULES) -> Divergenc
 def _follow(state: PinnedState, decisions: Decisions) -> Divergence | None:
     recording = state.recording
     while state.position < recording.n_events:
-        position, status = kernel.follow(
-            state.arrays,
+        state.position, status = state.allocator.follow(
             recording.action,
             recording.address,
             recording.size_bytes,
             recording.pair,
             recording.row,
-            state.block_of_row,
             recording.requests_recorded,
             state.position,
         )
-        state.position = int(position)
         try:
-            _decide(state, decisions, int(status))
+            _decide(state, decisions, status)
         except DivergedError as diverged:
             event = recording.first_event + diverged.position
             return Divergence(event, recording.describe(diverged.position), diverged.got, diverged.reason)
@@ -112,20 +106,19 @@ def _follow(state: PinnedState, decisions: Decisions) -> Divergence | None:
     return None
 
 
-def _decide(state: PinnedState, decisions: Decisions, status: int) -> None:
-    """Go on where the kernel stopped."""
-    state.make_room()
-    if status in (kernel.FOLLOWED, kernel.NEEDS_ROOM):
+def _decide(state: PinnedState, decisions: Decisions, status: caching.FollowStatus) -> None:
+    """Go on where following stopped."""
+    if status == caching.FollowStatus.FOLLOWED:
         return
-    if status == kernel.FITS_ELSEWHERE:
+    if status == caching.FollowStatus.FITS_ELSEWHERE:
         decisions.another_block_taken(state)
-    elif status == kernel.FITS_NOWHERE:
+    elif status == caching.FollowStatus.FITS_NOWHERE:
         take_grown_block(state)
-    elif status == kernel.FITS_ALREADY:
+    elif status == caching.FollowStatus.FITS_ALREADY:
         _follow_new_segment(state, decisions)
-    elif status == kernel.ACTIVE_BYTES_DIFFER and old_blocks_may_hold(state, _missing_active_bytes(state)):
+    elif status == caching.FollowStatus.ACTIVE_BYTES_DIFFER and old_blocks_may_hold(state, _missing_bytes(state)):
         state.position += 1
-    elif status == kernel.NEEDS_DECISION:
+    elif status == caching.FollowStatus.NEEDS_DECISION:
         _decide_event(state, decisions, Action(int(state.recording.action[state.position])))
     else:
         raise state.diverged(status)
@@ -139,7 +132,7 @@ def _decide_event(state: PinnedState, decisions: Decisions, action: Action) -> N
     elif action == Action.SEGMENT_MAP:
         request = request_of_maps(state)
         decisions.nothing_fitted(state, request)
-        state.count_call(request.lane)
+        state.count_call(request.pool)
         follow_maps(state, request)
     elif action == Action.OOM:
         decisions.out_of_memory(state)
@@ -147,12 +140,12 @@ def _decide_event(state: PinnedState, decisions: Decisions, action: Action) -> N
         raise DivergedError(state.position, "nothing", f"{action.name.lower()} cannot be followed here")
 
 
-def _missing_active_bytes(state: PinnedState) -> int:
-    return int(state.recording.size_bytes[state.position]) - int(state.arrays.counters[at.C_ACTIVE])
+def _missing_bytes(state: PinnedState) -> int:
+    return int(state.recording.size_bytes[state.position]) - state.allocator.stats.active_bytes
 
 
 def _follow_new_segment(state: PinnedState, decisions: Decisions) -> None:
-    """A miss that the kernel left: with garbage collection, or not followed by its allocation."""
+    """A miss that was not followed: with garbage collection, or not followed by its allocation."""
     recording, position = state.recording, state.position
     if state.action_at(position + 1) != Action.ALLOC:
         raise DivergedError(position, "an allocation after it", "a segment was made for no request")
@@ -161,9 +154,8 @@ def _follow_new_segment(state: PinnedState, decisions: Decisions) -> None:
         raise DivergedError(position + 1, f"{address:#x}", "the new segment was not used")
     request = state.request_at(position + 1)
     decisions.nothing_fitted(state, request)
-    if segment_size(request.rounded_bytes, state.config.large_segment_bytes) != n_bytes:
-        raise state.diverged(kernel.SEGMENT_SIZE_DIFFERS)
-    state.count_call(request.lane)
-    block = add_segment(state.arrays, request.lane, address, n_bytes)
+    if state.segment_bytes(request.rounded_bytes) != n_bytes:
+        raise state.diverged(caching.FollowStatus.SEGMENT_SIZE_DIFFERS)
+    state.count_call(request.pool)
     requested = int(recording.size_bytes[request.position])
-    state.finish(request, int(hand_out(state.arrays, block, requested, request.rounded_bytes)))
+    state.finish(request, state.allocator.alloc_in_new_segment(request.pool, address, n_bytes, requested))

@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_pinned as kernel
-from memscope._kernels.caching_blocks import release_segment
-from memscope._kernels.caching_rules import SMALL_BYTES
+from memscope._core import caching
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.rules import rules_of
 from memscope.replay.config import CachingAllocatorConfig
@@ -61,7 +58,7 @@ class ReservationPools:
         self._all: list[_Reservation] = []
         self._live: list[int] = []
         rounded = rules_of(recording.trace.metadata).round_sizes(recording.size_bytes)
-        self._is_large = rounded > SMALL_BYTES
+        self._is_large = rounded > caching.SMALL_BYTES
         self.of_start_segment = self._start()
         self.of_event = np.full(recording.n_events, NONE_ID, np.int64)
         for position in np.flatnonzero(
@@ -253,18 +250,18 @@ class PoolEvidence:
     def another_block_taken(self, state: PinnedState) -> None:
         """A request took another block than the best: the better ones were in other pools."""
         request = state.request_at(state.position)
-        block = state.free_block_at(int(state.recording.address[request.position]))
-        if block < 0 or state.arrays.blocks[block, at.B_SIZE] < request.rounded_bytes:
-            raise state.diverged(kernel.FITS_ELSEWHERE)
+        block = state.allocator.free_block_at(int(state.recording.address[request.position]))
+        if block is None or block.size_bytes < request.rounded_bytes:
+            raise state.diverged(caching.FollowStatus.FITS_ELSEWHERE)
         better = takewhile(lambda other: other != block, state.fitting_blocks(request))
-        self._note(_serial(state, block), (_serial(state, other) for other in better))
+        self._note(_serial(block), (_serial(other) for other in better))
         state.serve(request, block)
 
     def nothing_fitted(self, state: PinnedState, request: Request) -> None:
         """A request got a new segment although a block was free: that block was in another pool, or free too late."""
         late = state.completed_just_before()
         passed = [block for block in state.fitting_blocks(request) if not state.holds_any(block, late)]
-        self._note(int(state.arrays.counters[at.C_SEGMENT_SERIAL]), (_serial(state, block) for block in passed))
+        self._note(state.allocator.n_segments_made, (_serial(block) for block in passed))
 
     def out_of_memory(self, state: PinnedState) -> None:
         """A request that failed says nothing: its pool may have been any."""
@@ -273,31 +270,34 @@ class PoolEvidence:
     def memory_went_back(self, state: PinnedState) -> None:
         """Segments that went back, and unused ones that did not, were in different pools."""
         recording, end = state.recording, state.end_of_run(state.position, (Action.SEGMENT_FREE,))
-        given_back = [state.free_block_at(address) for address in recording.address[state.position : end].tolist()]
-        if not given_back or min(given_back) < 0:
-            raise state.diverged(kernel.NOT_IN_USE)
-        unused = {block for lane in range(len(state.arrays.lanes)) for block in state.unsplit_blocks(lane).tolist()}
-        kept = [_serial(state, block) for block in unused.difference(given_back)]
+        allocator = state.allocator
+        found = [allocator.free_block_at(address) for address in recording.address[state.position : end].tolist()]
+        given_back = [block for block in found if block is not None]
+        if not given_back or len(given_back) < len(found):
+            raise state.diverged(caching.FollowStatus.NOT_IN_USE)
+        unused = {block for pool in allocator.pools for block in allocator.unsplit_blocks(pool.index)}
+        kept = [_serial(block) for block in unused.difference(given_back)]
         for block in given_back:
-            self._note(_serial(state, block), kept)
+            self._note(_serial(block), kept)
         self.reclaims.append([_given_back(state, block) for block in given_back])
         for block in given_back:
-            release_segment(state.arrays, block)
+            allocator.release_block(block)
         state.position = end
 
     def _note(self, segment: int, others: Iterable[int]) -> None:
         self.conflicts.update((min(segment, other), max(segment, other)) for other in others if other != segment)
 
 
-def _serial(state: PinnedState, block: int) -> int:
+def _serial(block: caching.Block) -> int:
     """The number by creation of the segment that a block lies in."""
-    return int(state.arrays.segments[state.arrays.blocks[block, at.B_SEGMENT], at.S_SERIAL]) - 1
+    return block.segment.serial - 1
 
 
-def _given_back(state: PinnedState, block: int) -> GivenBack:
-    lane, size, tie, address = state.arrays.blocks[block, [at.B_LANE, at.B_SIZE, at.B_TIE, at.B_ADDRESS]].tolist()
-    stream = state.stream_of_lane(lane) & 0xFFFFFFFFFFFFFFFF
-    return GivenBack(_serial(state, block), bool(lane & 1), (stream, size, tie, address))
+def _given_back(state: PinnedState, block: caching.Block) -> GivenBack:
+    pool = state.allocator.pools[block.pool]
+    stream = pool.stream & 0xFFFFFFFFFFFFFFFF
+    key = (stream, block.size_bytes, block.tie, block.address)
+    return GivenBack(_serial(block), not pool.is_small, key)
 
 
 def _against(n_segments: int, conflicts: set[tuple[int, int]]) -> list[set[int]]:

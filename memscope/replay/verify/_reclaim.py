@@ -11,11 +11,7 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels.caching_blocks import handle_bytes, release_segment
-from memscope._kernels.caching_expandable import unmap_block
-from memscope._kernels.caching_pinned import FITS_ALREADY
-from memscope._kernels.caching_rules import SMALL_BYTES, UNLIMITED
+from memscope._core import caching
 from memscope.replay.recording import next_request
 from memscope.replay.verify._choice import check_nothing_fits
 from memscope.replay.verify._growth import note_failed_growth
@@ -41,7 +37,7 @@ class Release:
     action: Action
     address: int
     size_bytes: int
-    block: int
+    block: caching.Block
     stream: int
 
     @property
@@ -69,7 +65,7 @@ class Reading:
         return Reading((*self.releases, *releases), (*self.inferred, *inferred))
 
     @property
-    def blocks(self) -> frozenset[int]:
+    def blocks(self) -> frozenset[caching.Block]:
         """What is gone after it."""
         return frozenset(release.block for release in self.releases)
 
@@ -82,28 +78,26 @@ class UnusedMemory:
 
     def __init__(self, state: PinnedState) -> None:
         self._state = state
-        lanes = state.arrays.lanes
-        order = lanes[:, at.L_RELEASE_ORDER]
-        self._lanes = order[order != at.NONE]
-        self._pools = lanes[self._lanes, at.L_POOL]
+        pools = state.allocator.pools
+        self._pools = [pools[i] for i in state.allocator.release_order]
 
-    def of_pool(self, pool: int, gone: AbstractSet[int] = frozenset()) -> list[Release]:
-        """Everything unused of a pool, in order: its large lanes first in the default pool, last in private ones."""
+    def of_pool(self, pool_id: int, gone: AbstractSet[caching.Block] = frozenset()) -> list[Release]:
+        """Everything unused of a pool, in order: its large blocks first in the default pool, last in private ones."""
         releases = []
-        lanes = self._lanes_of(pool)
-        for is_large in (1, 0) if pool == 0 else (0, 1):
-            of_class = [lane for lane in lanes if lane & 1 == is_large]
-            for lane in of_class:
-                releases += self._whole_segments(lane, gone)
-            for lane in of_class:
-                releases += self._handles(lane)
+        pools = [pool for pool in self._pools if pool.pool_id == pool_id]
+        for is_small in (False, True) if pool_id == 0 else (True, False):
+            of_class = [pool.index for pool in pools if pool.is_small == is_small]
+            for pool in of_class:
+                releases += self._whole_segments(pool, gone)
+            for pool in of_class:
+                releases += self._handles(pool)
         return releases
 
-    def oversize(self, request: Request, gone: AbstractSet[int]) -> list[Release]:
+    def oversize(self, request: Request, gone: AbstractSet[caching.Block]) -> list[Release]:
         """``release_available_cached_blocks``: one block that is enough, or the largest ones above the split limit."""
-        limit = self._state.config.max_split_bytes or UNLIMITED
+        limit = self._state.config.max_split_bytes or caching.UNLIMITED
         wanted = max(request.rounded_bytes, limit)
-        segments = self._whole_segments(request.lane, gone)
+        segments = self._whole_segments(request.pool, gone)
         enough = [release for release in segments if release.size_bytes >= wanted]
         if enough:
             return enough[:1]
@@ -114,59 +108,40 @@ class UnusedMemory:
             chosen.append(release)
         return chosen
 
-    def collectable(self, gone: AbstractSet[int]) -> list[Release]:
+    def collectable(self, gone: AbstractSet[caching.Block]) -> list[Release]:
         """What a garbage collection considers: the default pool's large segments."""
-        lanes = [lane for lane in self._lanes_of(0) if lane & 1]
-        return [release for lane in lanes for release in self._whole_segments(lane, gone)]
+        large = [pool.index for pool in self._pools if pool.pool_id == 0 and not pool.is_small]
+        return [release for pool in large for release in self._whole_segments(pool, gone)]
 
     def collected(self, candidates: list[Release]) -> list[Release]:
         """One pass of garbage collection: those whose age is at least the mean."""
-        arrays = self._state.arrays
-        calls = int(arrays.counters[at.C_GC_CALLS])
-        ages = [calls - int(arrays.blocks[release.block, at.B_GC_BASE]) for release in candidates]
+        ages = [self._state.allocator.gc_age(release.block) for release in candidates]
         cutoff = sum(ages) / len(ages)
         return [release for release, age in zip(candidates, ages, strict=True) if age >= cutoff]
 
-    def has_unknown_age(self, release: Release) -> bool:
-        """Whether a block became free, or may have, before the recording."""
-        return bool(self._state.arrays.blocks[release.block, at.B_IS_OLD])
-
     def pool_at(self, address: int) -> int | None:
-        """The pool of the free block that an address lies in, None if there is none."""
-        arrays = self._state.arrays
-        rows = arrays.blocks[: int(arrays.counters[at.C_BLOCK_TOP])]
-        start, end = rows[:, at.B_ADDRESS], rows[:, at.B_ADDRESS] + rows[:, at.B_SIZE]
-        found = ((rows[:, at.B_STATE] == at.FREE) & (start <= address) & (end > address)).nonzero()[0]
-        return self._state.pool_of_lane(int(rows[found[0], at.B_LANE])) if len(found) else None
+        """The id of the pool of the free block that an address lies in, None if there is none."""
+        block = self._state.allocator.free_block_holding(address)
+        return None if block is None else self._state.allocator.pools[block.pool].pool_id
 
-    def _lanes_of(self, pool: int) -> list[int]:
-        of_pool: list[int] = self._lanes[self._pools == pool].tolist()
-        return of_pool
-
-    def _whole_segments(self, lane: int, gone: AbstractSet[int]) -> list[Release]:
-        found = [block for block in self._state.unsplit_blocks(lane).tolist() if block not in gone]
-        blocks, stream = self._state.arrays.blocks, self._state.stream_of_lane(lane)
+    def _whole_segments(self, pool: int, gone: AbstractSet[caching.Block]) -> list[Release]:
+        stream = self._state.stream_of(pool)
         return [
-            Release(Action.SEGMENT_FREE, int(blocks[block, at.B_ADDRESS]), int(blocks[block, at.B_SIZE]), block, stream)
-            for block in found
+            Release(Action.SEGMENT_FREE, block.address, block.size_bytes, block, stream)
+            for block in self._state.allocator.unsplit_blocks(pool)
+            if block not in gone
         ]
 
-    def _handles(self, lane: int) -> list[Release]:
+    def _handles(self, pool: int) -> list[Release]:
         """Handles that lie wholly inside free blocks of expandable segments."""
-        blocks, segments = self._state.arrays.blocks, self._state.arrays.segments
-        free = self._state.free_blocks(lane)
-        free = free[segments[blocks[free, at.B_SEGMENT], at.S_IS_EXPANDABLE] == 1]
-        if not len(free):
-            return []
-        handle, stream = int(handle_bytes(self._state.arrays, lane)), self._state.stream_of_lane(lane)
-        base, start = segments[blocks[free, at.B_SEGMENT], at.S_ADDRESS], blocks[free, at.B_ADDRESS]
-        first = base + -(-(start - base) // handle) * handle
-        last = base + (start + blocks[free, at.B_SIZE] - base) // handle * handle
-        return [
-            Release(Action.SEGMENT_UNMAP, address, end - address, block, stream)
-            for block, address, end in zip(free.tolist(), first.tolist(), last.tolist(), strict=True)
-            if end > address
-        ]
+        allocator, stream = self._state.allocator, self._state.stream_of(pool)
+        releases = []
+        for block in allocator.free_blocks(pool):
+            if block.segment.is_expandable:
+                start, end = allocator.whole_handles(block)
+                if end > start:
+                    releases.append(Release(Action.SEGMENT_UNMAP, start, end - start, block, stream))
+        return releases
 
 
 @dataclass(slots=True)
@@ -283,7 +258,7 @@ class RunReader:
     def _collection(self, reading: Reading) -> Reading | None:
         """One pass of garbage collection."""
         candidates = self.unused.collectable(reading.blocks)
-        if any(self.unused.has_unknown_age(release) for release in candidates):
+        if any(release.block.is_old for release in candidates):
             return self._collection_of_old(reading, candidates)
         return self._extended(reading, self.unused.collected(candidates), COLLECTIONS) if candidates else None
 
@@ -337,8 +312,9 @@ def follow_reclaim(state: PinnedState) -> None:
         reason = "a reclaim gives back other memory"
         raise DivergedError(start + reader.refusal.n_read, str(reader.refusal), reason)
     for release in reading.releases:
-        give_back = release_segment if release.action == Action.SEGMENT_FREE else unmap_block
-        give_back(state.arrays, release.block)
+        is_whole = release.action == Action.SEGMENT_FREE
+        give_back = state.allocator.release_block if is_whole else state.allocator.unmap_block
+        give_back(release.block)
     state.inferred += Counter(reading.inferred)
     state.inferred[CACHES_EMPTIED if request is None else RECLAIMS] += 1
     state.position = end
@@ -362,9 +338,9 @@ def _read_first_stages(reader: RunReader, end: int) -> Reading | None:
 def _read_before_other_pool(reader: RunReader, request: Request) -> Reading | None:
     """A garbage collection for a request of the default pool that a pool with ``use_on_oom`` then served."""
     state = reader.state
-    if state.config.gc_threshold_frac <= 0 or state.pool_of_lane(request.lane) == 0:
+    if state.config.gc_threshold_frac <= 0 or state.is_default(request.pool):
         return None
-    state.arrays.counters[at.C_GC_CALLS] += request.rounded_bytes > SMALL_BYTES
+    state.allocator.gc_calls += request.rounded_bytes > caching.SMALL_BYTES
     return reader.read_for(request)
 
 
@@ -383,9 +359,9 @@ def _request_after(state: PinnedState, position: int) -> Request | None:
 
 def _miss(state: PinnedState, request: Request) -> None:
     """A request that found no block begins its reclaim; that it found none need not be asked again."""
-    state.count_call(request.lane)
+    state.count_call(request.pool)
     try:
-        check_nothing_fits(state, request, FITS_ALREADY)
+        check_nothing_fits(state, request, caching.FollowStatus.FITS_ALREADY)
     except DivergedError:
         return
     state.missed_request = request.position

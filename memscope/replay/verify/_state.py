@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import Self
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_pinned as kernel
-from memscope._kernels.caching import find_free_block
-from memscope._kernels.caching_blocks import lane_of
-from memscope._kernels.caching_rules import round_size, segment_size
+from memscope._core import caching
 from memscope.device.limits import Limits
-from memscope.replay.caching.arrays import grow, new_arrays
+from memscope.replay.caching.settings import new_allocator
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.recording import Recording
-from memscope.replay.verify.divergence import REASONS, DivergedError
+from memscope.replay.verify.divergence import REASONS, DivergedError, Status
 from memscope.trace.schema import NONE_ID, Action, TieRule
-from memscope.trace.tables import Int64Array
 from memscope.units import format_count
 
 GIVES_BACK = (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
@@ -31,10 +24,13 @@ _WHILE_RECLAIMING = (Action.FREE_COMPLETED, *GIVES_BACK)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the event at a position asks for: an alloc, or an oom, which carries its size rounded already."""
+    """What the event at a position asks for: an alloc, or an oom, which carries its size rounded already.
+
+    ``pool`` is the index of the allocator's pool that serves it.
+    """
 
     position: int
-    lane: int
+    pool: int
     rounded_bytes: int
 
 
@@ -46,8 +42,8 @@ class PinnedState:
     ----------
     recording, config, tie_rule
         What is followed, and by which rules; never changed.
-    arrays, block_of_row
-        The allocator after the last event that was followed, and the block of each allocation (−1 none).
+    allocator
+        As it is after the last event that was followed.
     position
         Number of events followed.
     inferred
@@ -56,20 +52,19 @@ class PinnedState:
         Position of the request that is known to have found no free block before its reclaim began, −1 none.
     is_call_counted
         Whether the request that is being served was counted for garbage collection: once, however often it is retried.
-    lanes_with_spare
-        Lanes with a reservation that a failed request made, of which nothing is recorded yet.
+    pools_with_spare
+        Pools with a reservation that a failed request made, of which nothing is recorded yet.
     """
 
     recording: Recording
     config: CachingAllocatorConfig
     tie_rule: TieRule
-    arrays: at.CachingArrays
-    block_of_row: Int64Array
+    allocator: caching.DeviceCachingAllocator
     position: int = 0
     inferred: Counter[str] = field(default_factory=Counter)
     missed_request: int = NONE_ID
     is_call_counted: bool = False
-    lanes_with_spare: set[int] = field(default_factory=set)
+    pools_with_spare: set[int] = field(default_factory=set)
 
     @classmethod
     def before(
@@ -83,18 +78,14 @@ class PinnedState:
         """The state before the first event; reservations have the device's size where no other is given."""
         # The recording says what the driver and the limits gave.
         unlimited = dataclasses.replace(config, memory_fraction=1.0, throws_on_malloc_oom=False)
-        arrays = new_arrays(unlimited, Limits(recording.total_bytes), tie_rule=tie_rule, is_logged=False)
-        arrays.config[at.CFG_CAPACITY] = -1
+        allocator = new_allocator(unlimited, Limits(recording.total_bytes), tie_rule=tie_rule)
+        allocator.capacity_bytes = -1
         if reservation_bytes is not None:
-            arrays.config[at.CFG_RESERVATION] = reservation_bytes
-        arrays.config[at.CFG_GC_BYTES] = 0 if config.gc_threshold_frac > 0 else -1
-        arrays, block_of_row = recording.start(arrays)
-        return cls(recording, config, tie_rule, arrays, block_of_row)
-
-    def make_room(self) -> None:
-        """Lengthen the arrays where the next request could run out of rows."""
-        if not at.has_room(self.arrays):
-            self.arrays = grow(self.arrays)
+            allocator.reservation_bytes = reservation_bytes
+        if config.gc_threshold_frac > 0:
+            allocator.garbage_collection_bytes = 0
+        recording.start(allocator)
+        return cls(recording, config, tie_rule, allocator)
 
     # What the recording says.
 
@@ -113,10 +104,11 @@ class PinnedState:
         recording = self.recording
         rounded = int(recording.size_bytes[position])
         if recording.action[position] != Action.OOM:
-            rounded = int(round_size(rounded, self.arrays.config[at.CFG_DIVISIONS :]))
+            rounded = caching.round_size(rounded, self.config.roundup_divisions)
         if recording.pair[position] == NONE_ID:
             raise DivergedError(position, "nothing", "the pool of the request is not known")
-        return Request(position, int(lane_of(int(recording.pair[position]), rounded)), rounded)
+        pool = 2 * int(recording.pair[position]) + (rounded > caching.SMALL_BYTES)
+        return Request(position, pool, rounded)
 
     def end_of_run(self, position: int, actions: tuple[Action, ...]) -> int:
         """The position behind a run of events of some kinds."""
@@ -145,107 +137,94 @@ class PinnedState:
         metadata = self.recording.trace.metadata
         return not metadata.has_pool_ids and any(pool != 0 for pool, _ in self.recording.pairs)
 
-    def stream_of_lane(self, lane: int) -> int:
-        """Raw handle of the stream that a lane belongs to."""
-        return self.recording.pairs[lane // 2][1]
-
     # What the allocator has.
 
-    def pool_of_lane(self, lane: int) -> int:
-        """Dense pool id that a lane belongs to."""
-        return int(self.arrays.lanes[lane, at.L_POOL])
+    def is_default(self, pool: int) -> bool:
+        """Whether a pool is one of the default pool's."""
+        return self.allocator.pools[pool].pool_id == 0
 
-    def free_block_for(self, request: Request) -> int:
-        """The free block that the rules give to a request, −1 for none."""
-        return int(find_free_block(self.arrays, request.lane, request.rounded_bytes))
+    def stream_of(self, pool: int) -> int:
+        """Raw handle of the stream that a pool belongs to."""
+        return self.recording.pairs[pool // 2][1]
 
-    def free_block_at(self, address: int) -> int:
-        """The free block that begins at an address, −1 for none."""
-        return int(kernel.free_block_at(self.arrays, address))
+    def free_block_for(self, request: Request) -> caching.Block | None:
+        """The free block that the rules give to a request."""
+        return self.allocator.find_free_block(request.pool, request.rounded_bytes)
 
-    def free_blocks(self, lane: int) -> npt.NDArray[np.int64]:
-        """The free blocks of a lane in their order."""
-        out = np.empty(int(self.arrays.counters[at.C_BLOCK_TOP]), np.int64)
-        return out[: int(kernel.free_blocks(self.arrays, lane, out))]
+    def fitting_blocks(self, request: Request) -> Iterator[caching.Block]:
+        """The free blocks that are large enough for a request, in order; nothing may change meanwhile."""
+        block = self.allocator.first_free_block(request.pool, request.rounded_bytes)
+        while block is not None:
+            yield block
+            block = self.allocator.next_free_block(block)
 
-    def fitting_blocks(self, request: Request) -> list[int]:
-        """The free blocks that are large enough for a request, in their order."""
-        found = self.free_blocks(request.lane)
-        fitting: list[int] = found[self.arrays.blocks[found, at.B_SIZE] >= request.rounded_bytes].tolist()
-        return fitting
-
-    def unsplit_blocks(self, lane: int) -> npt.NDArray[np.int64]:
-        """The free blocks of a lane that are whole ``cudaMalloc`` segments, in their order."""
-        out = np.empty(int(self.arrays.counters[at.C_BLOCK_TOP]), np.int64)
-        return out[: int(kernel.unsplit_blocks(self.arrays, lane, out))]
-
-    def is_open_tie(self, block: int, other: int) -> bool:
+    def is_open_tie(self, block: caching.Block, other: caching.Block) -> bool:
         """Whether two free blocks differ only in ages from before the recording."""
-        blocks = self.arrays.blocks
-        same = all(blocks[block, column] == blocks[other, column] for column in (at.B_SIZE, at.B_LANE))
-        if not same or self.tie_rule == TieRule.ADDRESS:
+        if (block.size_bytes, block.pool) != (other.size_bytes, other.pool) or self.tie_rule == TieRule.ADDRESS:
             return False
         if self.tie_rule == TieRule.BLOCK_AGE:
-            return bool(blocks[block, at.B_IS_OLD] and blocks[other, at.B_IS_OLD])
-        segment, other_segment = blocks[block, at.B_SEGMENT], blocks[other, at.B_SEGMENT]
-        is_old = self.arrays.segments[:, at.S_IS_OLD]
-        return bool(segment != other_segment and is_old[segment] and is_old[other_segment])
+            return block.is_old and other.is_old
+        segment, other_segment = block.segment, other.segment
+        return segment.id != other_segment.id and segment.is_old and other_segment.is_old
 
-    def growth_room_bytes(self, block: int) -> int:
+    @staticmethod
+    def growth_room_bytes(block: caching.Block) -> int:
         """Size of a block and of the unmapped range after it: what a request looks at where segments can grow."""
-        blocks = self.arrays.blocks
-        later = int(blocks[block, at.B_NEXT])
-        is_growing = later != at.NONE and blocks[later, at.B_STATE] == at.UNMAPPED
-        return int(blocks[block, at.B_SIZE]) + (int(blocks[later, at.B_SIZE]) if is_growing else 0)
+        later = block.next
+        is_growing = later is not None and later.state == caching.BlockState.UNMAPPED
+        return block.size_bytes + (later.size_bytes if later is not None and is_growing else 0)
 
-    def holds_any(self, block: int, addresses: Iterable[int]) -> bool:
+    @staticmethod
+    def holds_any(block: caching.Block, addresses: Iterable[int]) -> bool:
         """Whether one of some addresses lies in a block."""
-        start = int(self.arrays.blocks[block, at.B_ADDRESS])
-        end = start + int(self.arrays.blocks[block, at.B_SIZE])
+        start, end = block.address, block.end
         return any(start <= address < end for address in addresses)
 
-    def describe_block(self, block: int) -> str:
+    @staticmethod
+    def describe_block(block: caching.Block) -> str:
         """One line about a free block, for a divergence."""
-        address, size = self.arrays.blocks[block, at.B_ADDRESS], self.arrays.blocks[block, at.B_SIZE]
-        return f"a free block of {format_count(int(size))} bytes at {int(address):#x}"
+        return f"a free block of {format_count(block.size_bytes)} bytes at {block.address:#x}"
 
-    def diverged(self, status: int) -> DivergedError:
+    def diverged(self, status: Status) -> DivergedError:
         """What is wrong with the next event, by the reason for which it was not followed."""
         position, got = self.position, "nothing of the kind"
-        if status == kernel.FITS_ELSEWHERE:
-            got = self.describe_block(self.free_block_for(self.request_at(position)))
-        elif status == kernel.SEGMENT_SIZE_DIFFERS:
+        if status == caching.FollowStatus.FITS_ELSEWHERE:
+            block = self.free_block_for(self.request_at(position))
+            got = got if block is None else self.describe_block(block)
+        elif status == caching.FollowStatus.SEGMENT_SIZE_DIFFERS:
             rounded = self.request_at(position + 1).rounded_bytes
-            got = f"a segment of {format_count(int(segment_size(rounded, self.config.large_segment_bytes)))} bytes"
-        elif status == kernel.ACTIVE_BYTES_DIFFER:
-            got = f"{format_count(int(self.arrays.counters[at.C_ACTIVE]))} active bytes"
-        elif status == kernel.SIZE_DIFFERS:
-            block = int(self.block_of_row[self.recording.row[position]])
-            got = f"{format_count(int(self.arrays.blocks[block, at.B_REQUESTED]))} bytes allocated there"
+            got = f"a segment of {format_count(self.segment_bytes(rounded))} bytes"
+        elif status == caching.FollowStatus.ACTIVE_BYTES_DIFFER:
+            got = f"{format_count(self.allocator.stats.active_bytes)} active bytes"
+        elif status == caching.FollowStatus.SIZE_DIFFERS:
+            block = self.allocator.block_of(int(self.recording.row[position]))
+            got = got if block is None else f"{format_count(block.requested_bytes)} bytes allocated there"
         return DivergedError(position, got, REASONS[status])
+
+    def segment_bytes(self, rounded_bytes: int) -> int:
+        """Size of the ``cudaMalloc`` that a rounded request leads to."""
+        return caching.allocation_size(rounded_bytes, self.config.large_segment_bytes)
 
     # What changes both.
 
-    def count_call(self, lane: int) -> None:
+    def count_call(self, pool: int) -> None:
         """Count a request for garbage collection, once however often it is retried."""
         if not self.is_call_counted:
-            kernel.count_call(self.arrays, lane)
+            self.allocator.count_call(pool)
         self.is_call_counted = True
 
-    def serve(self, request: Request, block: int) -> None:
+    def serve(self, request: Request, block: caching.Block) -> None:
         """Give a free block to the allocation of a request: the event is followed, and the request done."""
-        requested = int(self.recording.size_bytes[request.position])
-        given = kernel.take(self.arrays, block, requested, request.rounded_bytes)
-        self.finish(request, int(given))
+        self.finish(request, self.allocator.alloc_from(block, int(self.recording.size_bytes[request.position])))
 
-    def finish(self, request: Request, given: int) -> None:
+    def finish(self, request: Request, given: caching.Block) -> None:
         """The events up to a request are followed; the block that it was given is in use."""
-        self.block_of_row[self.recording.row[request.position]] = given
+        self.allocator.set_block_of(int(self.recording.row[request.position]), given)
         self.position = request.position + 1
         self.is_call_counted = False
 
     def refuse(self, request: Request) -> None:
         """A request failed, and is done."""
-        self.arrays.counters[at.C_N_OOMS] += 1
+        self.allocator.count_oom()
         self.position = request.position + 1
         self.is_call_counted = False

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from memscope._kernels import caching_pinned as kernel
+from memscope._core import caching
 from memscope.units import format_count
 
-OUT_OF_MEMORY_FITS = -1
-"""Beside the kernel's reasons: the recording ran out of memory although a block is free."""
+_Why = caching.FollowStatus
+Status: TypeAlias = _Why | Literal[-1]
 
-REASONS = {
-    kernel.FITS_NOWHERE: "the recording took a free block, the rules find none that fits",
-    kernel.FITS_ALREADY: "the recording asked the driver for memory, the rules find a free block that fits",
-    kernel.SEGMENT_SIZE_DIFFERS: "the segment has another size than the rules give it",
-    kernel.NOT_IN_USE: "what is freed is not in use",
-    kernel.SIZE_DIFFERS: "the free names another size than the allocation",
-    kernel.ACTIVE_BYTES_DIFFER: "the recorded active bytes are not those of the blocks in use",
-    kernel.FITS_ELSEWHERE: "the rules take another free block",
+OUT_OF_MEMORY_FITS: Literal[-1] = -1
+"""Beside the reasons for which following stops: the recording ran out of memory although a block is free."""
+
+REASONS: dict[Status, str] = {
+    _Why.FITS_NOWHERE: "the recording took a free block, the rules find none that fits",
+    _Why.FITS_ALREADY: "the recording asked the driver for memory, the rules find a free block that fits",
+    _Why.SEGMENT_SIZE_DIFFERS: "the segment has another size than the rules give it",
+    _Why.NOT_IN_USE: "what is freed is not in use",
+    _Why.SIZE_DIFFERS: "the free names another size than the allocation",
+    _Why.ACTIVE_BYTES_DIFFER: "the recorded active bytes are not those of the blocks in use",
+    _Why.FITS_ELSEWHERE: "the rules take another free block",
     OUT_OF_MEMORY_FITS: "the recording ran out of memory, the rules find a free block that fits",
 }
 

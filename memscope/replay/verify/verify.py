@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
-from memscope.replay.caching.arrays import state_of
+from memscope.replay.caching.state import state_of
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.recording import Recording
 from memscope.replay.verify._growth import EXTENTS
@@ -158,7 +157,7 @@ def _follow(
         state = PinnedState.before(recording, config, tie_rule, reservation_bytes=reservation_bytes)
         state.inferred.update(inferred)
         outcomes.append(_outcome(state, follow(state)))
-        found = int(state.arrays.config[at.CFG_RESERVATION])
+        found = state.allocator.reservation_bytes
         if outcomes[-1].exact or not state.inferred[EXTENTS] or found == reservation_bytes:
             break
         reservation_bytes = found
@@ -188,7 +187,7 @@ def _outcome(state: PinnedState, divergence: Divergence | None) -> DeviceVerific
     if divergence is not None and _may_lack_segment_events(lifetimes):
         not_comparable = "segment events were left out of the recording: segments are there that no event made"
     usage = lifetimes.usage
-    counters = state.arrays.counters
+    stats = state.allocator.stats
     return DeviceVerification(
         device=lifetimes.device,
         exact=divergence is None,
@@ -199,9 +198,9 @@ def _outcome(state: PinnedState, divergence: Divergence | None) -> DeviceVerific
         inferred={what: n for what, n in state.inferred.items() if n},
         first_divergence=divergence if not_comparable is None else None,
         recorded_reserved_bytes=recorded.reserved_bytes if compares_end else None,
-        replayed_reserved_bytes=int(counters[at.C_RESERVED]),
+        replayed_reserved_bytes=stats.reserved_bytes,
         recorded_peak_reserved_bytes=None if usage.reserved_bytes is None else int(usage.reserved_bytes.max()),
-        replayed_peak_reserved_bytes=int(counters[at.C_PEAK_RESERVED]),
+        replayed_peak_reserved_bytes=stats.peak_reserved_bytes,
     )
 
 
@@ -216,7 +215,7 @@ def _final_divergence(state: PinnedState, recorded: AllocatorState) -> Divergenc
     handles = recording.trace.stream_handles.tolist()
     stream_ids = np.array([handles.index(stream) for _, stream in recording.pairs], np.int32)
     pool_ids = np.array([pool for pool, _ in recording.pairs], np.int32)
-    got = state_of(state.arrays, stream_ids, pool_ids, device=recorded.device)
+    got = state_of(state.allocator, stream_ids, pool_ids, device=recorded.device)
     names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")
     found = _difference("segment", got.segments, recorded.segments, names)
     return found or _difference("block", got.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes"))

@@ -5,6 +5,8 @@ Replays serve whole recordings in one loop over the same acts of the policy; not
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from memscope._kernels import caching_layout as at
 from memscope._kernels import policies, policy_blocks
 from memscope.device.limits import NO_LIMITS, Limits
@@ -13,10 +15,8 @@ from memscope.lifetimes.state import AllocatorState
 from memscope.replay.caching._invariants import check_arrays
 from memscope.replay.caching.allocator import (
     DEFAULT_POOL,
-    AllocatorStats,
     SimulatedEvent,
     SimulatedOutOfMemoryError,
-    stats_of,
 )
 from memscope.replay.caching.arrays import grow
 from memscope.replay.models.model import Model
@@ -25,6 +25,43 @@ from memscope.replay.result import DriverCalls
 from memscope.trace.schema import NONE_ID, Action
 
 _ACTIONS = tuple(Action)
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorStats:
+    """Counters of a simulated allocator: bytes now and at their peak, calls so far."""
+
+    reserved_bytes: int
+    active_bytes: int
+    allocated_bytes: int
+    requested_bytes: int
+    peak_reserved_bytes: int
+    peak_active_bytes: int
+    peak_allocated_bytes: int
+    peak_requested_bytes: int
+    n_device_allocs: int
+    n_device_frees: int
+    n_retries: int
+    n_ooms: int
+
+
+def stats_of(arrays: at.CachingArrays) -> AllocatorStats:
+    """Counters of an allocator's arrays."""
+    counters = arrays.counters.tolist()
+    return AllocatorStats(
+        reserved_bytes=counters[at.C_RESERVED],
+        active_bytes=counters[at.C_ACTIVE],
+        allocated_bytes=counters[at.C_ALLOCATED],
+        requested_bytes=counters[at.C_REQUESTED],
+        peak_reserved_bytes=counters[at.C_PEAK_RESERVED],
+        peak_active_bytes=counters[at.C_PEAK_ACTIVE],
+        peak_allocated_bytes=counters[at.C_PEAK_ALLOCATED],
+        peak_requested_bytes=counters[at.C_PEAK_REQUESTED],
+        n_device_allocs=counters[at.C_N_DEVICE_ALLOCS],
+        n_device_frees=counters[at.C_N_DEVICE_FREES],
+        n_retries=counters[at.C_N_RETRIES],
+        n_ooms=counters[at.C_N_OOMS],
+    )
 
 
 class ModelledAllocator:

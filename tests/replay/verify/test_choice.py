@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from memscope._kernels.caching_pinned import FITS_ALREADY
+from memscope._core import caching
 from memscope.replay.verify._choice import LATE_FREES, TIES, check_nothing_fits
 from memscope.replay.verify._pinned import follow
 from memscope.replay.verify._state import Request
@@ -68,10 +68,10 @@ def test_request_that_a_free_block_would_serve_did_not_find_nothing():
     recorder.malloc(1000)
     state = state_before(recorder.trace())
     assert follow(state) is None
-    lane = state.request_at(1).lane
-    check_nothing_fits(state, Request(6, lane, 31 * MiB), FITS_ALREADY)
+    pool = state.request_at(1).pool
+    check_nothing_fits(state, Request(6, pool, 31 * MiB), caching.FollowStatus.FITS_ALREADY)
     with pytest.raises(DivergedError) as diverged:
-        check_nothing_fits(state, Request(6, lane, 29 * MiB), FITS_ALREADY)
-    assert diverged.value.reason == REASONS[FITS_ALREADY]
+        check_nothing_fits(state, Request(6, pool, 29 * MiB), caching.FollowStatus.FITS_ALREADY)
+    assert diverged.value.reason == REASONS[caching.FollowStatus.FITS_ALREADY]
     state.missed_request = 6
-    check_nothing_fits(state, Request(6, lane, 29 * MiB), FITS_ALREADY)
+    check_nothing_fits(state, Request(6, pool, 29 * MiB), caching.FollowStatus.FITS_ALREADY)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from memscope._kernels import caching_layout as at
+from memscope._core import caching
+from memscope.replay.caching._invariants import check_allocator
 from memscope.replay.verify._pinned import DEFERRALS, follow
 from memscope.trace.schema import Action, TieRule
 from memscope.units import MiB
@@ -40,9 +41,10 @@ def test_state_after_the_last_event_is_the_allocator_s():
     assert follow(state) is None
     assert state.position == len(trace)
     assert state.inferred[DEFERRALS] > 0
-    blocks = state.arrays.blocks
-    free = blocks[blocks[:, at.B_STATE] == at.FREE, at.B_ADDRESS]
+    blocks = state.allocator.blocks()
+    free = blocks.address[blocks.state == caching.BlockState.FREE]
     assert set(free.tolist()) == {block.address for block in recorder.naive.all_blocks() if block.state == "free"}
+    check_allocator(state.allocator)
 
 
 def segment_for_no_request(events):

@@ -72,7 +72,7 @@ def test_run_in_another_order_is_refused_with_what_the_rules_expect():
 
 def test_stage_that_leads_nowhere_is_taken_back_and_the_next_one_tried():
     state = after_freeing(40 * MiB, 70 * MiB, max_split=24 * MiB)
-    request = Request(state.position, state.request_at(1).lane, 60 * MiB)
+    request = Request(state.position, state.request_at(1).pool, 60 * MiB)
     smaller, larger = UnusedMemory(state).of_pool(0)
     # One block that is enough goes by itself; then everything, if the driver still has too little.
     for run in ([larger], [larger, smaller], [smaller, larger]):
