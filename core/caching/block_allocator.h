@@ -92,8 +92,9 @@ struct DriverMemory {
 
   static constexpr Bytes in_granules(Bytes n_bytes) { return round_up(n_bytes, kGranule); }
 
+  bool is_limited() const { return capacity >= 0; }
   bool has(Bytes n_bytes) const { return has_exactly(in_granules(n_bytes)); }
-  bool has_exactly(Bytes n_bytes) const { return capacity < 0 || used + n_bytes <= capacity; }
+  bool has_exactly(Bytes n_bytes) const { return !is_limited() || used + n_bytes <= capacity; }
   Bytes n_left() const { return capacity - used; }
 
   Address place(Bytes n_bytes) {

@@ -11,13 +11,23 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
 namespace memscope::caching {
 
+// What a set keeps of each chunk beside its keys, for searches by something else than the order. It is told when a chunk
+// was put into the directory, or taken out of it, and when the keys of one have changed.
+struct NoNotes {
+  void opened(std::size_t) {}
+  void closed(std::size_t) {}
+  template <typename Keys>
+  void changed(std::size_t, const Keys&) {}
+};
+
 // Key: trivially copyable, compared by <, and unique within the set.
-template <typename Key>
+template <typename Key, typename Notes = NoNotes>
 class SortedChunks {
  public:
   static constexpr std::size_t kChunkKeys = 64;
@@ -41,6 +51,7 @@ class SortedChunks {
     ++chunk.n;
     ++n_;
     firsts_[p] = chunk.keys[0];
+    notes_.changed(p, chunk);
   }
 
   // Whether the key was there.
@@ -96,6 +107,10 @@ class SortedChunks {
 
   const Key* first() const { return n_ == 0 ? nullptr : first_of(0); }
 
+  const Notes& notes() const { return notes_; }
+  // The keys of one chunk, in order.
+  std::span<const Key> chunk(std::size_t p) const { return {chunks_[p]->begin(), chunks_[p]->end()}; }
+
   // Calls visit(key) for every key in order; the set must not be changed meanwhile.
   template <typename Visit>
   void for_each(Visit&& visit) const {
@@ -141,6 +156,7 @@ class SortedChunks {
     }
     chunks_.insert(chunks_.begin() + static_cast<std::ptrdiff_t>(p), std::move(chunk));
     firsts_.insert(firsts_.begin() + static_cast<std::ptrdiff_t>(p), Key{});
+    notes_.opened(p);
   }
 
   void close_chunk(std::size_t p) {
@@ -148,6 +164,7 @@ class SortedChunks {
     spare_.push_back(std::move(chunks_[p]));
     chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(p));
     firsts_.erase(firsts_.begin() + static_cast<std::ptrdiff_t>(p));
+    notes_.closed(p);
   }
 
   void halve(std::size_t p) {
@@ -158,6 +175,8 @@ class SortedChunks {
     upper.n = lower.n - half;
     lower.n = half;
     firsts_[p + 1] = upper.keys[0];
+    notes_.changed(p, lower);
+    notes_.changed(p + 1, upper);
   }
 
   // After a key was taken out of a chunk: forget the chunk if it is empty, join it if few are left.
@@ -167,6 +186,7 @@ class SortedChunks {
       return;
     }
     firsts_[p] = chunks_[p]->keys[0];
+    notes_.changed(p, *chunks_[p]);
     if (chunks_[p]->n <= kJoinsUpTo && !join(p) && p > 0) {
       join(p - 1);
     }
@@ -179,6 +199,7 @@ class SortedChunks {
     Chunk &lower = *chunks_[p], &upper = *chunks_[p + 1];
     std::copy(upper.begin(), upper.end(), lower.end());
     lower.n += upper.n;
+    notes_.changed(p, lower);
     close_chunk(p + 1);
     return true;
   }
@@ -187,6 +208,7 @@ class SortedChunks {
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::vector<Key> firsts_;
   std::vector<std::unique_ptr<Chunk>> spare_;
+  [[no_unique_address]] Notes notes_;
 };
 
 }  // namespace memscope::caching

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from memscope._core import caching
@@ -16,8 +18,18 @@ _STATES = {
 }
 
 
+class HasBlocks(Protocol):
+    """Any allocator of the core."""
+
+    def blocks(self) -> caching.BlockTable:
+        """All blocks, those without memory too."""
+
+    def segments(self) -> caching.SegmentTable:
+        """All segments."""
+
+
 def state_of(
-    allocator: caching.BlockAllocator,
+    allocator: HasBlocks,
     stream_ids: Int32Array,
     pool_ids: Int32Array,
     *,

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from memscope._kernels import caching_layout as at
-from memscope._kernels.address_sets import PATH_ROWS
-from memscope._kernels.policy_arena import Arena
+from memscope._core import models
 from memscope.errors import UsageError
-from memscope.replay.models.model import Model, Policy, check_powers, check_sizes, mallocs_and_frees
+from memscope.replay.models.model import NO_LIMIT, Model, check_powers, check_sizes, mallocs_and_frees
 from memscope.replay.result import DriverCalls
-from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 
 
-def new_arena(*, alignment_bytes: int = 256, superblock_bytes: int = 1 * MiB, initial_arena_bytes: int = 0) -> Arena:
+def new_arena(
+    capacity_bytes: int = NO_LIMIT,
+    is_logged: bool = False,
+    *,
+    alignment_bytes: int = 256,
+    superblock_bytes: int = 1 * MiB,
+    initial_arena_bytes: int = 0,
+) -> models.Arena:
     """RMM's arenas, whose extent grows as it is touched.
 
     Parameters
     ----------
+    capacity_bytes, is_logged
+        What the driver can give out, −1 for no limit; whether what it does is logged.
     alignment_bytes
         What sizes are rounded up to.
     superblock_bytes
@@ -37,14 +41,19 @@ def new_arena(*, alignment_bytes: int = 256, superblock_bytes: int = 1 * MiB, in
         raise UsageError(f"superblock_bytes is {superblock_bytes}: it must be a multiple of {alignment_bytes}")
     if initial_arena_bytes < 0 or initial_arena_bytes % alignment_bytes:
         raise UsageError(f"initial_arena_bytes is {initial_arena_bytes}: it must be a multiple of {alignment_bytes}")
-    path = np.zeros(PATH_ROWS, np.int64)
-    return Arena(alignment_bytes, superblock_bytes, initial_arena_bytes, path)
+    return models.Arena(
+        capacity_bytes,
+        is_logged,
+        alignment_bytes=alignment_bytes,
+        superblock_bytes=superblock_bytes,
+        initial_arena_bytes=initial_arena_bytes,
+    )
 
 
-def _arena_calls(policy: Policy, counters: Int64Array) -> DriverCalls:
+def _arena_calls(allocator: models.Arena) -> DriverCalls:
     """The global arena is one allocation; a free of a large request waits for its stream."""
-    taken_and_given = mallocs_and_frees(policy, counters).counts
-    return DriverCalls({**taken_and_given, "cudaStreamSynchronize": int(counters[at.C_N_STREAM_SYNCS])})
+    taken_and_given = mallocs_and_frees(allocator).counts
+    return DriverCalls({**taken_and_given, "cudaStreamSynchronize": allocator.stats.n_stream_syncs})
 
 
 ARENA = Model(
@@ -55,7 +64,7 @@ ARENA = Model(
         "arena: the global arena grows as it is touched, where RMM takes half of the device first",
         "arena: an emptied cache cleans all arenas and gives the unused end of the extent back, where RMM keeps it",
     ),
-    new_policy=new_arena,
+    new_allocator=new_arena,
     calls=_arena_calls,
-    n_extra_pairs=1,
+    sorts_by_address=True,
 )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels.policy_async_pool import AsyncPool
+from memscope._core import models
 from memscope.errors import UsageError
-from memscope.replay.models.model import NO_LIMIT, Model, Policy, check_powers, check_sizes, check_switches
+from memscope.replay.models.model import NO_LIMIT, Model, check_powers, check_sizes, check_switches
 from memscope.replay.result import DriverCalls
-from memscope.trace.tables import Int64Array
 from memscope.units import MiB
 
 
 def new_async_pool(
+    capacity_bytes: int = NO_LIMIT,
+    is_logged: bool = False,
     *,
     alignment_bytes: int = 512,
     page_bytes: int = 2 * MiB,
@@ -20,11 +20,13 @@ def new_async_pool(
     reuse_allow_opportunistic: int = 1,
     reuse_allow_internal_dependencies: int = 1,
     remaps_unused: int = 1,
-) -> AsyncPool:
+) -> models.AsyncPool:
     """The pool of ``cudaMallocAsync``, with the attributes that PyTorch sets.
 
     Parameters
     ----------
+    capacity_bytes, is_logged
+        What the driver can give out, −1 for no limit; whether what it does is logged.
     alignment_bytes
         What sizes are rounded up to. Not published.
     page_bytes
@@ -60,31 +62,34 @@ def new_async_pool(
             raise UsageError(f"{name} is {n_bytes}: it must be a multiple of {unit}")
     if release_threshold_bytes < NO_LIMIT:
         raise UsageError(f"release_threshold_bytes is {release_threshold_bytes}: it must be {NO_LIMIT}, 0 or more")
-    return AsyncPool(
-        alignment_bytes,
-        page_bytes,
-        growth_chunk_bytes,
-        release_threshold_bytes,
-        reuse_allow_opportunistic,
-        reuse_allow_internal_dependencies,
-        remaps_unused,
+    return models.AsyncPool(
+        capacity_bytes,
+        is_logged,
+        alignment_bytes=alignment_bytes,
+        page_bytes=page_bytes,
+        growth_chunk_bytes=growth_chunk_bytes,
+        release_threshold_bytes=release_threshold_bytes,
+        reuse_allow_opportunistic=bool(reuse_allow_opportunistic),
+        reuse_allow_internal_dependencies=bool(reuse_allow_internal_dependencies),
+        remaps_unused=bool(remaps_unused),
     )
 
 
-def _pool_calls(policy: Policy, counters: Int64Array) -> DriverCalls:
+def _pool_calls(allocator: models.AsyncPool) -> DriverCalls:
     """Every request and free is a call, and what the pool does below is counted too."""
+    stats = allocator.stats
     return DriverCalls(
         {
-            "cudaMallocAsync": int(counters[at.C_N_ASYNC_ALLOCS]),
-            "cudaFreeAsync": int(counters[at.C_N_ASYNC_FREES]),
-            "cudaDeviceSynchronize": int(counters[at.C_N_SYNCS]),
-            "cuMemAddressReserve": int(counters[at.C_N_RESERVATIONS]),
-            "cuMemAddressFree": int(counters[at.C_N_RESERVATIONS_DROPPED]),
-            "cuMemCreate": int(counters[at.C_N_DEVICE_ALLOCS]),
-            "cuMemMap": int(counters[at.C_N_MAPPED_HANDLES]),
-            "cuMemSetAccess": int(counters[at.C_N_MAP_CALLS]),
-            "cuMemUnmap": int(counters[at.C_N_UNMAPPED_HANDLES]),
-            "cuMemRelease": int(counters[at.C_N_DEVICE_FREES]),
+            "cudaMallocAsync": stats.n_async_allocs,
+            "cudaFreeAsync": stats.n_async_frees,
+            "cudaDeviceSynchronize": stats.n_syncs,
+            "cuMemAddressReserve": stats.n_reservations,
+            "cuMemAddressFree": stats.n_reservations_dropped,
+            "cuMemCreate": stats.n_device_allocs,
+            "cuMemMap": stats.n_mapped_handles,
+            "cuMemSetAccess": stats.n_map_calls,
+            "cuMemUnmap": stats.n_unmapped_handles,
+            "cuMemRelease": stats.n_device_frees,
         }
     )
 
@@ -98,8 +103,7 @@ ASYNC_POOL = Model(
         "async-pool: every stream reuses completed frees at once, as PyTorch allows the pool to",
         "async-pool: unused memory is mapped again, or given back, only by what was grown at once",
     ),
-    new_policy=new_async_pool,
+    new_allocator=new_async_pool,
     calls=_pool_calls,
-    mixes_lanes=True,
-    n_extra_pairs=1,
+    mixes_pools=True,
 )

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from memscope._kernels.policy_bfc import Bfc
-from memscope.replay.models.model import Model, check_powers, check_sizes, check_switches, mallocs_and_frees
+from memscope._core import models
+from memscope.replay.models.model import NO_LIMIT, Model, check_powers, check_sizes, check_switches, mallocs_and_frees
 from memscope.units import MiB
 
 
 def new_bfc(
+    capacity_bytes: int = NO_LIMIT,
+    is_logged: bool = False,
     *,
     alignment_bytes: int = 256,
     first_region_bytes: int = 2 * MiB,
     max_internal_fragmentation_bytes: int = 128 * MiB,
     collects_regions: int = 1,
-) -> Bfc:
+) -> models.Bfc:
     """TensorFlow's defaults with ``allow_growth``.
 
     Parameters
     ----------
+    capacity_bytes, is_logged
+        What the driver can give out, −1 for no limit; whether what it does is logged.
     alignment_bytes
         What sizes are rounded up to.
     first_region_bytes
@@ -39,9 +41,13 @@ def new_bfc(
         first_region_bytes=first_region_bytes, max_internal_fragmentation_bytes=max_internal_fragmentation_bytes
     )
     check_switches(collects_regions=collects_regions)
-    next_region_bytes = np.array([first_region_bytes], np.int64)
-    return Bfc(
-        alignment_bytes, first_region_bytes, max_internal_fragmentation_bytes, collects_regions, next_region_bytes
+    return models.Bfc(
+        capacity_bytes,
+        is_logged,
+        alignment_bytes=alignment_bytes,
+        first_region_bytes=first_region_bytes,
+        max_internal_fragmentation_bytes=max_internal_fragmentation_bytes,
+        collects_regions=bool(collects_regions),
     )
 
 
@@ -54,7 +60,6 @@ BFC = Model(
         "bfc: the memory of the device is its only limit; without one its regions double freely",
         "bfc: an emptied cache gives unused regions back, and the next region is as large as what is left",
     ),
-    new_policy=new_bfc,
+    new_allocator=new_bfc,
     calls=mallocs_and_frees,
-    n_extra_pairs=1,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memscope._kernels.policy_pool import Pool
+from memscope._core import models
 from memscope.errors import UsageError
 from memscope.replay.models.model import NO_LIMIT, Model, check_powers, check_switches, mallocs_and_frees
 
@@ -18,16 +18,20 @@ def check_pool(alignment_bytes: int, initial_pool_bytes: int, maximum_pool_bytes
 
 
 def new_pool(
+    capacity_bytes: int = NO_LIMIT,
+    is_logged: bool = False,
     *,
     alignment_bytes: int = 256,
     initial_pool_bytes: int = 0,
     maximum_pool_bytes: int = NO_LIMIT,
     returns_memory: int = 1,
-) -> Pool:
+) -> models.Pool:
     """RMM's pool, without the half of the device that its Python interface takes at the start.
 
     Parameters
     ----------
+    capacity_bytes, is_logged
+        What the driver can give out, −1 for no limit; whether what it does is logged.
     alignment_bytes
         What sizes are rounded up to.
     initial_pool_bytes
@@ -44,7 +48,14 @@ def new_pool(
         If one of them makes no sense.
     """
     check_pool(alignment_bytes, initial_pool_bytes, maximum_pool_bytes, returns_memory)
-    return Pool(alignment_bytes, initial_pool_bytes, maximum_pool_bytes, returns_memory)
+    return models.Pool(
+        capacity_bytes,
+        is_logged,
+        alignment_bytes=alignment_bytes,
+        initial_pool_bytes=initial_pool_bytes,
+        maximum_pool_bytes=maximum_pool_bytes,
+        returns_memory=bool(returns_memory),
+    )
 
 
 POOL_COALESCING = Model(
@@ -56,7 +67,7 @@ POOL_COALESCING = Model(
         "pool-coalescing: a stream whose own list has no block takes another's, and waits for it on the device",
         "pool-coalescing: unused memory goes back when the cache is emptied and before a request fails; RMM keeps it",
     ),
-    new_policy=new_pool,
+    new_allocator=new_pool,
     calls=mallocs_and_frees,
-    mixes_lanes=True,
+    mixes_pools=True,
 )

@@ -4,22 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from memscope._kernels import caching_layout as at
+from memscope._core import caching
 from memscope.errors import UsageError
 from memscope.replay.result import DriverCalls
-from memscope.trace.tables import Int64Array
-
-Policy = Any
-"""A NamedTuple of parameters, registered in :mod:`memscope._kernels.policies`."""
+from memscope.trace.tables import Int8Array, Int64Array
 
 NO_LIMIT = -1
 """The parameter of a limit that is not set."""
 
 
-def _same(policy: Policy) -> Policy:
-    return policy
+class Allocator(Protocol):
+    """What every allocator of :mod:`memscope._core.models` does for a replay; all are block allocators of the core."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of pools so far; of a new one: its own."""
+
+    def add_pair(self, pool_id: int, stream: int) -> None:
+        """Add the pools of a stream."""
+
+    @property
+    def stats(self) -> caching.DeviceStats:
+        """Counters now."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What the driver can give out, −1 for no limit."""
+
+    @property
+    def device_used_bytes(self) -> int:
+        """What it has given out."""
+
+    def blocks(self) -> caching.BlockTable:
+        """All blocks now."""
+
+    def segments(self) -> caching.SegmentTable:
+        """All segments now."""
+
+    def serve(
+        self,
+        op: Int8Array,
+        row: Int64Array,
+        dropped_pool: Int64Array,
+        requested_bytes: Int64Array,
+        pair: Int64Array,
+    ) -> tuple[Int64Array, int | None]:
+        """Serve a program's calls up to the first request that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +64,28 @@ class Model:
         Its name in the registry; one line for lists; what it is modelled after.
     notes
         What is assumed, a sentence each.
-    new_policy
-        The policy with its default parameters; keyword arguments replace them.
+    new_allocator
+        One that holds nothing, of ``capacity_bytes`` and ``is_logged``, with its default parameters; keyword arguments
+        replace them.
     calls
-        Driver calls by kind, from the policy and the counters (int64, by :mod:`memscope._kernels.caching_layout`).
-    grow_policy
-        A policy with more room in its own arrays, for those that have any.
+        Driver calls by kind, of such an allocator.
     merges_neighbours
-        Whether adjacent free blocks of a segment and the same lane are always merged.
-    mixes_lanes
-        Whether blocks of one segment may be in several lanes: free memory changes its stream.
-    n_extra_pairs
-        Pairs of lanes that the policy needs for itself: they come before those of the program's streams.
+        Whether adjacent free blocks of a segment and the same pool are always merged.
+    mixes_pools
+        Whether blocks of one segment may be in several pools: free memory changes its stream.
+    sorts_by_address
+        Whether its sets of free blocks are in the order of addresses, not of sizes.
     """
 
     name: str
     summary: str
     source: str
     notes: tuple[str, ...]
-    new_policy: Callable[..., Policy]
-    calls: Callable[[Policy, Int64Array], DriverCalls]
-    grow_policy: Callable[[Policy], Policy] = _same
+    new_allocator: Callable[..., Allocator]
+    calls: Callable[[Any], DriverCalls]
     merges_neighbours: bool = True
-    mixes_lanes: bool = False
-    n_extra_pairs: int = 0
+    mixes_pools: bool = False
+    sorts_by_address: bool = False
 
 
 def check_sizes(**sizes_bytes: int) -> None:
@@ -79,26 +109,27 @@ def check_switches(**switches: int) -> None:
             raise UsageError(f"{name} is {value}: it must be 0 or 1")
 
 
-def mallocs_and_frees(policy: Policy, counters: Int64Array) -> DriverCalls:
+def mallocs_and_frees(allocator: Allocator) -> DriverCalls:
     """Every take and give is one ``cudaMalloc`` or ``cudaFree``; a reclaim waits for the device."""
+    stats = allocator.stats
     return DriverCalls(
         {
-            "cudaMalloc": int(counters[at.C_N_DEVICE_ALLOCS]),
-            "cudaFree": int(counters[at.C_N_DEVICE_FREES]),
-            "cudaDeviceSynchronize": int(counters[at.C_N_SYNCS]),
+            "cudaMalloc": stats.n_device_allocs,
+            "cudaFree": stats.n_device_frees,
+            "cudaDeviceSynchronize": stats.n_syncs,
         }
     )
 
 
-def mapping_calls(counters: Int64Array, n_creates: int, n_releases: int) -> dict[str, int]:
+def mapping_calls(stats: caching.DeviceStats, n_creates: int, n_releases: int) -> dict[str, int]:
     """Calls of an allocator that maps handles which it creates and releases itself."""
     return {
-        "cuMemAddressReserve": int(counters[at.C_N_RESERVATIONS]),
-        "cuMemAddressFree": int(counters[at.C_N_RESERVATIONS_DROPPED]),
+        "cuMemAddressReserve": stats.n_reservations,
+        "cuMemAddressFree": stats.n_reservations_dropped,
         "cuMemCreate": n_creates,
-        "cuMemMap": int(counters[at.C_N_MAPPED_HANDLES]),
-        "cuMemSetAccess": int(counters[at.C_N_MAP_CALLS]),
-        "cuMemUnmap": int(counters[at.C_N_UNMAPPED_HANDLES]),
+        "cuMemMap": stats.n_mapped_handles,
+        "cuMemSetAccess": stats.n_map_calls,
+        "cuMemUnmap": stats.n_unmapped_handles,
         "cuMemRelease": n_releases,
-        "cudaDeviceSynchronize": int(counters[at.C_N_SYNCS]),
+        "cudaDeviceSynchronize": stats.n_syncs,
     }

@@ -1,47 +1,45 @@
-"""Allocators that are models: one policy each, driven call by call or by a recording's requests."""
+"""Allocators that are models, serving a recording's requests."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from memscope._kernels import caching_layout as at
-from memscope._kernels import caching_replay, policies, policy_blocks, policy_replay
+from memscope._core import caching
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.caching.arrays import grow, new_arrays, state_of, with_lanes
-from memscope.replay.config import CachingAllocatorConfig
-from memscope.replay.models.model import Model, Policy
+from memscope.replay.caching.engine import Calls
+from memscope.replay.caching.state import state_of
+from memscope.replay.models.model import NO_LIMIT, Allocator, Model
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import ReplayOom, ReplayResult
-from memscope.trace.schema import NONE_ID, TieRule
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
 
-def empty_arrays(limits: Limits, *, is_logged: bool) -> at.CachingArrays:
-    """Arrays of a modelled allocator that holds nothing, and has no lanes yet."""
-    # A memory fraction is PyTorch's own: other allocators know of none.
-    limits = dataclasses.replace(limits, memory_fraction=None)
-    return new_arrays(CachingAllocatorConfig(), limits, tie_rule=TieRule.ADDRESS, is_logged=is_logged)
+def new_allocator(
+    model: Model, limits: Limits, streams: Iterable[int], *, is_logged: bool = False, **parameters: int
+) -> Allocator:
+    """An allocator that holds nothing, with a pair of pools for each stream handle after those of its own.
+
+    A memory fraction is PyTorch's own: other allocators know of none.
+    """
+    left = limits.left_bytes
+    allocator = model.new_allocator(NO_LIMIT if left is None else left, is_logged, **parameters)
+    for handle in streams:
+        allocator.add_pair(0, handle)
+    return allocator
 
 
-def with_streams(arrays: at.CachingArrays, model: Model, streams: Sequence[int]) -> at.CachingArrays:
-    """The arrays with lanes for the model itself and for each stream handle."""
-    pairs = [(0, NONE_ID)] * model.n_extra_pairs + [(0, handle) for handle in streams]
-    return with_lanes(arrays, pairs, is_private_releasable=False)
-
-
-def model_state(
-    arrays: at.CachingArrays, model: Model, stream_ids: Sequence[int], *, device: int, event: int
-) -> AllocatorState:
+def model_state(allocator: Allocator, stream_ids: Sequence[int], *, device: int, event: int) -> AllocatorState:
     """The address space of a modelled allocator; ``stream_ids`` are those of its streams, in their order."""
-    of_pair = np.array([NONE_ID] * model.n_extra_pairs + list(stream_ids), np.int32)
-    return state_of(arrays, of_pair, np.zeros(len(of_pair), np.int32), device=device, event=event)
+    n_own = allocator.n_pairs - len(stream_ids)
+    of_pair = np.array([NONE_ID] * n_own + list(stream_ids), np.int32)
+    return state_of(allocator, of_pair, np.zeros(len(of_pair), np.int32), device=device, event=event)
 
 
 class _Run:
@@ -50,83 +48,39 @@ class _Run:
     Attributes
     ----------
     usage
-        int64 (4, n + 1): by :mod:`memscope._kernels.caching_replay`.
-    n_done
-        Events that it covers.
+        int64 (4, n + 1): what was in use before the first event and after each that was served or failed.
     failed_row
-        The allocation that could not be served, −1 if all were.
+        The allocation that could not be served, None if all were.
+    failed_event
+        Where it was asked for; −1 before the first event.
     """
 
     def __init__(
-        self,
-        model: Model,
-        policy: Policy,
-        requests: Requests,
-        arrays: at.CachingArrays,
-        *,
-        n_events: int | None = None,
+        self, model: Model, limits: Limits, requests: Requests, n_events: int | None, parameters: dict[str, int]
     ) -> None:
         handles = [stream for _, stream in requests.pairs]
         self.streams = list(dict.fromkeys(handles))
-        self.model, self.policy, self.requests = model, policy, requests
-        self.arrays = with_streams(arrays, model, self.streams)
-        of_pair = np.array([self.streams.index(handle) + model.n_extra_pairs for handle in handles], np.int64)
-        self.pair: Int64Array = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
-        self.op = requests.op[:n_events].astype(np.int64)
-        self.usage: Int64Array = np.zeros((caching_replay.N_USAGE, len(self.op) + 1), np.int64)
-        self.block_of_row = np.full(len(requests.requested_bytes), NONE_ID, np.int64)
-        self.sync_of_row = np.zeros(len(requests.requested_bytes), np.int64)
-        self.n_done = 0
-        self.failed_row = self._serve_start()
-        if self.failed_row == NONE_ID:
-            self.failed_row = self._serve_events()
+        self.allocator = new_allocator(model, limits, self.streams, is_logged=False, **parameters)
+        n_own = self.allocator.n_pairs - len(self.streams)
+        of_pair = np.array([n_own + self.streams.index(handle) for handle in handles], np.int64)
+        self._pair = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
+        self._requests = requests
+        self.usage: Int64Array = np.zeros((4, 1), np.int64)
+        self.failed_row: int | None = None
+        self.failed_event = NONE_ID
+        before = Calls.before_the_first_event(requests)
+        _, failed_call = self._serve(before)
+        if failed_call is not None:
+            self.failed_row = int(before.row[failed_call])
+            return
+        calls = Calls.of_events(requests, n_events)
+        self.usage, failed_call = self._serve(calls)
+        if failed_call is not None:
+            self.failed_row = int(calls.row[failed_call])
+            self.failed_event = requests.first_event + failed_call
 
-    def _serve_start(self) -> int:
-        requests = self.requests
-        for row, waits in zip(requests.start_rows.tolist(), requests.start_pending.tolist(), strict=True):
-            block = at.STATUS_GROW
-            while block == at.STATUS_GROW:
-                self._room()
-                block = int(policies.malloc(self.policy, self.arrays, self.pair[row], requests.requested_bytes[row]))
-                if block == at.STATUS_GROW:
-                    self._grow()
-            if block == at.STATUS_OOM:
-                return int(row)
-            self.block_of_row[row] = block
-            if waits:
-                policy_blocks.request_free(self.policy, self.arrays, block, True)
-                self.sync_of_row[row] = self.arrays.counters[at.C_N_SYNCS]
-        for column, counter in enumerate((at.C_ALLOCATED, at.C_ACTIVE, at.C_REQUESTED, at.C_RESERVED)):
-            self.usage[column, 0] = self.arrays.counters[counter]
-        return NONE_ID
-
-    def _serve_events(self) -> int:
-        requests, status = self.requests, at.STATUS_GROW
-        while status == at.STATUS_GROW:
-            position, status = policy_replay.replay_policy(
-                self.policy,
-                self.arrays,
-                self.op,
-                requests.row,
-                requests.requested_bytes,
-                self.pair,
-                self.block_of_row,
-                self.sync_of_row,
-                self.usage,
-                self.n_done,
-            )
-            self.n_done = int(position)
-            if status == at.STATUS_GROW:
-                self._grow()
-        return int(requests.row[self.n_done]) if status == at.STATUS_OOM else NONE_ID
-
-    def _room(self) -> None:
-        if not at.has_room(self.arrays):
-            self._grow()
-
-    def _grow(self) -> None:
-        self.arrays = grow(self.arrays)
-        self.policy = self.model.grow_policy(self.policy)
+    def _serve(self, calls: Calls) -> tuple[Int64Array, int | None]:
+        return self.allocator.serve(*calls, self._requests.requested_bytes, self._pair)
 
 
 def replay_modelled(
@@ -139,6 +93,8 @@ def replay_modelled(
 ) -> ReplayResult:
     """Serve a device's recorded requests with a modelled allocator.
 
+    Private pools are PyTorch's: here their allocations are served like any other, and emptying one is no act.
+
     Parameters
     ----------
     limits
@@ -146,40 +102,38 @@ def replay_modelled(
     measures_fragmentation
         Whether to serve them once more up to the peak, and measure the state there.
     parameters
-        Named parameters of the model's policy.
+        Named parameters of the model.
     """
     requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None) -> _Run:
-        arrays = empty_arrays(limits, is_logged=False)
-        return _Run(model, model.new_policy(**parameters), requests, arrays, n_events=n_events)
+        return _Run(model, limits, requests, n_events, parameters)
 
     done = run()
-    oom = None if done.failed_row == NONE_ID else _oom(done)
-    n_moments = done.n_done + (1 if oom is None or oom.event == NONE_ID else 2)
-    allocated, active, requested, reserved = done.usage[:, :n_moments]
+    allocated, active, requested, reserved = done.usage
     fragmentation = None
     if measures_fragmentation:
-        at_peak = run(int(np.argmax(reserved)))
+        n_events = int(np.argmax(reserved))
+        at_peak = run(n_events)
         ids = [_stream_id(lifetimes, handle) for handle in at_peak.streams]
-        event = requests.first_event + at_peak.n_done - 1 if at_peak.n_done else NONE_ID
-        state = model_state(at_peak.arrays, model, ids, device=lifetimes.device, event=event)
+        event = requests.first_event + n_events - 1 if n_events else NONE_ID
+        state = model_state(at_peak.allocator, ids, device=lifetimes.device, event=event)
         fragmentation = measure_fragmentation(lifetimes.trace, state)
-    counters = done.arrays.counters
+    stats = done.allocator.stats
     return ReplayResult(
         strategy=model.name,
         device=lifetimes.device,
         conf=None,
         exactness="modelled",
         usage=UsageSeries(requests.first_event, allocated, active, requested, reserved),
-        peak_reserved_bytes=int(counters[at.C_PEAK_RESERVED]),
-        peak_active_bytes=int(counters[at.C_PEAK_ACTIVE]),
-        n_device_allocs=int(counters[at.C_N_DEVICE_ALLOCS]),
-        n_device_frees=int(counters[at.C_N_DEVICE_FREES]),
-        n_retries=int(counters[at.C_N_RETRIES]),
-        oom=oom,
+        peak_reserved_bytes=stats.peak_reserved_bytes,
+        peak_active_bytes=stats.peak_active_bytes,
+        n_device_allocs=stats.n_device_allocs,
+        n_device_frees=stats.n_device_frees,
+        n_retries=stats.n_retries,
+        oom=_oom(done, requests),
         notes=(*requests.notes, *model.notes),
-        driver_calls=model.calls(done.policy, counters),
+        driver_calls=model.calls(done.allocator),
         fragmentation=fragmentation,
     )
 
@@ -189,14 +143,16 @@ def _stream_id(lifetimes: DeviceLifetimes, handle: int) -> int:
     return int(known[0]) if len(known) else NONE_ID
 
 
-def _oom(run: _Run) -> ReplayOom:
-    arrays, requests = run.arrays, run.requests
-    is_at_start = run.n_done == 0 and not np.any(requests.row == run.failed_row)
-    free = arrays.blocks[arrays.blocks[:, at.B_STATE] == at.FREE, at.B_SIZE]
+def _oom(run: _Run, requests: Requests) -> ReplayOom | None:
+    if run.failed_row is None:
+        return None
+    allocator = run.allocator
+    blocks, stats = allocator.blocks(), allocator.stats
+    free = blocks.size_bytes[blocks.state == caching.BlockState.FREE]
     return ReplayOom(
-        event=NONE_ID if is_at_start else requests.first_event + run.n_done,
+        event=run.failed_event,
         requested_bytes=int(requests.requested_bytes[run.failed_row]),
-        free_bytes=int(arrays.config[at.CFG_CAPACITY] - arrays.counters[at.C_DEVICE_USED]),
-        reserved_free_bytes=int(arrays.counters[at.C_RESERVED] - arrays.counters[at.C_ACTIVE]),
+        free_bytes=allocator.capacity_bytes - allocator.device_used_bytes,
+        reserved_free_bytes=stats.reserved_bytes - stats.active_bytes,
         largest_free_block_bytes=int(free.max(initial=0)),
     )

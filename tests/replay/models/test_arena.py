@@ -1,5 +1,8 @@
 """The arena model: against its twin, which is written as RMM's is, and by hand."""
 
+import random
+from bisect import bisect
+
 import pytest
 from hypothesis import given
 
@@ -55,6 +58,51 @@ def test_first_fit_takes_the_lowest_address_not_the_best_size():
     allocator.free(wide)
     allocator.free(narrow)
     assert allocator.malloc(4 * KiB) == wide
+
+
+class FirstFit:
+    """Gaps of an endless address space, in order."""
+
+    def __init__(self, base):
+        self.gaps = [(base, 1 << 62)]
+
+    def take(self, size):
+        place, (address, end) = next((i, gap) for i, gap in enumerate(self.gaps) if gap[1] - gap[0] >= size)
+        self.gaps[place : place + 1] = [(address + size, end)] if address + size < end else []
+        return address
+
+    def give_back(self, address, size):
+        place = bisect(self.gaps, (address, 0))
+        start, end, first, last = address, address + size, place, place
+        if place and self.gaps[place - 1][1] == start:
+            start, first = self.gaps[place - 1][0], place - 1
+        if place < len(self.gaps) and self.gaps[place][0] == end:
+            end, last = self.gaps[place][1], place + 1
+        self.gaps[first:last] = [(start, end)]
+
+
+# One superblock for everything, in a stream's arena; or one for each request, in the global arena.
+@pytest.mark.parametrize("superblock_bytes", [1 << 30, 256])
+def test_first_fit_among_thousands_of_free_blocks(superblock_bytes):
+    rng, allocator = random.Random(7), ModelledAllocator(ARENA, superblock_bytes=superblock_bytes)
+    live = [allocator.malloc(512)]
+    gaps = FirstFit(live[0] + 512)
+    sizes = {live[0]: 512}
+    most_gaps = 0
+    for step in range(8000):
+        if step < 4000 or rng.random() < 0.5:
+            size = 256 * rng.randrange(2, 200)
+            address = allocator.malloc(size)
+            assert address == gaps.take(size)
+            live.append(address)
+            sizes[address] = size
+        else:
+            address = live.pop(rng.randrange(len(live)))
+            allocator.free(address)
+            gaps.give_back(address, sizes.pop(address))
+        most_gaps = max(most_gaps, len(gaps.gaps))
+    allocator.check()
+    assert most_gaps > 600
 
 
 def test_large_requests_come_from_the_global_arena_and_join_there():
@@ -124,4 +172,4 @@ def test_arena_is_one_allocation_of_the_driver():
 )
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        ARENA.new_policy(**wrong)
+        ARENA.new_allocator(**wrong)

@@ -158,4 +158,4 @@ def test_pending_frees_are_waited_for_before_it_fails():
 )
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        ASYNC_POOL.new_policy(**wrong)
+        ASYNC_POOL.new_allocator(**wrong)

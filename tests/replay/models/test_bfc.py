@@ -114,4 +114,4 @@ def test_emptied_cache_starts_again_with_a_small_region():
 )
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        BFC.new_policy(**wrong)
+        BFC.new_allocator(**wrong)

@@ -100,4 +100,4 @@ def test_chunk_in_use_stays_when_the_cache_is_emptied():
 )
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        BINNING.new_policy(**wrong)
+        BINNING.new_allocator(**wrong)

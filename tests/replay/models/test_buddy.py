@@ -100,4 +100,4 @@ def test_emptied_cache_gives_whole_chunks_back():
 @pytest.mark.parametrize("wrong", [{"min_block_bytes": 500}, {"chunk_bytes": 256}], ids=str)
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        BUDDY.new_policy(**wrong)
+        BUDDY.new_allocator(**wrong)

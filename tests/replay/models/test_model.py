@@ -25,4 +25,4 @@ def test_every_model_says_what_it_is_and_what_it_assumes(model):
     assert model.summary
     assert model.source
     assert all(note.startswith(f"{model.name}: ") for note in model.notes)
-    assert model.new_policy() is not None
+    assert model.new_allocator() is not None

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from memscope._kernels import caching_replay as kernel
+from memscope._core import caching
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
@@ -61,17 +61,17 @@ def test_a_recording_is_served_as_its_calls_one_by_one(model):
     allocator, address_of_row = ModelledAllocator(model), {}
     requests = requests_of(lifetimes)
     for op, row in zip(requests.op.tolist(), requests.row.tolist(), strict=True):
-        if op == kernel.OP_MALLOC:
+        if op == caching.Op.MALLOC:
             stream = requests.pairs[int(requests.pair[row])][1]
             address_of_row[row] = allocator.malloc(int(requests.requested_bytes[row]), stream)
-        elif op in (kernel.OP_FREE, kernel.OP_FREE_LATER):
-            allocator.free(address_of_row[row], waits=op == kernel.OP_FREE_LATER)
-        elif op == kernel.OP_COMPLETE:
+        elif op in (caching.Op.FREE, caching.Op.FREE_LATER):
+            allocator.free(address_of_row[row], waits=op == caching.Op.FREE_LATER)
+        elif op == caching.Op.COMPLETE:
             allocator.complete_free(address_of_row[row])
-        elif op == kernel.OP_EMPTY_CACHE:
+        elif op == caching.Op.EMPTY_CACHE:
             allocator.empty_cache()
         else:
-            assert op == kernel.OP_NONE
+            assert op == caching.Op.NONE
     assert allocator.stats.peak_reserved_bytes == result.peak_reserved_bytes
     assert allocator.stats.peak_active_bytes == result.peak_active_bytes
     assert allocator.driver_calls == result.driver_calls

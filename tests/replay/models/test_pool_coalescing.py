@@ -115,4 +115,4 @@ def test_pool_as_in_rmm_never_returns_memory():
 )
 def test_parameters_without_sense_are_refused(wrong):
     with pytest.raises(UsageError):
-        POOL_COALESCING.new_policy(**wrong)
+        POOL_COALESCING.new_allocator(**wrong)

@@ -92,7 +92,7 @@ class ModelMachine(RuleBasedStateMachine):
     def blocks_tile_and_counters_agree(self):
         self.allocator.check()
         state, stats = self.allocator.state(), self.allocator.stats
-        if self.model.merges_neighbours and not self.model.mixes_lanes:
+        if self.model.merges_neighbours and not self.model.mixes_pools:
             state.check()
         assert state.reserved_bytes == stats.reserved_bytes
         assert state.active_bytes == stats.active_bytes

@@ -2,12 +2,10 @@
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memscope._kernels import stitched_ranges as sr
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
@@ -45,18 +43,14 @@ def blocks_of(allocator, *sizes):
         allocator.free(address)
 
 
-def counts(allocator):
-    return allocator._policy.table.counts
-
-
 def check_against(allocator, twin):
     calls = allocator.driver_calls.counts
     assert calls.get("cuMemMap", 0) == twin.n_mapped
     assert calls.get("cuMemUnmap", 0) == twin.n_unmapped
     assert calls.get("cuMemAddressReserve", 0) == calls.get("cuMemSetAccess", 0) == twin.n_ranges
     assert calls.get("cuMemAddressFree", 0) == twin.n_dropped
-    assert counts(allocator)[sr.N_IDLE] == len(twin.idle)
-    assert counts(allocator)[sr.N_LINKS] == sum(len(stitched.blocks) for stitched in _ranges(twin))
+    assert allocator.core.n_idle == len(twin.idle)
+    assert allocator.core.n_links == sum(len(stitched.blocks) for stitched in _ranges(twin))
     state = allocator.state()
     large = state.segments.is_large
     assert state.segments.address[large].tolist() == sorted(block.address for block in twin.primitives)
@@ -99,8 +93,8 @@ def test_serves_a_long_program_as_its_twin(seed, capacity):
     twin = NaiveStitching(capacity, n_idle_most=5)
     allocator = run_both(STITCHING, twin, long_steps(seed), n_idle_most=5)
     check_against(allocator, twin)
-    made = counts(allocator)
-    assert min(made[sr.N_STITCHES], made[sr.N_SPLITS], made[sr.N_REUSES], made[sr.N_EVICTIONS]) > 0
+    core = allocator.core
+    assert min(core.n_stitches, core.n_splits, core.n_reuses, core.n_evictions) > 0
     assert (allocator.stats.n_retries > 0) == (capacity is not None)
 
 
@@ -111,12 +105,11 @@ def test_gives_everything_back(steps):
     for step in steps:
         program.do(step)
     program.finish()
-    calls, table = program.allocator.driver_calls.counts, program.allocator._policy.table
+    calls, core = program.allocator.driver_calls.counts, program.allocator.core
     assert calls.get("cuMemCreate") == calls.get("cuMemRelease")
     assert calls.get("cuMemMap") == calls.get("cuMemUnmap")
     assert calls.get("cudaMalloc") == calls.get("cudaFree")
-    assert table.counts[sr.N_RANGES] == table.counts[sr.N_LINKS] == 0
-    assert np.all(table.rows[:, sr.O_LINK :] == -1)
+    assert core.n_ranges == core.n_links == core.n_marked_blocks == 0
 
 
 def test_free_block_of_the_exact_size_is_taken_before_a_stitched_range():
@@ -228,9 +221,9 @@ def test_range_used_longest_ago_is_evicted():
     blocks_of(allocator, 2 * MiB)
     second = allocator.malloc(20 * MiB)
     allocator.free(first)
-    assert counts(allocator)[sr.N_EVICTIONS] == 0
+    assert allocator.core.n_evictions == 0
     allocator.free(second)
-    assert counts(allocator)[sr.N_EVICTIONS] == 1
+    assert allocator.core.n_evictions == 1
     assert allocator.driver_calls.counts["cuMemUnmap"] == 5
 
 
@@ -265,7 +258,7 @@ def test_rows_grow_without_losing_anything():
         allocator.free(address)
     whole = allocator.malloc(4200 * MiB)
     assert allocator.stats.reserved_bytes == 4200 * MiB
-    assert counts(allocator)[sr.N_LINKS] == 2100
+    assert allocator.core.n_links == 2100
     allocator.check()
     allocator.free(whole)
     allocator.empty_cache()
