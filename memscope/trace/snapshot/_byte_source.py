@@ -40,6 +40,9 @@ _MIN_PEEK_BYTES = 64
 class ByteSource(Protocol):
     """Where a pickle's bytes come from."""
 
+    n_file_bytes: int
+    """How much of the file has been read so far."""
+
     def read(self) -> bytes:
         """The next bytes, at most about ``STEP_BYTES``; none at the end."""
 
@@ -125,14 +128,20 @@ class _PlainSource:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._first = b""
+        self.n_file_bytes = 0
 
     def peek(self) -> bytes:
-        self._first = self._file.read(STEP_BYTES)
+        self._first = self._read()
         return self._first[:_MIN_PEEK_BYTES]
 
     def read(self) -> bytes:
         first, self._first = self._first, b""
-        return first or self._file.read(STEP_BYTES)
+        return first or self._read()
+
+    def _read(self) -> bytes:
+        data = self._file.read(STEP_BYTES)
+        self.n_file_bytes += len(data)
+        return data
 
 
 class _GzipSource:
@@ -141,10 +150,10 @@ class _GzipSource:
     def __init__(self, path: Path, packed: ByteSource) -> None:
         self._path = path
         self._packed = packed
+        self.n_file_bytes = packed.n_file_bytes
         self._inflater = zlib.decompressobj(wbits=31)
         self._pending = b""
         self._first = b""
-        self._n_packed = 0
         self._n_inflated = 0
         self._ended = False
 
@@ -164,7 +173,7 @@ class _GzipSource:
         while not self._ended:
             if not self._pending and not self._inflater.eof:
                 self._pending = self._packed.read()
-                self._n_packed += len(self._pending)
+                self.n_file_bytes = self._packed.n_file_bytes
                 if not self._pending:
                     raise InputFileError(self._path, "truncated: its gzip stream ends early")
             if self._inflater.eof and not self._next_member():
@@ -183,7 +192,7 @@ class _GzipSource:
         """Start the next member, if what follows is one; anything else after the end is ignored, as gzip does."""
         if len(self._pending) < 2:
             more = self._packed.read()
-            self._n_packed += len(more)
+            self.n_file_bytes = self._packed.n_file_bytes
             self._pending += more
         self._ended = not self._pending.startswith(GZIP_MAGIC)
         self._inflater = zlib.decompressobj(wbits=31)
@@ -191,7 +200,7 @@ class _GzipSource:
 
     def _count(self, n_bytes: int) -> None:
         self._n_inflated += n_bytes
-        if self._n_inflated > FREE_INFLATED_BYTES and self._n_inflated > MAX_GZIP_RATIO * self._n_packed:
+        if self._n_inflated > FREE_INFLATED_BYTES and self._n_inflated > MAX_GZIP_RATIO * self.n_file_bytes:
             raise UnsafePickleError(
                 self._path,
                 f"its gzip inflates more than {MAX_GZIP_RATIO} times, as no real snapshot does: refused as a bomb",
@@ -226,6 +235,7 @@ class _Base64Source:
         self._page = page
         self._at = start
         self._stop = stop
+        self.n_file_bytes = 0
 
     def peek(self) -> bytes:
         return self._decode(self._at, min(self._stop, self._at + 4 * (_MIN_PEEK_BYTES // 4)))
@@ -233,6 +243,7 @@ class _Base64Source:
     def read(self) -> bytes:
         end = min(self._stop, self._at + STEP_BYTES // 4 * 4)
         data = self._decode(self._at, end)
+        self.n_file_bytes += end - self._at
         self._at = end
         return data
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from memscope.errors import InputFileError
 from memscope.trace.schema import ACTION_BY_NAME, NONE_ID, Action, MarkKind
 from memscope.trace.snapshot._keys import ANNOTATION_KEYS, EVENT_KEYS, EVENT_SEEN_KEYS, TEXT_ID
-from memscope.trace.snapshot._pickle_reader import Int64Array, Tape
-from memscope.trace.snapshot._tape_rows import BoolArray, TapeRows
+from memscope.trace.snapshot._pickle_reader import BoolArray, Int64Array, Tape
+from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import Int8Array, Int16Array, SampleTable
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -79,7 +79,7 @@ def read_events(tape: Tape, traces: int | None) -> SnapshotEvents:
         device = int(np.searchsorted(offsets, row, side="right")) - 1
         return f"device_traces[{device}][{row - int(offsets[device])}]"
 
-    rows = TapeRows(tape, tape.items(lists, lengths), EVENT_KEYS, TEXT_ID, where, seen_keys=EVENT_SEEN_KEYS)
+    rows = TapeRows(tape, tape.items(lists), EVENT_KEYS, TEXT_ID, where, seen_keys=EVENT_SEEN_KEYS)
     return _columns(tape, rows, offsets)
 
 
@@ -87,7 +87,9 @@ def _columns(tape: Tape, rows: TapeRows, offsets: Int64Array) -> SnapshotEvents:
     action = _actions(tape, rows)
     is_oom = action == Action.OOM
     rows.require("addr", ~is_oom & (action != Action.SNAPSHOT))
-    rows.require("size")
+    size_bytes = rows.integers("size", missing=NONE_ID)
+    if (size_bytes == NONE_ID).any():
+        rows.require("size")
     time_us = rows.integers("time_us", missing=NONE_ID)
     if (absurd := np.abs(time_us) > _MAX_TIME_US).any():
         raise rows.error(int(absurd.argmax()), "'time_us' is no time")
@@ -100,12 +102,12 @@ def _columns(tape: Tape, rows: TapeRows, offsets: Int64Array) -> SnapshotEvents:
         action=ordered(action),
         device=np.repeat(np.arange(len(offsets) - 1, dtype=np.int16), np.diff(offsets)),
         address=ordered(np.where(is_oom, NONE_ID, address)),
-        size_bytes=ordered(rows.integers("size", missing=NONE_ID)),
+        size_bytes=ordered(size_bytes),
         stream=ordered(rows.integers("stream", missing=0, wrap=True)),
         time_ns=ordered(np.where(time_us >= 0, time_us * 1000, NONE_ID)),
         pool=(ordered(pool[0]), ordered(pool[1]), ordered(pool[2])),
         label=ordered(np.where(label == TEXT_ID[""], NONE_ID, label)),
-        frames=ordered(rows.tagged("frames").copy()),
+        frames=ordered(rows.values("frames")),
         device_free_bytes=ordered(np.where(is_oom, rows.integers("device_free", missing=NONE_ID), NONE_ID)),
         offsets=offsets,
         keys=rows.keys,
@@ -124,11 +126,12 @@ class _Reorder:
 
 
 def _actions(tape: Tape, rows: TapeRows) -> Int8Array:
-    rows.require("action")
     action_of_text = np.full(max(TEXT_ID.values()) + 1, NONE_ID, np.int8)
     for name, action in ACTION_BY_NAME.items():
         action_of_text[TEXT_ID[name]] = action
     texts = rows.text_ids("action")
+    if (texts == NONE_ID).any():
+        rows.require("action")
     actions = action_of_text[np.minimum(texts, len(action_of_text) - 1)]
     unknown = (actions == NONE_ID) | (texts >= len(action_of_text))
     if unknown.any():

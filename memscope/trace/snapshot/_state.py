@@ -10,8 +10,8 @@ import numpy as np
 from memscope.trace.schema import BLOCK_STATE_BY_NAME, NONE_ID, BlockState
 from memscope.trace.snapshot._events import MAX_DEVICES
 from memscope.trace.snapshot._keys import BLOCK_KEYS, HISTORY_KEYS, SEGMENT_KEYS, TEXT_ID
-from memscope.trace.snapshot._pickle_reader import Int64Array, Tape
-from memscope.trace.snapshot._tape_rows import BoolArray, TapeRows
+from memscope.trace.snapshot._pickle_reader import NO_VALUE, BoolArray, Int64Array, Tape
+from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import Int8Array, Int32Array
 
 MAX_MISMATCHES = 20
@@ -67,7 +67,7 @@ def read_state(tape: Tape, segments: int | None) -> SnapshotState:
     rows = TapeRows(tape, values, SEGMENT_KEYS, TEXT_ID, lambda row: f"segments[{row}]")
     for key in ("address", "total_size", "segment_type", "blocks"):
         rows.require(key)
-    lengths, bad = tape.lengths(rows.tagged("blocks"))
+    lengths, bad = tape.lengths(rows.values("blocks"))
     if bad >= 0:
         raise rows.error(bad, "'blocks' is not a list")
     unordered = _segments(rows)
@@ -101,7 +101,7 @@ def _segments(rows: TapeRows) -> SnapshotSegments:
         pool=rows.pairs("segment_pool_id"),
         is_large=is_large,
         is_expandable=rows.booleans("is_expandable"),
-        frames=rows.tagged("frames"),
+        frames=rows.values("frames"),
         keys=rows.keys,
     )
 
@@ -130,7 +130,7 @@ def _blocks(tape: Tape, segments: TapeRows, lengths: Int64Array, segment_address
         segment = int(np.searchsorted(offsets, row, side="right")) - 1
         return f"segments[{segment}]['blocks'][{row - int(offsets[segment])}]"
 
-    rows = TapeRows(tape, tape.items(segments.tagged("blocks"), lengths), BLOCK_KEYS, TEXT_ID, where)
+    rows = TapeRows(tape, tape.items(segments.values("blocks")), BLOCK_KEYS, TEXT_ID, where)
     rows.require("size")
     rows.require("state")
     size = rows.integers("size", missing=0)
@@ -139,7 +139,7 @@ def _blocks(tape: Tape, segments: TapeRows, lengths: Int64Array, segment_address
     before = np.concatenate(([0], np.cumsum(size)))
     running = np.repeat(segment_address, lengths) + before[:-1] - np.repeat(before[offsets[:-1]], lengths)
     requested = rows.integers("requested_size", missing=np.where(history_bytes >= 0, history_bytes, size))
-    frames = rows.tagged("frames")
+    frames = rows.values("frames")
     return SnapshotBlocks(
         segment_id=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         address=rows.integers("address", missing=running, wrap=True),
@@ -164,27 +164,27 @@ def _states(tape: Tape, rows: TapeRows) -> Int8Array:
 
 
 def _history(tape: Tape, blocks: TapeRows) -> tuple[Int64Array, Int64Array]:
-    """Requested bytes (−1 none) and tagged frames (0 none) of the newest entry of each block's ``history``.
+    """Requested bytes (−1 none) and frames (``NO_VALUE`` none) of the newest entry of each block's ``history``.
 
     Torch up to 2.0 wrote a list of past uses in place of ``frames``, the newest first.
     """
     requested = np.full(len(blocks), NONE_ID, np.int64)
-    frames = np.zeros(len(blocks), np.int64)
+    frames = np.full(len(blocks), NO_VALUE, np.int64)
     there = np.flatnonzero(blocks.has("history"))
-    values = blocks.tagged("history")[there]
+    values = blocks.values("history")[there]
     lengths, bad = tape.lengths(values)
     if bad >= 0:
         raise blocks.error(int(there[bad]), "'history' is not a list")
-    there, values, lengths = there[lengths > 0], values[lengths > 0], lengths[lengths > 0]
+    there, values = there[lengths > 0], values[lengths > 0]
     rows = TapeRows(
         tape,
-        tape.items(values, lengths, limit=1),
+        tape.items(values, limit=1),
         HISTORY_KEYS,
         TEXT_ID,
         lambda row: f"the 'history' of block {int(there[row])}",
     )
     requested[there] = rows.integers("real_size", missing=NONE_ID)
-    frames[there] = np.where(rows.has("frames"), rows.tagged("frames"), 0)
+    frames[there] = np.where(rows.has("frames"), rows.values("frames"), NO_VALUE)
     return requested, frames
 
 

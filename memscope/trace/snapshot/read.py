@@ -1,7 +1,7 @@
 """Reading torch's CUDA memory snapshots (``torch.cuda.memory._dump_snapshot``), safely: 2.0 to 2.15, any protocol.
 
 A snapshot is a pickle, and a pickle can run code. This reader has no way to: the file is turned into a tape of plain
-values (:mod:`memscope._kernels.pickle_tape`) and the columns are taken from there.
+values (``core/snapshot``) and the columns are taken from there.
 
 The layout is written by ``torch/csrc/cuda/Module.cpp`` (``THCPModule_memorySnapshot``) and ``torch/cuda/memory.py``,
 and read by ``torch/cuda/_memory_viz.py``.
@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from memscope._kernels import tape_format as vm
 from memscope.errors import InputFileError
 from memscope.trace.metadata import TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
 from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
-from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, read_tape
+from memscope.trace.snapshot._pickle_reader import NO_VALUE, Int32Array, Int64Array, Tape, dense_ids, read_tape
 from memscope.trace.snapshot._state import SnapshotState, read_state
 from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import BlockTable, MarkTable, SegmentTable, StackTable
@@ -57,39 +56,26 @@ class StackReader:
     """
 
     def __init__(self, tape: Tape, columns: list[Int64Array]) -> None:
-        """``columns`` are tagged values of ``frames`` keys, 0 or None where there is none."""
-        self._n_boxes = tape.n_boxes
-        used = np.zeros(tape.n_boxes, np.bool_)
-        for values in columns:
-            tags = values & vm.TAG_MASK
-            if not np.all((tags == vm.BOX) | (values == 0) | (values == vm.CONST)):
-                raise InputFileError(tape.path, "a 'frames' in it is not a list")
-            used[values[tags == vm.BOX] >> vm.TAG_BITS] = True
-        lists = np.flatnonzero(used)
-        if tape.lengths((lists << vm.TAG_BITS) | vm.BOX)[1] >= 0:
+        """``columns`` are values of ``frames`` keys."""
+        lists, bad = tape.sequences_in(columns)
+        if bad >= 0:
             raise InputFileError(tape.path, "a 'frames' in it is not a list")
-        frames, bad = tape.mark_items(lists)
+        frames, bad = tape.boxes_in(lists)
         if bad >= 0:
             raise InputFileError(tape.path, "a 'frames' in it holds something that is not a frame")
-        rows = TapeRows(tape, (frames << vm.TAG_BITS) | vm.BOX, FRAME_KEYS, TEXT_ID, lambda _: "a frame of a stack")
+        rows = TapeRows(tape, frames, FRAME_KEYS, TEXT_ID, lambda _: "a frame of a stack")
         for key in ("name", "filename"):
             rows.require(key)
         name, filename = rows.text_ids("name"), rows.text_ids("filename")
         line = np.clip(rows.integers("line", missing=0, wrap=True), _INT32.min, _INT32.max)
-        ids, first = dense_ids(name, filename, line)
-        frame_of_box = np.full(tape.n_boxes, NONE_ID, np.int32)
-        frame_of_box[frames] = ids
-        self._stack_of_box = np.full(tape.n_boxes, NONE_ID, np.int32)
-        self._stack_of_box[lists], self._offsets, self._frame_ids = tape.stacks(lists, frame_of_box)
+        frame_ids, first = dense_ids(name, filename, line)
+        self._stacks = tape.number_stacks(lists, frames, frame_ids)
         self._name, self._filename = name[first], filename[first]
         self._line = line[first].astype(np.int32)
 
     def ids(self, values: Int64Array) -> Int32Array:
-        """Stack ids of tagged ``frames`` values, −1 where there is none or an empty one."""
-        if not self._n_boxes:
-            return np.full(len(values), NONE_ID, np.int32)
-        is_list = values & vm.TAG_MASK == vm.BOX
-        return np.where(is_list, self._stack_of_box[np.where(is_list, values >> vm.TAG_BITS, 0)], np.int32(NONE_ID))
+        """Stack ids of ``frames`` values, −1 where there is none or an empty one."""
+        return self._stacks.ids(values)
 
     def use_texts(self, texts: TextTable) -> None:
         """Keep the frames' texts."""
@@ -99,8 +85,8 @@ class StackReader:
     def table(self, string_ids: Int32Array) -> StackTable:
         """The stacks, with texts renumbered to the trace's strings."""
         return StackTable(
-            offsets=self._offsets,
-            frame_ids=self._frame_ids,
+            offsets=self._stacks.offsets(),
+            frame_ids=self._stacks.frame_ids(),
             name_id=string_ids[self._name],
             filename_id=string_ids[self._filename],
             line=self._line,
@@ -139,9 +125,11 @@ def read_snapshot(path: str | Path) -> Trace:
 def _top(tape: Tape) -> dict[str, int]:
     """The snapshot's top-level keys; a bare list of segments gets its one."""
     root = tape.root
-    if tape.is_box(root, vm.DICT):
-        top = tape.rows(np.array([root], np.int64), [TEXT_ID[key] for key in SNAPSHOT_KEYS])[0][:, 0]
-        found = {key: int(value) for key, value in zip(SNAPSHOT_KEYS, top, strict=True) if value not in (0, vm.CONST)}
+    if tape.is_dict(root):
+        only = np.array([root], np.int64)
+        tape.check_dicts(only, [])
+        top = {key: int(tape.column(only, TEXT_ID[key])[0]) for key in SNAPSHOT_KEYS}
+        found = {key: value for key, value in top.items() if tape.is_there(value)}
         if "segments" in found or "device_traces" in found:
             return found
         raise _other_pickle(tape, "its dict has neither 'segments' nor 'device_traces'")
@@ -149,8 +137,8 @@ def _top(tape: Tape) -> dict[str, int]:
         raise _other_pickle(tape, "it holds a single value")
     items = tape.sequence(root)
     if len(items):
-        rows, _, bad = tape.rows(items, [TEXT_ID["blocks"]])
-        if bad >= 0 or not rows.all():
+        _, bad = tape.check_dicts(items, [])
+        if bad >= 0 or (tape.column(items, TEXT_ID["blocks"]) == NO_VALUE).any():
             raise _other_pickle(tape, "its list holds something else than segments")
         return {"segments": root}
     raise _other_pickle(tape, "it is an empty list")
@@ -278,13 +266,13 @@ def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
     """
     if value is None:
         return None
-    if not tape.is_box(value, vm.DICT):
+    if not tape.is_dict(value):
         raise InputFileError(tape.path, "'allocator_settings' is not a dict")
     settings: dict[str, Any] = {}
     for key, item in tape.mapping(value).items():
-        if tape.is_box(item, vm.DICT):
+        if tape.is_dict(item):
             settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item).items()}
-        elif item & vm.TAG_MASK != vm.BOX:
+        elif not tape.is_sequence(item):
             settings[key] = _plain(tape, item)
     try:
         check_settings(settings)
@@ -295,8 +283,7 @@ def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
 
 def _plain(tape: Tape, value: int) -> Any:
     scalar = tape.scalar(value)
-    is_number = value & vm.TAG_MASK in (vm.INT, vm.WIDE) and not isinstance(scalar, float)
-    return -1 if is_number and (scalar is None or scalar >= 1 << 63) else scalar
+    return -1 if tape.is_integer(value) and (scalar is None or scalar >= 1 << 63) else scalar
 
 
 def _notes(tape: Tape, top: dict[str, int]) -> tuple[str, ...]:
@@ -318,7 +305,7 @@ def _skipped_segment_events(events: SnapshotEvents, state: SnapshotState) -> boo
     if is_segment_event.any() or not allocs.any():
         return False
     segments = state.segments
-    for device in np.unique(events.device[allocs]):
+    for device in np.flatnonzero(np.bincount(events.device[allocs])):
         mine = segments.device == device
         address = events.address[allocs & (events.device == device)]
         start = segments.address[mine]

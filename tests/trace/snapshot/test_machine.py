@@ -5,14 +5,13 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memscope._kernels import tape_format as vm
+from memscope._core.snapshot import Kind
 from memscope.errors import InputFileError, UnsafePickleError
-from memscope.trace.snapshot._pickle_reader import Tape
+from memscope.trace.snapshot._pickle_reader import NO_VALUE, Tape, fill_tape
 from tests.properties import examples
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -33,36 +32,30 @@ class Pieces:
 
     def __init__(self, data: bytes, step: int = 1 << 20) -> None:
         self._pieces = [data[i : i + step] for i in range(0, len(data), step)]
+        self.n_file_bytes = 0
 
     def read(self) -> bytes:
-        return self._pieces.pop(0) if self._pieces else b""
+        piece = self._pieces.pop(0) if self._pieces else b""
+        self.n_file_bytes += len(piece)
+        return piece
 
 
 def tape_of(data: bytes, step: int = 1 << 20, known: tuple[str, ...] = ()) -> Tape:
-    tape = Tape(Path("some.pickle"), known)
-    tape.fill(Pieces(data, step))
-    return tape
+    return fill_tape(Path("some.pickle"), Pieces(data, step), known)
 
 
 def rebuilt(tape: Tape, value: int) -> Any:
     """The Python object that a value of a tape stands for: slow, recursive, obvious."""
-    if tape.is_box(value, vm.DICT):
-        items = tape.items(*_one(tape, value))
-        return {rebuilt(tape, int(k)): rebuilt(tape, int(v)) for k, v in zip(items[::2], items[1::2], strict=True)}
-    if tape.is_sequence(value):
+    kind = tape._tape.kind(value)
+    if kind == Kind.DICT:
+        items = tape._tape.keys_and_values(value).tolist()
+        return {rebuilt(tape, k): rebuilt(tape, v) for k, v in zip(items[::2], items[1::2], strict=True)}
+    if kind in (Kind.LIST, Kind.TUPLE):
         items = [rebuilt(tape, int(item)) for item in tape.sequence(value)]
-        return items if tape.is_box(value, vm.LIST) else tuple(items)
-    if value & vm.TAG_MASK == vm.BYTES:
-        return tape._text_bytes(value >> vm.TAG_BITS)
+        return items if kind == Kind.LIST else tuple(items)
+    if kind == Kind.BYTES:
+        return tape._tape.text(tape._tape.text_id(value))
     return tape.scalar(value)
-
-
-def _one(tape: Tape, value: int) -> tuple[np.ndarray, np.ndarray]:
-    n, chunk = 0, int(tape._arrays["box_first"][value >> vm.TAG_BITS])
-    while chunk:
-        n += int(tape._arrays["arena"][chunk + 1])
-        chunk = int(tape._arrays["arena"][chunk])
-    return np.array([value]), np.array([n])
 
 
 def same(a: Any, b: Any) -> bool:
@@ -121,7 +114,36 @@ def test_lists_filled_in_turns_keep_their_order() -> None:
     assert same(rebuilt(tape, tape.root), value)
 
 
-def test_every_array_grows_beyond_its_first_size() -> None:
+def test_lists_go_on_where_they_were_shared() -> None:
+    # Both lists are filled with the same items at once, then each with one more of its own, in turns.
+    data = b"](K\x01K\x02e" + b"](K\x01K\x02e" + b"\x86" + b"q\x000"
+    lists = b"](K\x01K\x02eq\x000" + b"](K\x01K\x02eq\x010"
+    turns = b"".join(b"h%cK%ca0" % (i % 2, 3 + i) for i in range(6))
+    tape = tape_of(lists + turns + b"h\x00h\x01\x86.")
+    assert rebuilt(tape, tape.root) == ([1, 2, 3, 5, 7], [1, 2, 4, 6, 8])
+    assert rebuilt(tape_of(data + b"h\x00."), tape_of(data + b"h\x00.").root) == ([1, 2], [1, 2])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40, 70, 1000])
+def test_dicts_of_any_number_of_keys_and_in_any_batches_keep_them_all(batch: int) -> None:
+    pairs = [(i * i % 977, i) for i in range(5000)]
+    parts = [
+        b"(" + b"".join(b"M%bM%b" % (k.to_bytes(2, "little"), v.to_bytes(2, "little")) for k, v in part) + b"u"
+        for part in (pairs[i : i + batch] for i in range(0, len(pairs), batch))
+    ]
+    tape = tape_of(b"}" + b"".join(parts) + b".")
+    assert rebuilt(tape, tape.root) == dict(pairs)
+
+
+def test_more_shapes_of_dicts_than_are_kept() -> None:
+    value = [{f"key {i}": i, "same": i, f"other {i % 7}": -i} for i in range(6000)] + [{"same": 1}] * 3
+    tape = tape_of(pickle.dumps(value, 4), known=("same",))
+    assert rebuilt(tape, tape.root) == value
+    dicts = tape.sequence(tape.root)
+    assert tape.integers(dicts, 0, missing=-1, wrap=False)[0].tolist() == [item["same"] for item in value]
+
+
+def test_every_part_grows_beyond_its_first_size() -> None:
     value = [f"text {i}" for i in range(40_000)], [float(i) for i in range(40_000)], [(i,) for i in range(40_000)]
     tape = tape_of(pickle.dumps(value, 4))
     assert same(rebuilt(tape, tape.root), value)
@@ -130,7 +152,14 @@ def test_every_array_grows_beyond_its_first_size() -> None:
 
 def test_equal_texts_share_one_id_and_known_texts_come_first() -> None:
     tape = tape_of(pickle.dumps(["".join(["si", "ze"]), "size", "other", "addr"], 4), known=("addr", "size"))
-    assert [int(value) >> vm.TAG_BITS for value in tape.sequence(tape.root)] == [1, 1, 2, 0]
+    assert [tape._tape.text_id(int(value)) for value in tape.sequence(tape.root)] == [1, 1, 2, 0]
+
+
+def test_equal_tuples_are_one_value_and_equal_lists_are_not() -> None:
+    tape = tape_of(pickle.dumps([(1, 2), (1, int("2")), [1, 2], [1, 2]], 4))
+    values = tape.sequence(tape.root).tolist()
+    assert values[0] == values[1]
+    assert values[2] != values[3]
 
 
 def test_a_list_that_holds_itself_is_read_without_end() -> None:
@@ -141,33 +170,32 @@ def test_a_list_that_holds_itself_is_read_without_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"),
+    "number",
     [
-        ((1 << 60) - 1, None),
-        (1 << 60, vm.WIDE_INT64),
-        (-(1 << 60), None),
-        (-(1 << 60) - 1, vm.WIDE_INT64),
-        ((1 << 63) - 1, vm.WIDE_INT64),
-        (-(1 << 63), vm.WIDE_INT64),
-        (1 << 63, vm.WIDE_UINT64),
-        ((1 << 64) - 1, vm.WIDE_UINT64),
-        (1 << 64, vm.WIDE_BEYOND),
-        (-(1 << 63) - 1, vm.WIDE_BEYOND),
-        (1 << 900, vm.WIDE_BEYOND),
+        (1 << 60) - 1,
+        1 << 60,
+        -(1 << 60),
+        -(1 << 60) - 1,
+        (1 << 63) - 1,
+        -(1 << 63),
+        1 << 63,
+        (1 << 64) - 1,
+        1 << 64,
+        -(1 << 63) - 1,
+        1 << 900,
     ],
 )
-def test_integers_beyond_64_bits_are_flagged_and_all_others_exact(number: int, kind: int | None) -> None:
-    tape = tape_of(pickle.dumps([number], 4))
-    value = tape.sequence(tape.root)
-    if kind is None:
-        assert int(value[0]) & vm.TAG_MASK == vm.INT
-    else:
-        assert int(tape._arrays["wide"][2 * (int(value[0]) >> vm.TAG_BITS) + 1]) == kind
-    assert tape.scalar(int(value[0])) == (None if kind == vm.WIDE_BEYOND else number)
-    numbers, good = tape.integers(value, wrap=True)
-    assert bool(good[0]) == (kind != vm.WIDE_BEYOND)
-    if good[0]:
-        assert int(numbers[0]) % (1 << 64) == number % (1 << 64)
+def test_integers_beyond_64_bits_are_flagged_and_all_others_exact(number: int) -> None:
+    tape = tape_of(pickle.dumps([{"n": number}], 4), known=("n",))
+    dicts = tape.sequence(tape.root)
+    value = int(tape.column(dicts, 0)[0])
+    is_int64, is_64_bits = -(1 << 63) <= number < 1 << 63, -(1 << 63) <= number < 1 << 64
+    assert tape._tape.kind(value) == (Kind.INTEGER if is_64_bits else Kind.BEYOND_INTEGER)
+    assert tape.scalar(value) == (number if is_64_bits else None)
+    for wrap, is_good in ((False, is_int64), (True, is_64_bits)):
+        numbers, bad, is_beyond = tape.integers(dicts, 0, missing=7, wrap=wrap)
+        assert (bad, is_beyond) == ((-1, False) if is_good else (0, True))
+        assert int(numbers[0]) % (1 << 64) == (number % (1 << 64) if is_good else 7)
 
 
 REFUSED_WITH_NAME = {
@@ -272,6 +300,18 @@ def test_the_stack_can_be_popped_past_a_mark() -> None:
         assert rebuilt(tape, tape.root) == value
 
 
+def rebuilt_without_end(tape: Tape, value: int) -> None:
+    """Look at everything, also in what holds itself."""
+    seen, ahead = set(), [value]
+    while ahead:
+        value = ahead.pop()
+        kind = tape._tape.kind(value)
+        if value in seen or kind not in (Kind.LIST, Kind.TUPLE, Kind.DICT):
+            continue
+        seen.add(value)
+        ahead += (tape._tape.keys_and_values(value) if kind == Kind.DICT else tape.sequence(value)).tolist()
+
+
 def refusal(data: bytes) -> str:
     """Why the machine refuses these bytes, empty if it does not."""
     try:
@@ -293,4 +333,5 @@ def test_random_bytes_end_in_a_value_or_a_refusal(data: bytes) -> None:
     if refusal(data):
         return
     tape = tape_of(data)
-    assert tape.root & vm.TAG_MASK not in (vm.UNSET, vm.MARK)
+    assert tape.root != NO_VALUE
+    rebuilt_without_end(tape, tape.root)
