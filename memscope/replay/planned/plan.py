@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memscope._kernels import planning as kernel
+from memscope._core import planning as core
 from memscope.device.limits import NO_LIMITS, Limits
 from memscope.errors import UsageError
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
@@ -28,6 +28,7 @@ GOOD_ENOUGH_FRAC = 0.001
 N_REPAIRED = 2
 N_REPAIRS = 24
 """How many of the best orders are repaired, and how often."""
+_UNLIMITED = int(np.iinfo(np.int64).max)
 _N_LOAD_CLASSES = 8
 _EPOCH_BITS = 40
 _MIN_STRIDE = 16
@@ -44,6 +45,14 @@ class FoundPlan(NamedTuple):
     method: str
 
 
+class _Rows(NamedTuple):
+    """Epochs in which rows start and end, and their sizes, in order of start: int64 (rows,) each."""
+
+    start: Int64Array
+    end: Int64Array
+    size: Int64Array
+
+
 class _Problem(NamedTuple):
     """Rows to place in order, with what all attempts share.
 
@@ -51,8 +60,8 @@ class _Problem(NamedTuple):
     ``bottom``. ``peak_load`` is the fullest moment of each; ``expected_work`` of one attempt.
     """
 
-    rows: kernel.Rows
-    checkpoints: kernel.Checkpoints
+    rows: _Rows
+    placer: core.OrderedPlacer
     peak_load: Int64Array
     chosen: Int64Array
     offset: Int64Array
@@ -73,7 +82,7 @@ class _Attempt(NamedTuple):
 class _Search:
     """The best plan so far, and the work that is left."""
 
-    def __init__(self, rows: kernel.Rows, load: Int64Array) -> None:
+    def __init__(self, rows: _Rows, load: Int64Array) -> None:
         self.rows = rows
         self.by_end = np.argsort(rows.end, kind="stable")
         self.lower_bound = int(load.max())
@@ -100,15 +109,14 @@ def find_plan(start: Int64Array, end: Int64Array, size: Int64Array, n_positions:
 
     The same input gives the same plan. At least one row; every lifetime and every size must be positive.
     """
-    start_epoch, end_epoch, n_epochs = kernel.number_epochs(start, end, n_positions)
+    start_epoch, end_epoch, n_epochs = core.number_epochs(start, end, n_positions)
     by_start = np.argsort(start_epoch, kind="stable")
-    size = np.ascontiguousarray(size[by_start], np.int64)
-    rows = kernel.Rows(start_epoch[by_start], end_epoch[by_start], size, np.zeros(len(size), np.int64))
-    load = kernel.load_of_epochs(rows.start, rows.end, rows.size, n_epochs)
+    rows = _Rows(start_epoch[by_start], end_epoch[by_start], size[by_start])
+    load = core.load_of_epochs(rows.start, rows.end, rows.size, n_epochs)
     search = _Search(rows, load)
     _try_slots(search)
     _try_in_time(search)
-    if not search.is_optimal and len(size) <= kernel.MAX_ROWS and 4 * search.lower_bound <= kernel.MAX_OFFSET:
+    if not search.is_optimal:
         _try_orders(search, load)
     offset = np.empty_like(search.offset)
     offset[by_start] = search.offset
@@ -118,7 +126,7 @@ def find_plan(start: Int64Array, end: Int64Array, size: Int64Array, n_positions:
 def _try_slots(search: _Search) -> None:
     rows = search.rows
     distinct, size_class = np.unique(rows.size, return_inverse=True)
-    slot, n_slots = kernel.share_slots(rows, search.by_end, size_class.astype(np.int64), len(distinct))
+    slot, n_slots = core.share_slots(rows.start, rows.end, search.by_end, size_class, len(distinct))
     first = np.concatenate([[0], np.cumsum(n_slots * distinct)])
     search.offer(first[size_class] + slot * rows.size, int(first[-1]), "slots")
 
@@ -127,17 +135,17 @@ def _try_in_time(search: _Search) -> None:
     for is_best_fit, method in ((False, "first fit in time"), (True, "best fit in time")):
         if search.is_optimal:
             return
-        offset, peak, work = kernel.place_in_time(search.rows, search.by_end, is_best_fit, search.work_left // 4)
-        search.work_left -= int(work)
-        search.offer(offset, int(peak), method)
+        offset, peak, work = core.place_in_time(*search.rows, search.by_end, is_best_fit, search.work_left // 4)
+        search.work_left -= work
+        search.offer(offset, peak, method)
 
 
 def _try_orders(search: _Search, load: Int64Array) -> None:
     rows = search.rows
-    peak_load = kernel.peak_load_of_rows(load, rows.start, rows.end)
+    peak_load = core.peak_load_of_rows(load, rows.start, rows.end)
     never_freed = rows.end == len(load)
     starts: list[_Attempt] = []
-    highest, for_repairs = kernel.MAX_OFFSET, search.work_left // 2
+    highest, for_repairs = _UNLIMITED, search.work_left // 2
     for is_stacked, where in ((never_freed, " over a stack"), (np.zeros_like(never_freed), "")):
         if not where and not np.any(never_freed):
             break  # the same problem again
@@ -158,7 +166,7 @@ def _try_orders(search: _Search, load: Int64Array) -> None:
         _repair(search, attempt)
 
 
-def _problem(rows: kernel.Rows, load: Int64Array, peak_load: Int64Array, is_stacked: BoolArray) -> _Problem:
+def _problem(rows: _Rows, load: Int64Array, peak_load: Int64Array, is_stacked: BoolArray) -> _Problem:
     """What is left to place if some rows that are never freed are stacked at the bottom in order of time."""
     chosen = np.flatnonzero(~is_stacked)
     offset = np.zeros(len(rows.start), np.int64)
@@ -166,33 +174,31 @@ def _problem(rows: kernel.Rows, load: Int64Array, peak_load: Int64Array, is_stac
     offset[is_stacked] = np.cumsum(stacked_size) - stacked_size
     height = np.cumsum(np.bincount(rows.start[is_stacked], stacked_size, len(load)).astype(np.int64))
     start, end = rows.start[chosen], rows.end[chosen]
-    left = kernel.Rows(start, end, rows.size[chosen], height[end - 1])
-    n_pairs = int(kernel.load_of_epochs(start, end, np.ones_like(start), len(load))[start].sum())
+    left = _Rows(start, end, rows.size[chosen])
+    n_pairs = int(core.load_of_epochs(start, end, np.ones_like(start), len(load))[start].sum())
     stride = max(_MIN_STRIDE, n_pairs // max(len(start), 1))
-    checkpoints = kernel.make_checkpoints(start, end, stride)
-    expected_work = _WORK_PER_LOOK * (n_pairs + stride * (len(checkpoints.row) + len(start) // 2))
-    return _Problem(left, checkpoints, peak_load[chosen], chosen, offset, int(stacked_size.sum()), expected_work)
+    placer = core.OrderedPlacer(*left, height[end - 1], stride)
+    expected_work = _WORK_PER_LOOK * (n_pairs + stride * (placer.n_remembered + len(start) // 2))
+    return _Problem(left, placer, peak_load[chosen], chosen, offset, int(stacked_size.sum()), expected_work)
 
 
 def _try_largest(search: _Search, problem: _Problem) -> None:
     """Place as many of the largest as there is work for, and what remains in time, above them all."""
     order, _ = _by_size(problem, search.lower_bound)
     max_work = search.work_left // 2
-    placed, peak, n_placed, work = kernel.place_in_order(
-        order, problem.rows, problem.checkpoints, kernel.MAX_OFFSET, max_work
-    )
-    search.work_left -= int(work)
-    above = max(int(peak), problem.bottom)
+    placed, peak, n_placed, work = problem.placer.place(order, _UNLIMITED, max_work)
+    search.work_left -= work
+    above = max(peak, problem.bottom)
     rest = np.sort(order[n_placed:])
     if len(rest):
-        rows = kernel.Rows(*(column[rest] for column in problem.rows))
+        rows = _Rows(*(column[rest] for column in problem.rows))
         by_end = np.argsort(rows.end, kind="stable")
-        placed[rest], rest_peak, work = kernel.place_in_time(rows, by_end, False, search.work_left)
-        search.work_left -= int(work)
+        placed[rest], rest_peak, work = core.place_in_time(*rows, by_end, False, search.work_left)
+        search.work_left -= work
         if rest_peak < 0:
             return
         placed[rest] += above
-        above += int(rest_peak)
+        above += rest_peak
     offset = problem.offset.copy()
     offset[problem.chosen] = placed
     search.offer(offset, above, "size over a stack, the smallest in time")
@@ -230,15 +236,13 @@ def _attempt(
     search: _Search, problem: _Problem, order: Int64Array, method: str, max_offset: int, max_work: int
 ) -> _Attempt | None:
     """Place in an order; None if it took too much work or space."""
-    placed, own_peak, n_placed, work = kernel.place_in_order(
-        order, problem.rows, problem.checkpoints, max_offset, max_work
-    )
-    search.work_left -= int(work)
+    placed, own_peak, n_placed, work = problem.placer.place(order, max_offset, max_work)
+    search.work_left -= work
     if n_placed < len(order) or own_peak > max_offset:
         return None
     offset = problem.offset.copy()
     offset[problem.chosen] = placed
-    peak = max(int(own_peak), problem.bottom)
+    peak = max(own_peak, problem.bottom)
     search.offer(offset, peak, method)
     return _Attempt(problem, order, placed, peak, method)
 
@@ -252,7 +256,7 @@ def _repair(search: _Search, attempt: _Attempt) -> None:
         is_too_high = (placed + problem.rows.size)[order] > search.lower_bound
         key[is_too_high] = key[is_too_high] // 2 - 1
         order = order[np.argsort(key, kind="stable")]
-        repaired = _attempt(search, problem, order, method, kernel.MAX_OFFSET, search.work_left)
+        repaired = _attempt(search, problem, order, method, _UNLIMITED, search.work_left)
         if repaired is None:
             return
         placed = repaired.placed
