@@ -76,3 +76,17 @@ def test_a_recording_is_served_as_its_calls_one_by_one(model):
     assert allocator.stats.peak_active_bytes == result.peak_active_bytes
     assert allocator.driver_calls == result.driver_calls
     assert result.notes[-len(model.notes) :] == model.notes
+
+
+def test_what_stood_before_the_recording_fails_before_its_first_event_even_if_it_is_freed_later():
+    recorder = Recorder("", total=80 << 30)
+    address = recorder.allocator.malloc(40 * MiB)
+    recorder.start_recording()
+    recorder.allocator.free(address)
+    recorder.allocator.malloc(MiB)
+    lifetimes = DeviceLifetimes(recorder.trace(), 0)
+    for model in MODELS:
+        result = replay_modelled(lifetimes, model, Limits(16 * MiB))
+        assert result.oom is not None
+        assert (result.oom.event, result.oom.requested_bytes) == (-1, 40 * MiB)
+        assert len(result.usage.allocated_bytes) == 1
