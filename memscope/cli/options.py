@@ -79,16 +79,13 @@ def load_trace(path: Path, rules: Path | None = None) -> Analysis:
     return load(path, rules=rules)
 
 
-def announce_compilation(kernel: str = "") -> None:
-    """Say once per installation that kernels are being compiled: the first verb waits some seconds for it.
-
-    ``kernel`` is a module of ``_kernels`` that only some verbs need.
-    """
+def announce_compilation() -> None:
+    """Say once per installation that kernels are being compiled: the first verb waits some seconds for it."""
     if os.environ.get("NUMBA_DISABLE_JIT"):
         return
     folder = os.environ.get("NUMBA_CACHE_DIR")
     cache = Path(folder) if folder else Path(__file__).parents[1] / "_kernels" / "__pycache__"
-    if not any(cache.rglob(f"{kernel}*.nbi")):
+    if not any(cache.rglob("*.nbi")):
         click.echo(
             "memscope: compiling its kernels, once per installation (some seconds, and some for each replay strategy)…",
             err=True,

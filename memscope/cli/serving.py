@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.options import Command, announce_compilation, console, force_option, json_option, print_json
+from memscope.cli.options import Command, console, force_option, json_option, print_json
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
 from memscope.units import parse_bytes
@@ -254,9 +254,6 @@ def _replayed(plan: ServingPlan, n_jobs: int) -> list[KvResult]:
 
     if not plan.jobs:
         return []
-    announce_compilation("kv_serving")
-    if any(job.manager == "concat" for job in plan.jobs):
-        announce_compilation("kv_tensors")
     with progress("serving") as on_done:
         return run_kv_jobs(plan.jobs, n_jobs, on_done)
 

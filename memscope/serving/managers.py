@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 import numpy as np
 
-from memscope._kernels import caching_layout
-from memscope._kernels import kv_layout as at
-from memscope._kernels.kv_tensors import Tensors
-from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.caching.arrays import grow, new_arrays, with_lanes
-from memscope.replay.config import CachingAllocatorConfig
 from memscope.serving.requests import RequestTable
 from memscope.serving.shapes import KvShape, vector_bytes
 from memscope.trace.tables import Int64Array
@@ -37,35 +32,6 @@ def tensor_token_bytes(shape: KvShape) -> list[tuple[int, int]]:
 def tensors_unit_bytes(shape: KvShape) -> int:
     """The largest unit that divides a block and every token."""
     return math.gcd(BLOCK_BYTES, *(size for size, _ in tensor_token_bytes(shape)))
-
-
-def make_tensors(shape: KvShape, n_requests: int, max_running: int, capacity_bytes: int) -> Tensors:
-    """An allocator that holds nothing, with room for the tensors of ``max_running`` requests at once."""
-    sizes = tensor_token_bytes(shape)
-    # Every live tensor and every gap between two of them is a block.
-    n_blocks = 2 * len(sizes) * max_running + capacity_bytes // (1 << 20)
-    arrays = new_arrays(CachingAllocatorConfig(), Limits(capacity_bytes), is_logged=False)
-    arrays = grow(with_lanes(arrays, [(0, 0)], is_private_releasable=False), n_blocks)
-    segments = np.zeros((n_blocks, arrays.segments.shape[1]), np.int64)
-    segments[: len(arrays.segments)] = arrays.segments
-    return Tensors(
-        arrays=arrays._replace(segments=segments),
-        token_bytes=np.array([size for size, _ in sizes], np.int64),
-        window=np.array([window for _, window in sizes], np.int64),
-        block=np.full((n_requests, len(sizes)), at.NONE, np.int32),
-        n_grown=np.zeros(n_requests, np.int64),
-        unit_bytes=tensors_unit_bytes(shape),
-    )
-
-
-def peak_reserved_bytes(store: Tensors) -> int:
-    """The most that the allocator ever held of the device."""
-    return int(store.arrays.counters[caching_layout.C_PEAK_RESERVED])
-
-
-def n_retries(store: Tensors) -> int:
-    """Requests that were served, or refused, only after all unused memory was given back."""
-    return int(store.arrays.counters[caching_layout.C_N_RETRIES])
 
 
 MAX_LENGTH = 1 << 24
@@ -101,6 +67,19 @@ class ManagerOptions:
             raise UsageError("a page is 64KiB or 2MiB")
 
 
+class Kind(Enum):
+    """How a manager's memory is taken."""
+
+    ON_DEMAND = auto()
+    """As a function of the tokens held (paged, virtual)."""
+    REGIONS = auto()
+    """One region for each sequence, taken when its request starts, placed by binary buddies."""
+    PREFIXES = auto()
+    """Full blocks of prompts are shared by their key; the rest of a sequence is its own."""
+    TENSORS = auto()
+    """Every layer's keys and values are a tensor, in PyTorch's caching allocator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A manager's rules as tables, in units.
@@ -108,13 +87,13 @@ class Memory:
     Attributes
     ----------
     kind
-        Of ``_kernels.kv_layout``.
+        How it is taken.
     unit_bytes
         Bytes of a unit.
     tokens_of, alloc_of
         int64 (longest + 1,): units that so many tokens hold, and that they take.
     region
-        int64 (n,): units reserved for each request (contiguous kinds, else empty).
+        int64 (n,): units reserved for each request (:attr:`Kind.REGIONS`, else empty).
     quantum
         Units that memory is a multiple of.
     granule
@@ -133,7 +112,7 @@ class Memory:
         What is modelled otherwise than one would think, a sentence each.
     """
 
-    kind: int
+    kind: Kind
     unit_bytes: int
     tokens_of: Int64Array
     alloc_of: Int64Array
@@ -175,7 +154,7 @@ def _growing(shape: KvShape, table: Int64Array, longest: int, notes: tuple[str, 
     unit = math.gcd(int(np.gcd.reduce(table)), shape.unit_bytes)
     alloc = table // unit
     return Memory(
-        at.KIND_GROWING, unit, tokens // unit, alloc, _no_region(), quantum=int(np.gcd.reduce(alloc)), notes=notes
+        Kind.ON_DEMAND, unit, tokens // unit, alloc, _no_region(), quantum=int(np.gcd.reduce(alloc)), notes=notes
     )
 
 
@@ -201,9 +180,7 @@ def _virtual(shape: KvShape, _requests: RequestTable, options: ManagerOptions, l
 def _contiguous(shape: KvShape, longest: int, reserved_tokens: Int64Array) -> Memory:
     unit = shape.unit_bytes
     tokens = shape.sequence_bytes_table(longest) // unit
-    return Memory(
-        at.KIND_CONTIGUOUS, unit, tokens, tokens, tokens[reserved_tokens], granule=shape.bytes_per_token // unit
-    )
+    return Memory(Kind.REGIONS, unit, tokens, tokens, tokens[reserved_tokens], granule=shape.bytes_per_token // unit)
 
 
 def _max_length(shape: KvShape, requests: RequestTable, _options: ManagerOptions, longest: int) -> Memory:
@@ -226,7 +203,7 @@ def _prefix(shape: KvShape, longest: int, node_tokens: int, private_tokens: int,
     tokens = np.arange(longest + 1, dtype=np.int64)
     alloc = -(-tokens // private_tokens) * private_tokens
     return Memory(
-        at.KIND_PREFIX,
+        Kind.PREFIXES,
         shape.bytes_per_token,
         tokens,
         alloc,
@@ -270,7 +247,7 @@ def _concat(shape: KvShape, _requests: RequestTable, _options: ManagerOptions, l
     tokens = shape.sequence_bytes_table(longest) // unit
     notes = ("a request that runs out of memory with no other one running is given up",)
     largest = max(size for size, _ in tensor_token_bytes(shape)) // unit
-    return Memory(at.KIND_TENSORS, unit, tokens, tokens, _no_region(), tensor_units=largest, pads=True, notes=notes)
+    return Memory(Kind.TENSORS, unit, tokens, tokens, _no_region(), tensor_units=largest, pads=True, notes=notes)
 
 
 MANAGERS: dict[str, Manager] = {

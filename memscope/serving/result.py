@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from memscope._kernels import kv_layout as at
 from memscope.trace.tables import Int64Array, frozen_array
 
 Float64Array = npt.NDArray[np.float64]
@@ -138,24 +138,17 @@ def memory_over_time(timeline: KvTimeline, capacity_bytes: int, n_points: int) -
     )
 
 
-def make_timeline(rows: Int64Array, capacity: int, unit_bytes: int) -> KvTimeline:
-    """A timeline from the kernel's rows, int64 (n_steps, N_TIMELINE), in bytes."""
-    tokens, taken = rows[:, at.T_TOKENS], rows[:, at.T_ALLOC]
-    reservation, external, slack = (rows[:, i] for i in (at.T_RESERVATION, at.T_EXTERNAL, at.T_SLACK))
-    internal = taken - slack - tokens - reservation
+def make_timeline(steps: Mapping[str, Int64Array], capacity: int, unit_bytes: int) -> KvTimeline:
+    """A timeline in bytes from the columns of an engine's steps, which are in units."""
+    names = ("tokens", "reservation", "internal", "external")
+    unclaimed = capacity - sum(steps[name] for name in names)
     columns = (
-        rows[:, at.T_START],
-        rows[:, at.T_TIME],
-        rows[:, at.T_RUNNING],
-        rows[:, at.T_WAITING],
-        rows[:, at.T_PREEMPTIONS],
-        tokens * unit_bytes,
-        taken * unit_bytes,
-        reservation * unit_bytes,
-        internal * unit_bytes,
-        external * unit_bytes,
-        (capacity - tokens - reservation - internal - external) * unit_bytes,
-        rows[:, at.T_SAVED] * unit_bytes,
+        *(steps[name] for name in ("start_us", "end_us", "n_running", "n_waiting", "n_preemptions")),
+        steps["tokens"] * unit_bytes,
+        steps["taken"] * unit_bytes,
+        *(steps[name] * unit_bytes for name in names[1:]),
+        unclaimed * unit_bytes,
+        steps["saved"] * unit_bytes,
     )
     return KvTimeline(*(frozen_array(column, np.int64) for column in columns))
 

@@ -6,21 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from memscope._kernels import kv_layout as at
-from memscope._kernels import kv_serving as kernel
-from memscope._kernels.kv_tensors import NoTensors, Tensors
+from memscope._core import serving
 from memscope.errors import FieldError, InvariantError, UsageError
-from memscope.serving.managers import (
-    MANAGERS,
-    ManagerOptions,
-    Memory,
-    make_tensors,
-    manager_named,
-    n_retries,
-    peak_reserved_bytes,
-)
+from memscope.serving._engine import is_padded, make_engine
+from memscope.serving.managers import MANAGERS, Kind, ManagerOptions, Memory, manager_named
 from memscope.serving.requests import RequestTable
 from memscope.serving.result import KvResult, KvWaste, make_timeline
 from memscope.serving.scheduler import CostModel, SchedulerOptions
@@ -32,7 +22,7 @@ from memscope.units import format_bytes
 def never_fits(memory: Memory, requests: RequestTable, capacity: int) -> BoolArray:
     """Whether requests, each with all its samples, fit not even alone: bool (n,). Capacity is in units."""
     samples = requests.n_samples
-    if memory.kind == at.KIND_CONTIGUOUS:
+    if memory.kind == Kind.REGIONS:
         granules = -(-memory.region // memory.granule)
         blocks = np.left_shift(np.int64(1), np.ceil(np.log2(np.maximum(granules, 1))).astype(np.int64))
         # Cut into powers of two, the largest first, memory holds as many blocks of one of them as divide it.
@@ -60,18 +50,12 @@ def _units_apart(memory: Memory, n_samples: int, prompt: int, final: int) -> Int
     return np.asarray(units, np.int64)
 
 
-def n_regions(memory: Memory, capacity: int) -> int:
-    """How many of the largest region fit at once (contiguous kinds)."""
-    granules = -(-int(memory.region.max()) // memory.granule)
-    return capacity // memory.granule // (1 << max(granules - 1, 0).bit_length())
-
-
 def longest_context(memory: Memory, capacity: int, reserves: bool) -> int:
     """The longest sequence, in tokens, that fits alone, up to the longest that is accepted.
 
     ``reserves`` says whether every request takes the memory of the longest one.
     """
-    if memory.kind == at.KIND_CONTIGUOUS:
+    if memory.kind == Kind.REGIONS:
         needed, most = -(-memory.tokens_of // memory.granule), _largest_block(memory, capacity)
         if reserves:
             return len(needed) - 1 if needed[-1] <= most else 0
@@ -82,7 +66,7 @@ def longest_context(memory: Memory, capacity: int, reserves: bool) -> int:
 
 def largest_batch(memory: Memory, capacity: int, final_tokens: int) -> int:
     """How many requests of so many tokens in the end, or of the mean region, fit together."""
-    if memory.kind != at.KIND_CONTIGUOUS:
+    if memory.kind != Kind.REGIONS:
         return int(capacity // _most_units(memory)[final_tokens])
     mean_granules = int(np.ceil(memory.region.mean() / memory.granule))
     block = 1 << max(mean_granules - 1, 0).bit_length()
@@ -99,9 +83,7 @@ def _most_units(memory: Memory) -> Int64Array:
     return np.asarray(np.maximum.accumulate(memory.alloc_of), np.int64)
 
 
-_N_ROWS = 1 << 12
-"""Steps between two looks at the integrals: 80 GiB in units of 2 KiB over 4,096 steps of a minute sum to less than 2⁶³.
-What does not sum up exactly is noticed at the end."""
+_STEPS_BETWEEN_NEWS = 1 << 12
 
 OnDone = Callable[[int, int], None]
 
@@ -145,13 +127,13 @@ def simulate(job: KvJob, on_done: OnDone | None = None) -> KvResult:
             f"{job.manager}: none of {len(job.requests):,} requests fits: the longest sequence is "
             f"{job.options.max_length:,} tokens, the memory {format_bytes(capacity * memory.unit_bytes)}"
         )
-    serving = _serving(job, memory, capacity, is_refused)
-    kernel.prepare(serving)
-    totals, timeline = _run(serving, on_done)
-    _check(serving, totals, capacity)
-    if not serving.counters[at.C_N_DONE]:
+    engine = make_engine(job.shape, job.requests, memory, capacity, is_refused, job.scheduler, job.cost)
+    _run(engine, len(job.requests), on_done)
+    waste = engine.memory_over_time()
+    _check(engine, waste, len(job.requests), capacity)
+    if not engine.counts.n_done:
         raise UsageError(f"{job.manager}: every request runs out of memory, even alone")
-    return _result(job, memory, serving, totals, timeline, manager.has_blocks)
+    return _result(job, memory, engine, capacity, manager.has_blocks)
 
 
 def _check_samples(job: KvJob) -> None:
@@ -167,195 +149,90 @@ def _check_samples(job: KvJob) -> None:
         )
 
 
-def _serving(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> at.Serving:
-    requests, scheduler = job.requests, job.scheduler
-    shares = memory.kind == at.KIND_PREFIX and requests.has_prefixes
-    is_contiguous = memory.kind == at.KIND_CONTIGUOUS
-    n_free_blocks = scheduler.max_requests + at.MAX_ORDERS if is_contiguous else 0
-    return at.Serving(
-        params=_params(job, memory, capacity, is_refused),
-        costs=_costs(job.cost, memory.unit_bytes),
-        counters=np.zeros(at.N_COUNTERS, np.int64),
-        integrals=np.zeros(at.N_INTEGRALS, np.int64),
-        requests=_request_rows(requests, memory, is_refused),
-        lists=np.zeros((at.N_LISTS, scheduler.max_requests), np.int64),
-        sizes=np.stack((memory.alloc_of, memory.tokens_of)),
-        free_blocks=np.zeros((at.MAX_ORDERS, 1 + n_free_blocks), np.int64),
-        addresses=np.zeros(int(requests.n_samples.sum()) if is_contiguous else 0, np.int64),
-        windows=np.array(memory.windows, np.int64).reshape(-1, at.N_WINDOW_COLUMNS),
-        chunk_id=requests.chunk_id if shares else frozen_array(np.empty(0, np.int64), np.int64),
-        nodes=_no_nodes(requests.n_chunks * max(1, requests.chunk_tokens // memory.node_tokens) if shares else 0),
-        timeline=np.zeros((_N_ROWS, at.N_TIMELINE), np.int64),
-        store=make_tensors(job.shape, len(requests), scheduler.max_requests, capacity * memory.unit_bytes)
-        if memory.kind == at.KIND_TENSORS
-        else NoTensors(),
-    )
-
-
-def _params(job: KvJob, memory: Memory, capacity: int, is_refused: BoolArray) -> Int64Array:
-    """The rules of the manager and the scheduler, as the kernel reads them."""
-    requests, scheduler = job.requests, job.scheduler
-    is_prefix, is_chunked = memory.kind == at.KIND_PREFIX, scheduler.policy == "chunked"
-    params = np.zeros(at.N_PARAMS, np.int64)
-    params[at.P_KIND] = memory.kind
-    params[at.P_CAPACITY] = capacity
-    params[at.P_MAX_RUNNING] = scheduler.max_requests
-    params[at.P_STEP_TOKENS] = scheduler.max_step_tokens if is_chunked else _whole_step(job, is_refused)
-    params[at.P_IS_CHUNKED] = int(is_chunked)
-    params[at.P_IS_STATIC] = int(scheduler.policy == "static")
-    params[at.P_NODE_TOKENS] = memory.node_tokens
-    params[at.P_PRIVATE_TOKENS] = memory.private_tokens
-    params[at.P_CHUNK_TOKENS] = requests.chunk_tokens if is_prefix else 0
-    params[at.P_GRANULE] = memory.granule
-    params[at.P_SWAP_CAPACITY] = (
-        0 if is_prefix or memory.kind == at.KIND_TENSORS else scheduler.swap_bytes // memory.unit_bytes
-    )
-    params[at.P_TENSOR_UNITS] = memory.tensor_units
-    params[at.P_SHARES_SAMPLES] = int(memory.shares_samples)
-    params[at.P_IS_PADDED] = int(memory.pads and scheduler.policy == "static")
-    params[at.P_LONGEST] = len(memory.tokens_of) - 1
-    params[at.P_REGIONS] = n_regions(memory, capacity) if memory.kind == at.KIND_CONTIGUOUS else 0
-    return params
-
-
-def _costs(cost: CostModel, unit_bytes: int) -> npt.NDArray[np.float64]:
-    """What a step costs, a microsecond or a unit at a time."""
-    costs = np.zeros(at.N_COSTS, np.float64)
-    costs[at.F_FLOPS_PER_US] = cost.flops_per_s / 1e6
-    costs[at.F_BYTES_PER_US] = cost.bytes_per_s / 1e6
-    costs[at.F_FLOPS_PER_TOKEN] = cost.flops_per_token
-    costs[at.F_FLOPS_PER_PAIR] = cost.flops_per_token_pair
-    costs[at.F_WEIGHT_BYTES] = cost.weight_bytes
-    costs[at.F_OVERHEAD_US] = cost.overhead_s * 1e6
-    costs[at.F_SWAP_BYTES_PER_US] = cost.swap_bytes_per_s / 1e6
-    costs[at.F_UNIT_BYTES] = unit_bytes
-    return costs
-
-
-def _whole_step(job: KvJob, is_refused: BoolArray) -> int:
-    """Tokens of a step where prompts are not spread: room for the longest sequences of a request at once."""
-    requests = job.requests
-    served = (requests.n_samples * requests.cached_tokens)[~is_refused]
-    return max(job.scheduler.max_step_tokens, job.scheduler.max_requests, int(served.max()) + 1)
-
-
-def _request_rows(requests: RequestTable, memory: Memory, is_refused: BoolArray) -> Int64Array:
-    """A row for each request, as the kernel keeps it."""
-    rows = np.zeros((len(requests), at.N_REQUEST_COLUMNS), np.int64)
-    rows[:, at.R_ARRIVAL] = requests.arrival_us
-    rows[:, at.R_PROMPT] = requests.prompt_tokens
-    rows[:, at.R_OUTPUT] = requests.output_tokens
-    rows[:, at.R_IS_REFUSED] = is_refused
-    rows[:, [at.R_FIRST_TOKEN_US, at.R_FINISH_US]] = at.NONE
-    rows[:, at.R_SAMPLES] = requests.n_samples
-    rows[:, at.R_FIRST_ADDRESS] = np.cumsum(requests.n_samples) - requests.n_samples
-    if len(memory.region):
-        rows[:, at.R_REGION] = memory.region
-    if requests.has_prefixes:
-        rows[:, at.R_CHUNK_START] = requests.chunk_start[:-1]
-    return rows
-
-
-def _no_nodes(n_keys: int) -> npt.NDArray[np.int32]:
-    """Shared blocks of which none is cached: the ring holds its end alone."""
-    nodes = np.full((at.N_NODE_ROWS, n_keys + 1), n_keys, np.int32)
-    nodes[at.K_READERS] = at.NONE
-    return nodes
-
-
-def _run(serving: at.Serving, on_done: OnDone | None) -> tuple[list[int], Int64Array]:
-    """Serve everything: the integrals in whole Python numbers, and the timeline (n_steps, N_TIMELINE)."""
-    totals, parts = [0] * at.N_INTEGRALS, []
-    status, n_all = at.STATUS_PAUSE, len(serving.requests)
-    while status == at.STATUS_PAUSE:
-        status, n_rows = kernel.serve(serving)
-        totals = [total + int(part) for total, part in zip(totals, serving.integrals, strict=True)]
-        serving.integrals[:] = 0
-        parts.append(serving.timeline[:n_rows].copy())
+def _run(engine: serving.Engine, n_requests: int, on_done: OnDone | None) -> None:
+    """Serve everything."""
+    status = serving.Status.PAUSED
+    while status == serving.Status.PAUSED:
+        status = engine.run(_STEPS_BETWEEN_NEWS)
         if on_done is not None:
-            on_done(int(serving.counters[at.C_N_DONE] + serving.counters[at.C_N_REFUSED]), n_all)
-    if status != at.STATUS_DONE:
+            on_done(engine.counts.n_done + engine.counts.n_refused, n_requests)
+    if status != serving.Status.DONE:
         raise InvariantError("a step of a serving replay had work and did none of it")
-    return totals, np.concatenate(parts)
 
 
-def _check(serving: at.Serving, totals: list[int], capacity: int) -> None:
+def _check(engine: serving.Engine, waste: tuple[int, ...], n_requests: int, capacity: int) -> None:
     """What must hold at the end: everything given back, every request served or refused, and time accounted for."""
-    counters = serving.counters
-    held = ("C_ALLOC", "C_TOKENS", "C_FUTURE", "C_SLACK", "C_SWAPPED", "C_LOGICAL", "C_SAVED")
-    for name in (*held, "C_N_RUNNING", "C_N_SEQUENCES"):
-        if counters[getattr(at, name)]:
-            raise InvariantError(f"a serving replay ends with {name} {counters[getattr(at, name)]}")
-    if counters[at.C_N_DONE] + counters[at.C_N_REFUSED] != len(serving.requests):
+    if not engine.is_empty:
+        raise InvariantError("a serving replay ends with memory that was not given back")
+    if engine.counts.n_done + engine.counts.n_refused != n_requests:
         raise InvariantError("a serving replay lost a request")
-    if sum(totals) != capacity * int(counters[at.C_NOW]):
+    if sum(waste) != capacity * engine.counts.now_us:
         raise InvariantError("the parts of key/value memory do not sum to all of it")
 
 
-def _result(
-    job: KvJob, memory: Memory, serving: at.Serving, totals: list[int], rows: Int64Array, has_blocks: bool
-) -> KvResult:
-    counters, unit = [int(n) for n in serving.counters], memory.unit_bytes
-    capacity = int(serving.params[at.P_CAPACITY])
-    served = serving.requests[serving.requests[:, at.R_IS_REFUSED] == 0]
-    shares = memory.kind == at.KIND_PREFIX and job.requests.has_prefixes
-    mean_final = int(np.rint((served[:, at.R_PROMPT] + served[:, at.R_OUTPUT] - 1).mean()))
-    weighted = int(np.dot(rows[:, at.T_TIME] - rows[:, at.T_START], rows[:, at.T_RUNNING]))
-    is_tensors = memory.kind == at.KIND_TENSORS
+def _result(job: KvJob, memory: Memory, engine: serving.Engine, capacity: int, has_blocks: bool) -> KvResult:
+    counts, prefixes, unit = engine.counts, engine.prefix_counts, memory.unit_bytes
+    requests, is_served = job.requests, engine.is_refused() == 0
+    shares = memory.kind is Kind.PREFIXES and requests.has_prefixes
+    mean_final = int(np.rint(requests.cached_tokens[is_served].mean()))
+    timeline = make_timeline(engine.steps(), capacity, unit)
+    weighted = int(np.dot(timeline.duration_us, timeline.n_running))
+    is_tensors = memory.kind is Kind.TENSORS
     return KvResult(
         manager=job.manager,
         block_size=job.options.block_size if has_blocks else None,
         page_bytes=job.options.page_bytes if job.manager == "virtual" else None,
         capacity_bytes=capacity * unit,
-        waste=KvWaste(*(total * unit for total in totals)),
-        timeline=make_timeline(rows, capacity, unit),
-        n_requests=len(job.requests),
-        n_completed=counters[at.C_N_DONE],
-        n_refused=counters[at.C_N_REFUSED],
-        n_steps=counters[at.C_N_STEPS],
-        n_preemptions=counters[at.C_N_PREEMPTIONS],
-        n_swaps=counters[at.C_N_SWAPS],
-        n_recomputed_tokens=counters[at.C_N_RECOMPUTED],
-        n_evictions=counters[at.C_N_EVICTIONS],
-        n_hit_blocks=counters[at.C_N_HIT] if shares else None,
-        n_queried_blocks=counters[at.C_N_QUERIED] if shares else None,
-        hit_tokens=counters[at.C_N_HIT] * memory.node_tokens if shares else None,
-        prompt_tokens=int(served[:, at.R_PROMPT].sum()),
-        n_generated_tokens=counters[at.C_N_GENERATED],
-        n_block_copies=counters[at.C_N_COPIES],
-        n_pad_tokens=counters[at.C_N_PADS],
-        n_computed_tokens=counters[at.C_N_COMPUTED],
-        peak_concurrent_requests=counters[at.C_PEAK_RUNNING],
-        mean_concurrent_requests=weighted / counters[at.C_NOW] if counters[at.C_NOW] else 0.0,
-        peak_alloc_bytes=counters[at.C_PEAK_ALLOC] * unit,
-        peak_token_bytes=counters[at.C_PEAK_TOKENS] * unit,
+        waste=KvWaste(*(total * unit for total in engine.memory_over_time())),
+        timeline=timeline,
+        n_requests=len(requests),
+        n_completed=counts.n_done,
+        n_refused=counts.n_refused,
+        n_steps=counts.n_steps,
+        n_preemptions=counts.n_preemptions,
+        n_swaps=counts.n_swaps,
+        n_recomputed_tokens=counts.n_recomputed_tokens,
+        n_evictions=prefixes.n_evictions,
+        n_hit_blocks=prefixes.n_hit_blocks if shares else None,
+        n_queried_blocks=prefixes.n_queried_blocks if shares else None,
+        hit_tokens=prefixes.n_hit_blocks * memory.node_tokens if shares else None,
+        prompt_tokens=int(requests.prompt_tokens[is_served].sum()),
+        n_generated_tokens=counts.n_generated_tokens,
+        n_block_copies=counts.n_copies,
+        n_pad_tokens=counts.n_pad_tokens,
+        n_computed_tokens=counts.n_computed_tokens,
+        peak_concurrent_requests=counts.peak_running,
+        mean_concurrent_requests=weighted / counts.now_us if counts.now_us else 0.0,
+        peak_alloc_bytes=counts.peak_taken * unit,
+        peak_token_bytes=counts.peak_tokens * unit,
         longest_context_tokens=None if is_tensors else longest_context(memory, capacity, job.manager == "max-length"),
         largest_batch_requests=None if is_tensors else largest_batch(memory, capacity, mean_final),
         mean_final_tokens=mean_final,
-        makespan_us=counters[at.C_NOW],
-        busy_us=counters[at.C_BUSY_US],
-        first_token_us=frozen_array(served[:, at.R_FIRST_TOKEN_US] - served[:, at.R_ARRIVAL], np.int64),
-        notes=_notes(job, memory, serving, shares),
+        makespan_us=counts.now_us,
+        busy_us=counts.busy_us,
+        first_token_us=frozen_array((engine.first_token_us() - requests.arrival_us)[is_served], np.int64),
+        notes=_notes(job, memory, engine, shares),
     )
 
 
-def _notes(job: KvJob, memory: Memory, serving: at.Serving, shares: bool) -> tuple[str, ...]:
+def _notes(job: KvJob, memory: Memory, engine: serving.Engine, shares: bool) -> tuple[str, ...]:
     """What is modelled otherwise than one would think, or would not be seen in the numbers."""
     notes = []
-    if isinstance(serving.store, Tensors):
+    if memory.kind is Kind.TENSORS:
+        tensors = engine.tensor_counts
         notes.append(
-            f"the allocator reserved {format_bytes(peak_reserved_bytes(serving.store))} at its peak, and gave its "
-            f"unused memory back {n_retries(serving.store):,} times to serve a request"
+            f"the allocator reserved {format_bytes(tensors.peak_reserved_bytes)} at its peak, and gave its "
+            f"unused memory back {tensors.n_retries:,} times to serve a request"
         )
     notes += memory.notes
-    if memory.kind == at.KIND_PREFIX and not shares:
+    if memory.kind is Kind.PREFIXES and not shares:
         notes.append("the trace does not tell which requests begin alike: nothing is shared between them")
-    if memory.kind == at.KIND_PREFIX and job.scheduler.preemption == "swap":
+    if memory.kind is Kind.PREFIXES and job.scheduler.preemption == "swap":
         notes.append("preempted requests are computed again, from what is still cached")
     if job.requests.n_samples.max() > 1 and not memory.shares_samples:
         notes.append("every sample of a request keeps its prompt for itself")
-    if serving.params[at.P_IS_PADDED]:
-        n_pads = int(serving.counters[at.C_N_PADS])
+    if is_padded(memory, job.scheduler):
+        n_pads = engine.counts.n_pad_tokens
         notes.append(f"batches are padded to their longest prompt: {n_pads:,} tokens that hold nothing, internal waste")
     return tuple(notes)
 

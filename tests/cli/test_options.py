@@ -40,8 +40,8 @@ def test_compiling_is_announced_only_where_nothing_is_compiled(
 ) -> None:
     monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    options.announce_compilation("kv_serving")
+    options.announce_compilation()
     assert "compiling its kernels" in capsys.readouterr().err
-    (tmp_path / "kv_serving.step-1.nbi").touch()
-    options.announce_compilation("kv_serving")
+    (tmp_path / "kernel.step-1.nbi").touch()
+    options.announce_compilation()
     assert capsys.readouterr().err == ""

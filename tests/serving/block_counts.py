@@ -3,7 +3,7 @@
 Unlike ``naive_serving`` it keeps no block tables, only how many requests read a cached block, and in an ``OrderedDict``
 which blocks nobody reads, the next to be evicted first. A step without a request that starts, ends, or needs another
 block takes a few additions a request. It serves ``paged-prefix`` in whole blocks, under the continuous scheduler of
-one sample a request, and shares no code with the kernel.
+one sample a request, and shares no code with the compiled engine.
 """
 
 from __future__ import annotations

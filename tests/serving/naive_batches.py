@@ -1,6 +1,6 @@
 """The slow twin of padded static batches: every batch is written down as a rectangle of sequences and steps.
 
-Each sequence has a contiguous region of the longest length. It shares no code with the kernel.
+Each sequence has a contiguous region of the longest length. It shares no code with the compiled engine.
 """
 
 from __future__ import annotations

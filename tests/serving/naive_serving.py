@@ -1,7 +1,8 @@
-"""The slow, obvious twin of the serving kernel: blocks are objects in lists and dictionaries, sums are made anew.
+"""The slow, obvious twin of the serving engine: blocks are objects in lists and dictionaries, sums are made anew.
 
 It serves ``paged`` (only samples share blocks) and ``paged-prefix`` under the chunked scheduler, for layers that keep
-all tokens, and shares no code with the kernel. Every sample has a block table, every block a count of its entries.
+all tokens, and shares no code with the compiled engine. Every sample has a block table, every block a count of its
+entries.
 """
 
 from __future__ import annotations

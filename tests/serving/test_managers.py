@@ -1,26 +1,28 @@
-"""The registry of managers; and caches that are tensors, in the caching allocator.
-
-The allocator compiled into the scheduler takes its time, so the fast tests run the kernels as plain Python.
-"""
+"""The registry of managers; and caches that are tensors, in the caching allocator."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
-from memscope.serving.managers import MANAGERS, ManagerOptions, manager_named
+from memscope.serving.managers import (
+    MANAGERS,
+    ManagerOptions,
+    manager_named,
+    tensor_token_bytes,
+    tensors_unit_bytes,
+)
 from memscope.serving.result import KvResult
 from memscope.serving.shapes import KvLayer, KvShape
 from memscope.serving.simulate import simulate
-from memscope.units import MiB
-from tests.serving.small_tables import check_timeline, job, table
+from memscope.units import MiB, format_bytes
+from tests.properties import examples
+from tests.serving.naive_tensors import NaiveTensors
+from tests.serving.small_tables import COST, Request, check_timeline, job, table
 
 SHAPE = KvShape((KvLayer(2, 3072, 3072), KvLayer(2, 3072, 3072, window=5)))
 """Tensors of 12 KiB a token: they leave the small pool after 85 tokens."""
@@ -42,8 +44,7 @@ def concatenated(n_prompt: int, n_output: int, capacity_bytes: int) -> CachingAl
     return allocator
 
 
-def check_one_request() -> None:
-    """One request: the allocator does what the sequence of its calls, written out, makes it do."""
+def test_one_request_does_to_the_allocator_what_its_calls_written_out_do() -> None:
     result = simulate(job(table([(0, 90, 12)]), "concat", shape=SHAPE, n_tokens=4000, max_length=256))
     allocator = concatenated(90, 12, 4000 * SHAPE.bytes_per_token)
     stats = allocator.stats
@@ -56,8 +57,7 @@ def check_one_request() -> None:
     assert result.waste.internal > 0
 
 
-def check_running_out() -> None:
-    """Requests that do not fit together take turns; one that cannot fit alone is given up."""
+def test_requests_that_do_not_fit_together_take_turns_and_one_that_cannot_fit_alone_is_given_up() -> None:
     requests = table([(0, 400, 60), (0, 400, 60), (0, 400, 60), (0, 1500, 3)])
     result = simulate(job(requests, "concat", shape=SHAPE, n_tokens=1600, max_length=2000))
     assert result.n_completed == 3
@@ -70,8 +70,7 @@ def check_running_out() -> None:
         concatenated(1500, 3, 1600 * SHAPE.bytes_per_token)
 
 
-def check_padded_batch() -> None:
-    """A static batch: tensors as long as the longest prompt, made anew in every step until the last one is done."""
+def test_tensors_of_a_static_batch_are_padded_and_made_anew_until_the_last_one_is_done() -> None:
     capacity = 6000 * SHAPE.bytes_per_token
     requests = table([(0, 90, 12), (0, 120, 3, 2)])
     one = job(requests, "concat", shape=SHAPE, n_tokens=6000, max_length=256, policy="static")
@@ -97,8 +96,7 @@ def check_padded_batch() -> None:
     assert result.n_steps == 12
 
 
-def check_padded_batch_without_room() -> None:
-    """A padded batch that outgrows memory puts its last request back, which comes in another batch."""
+def test_a_padded_batch_that_outgrows_memory_puts_its_last_request_into_another_batch() -> None:
     requests = table([(0, 400, 60), (0, 300, 260), (0, 400, 120), (0, 20, 300)])
     result = simulate(job(requests, "concat", shape=SHAPE, n_tokens=1600, max_length=2000, policy="static"))
     check_timeline(result)
@@ -107,41 +105,68 @@ def check_padded_batch_without_room() -> None:
     assert result.n_pad_tokens > 0
 
 
-def check_none_fits() -> None:
-    """A segment of the allocator is 20 MiB: with less, no tensor of more than 1 MiB can be."""
+def test_tensors_of_more_than_one_mebibyte_need_a_whole_segment() -> None:
+    # 20 MiB: there is less.
     with pytest.raises(UsageError, match="every request runs out of memory, even alone"):
         simulate(job(table([(0, 100, 3)]), "concat", shape=SHAPE, n_tokens=200, max_length=200))
+
+
+SAMPLED = st.tuples(st.integers(0, 3000), st.integers(1, 120), st.integers(1, 40), st.sampled_from([1, 1, 1, 3]))
+SHAPES = {
+    "equal": KvShape((KvLayer(1, 3072, 3072),) * 3),
+    "with windows": KvShape((KvLayer(1, 3072, 3072), KvLayer(1, 3072, 3072, window=20)) * 2),
+    "of no whole block": KvShape((KvLayer(1, 1500, 900),) * 3),
+}
+
+
+@examples(60)
+@given(
+    requests=st.lists(SAMPLED, min_size=1, max_size=14).map(sorted),
+    shape=st.sampled_from(list(SHAPES.values())),
+    n_mebibytes=st.integers(4, 90),
+    max_rows=st.integers(3, 12),
+    step_tokens=st.integers(12, 300),
+)
+def test_every_step_of_tensors_is_the_slow_twins(
+    requests: list[Request], shape: KvShape, n_mebibytes: int, max_rows: int, step_tokens: int
+) -> None:
+    rows = [(row[0] - requests[0][0], *row[1:]) for row in requests]
+    one = job(
+        table(rows),
+        "concat",
+        n_tokens=n_mebibytes * MiB // shape.bytes_per_token,
+        max_length=200,
+        shape=shape,
+        max_requests=max_rows,
+        max_step_tokens=step_tokens,
+    )
+    sizes = [(size, window or None) for size, window in tensor_token_bytes(shape)]
+    fits = [row for row in rows if row[3] * shape.sequence_bytes(row[1] + row[2] - 1) <= one.kv_bytes]
+    unit = tensors_unit_bytes(shape)
+    twin = NaiveTensors(fits, sizes, one.kv_bytes, unit, max_rows, step_tokens, _duration).run()
+    if not twin.n_done:
+        with pytest.raises(UsageError, match=r"none of \d+ requests fits|runs out of memory, even alone"):
+            simulate(one)
+        return
+    result = simulate(one)
+    timeline = result.timeline
+    columns = (timeline.end_us, timeline.token_bytes, timeline.alloc_bytes, timeline.external_bytes)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == twin.steps
+    assert result.n_preemptions == twin.n_preempted
+    assert result.n_refused == twin.n_refused + len(rows) - len(fits)
+    stats = twin.allocator.stats
+    assert _reserved(result) == format_bytes(stats.peak_reserved_bytes)
+    assert f"gave its unused memory back {stats.n_retries:,} times" in result.notes[0]
+
+
+def _duration(n_bytes: int) -> int:
+    took = (COST.weight_bytes + n_bytes) / (COST.bytes_per_s / 1e6)
+    return max(1, int(took + COST.overhead_s * 1e6 + 0.5))
 
 
 def _reserved(result: KvResult) -> str:
     note = next(note for note in result.notes if note.startswith("the allocator reserved "))
     return note.removeprefix("the allocator reserved ").split(" at its peak")[0]
-
-
-CHECKS = [
-    "check_one_request",
-    "check_running_out",
-    "check_padded_batch",
-    "check_padded_batch_without_room",
-    "check_none_fits",
-]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_tensors_are_the_allocators_as_plain_python(check: str) -> None:
-    root = Path(__file__).resolve().parents[2]
-    code = f"from tests.serving import test_managers; test_managers.{check}()"
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_tensors_are_the_allocators_compiled() -> None:
-    check_one_request()
-    check_running_out()
-    check_padded_batch()
-    check_padded_batch_without_room()
 
 
 def test_a_manager_is_found_by_its_name_or_the_names_are_listed() -> None:
