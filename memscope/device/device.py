@@ -15,7 +15,7 @@ import numpy as np
 from memscope.attribution import grouping as groups
 from memscope.attribution.attribution import Attribution, attribute
 from memscope.attribution.call_tree import CallTree, ModuleTree, call_tree, module_tree
-from memscope.attribution.grouping import NOT_RECORDED, Grouping, sum_groups
+from memscope.attribution.grouping import NOT_RECORDED, Group, Grouping, groups_frame, largest_first, sum_groups
 from memscope.attribution.ledger import Coverage, Ledger, coverage_at, ledger_at, usage_by_category
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
@@ -339,7 +339,7 @@ class Moment:
 
     def by_category(self) -> pd.DataFrame:
         """Bytes and count in use by category, in stacking order, empty ones left out."""
-        return self._grouped(Grouping.CATEGORY).sort_index(key=_category_order)
+        return self.by(Grouping.CATEGORY)
 
     def by_site(self) -> pd.DataFrame:
         """Bytes and count in use by the user's line of code, largest first."""
@@ -360,16 +360,22 @@ class Moment:
         UsageError
             If the steps of the program cannot be told.
         """
-        if Grouping(grouping) is Grouping.CATEGORY:
-            return self.by_category()
-        return self._grouped(Grouping(grouping)).sort_values("requested_bytes", ascending=False, kind="stable")
+        return groups_frame(self.grouped(grouping), Grouping(grouping).value)
 
-    def unknown_sites(self, limit: int) -> pd.DataFrame:
-        """The lines of code whose allocations in use have no category, largest first; columns as in :meth:`by`."""
+    def grouped(self, grouping: Grouping | str) -> tuple[Group, ...]:
+        """The rows of :meth:`by`, without pandas."""
+        grouping, rows = Grouping(grouping), self.in_use_rows
+        found = sum_groups(self.device.allocations, rows, self._labels(grouping, rows))
+        if grouping is Grouping.CATEGORY:
+            return tuple(sorted(found, key=lambda group: Category[group.label.upper()]))
+        return largest_first(found)
+
+    def unknown_sites(self, limit: int) -> tuple[Group, ...]:
+        """The lines of code whose allocations in use have no category, largest first."""
         rows = self.in_use_rows
         unknown = rows[self.device.attribution.category[rows] == Category.UNKNOWN]
-        found = sum_groups(self.device.allocations, unknown, self._labels(Grouping.SITE, unknown), "site")
-        return found.sort_values("requested_bytes", ascending=False, kind="stable").head(limit)
+        found = sum_groups(self.device.allocations, unknown, self._labels(Grouping.SITE, unknown))
+        return largest_first(found)[:limit]
 
     def call_tree(self) -> CallTree:
         """The calls that made what is in use, outermost first."""
@@ -384,10 +390,6 @@ class Moment:
     def in_use_rows(self) -> Int64Array:
         """Rows of the allocations in use, largest block first: their blocks are the allocated bytes."""
         return self.rows[~self.device.allocations.pending_at(self.event)[self.rows]]
-
-    def _grouped(self, grouping: Grouping) -> pd.DataFrame:
-        rows = self.in_use_rows
-        return sum_groups(self.device.allocations, rows, self._labels(grouping, rows), grouping.value)
 
     def _labels(self, grouping: Grouping, rows: Int64Array) -> list[str]:
         """The group of each allocation."""
@@ -404,9 +406,3 @@ class Moment:
             steps = self.device.steps
             return groups.step_groups(self.device.allocations, steps, rows, self.device.recording.name)
         return groups.category_groups(attribution, rows)
-
-
-def _category_order(index: pd.Index[str]) -> pd.Index[int]:
-    import pandas as pd
-
-    return pd.Index([Category[label.upper()] for label in index])

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DriverUsage
+from memscope.attribution.grouping import Grouping
 from memscope.attribution.ledger import Ledger
 from memscope.device.device import Moment
 from memscope.device.recording import RecordedTrace
@@ -117,10 +118,9 @@ def coverage_words(moment: Moment) -> str:
 
 def unknown_table(moment: Moment, limit: int) -> str:
     """The lines of code whose memory in use has no category, empty where all of it has one."""
-    sites = moment.unknown_sites(limit)
     rows = [
-        (size(int(n_bytes)), format_count(int(n)), escape(str(site)))
-        for site, n_bytes, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True)
+        (size(group.requested_bytes), format_count(group.n_allocations), escape(group.label))
+        for group in moment.unknown_sites(limit)
     ]
     return table(("unknown", "allocations", "line of code"), rows, (0, 1)) if rows else ""
 
@@ -174,20 +174,18 @@ def holder(moment: Moment, row: int) -> str:
 
 def sites_table(moment: Moment, limit: int) -> str:
     """The lines of code that hold most."""
-    grouped = moment.by_site()
+    grouped = moment.grouped(Grouping.SITE)
     rows = []
-    for name, n_bytes, n in zip(
-        grouped.index[:limit], grouped["requested_bytes"], grouped["n_allocations"], strict=False
-    ):
-        function, place = split_site(str(name))
+    for group in grouped[:limit]:
+        function, place = split_site(group.label)
         rows.append(
             (
                 f"{escape(function)}<br><code class=quiet>{escape(place)}</code>",
-                format_count(int(n)),
-                size(int(n_bytes)),
+                format_count(group.n_allocations),
+                size(group.requested_bytes),
             )
         )
-    rest = int(grouped["requested_bytes"].iloc[limit:].sum())
+    rest = sum(group.requested_bytes for group in grouped[limit:])
     n_more = len(grouped) - limit
     more = f'<p class="quiet">{format_count(n_more)} more hold {format_bytes(rest)}</p>' if n_more > 0 else ""
     return table(("line of code", "allocations", "requested"), rows, (1, 2)) + more

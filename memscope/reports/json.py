@@ -130,10 +130,9 @@ def coverage_json(moment: Moment) -> dict[str, Any]:
 
 def unknown_sites_json(moment: Moment) -> list[dict[str, Any]]:
     """The lines of code of the most memory in use that has no category, largest first."""
-    unknown = moment.unknown_sites(_N_UNKNOWN_SITES)
     return [
-        {"site": str(site), "bytes": int(size), "n_allocations": int(n)}
-        for site, size, n in zip(unknown.index, unknown["requested_bytes"], unknown["n_allocations"], strict=True)
+        {"site": group.label, "bytes": group.requested_bytes, "n_allocations": group.n_allocations}
+        for group in moment.unknown_sites(_N_UNKNOWN_SITES)
     ]
 
 
@@ -180,16 +179,20 @@ def state_metrics_json(fragmentation: Fragmentation) -> dict[str, Any]:
 
 def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
     """The object of ``memscope peak --json``."""
-    grouped = moment.by(by)
-    rows = grouped.head(top) if by != "category" else grouped
+    grouped = moment.grouped(by)
     return {
         "trace": trace_json(moment.device.recording),
         "device": moment.device.index,
         **usage_json(moment),
         "by": by,
         "rows": [
-            {by: str(name), **{key: int(value) for key, value in row.items()}}
-            for name, row in zip(rows.index, rows.to_dict("records"), strict=True)
+            {
+                by: group.label,
+                "requested_bytes": group.requested_bytes,
+                "block_bytes": group.block_bytes,
+                "n_allocations": group.n_allocations,
+            }
+            for group in (grouped if by == "category" else grouped[:top])
         ],
         "n_rows": len(grouped),
         "ledger": ledger_json(moment),

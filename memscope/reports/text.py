@@ -198,12 +198,9 @@ def print_ledger(moment: Moment, console: Console) -> None:
 
 def _print_unknown_sites(moment: Moment, console: Console) -> None:
     """Print where the most memory without a category comes from."""
-    sites = moment.unknown_sites(_N_UNKNOWN_SITES)
-    for site, size, n in zip(sites.index, sites["requested_bytes"], sites["n_allocations"], strict=True):
-        allocations = "1 allocation" if n == 1 else f"{format_count(int(n))} allocations"
-        console.print(
-            Text(f"    unknown {format_bytes(int(size))} in {allocations}: {_site_words(str(site))}", style="dim")
-        )
+    for site, size, _, n in moment.unknown_sites(_N_UNKNOWN_SITES):
+        allocations = "1 allocation" if n == 1 else f"{format_count(n)} allocations"
+        console.print(Text(f"    unknown {format_bytes(size)} in {allocations}: {_site_words(site)}", style="dim"))
 
 
 def _site_words(site: str) -> str:
@@ -250,7 +247,7 @@ def print_fragmentation_line(moment: Moment, console: Console) -> None:
 
 def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     """Print who is live after an event."""
-    grouped = moment.by(by)
+    grouped = moment.grouped(by)
     print_trust_header(moment.device.recording, console)
     console.print()
     console.print(
@@ -271,12 +268,12 @@ def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     for heading in ("requested", "share", "allocations"):
         table.add_column(heading, justify="right")
     table.add_column(by, overflow="fold")
-    total = int(grouped["requested_bytes"].sum())
-    for name, row in zip(grouped.index[:top], grouped.to_dict("records")[:top], strict=True):
-        requested = int(row["requested_bytes"])
-        share = format_fraction(requested / total) if total else ""
-        table.add_row(format_bytes(requested), share, format_count(int(row["n_allocations"])), Text(str(name)))
+    total = sum(group.requested_bytes for group in grouped)
+    for group in grouped[:top]:
+        share = format_fraction(group.requested_bytes / total) if total else ""
+        size, n_allocations = format_bytes(group.requested_bytes), format_count(group.n_allocations)
+        table.add_row(size, share, n_allocations, Text(group.label))
     console.print(table)
     if len(grouped) > top:
-        rest = int(grouped["requested_bytes"].iloc[top:].sum())
+        rest = sum(group.requested_bytes for group in grouped[top:])
         console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")

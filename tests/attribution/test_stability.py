@@ -33,7 +33,7 @@ def tables(trace: Trace) -> dict[str, object]:
         )
         for grouping in ("category", "site", "module", "rule", "tag"):
             found[f"{index} {grouping}"] = moment.by(grouping).to_dict()
-        found[f"{index} unknown"] = moment.unknown_sites(10).to_dict()
+        found[f"{index} unknown"] = moment.unknown_sites(10)
     return found
 
 

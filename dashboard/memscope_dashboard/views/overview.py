@@ -8,6 +8,7 @@ from dash import Dash, Input, Output, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
@@ -184,27 +185,25 @@ def fragmentation(moment: Moment) -> list[Component]:
 
 def sites(moment: Moment) -> list[Component]:
     """The lines of code whose allocations hold most."""
-    grouped = moment.by_site()
-    if not len(grouped):
+    grouped = moment.grouped(Grouping.SITE)
+    if not grouped:
         return [html.P("Nothing is in use at this moment.", className="quiet")]
     rows = []
-    for name, n_bytes, n in zip(
-        grouped.index[:_N_SITES], grouped["requested_bytes"], grouped["n_allocations"], strict=False
-    ):
-        function, place = split_site(str(name))
+    for group in grouped[:_N_SITES]:
+        function, place = split_site(group.label)
         where = html.Div(
             [html.Span(function, className="site-name"), html.Span(short_place(place), className="site-file")]
         )
         rows.append(
             html.Tr(
                 [
-                    html.Td(where, title=str(name)),
-                    html.Td(format_count(int(n)), className="num quiet"),
-                    html.Td(size(int(n_bytes)), className="num"),
+                    html.Td(where, title=group.label),
+                    html.Td(format_count(group.n_allocations), className="num quiet"),
+                    html.Td(size(group.requested_bytes), className="num"),
                 ]
             )
         )
-    rest = int(grouped["requested_bytes"].iloc[_N_SITES:].sum())
+    rest = sum(group.requested_bytes for group in grouped[_N_SITES:])
     n_more = len(grouped) - _N_SITES
     more = (
         html.P([f"{format_count(n_more)} more lines hold ", size(rest)], className="quiet small")
