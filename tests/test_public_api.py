@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import memscope
 from memscope import errors
+from memscope.trace.open import open_trace
+from memscope.trace.snapshot.write import write_snapshot
+
+TRACES = Path(__file__).resolve().parents[1] / "traces"
 
 _HEAVY = ("torch", "numba", "pandas", "plotly", "dash", "pyarrow", "transformers", "pynvml")
 
@@ -35,6 +42,22 @@ def test_the_help_imports_nothing_heavy() -> None:
         "r = CliRunner().invoke(cli, ['--help']); assert r.exit_code == 0, r.output"
     )
     assert not _modules_after(statement) & {*_HEAVY, "numpy", "rich"}
+
+
+@pytest.mark.parametrize("verb", ["report", "peak", "frag", "oom", "verify", "tune", "replay"])
+def test_a_text_answer_about_a_trace_imports_nothing_that_it_does_not_use(verb: str, tmp_path: Path) -> None:
+    trace = open_trace(TRACES / "tiny-out-of-memory.memscope")
+    snapshot = write_snapshot(trace, tmp_path / "a.pickle")
+    statement = (
+        "from click.testing import CliRunner; from memscope.cli.main import cli; "
+        f"r = CliRunner().invoke(cli, [{verb!r}, {str(snapshot)!r}]); assert r.exit_code in (0, 2), r.output"
+    )
+    assert not _modules_after(statement) & {*_HEAVY, "joblib", "asyncio"}
+
+
+def test_reading_a_trace_imports_no_pandas() -> None:
+    statement = f"from memscope.trace.open import open_trace; open_trace({str(TRACES / 'tiny-llama-train.memscope')!r})"
+    assert not _modules_after(statement) & {"pandas", "pyarrow.compute"}
 
 
 def test_analysing_a_trace_does_not_import_torch() -> None:

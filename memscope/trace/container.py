@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,10 @@ from memscope.trace.tables import (
     Table,
 )
 from memscope.trace.trace import Trace
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
 
 SUFFIX = ".memscope"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -206,9 +210,28 @@ def _decode(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         raise ValueError(f"its table {name} unpacks to more than {_MAX_TABLE_BYTES >> 30} GiB")
     table = file.read()
     return {
-        column: table.column(column).to_pylist() if column == "text" else table.column(column).to_numpy()
+        column: table.column(column).to_pylist() if column == "text" else _numbers(column, table.column(column))
         for column in table.column_names
     }
+
+
+def _numbers(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """The values of a column; pyarrow's own conversion would import pandas, for half a second."""
+    if column.null_count:
+        raise ValueError(f"its column {name} has missing values")
+    is_bits = str(column.type) == "bool"
+    dtype = np.dtype(np.uint8 if is_bits else str(column.type))
+    if dtype.kind not in "iu":
+        raise ValueError(f"its column {name} is of type {column.type}")
+    parts = []
+    for chunk in column.chunks:
+        buffer, first, n = chunk.buffers()[1], chunk.offset, len(chunk)
+        if is_bits and n:
+            parts.append(np.unpackbits(np.frombuffer(buffer, dtype), bitorder="little")[first : first + n])
+        elif n:
+            parts.append(np.frombuffer(buffer, dtype, n, first * dtype.itemsize))
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, dtype)])
+    return values.view(np.bool_) if is_bits else values
 
 
 def _trace(parts: Mapping[str, dict[str, Any]], metadata: TraceMetadata) -> Trace:

@@ -118,6 +118,21 @@ def test_real_traces_come_back_in_few_bytes(tmp_path: Path, path: Path) -> None:
         assert file.stat().st_size / trace.n_events <= 24
 
 
+def test_columns_in_several_row_groups_are_joined(tmp_path: Path) -> None:
+    trace = random_layout(3, 200).trace()
+    assert len(trace.segments) > 2
+    buffer = pa.BufferOutputStream()
+    columns = {name: pa.array(column) for name, column in trace.segments.columns().items()}
+    pq.write_table(pa.table(columns), buffer, row_group_size=2)
+    path = write_container(trace, tmp_path / "whole.memscope")
+    parted = tmp_path / "parted.memscope"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(parted, "w") as new:
+        for member in old.namelist():
+            parts = buffer.getvalue().to_pybytes() if member == "segments.parquet" else old.read(member)
+            new.writestr(member, parts)
+    assert_equal(read_container(parted), trace)
+
+
 def test_columns_are_read_only(tmp_path: Path) -> None:
     trace = read_container(write_container(full(), tmp_path / "full.memscope"))
     with pytest.raises(ValueError, match="read-only"):
@@ -186,6 +201,8 @@ def table(**columns: object) -> bytes:
         ("strings.parquet", table(text=[b"\xff"] * 9), "not a readable"),
         ("strings.parquet", table(text=["a", None]), "not a readable"),
         ("streams.parquet", table(handle=["x"]), "not a readable"),
+        ("streams.parquet", table(handle=[1.5]), "its column handle is of type double"),
+        ("streams.parquet", table(handle=[1, None]), "its column handle has missing values"),
         ("pools.parquet", table(first=pa.array(np.zeros(40_000_000, np.int64)), second=[0] * 40_000_000), "rows in"),
     ],
     ids=lambda value: str(value)[:24],
