@@ -316,8 +316,7 @@ BlockHandle alloc_from(SharedCaching self, const BlockHandle& handle, Bytes requ
   Block& block = free_block_of(handle, *self);
   const Bytes size = rounded(*self, requested);
   require(size <= block.size, "this block is too small for the request");
-  block.pool->blocks.erase(block);
-  Block* const given = self->alloc_found_block(block, requested, size);
+  Block* const given = self->alloc_free_block(block, requested, size);
   return {std::move(self), given, given->serial};
 }
 

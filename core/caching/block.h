@@ -101,20 +101,33 @@ class FreeBlocks {
   bool empty() const { return keys_.empty(); }
   std::size_t size() const { return keys_.size(); }
 
-  void insert(Block& block) { keys_.insert(key_of(block)); }
+  void insert(Block& block) { keys_.insert(Key::of(block)); }
   // Size, tie and address must be what they were when the block was put in. Whether it was there.
-  bool erase(const Block& block) { return keys_.erase(key_of(block)); }
+  bool erase(const Block& block) { return keys_.erase(Key::of(block)); }
+
+  // Puts a block in for one that is there, or the same one with another key: `change` makes it so. For less than an
+  // erase and an insert, since the new place is most often near the old one.
+  template <typename Change>
+  void replace(const Block& old, Block& block, Change&& change) {
+    const auto place = keys_.find(Key::of(old));
+    change();
+    if (place) {
+      keys_.replace(*place, Key::of(block));
+    } else {
+      keys_.insert(Key::of(block));
+    }
+  }
 
   Block* first() const { return block_of(keys_.first()); }
   // The smallest block of at least that size.
-  Block* lower_bound(Bytes size) const { return block_of(keys_.lower_bound(before_all_of(size))); }
+  Block* lower_bound(Bytes size) const { return block_of(keys_.lower_bound(Size{size})); }
   // The largest block that is smaller.
-  Block* last_below(Bytes size) const { return block_of(keys_.last_before(before_all_of(size))); }
+  Block* last_below(Bytes size) const { return block_of(keys_.last_before(Size{size})); }
   // The blocks after and before one, which need not be in the set (any more).
-  Block* next(const Block& block) const { return block_of(keys_.upper_bound(key_of(block))); }
-  Block* previous(const Block& block) const { return block_of(keys_.last_before(key_of(block))); }
+  Block* next(const Block& block) const { return block_of(keys_.upper_bound(Key::of(block))); }
+  Block* previous(const Block& block) const { return block_of(keys_.last_before(Key::of(block))); }
 
-  static bool is_before(const Block& a, const Block& b) { return key_of(a) < key_of(b); }
+  static bool is_before(const Block& a, const Block& b) { return Key::of(a) < Key::of(b); }
 
   // Calls visit(block) in order; the set must not be changed meanwhile.
   template <typename Visit>
@@ -123,24 +136,29 @@ class FreeBlocks {
   }
 
  private:
+  // Small, because changes move keys; most sizes differ, so that the block itself is seldom looked at.
   struct Key {
     Bytes size;
-    std::int64_t tie;
-    Address address;
     Block* block;
 
+    static Key of(const Block& block) { return {block.size, const_cast<Block*>(&block)}; }
+
     friend bool operator<(const Key& a, const Key& b) {
-      return a.size != b.size ? a.size < b.size : a.tie != b.tie ? a.tie < b.tie : a.address < b.address;
+      if (a.size != b.size) [[likely]] {
+        return a.size < b.size;
+      }
+      return a.block->tie != b.block->tie ? a.block->tie < b.block->tie : a.block->address < b.block->address;
     }
   };
 
-  static Key key_of(const Block& block) {
-    return {block.size, block.tie, block.address, const_cast<Block*>(&block)};
-  }
-  static Key before_all_of(Bytes size) {
-    constexpr auto kLeast = std::numeric_limits<std::int64_t>::min();
-    return {size, kLeast, kLeast, nullptr};
-  }
+  // Stands before all blocks of a size.
+  struct Size {
+    Bytes size;
+
+    friend bool operator<(const Size& a, const Key& b) { return a.size <= b.size; }
+    friend bool operator<(const Key& a, const Size& b) { return a.size < b.size; }
+  };
+
   static Block* block_of(const Key* key) { return key == nullptr ? nullptr : key->block; }
 
   SortedChunks<Key> keys_;

@@ -98,34 +98,59 @@ void BlockAllocator::absorb_next(Block& block) {
   drop_block(absorbed);
 }
 
-void BlockAllocator::absorb(Block& block, Block* other, bool is_left) {
+// Neither is in a set.
+void BlockAllocator::join(Block& block, Block& neighbour) {
+  if (&neighbour == block.prev) {
+    block.address = neighbour.address;
+    block.prev = neighbour.prev;
+    (block.prev == nullptr ? block.segment->head : block.prev->next) = &block;
+  } else {
+    block.next = neighbour.next;
+    if (block.next != nullptr) {
+      block.next->prev = &block;
+    }
+  }
+  block.size += neighbour.size;
+  drop_block(neighbour);
+}
+
+void BlockAllocator::absorb(Block& block, Block* other) {
   if (other == nullptr || other->state != block.state) {
     return;
   }
   if (other->state == BlockState::kFree) {
     other->pool->blocks.erase(*other);
+    join(block, *other);
   } else if (other->state == BlockState::kUnmapped) {
     other->pool->unmapped.erase(*other);
-  } else {
-    return;
+    join(block, *other);
   }
-  if (is_left) {
-    block.address = other->address;
-    block.prev = other->prev;
-    (block.prev == nullptr ? block.segment->head : block.prev->next) = &block;
-  } else {
-    block.next = other->next;
-    if (block.next != nullptr) {
-      block.next->prev = &block;
-    }
-  }
-  block.size += other->size;
-  drop_block(*other);
 }
 
 void BlockAllocator::try_merge_blocks(Block& block) {
-  absorb(block, block.prev, true);
-  absorb(block, block.next, false);
+  absorb(block, block.prev);
+  absorb(block, block.next);
+}
+
+void BlockAllocator::insert_merged(Block& block) {
+  const auto is_alike = [&](const Block* other) {
+    return other != nullptr && other->is_free() && other->pool == block.pool;
+  };
+  FreeBlocks& free_blocks = block.pool->blocks;
+  block.state = BlockState::kFree;
+  block.gc_count_base = gc_calls;
+  if (is_alike(block.prev) && is_alike(block.next)) {
+    // The place of the larger one is nearer to that of all three.
+    Block& smaller = block.prev->size < block.next->size ? *block.prev : *block.next;
+    free_blocks.erase(smaller);
+    join(block, smaller);
+  }
+  Block* const neighbour = is_alike(block.prev) ? block.prev : is_alike(block.next) ? block.next : nullptr;
+  if (neighbour == nullptr) {
+    free_blocks.insert(block);
+  } else {
+    free_blocks.replace(*neighbour, block, [&] { join(block, *neighbour); });
+  }
 }
 
 void BlockAllocator::take_from_driver(Bytes n_bytes) {

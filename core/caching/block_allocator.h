@@ -173,6 +173,8 @@ class BlockAllocator {
     block.gc_count_base = gc_calls;
     block.pool->blocks.insert(block);
   }
+  // Frees a block that is in no set, merged with its free neighbours: try_merge_blocks and insert_free in one.
+  void insert_merged(Block& block);
   void insert_unmapped(Block& block) {
     block.state = BlockState::kUnmapped;
     block.pool->unmapped.insert(block);
@@ -222,7 +224,8 @@ class BlockAllocator {
   std::int64_t n_segments_made = 0;
 
  private:
-  void absorb(Block& block, Block* other, bool is_left);
+  void absorb(Block& block, Block* other);
+  void join(Block& block, Block& neighbour);
 
   std::int64_t n_blocks_made_ = 0;
 };

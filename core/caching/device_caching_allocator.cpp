@@ -62,12 +62,10 @@ Block* DeviceCachingAllocator::malloc(std::size_t pair, Bytes requested_size) {
   const Bytes size = round_size(requested_size, config.roundup_power2_divisions);
   BlockPool& pool = pool_for(pair, size);
   count_call(pool);
-  Block* block = find_free_block(pool, size);
-  if (block != nullptr) {
-    pool.blocks.erase(*block);
-  } else {
-    block = alloc_after_miss(pool, size);
+  if (Block* const block = find_free_block(pool, size)) {
+    return alloc_free_block(*block, requested_size, size);
   }
+  Block* const block = alloc_after_miss(pool, size);
   return block == nullptr ? nullptr : alloc_found_block(*block, requested_size, size);
 }
 
@@ -123,23 +121,45 @@ Block* DeviceCachingAllocator::alloc_block(BlockPool& pool, Bytes size) {
   return driver.has(n_bytes) ? &add_segment(pool, driver.place(n_bytes), n_bytes) : nullptr;
 }
 
-Block* DeviceCachingAllocator::alloc_found_block(Block& block, Bytes requested_size, Bytes size) {
-  if (!block.pool->can_split ||
-      !should_split(block.size, size, config.max_split_size, config.expandable_segments)) {
-    return count_allocated(block, requested_size);
-  }
+bool DeviceCachingAllocator::splits(const Block& block, Bytes size) const {
+  return block.pool->can_split &&
+         should_split(block.size, size, config.max_split_size, config.expandable_segments);
+}
+
+// A block for the front of another one, whose start is the caller's to move.
+Block& DeviceCachingAllocator::front_of(Block& block, Bytes size) {
   Block& front = new_block(*block.segment, block.address, size, BlockState::kAllocated);
   put_before(front, block);
+  return front;
+}
+
+Block* DeviceCachingAllocator::alloc_found_block(Block& block, Bytes requested_size, Bytes size) {
+  if (!splits(block, size)) {
+    return count_allocated(block, requested_size);
+  }
+  Block& front = front_of(block, size);
   block.address += size;
   block.size -= size;
   insert_free(block);
   return count_allocated(front, requested_size);
 }
 
-void DeviceCachingAllocator::free_block(Block& block) {
-  try_merge_blocks(block);
-  insert_free(block);
+Block* DeviceCachingAllocator::alloc_free_block(Block& block, Bytes requested_size, Bytes size) {
+  FreeBlocks& free_blocks = block.pool->blocks;
+  if (!splits(block, size)) {
+    free_blocks.erase(block);
+    return count_allocated(block, requested_size);
+  }
+  Block& front = front_of(block, size);
+  block.gc_count_base = gc_calls;
+  free_blocks.replace(block, block, [&] {
+    block.address += size;
+    block.size -= size;
+  });
+  return count_allocated(front, requested_size);
 }
+
+void DeviceCachingAllocator::free_block(Block& block) { insert_merged(block); }
 
 bool DeviceCachingAllocator::release_available_cached_blocks(BlockPool& pool, Bytes size) {
   // Blocks above the limit are whole segments, unless large_segment_size_mb is above it too: what is then left of a

@@ -54,6 +54,8 @@ class DeviceCachingAllocator : public Allocator<DeviceCachingAllocator> {
   Block* alloc_block(BlockPool& pool, Bytes size);
   // Splits a block that is in no set if the rule says so, and gives its front to the program.
   Block* alloc_found_block(Block& block, Bytes requested_size, Bytes size);
+  // The same for a free block, which is in its pool's set.
+  Block* alloc_free_block(Block& block, Bytes requested_size, Bytes size);
 
   // Reclaims.
 
@@ -86,6 +88,8 @@ class DeviceCachingAllocator : public Allocator<DeviceCachingAllocator> {
   bool unmap_block(Block& block);
 
  private:
+  bool splits(const Block& block, Bytes size) const;
+  Block& front_of(Block& block, Bytes size);
   Block* alloc_after_miss(BlockPool& pool, Bytes size);
   Bytes allocation_size(Bytes size) const { return get_allocation_size(size, config.large_segment_size); }
   bool is_rejected(Bytes size) const;

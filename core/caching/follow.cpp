@@ -69,8 +69,7 @@ class Follower {
       return FollowStatus::kFitsElsewhere;
     }
     allocator_.count_call(pool);
-    pool.blocks.erase(*block);
-    rows_[events_.row[position]].block = allocator_.alloc_found_block(*block, requested, size);
+    rows_[events_.row[position]].block = allocator_.alloc_free_block(*block, requested, size);
     return FollowStatus::kFollowed;
   }
 

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,7 +27,8 @@ struct NoNotes {
   void changed(std::size_t, const Keys&) {}
 };
 
-// Key: trivially copyable, compared by <, and unique within the set.
+// Key: trivially copyable, compared by <, and unique within the set. A Probe is a key, or a place between keys: what can be
+// compared with one by < from both sides.
 template <typename Key, typename Notes = NoNotes>
 class SortedChunks {
  public:
@@ -56,24 +58,66 @@ class SortedChunks {
 
   // Whether the key was there.
   bool erase(const Key& key) {
+    const std::optional<Place> place = find(key);
+    if (place) {
+      erase(*place);
+    }
+    return place.has_value();
+  }
+
+  // Where a member is; valid until the next change.
+  struct Place {
+    std::size_t chunk;
+    std::size_t row;
+  };
+  std::optional<Place> find(const Key& key) const {
     if (chunks_.empty()) {
-      return false;
+      return std::nullopt;
     }
     const std::size_t p = chunk_of(key);
-    Chunk& chunk = *chunks_[p];
-    Key* const place = std::lower_bound(chunk.begin(), chunk.end(), key);
-    if (place == chunk.end() || key < *place) {
-      return false;
+    const Chunk& chunk = *chunks_[p];
+    const Key* const found = std::lower_bound(chunk.begin(), chunk.end(), key);
+    if (found == chunk.end() || key < *found) {
+      return std::nullopt;
     }
-    std::move(place + 1, chunk.end(), place);
+    return Place{p, static_cast<std::size_t>(found - chunk.begin())};
+  }
+
+  void erase(Place place) {
+    Chunk& chunk = *chunks_[place.chunk];
+    std::move(chunk.begin() + place.row + 1, chunk.end(), chunk.begin() + place.row);
     --chunk.n;
     --n_;
-    shrink(p);
-    return true;
+    shrink(place.chunk);
+  }
+
+  // Puts a key in for another one. The other keys must be in order; the one at the place itself need not be any more.
+  void replace(Place place, const Key& key) {
+    Chunk& chunk = *chunks_[place.chunk];
+    Key* const old = chunk.begin() + place.row;
+    const bool is_above = place.chunk == 0 || (place.row > 0 && !(key < chunk.keys[0]));
+    const bool is_below = place.chunk + 1 == chunks_.size() || key < firsts_[place.chunk + 1];
+    if (!is_above || !is_below) {
+      erase(place);
+      insert(key);
+      return;
+    }
+    if (place.row > 0 && key < *(old - 1)) {
+      Key* const target = std::lower_bound(chunk.begin(), old, key);
+      std::move_backward(target, old, old + 1);
+      *target = key;
+    } else {
+      Key* const target = std::lower_bound(old + 1, chunk.end(), key) - 1;
+      std::move(old + 1, target + 1, old);
+      *target = key;
+    }
+    firsts_[place.chunk] = chunk.keys[0];
+    notes_.changed(place.chunk, chunk);
   }
 
   // The first key that is not before one, nullptr for none; valid until the next change, as all answers here.
-  const Key* lower_bound(const Key& key) const {
+  template <typename Probe = Key>
+  const Key* lower_bound(const Probe& key) const {
     if (n_ == 0) {
       return nullptr;
     }
@@ -83,7 +127,8 @@ class SortedChunks {
   }
 
   // The first key after one, which need not be a member.
-  const Key* upper_bound(const Key& key) const {
+  template <typename Probe = Key>
+  const Key* upper_bound(const Probe& key) const {
     if (n_ == 0) {
       return nullptr;
     }
@@ -93,7 +138,8 @@ class SortedChunks {
   }
 
   // The last key before one, which need not be a member.
-  const Key* last_before(const Key& key) const {
+  template <typename Probe = Key>
+  const Key* last_before(const Probe& key) const {
     if (n_ == 0) {
       return nullptr;
     }
@@ -135,7 +181,8 @@ class SortedChunks {
   };
 
   // The last chunk whose first key is not after one, else the first chunk. Needs a chunk.
-  std::size_t chunk_of(const Key& key) const {
+  template <typename Probe = Key>
+  std::size_t chunk_of(const Probe& key) const {
     if (firsts_.size() == 1) {
       return 0;
     }
