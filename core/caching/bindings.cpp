@@ -486,8 +486,8 @@ std::pair<std::size_t, FollowStatus> follow_events(DeviceCachingAllocator& self,
                                                    const Array<std::int64_t>& size, const Array<std::int64_t>& pair,
                                                    const Array<std::int64_t>& row, bool requests_recorded,
                                                    std::size_t position) {
-  const RecordedEvents events{view(action), view(address), view(size), view(pair), view(row), requests_recorded};
-  const Followed followed = without_gil([&] { return follow(self, events, position); });
+  const RecordedEvents recorded{{view(action), view(address), view(size)}, view(pair), view(row), requests_recorded};
+  const Followed followed = without_gil([&] { return follow(self, recorded, position); });
   return {followed.position, followed.status};
 }
 

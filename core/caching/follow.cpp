@@ -5,11 +5,11 @@ namespace {
 
 class Follower {
  public:
-  Follower(DeviceCachingAllocator& allocator, const RecordedEvents& events)
-      : allocator_(allocator), rows_(allocator.rows), events_(events) {}
+  Follower(DeviceCachingAllocator& allocator, const RecordedEvents& recorded)
+      : allocator_(allocator), rows_(allocator.rows), events_(recorded.events), recorded_(recorded) {}
 
   Followed from(std::size_t position) {
-    const std::size_t n_events = events_.action.size();
+    const std::size_t n_events = events_.size();
     while (position < n_events) {
       step_ = 1;
       const FollowStatus status = follow_event(position);
@@ -23,7 +23,7 @@ class Follower {
 
  private:
   FollowStatus follow_event(std::size_t position) {
-    switch (action_at(position)) {
+    switch (events_.action(position)) {
       case Action::kAlloc:
         return follow_alloc(position);
       case Action::kFreeRequested:
@@ -33,7 +33,7 @@ class Follower {
       case Action::kSegmentAlloc:
         return follow_segment_alloc(position);
       case Action::kSnapshot:
-        return events_.size[position] == allocator_.stats.active_bytes.current ? FollowStatus::kFollowed
+        return events_.size_bytes[position] == allocator_.stats.active_bytes.current ? FollowStatus::kFollowed
                                                                                : FollowStatus::kActiveBytesDiffer;
       case Action::kAnnotate:
         return FollowStatus::kFollowed;
@@ -42,25 +42,23 @@ class Follower {
     }
   }
 
-  Action action_at(std::size_t position) const { return static_cast<Action>(events_.action[position]); }
-
   bool is_followed_by(std::size_t position, Action action) const {
-    return position + 1 < events_.action.size() && action_at(position + 1) == action;
+    return position + 1 < events_.size() && events_.action(position + 1) == action;
   }
 
   // The block of the allocation that an event is about, nullptr for none.
   Block* block_at(std::size_t position) const {
-    const std::int64_t row = events_.row[position];
+    const std::int64_t row = recorded_.row[position];
     return row < 0 ? nullptr : rows_[row].block;
   }
 
   FollowStatus follow_alloc(std::size_t position) {
-    if (events_.pair[position] < 0 || events_.row[position] < 0) {
+    if (recorded_.pair[position] < 0 || recorded_.row[position] < 0) {
       return FollowStatus::kNeedsDecision;
     }
-    const Bytes requested = events_.size[position];
+    const Bytes requested = events_.size_bytes[position];
     const Bytes size = round_size(requested, allocator_.config.roundup_power2_divisions);
-    BlockPool& pool = allocator_.pool_for(as_index(events_.pair[position]), size);
+    BlockPool& pool = allocator_.pool_for(as_index(recorded_.pair[position]), size);
     Block* const block = allocator_.find_free_block(pool, size);
     if (block == nullptr) {
       return FollowStatus::kFitsNowhere;
@@ -69,7 +67,7 @@ class Follower {
       return FollowStatus::kFitsElsewhere;
     }
     allocator_.count_call(pool);
-    rows_[events_.row[position]].block = allocator_.alloc_free_block(*block, requested, size);
+    rows_[recorded_.row[position]].block = allocator_.alloc_free_block(*block, requested, size);
     return FollowStatus::kFollowed;
   }
 
@@ -78,23 +76,23 @@ class Follower {
       return FollowStatus::kNeedsDecision;
     }
     const std::size_t request = position + 1;
-    const bool is_simple = events_.pair[request] >= 0 && events_.row[request] >= 0 &&
+    const bool is_simple = recorded_.pair[request] >= 0 && recorded_.row[request] >= 0 &&
                            events_.address[position] == events_.address[request];
     if (!is_simple || allocator_.config.garbage_collection_bytes) {
       return FollowStatus::kNeedsDecision;
     }
-    const Bytes requested = events_.size[request];
+    const Bytes requested = events_.size_bytes[request];
     const Bytes size = round_size(requested, allocator_.config.roundup_power2_divisions);
-    BlockPool& pool = allocator_.pool_for(as_index(events_.pair[request]), size);
+    BlockPool& pool = allocator_.pool_for(as_index(recorded_.pair[request]), size);
     if (allocator_.find_free_block(pool, size) != nullptr) {
       return FollowStatus::kFitsAlready;
     }
-    if (get_allocation_size(size, allocator_.config.large_segment_size) != events_.size[position]) {
+    if (get_allocation_size(size, allocator_.config.large_segment_size) != events_.size_bytes[position]) {
       return FollowStatus::kSegmentSizeDiffers;
     }
     allocator_.count_call(pool);
-    Block& block = allocator_.add_segment(pool, events_.address[position], events_.size[position]);
-    rows_[events_.row[request]].block = allocator_.alloc_found_block(block, requested, size);
+    Block& block = allocator_.add_segment(pool, events_.address[position], events_.size_bytes[position]);
+    rows_[recorded_.row[request]].block = allocator_.alloc_found_block(block, requested, size);
     step_ = 2;
     return FollowStatus::kFollowed;
   }
@@ -104,13 +102,13 @@ class Follower {
     if (block == nullptr || block->state != BlockState::kAllocated) {
       return FollowStatus::kNotInUse;
     }
-    if (block->requested_size != events_.size[position]) {
+    if (block->requested_size != events_.size_bytes[position]) {
       return FollowStatus::kSizeDiffers;
     }
     const bool at_once =
-        is_followed_by(position, Action::kFreeCompleted) && events_.row[position + 1] == events_.row[position];
+        is_followed_by(position, Action::kFreeCompleted) && recorded_.row[position + 1] == recorded_.row[position];
     if (at_once) {
-      rows_[events_.row[position]].block = nullptr;
+      rows_[recorded_.row[position]].block = nullptr;
       step_ = 2;
     }
     allocator_.free(*block, !at_once);
@@ -124,25 +122,26 @@ class Follower {
     }
     if (block->state == BlockState::kPending) {
       allocator_.complete_free(*block);
-    } else if (block->state == BlockState::kAllocated && !events_.requests_recorded) {
+    } else if (block->state == BlockState::kAllocated && !recorded_.requests_recorded) {
       allocator_.free(*block, false);
     } else {
       return FollowStatus::kNotInUse;
     }
-    rows_[events_.row[position]].block = nullptr;
+    rows_[recorded_.row[position]].block = nullptr;
     return FollowStatus::kFollowed;
   }
 
   DeviceCachingAllocator& allocator_;
   Checked<Row> rows_;
-  const RecordedEvents& events_;
+  const Events& events_;
+  const RecordedEvents& recorded_;
   std::size_t step_ = 1;  // events that the last one took with it, itself included
 };
 
 }  // namespace
 
-Followed follow(DeviceCachingAllocator& allocator, const RecordedEvents& events, std::size_t position) {
-  return Follower(allocator, events).from(position);
+Followed follow(DeviceCachingAllocator& allocator, const RecordedEvents& recorded, std::size_t position) {
+  return Follower(allocator, recorded).from(position);
 }
 
 Block& add_old_segment(BlockAllocator& allocator, BlockPool& pool, Address address, Bytes size, bool is_expandable) {

@@ -12,6 +12,7 @@
 
 #include "caching/device_caching_allocator.h"
 #include "checked.h"
+#include "events.h"
 
 namespace memscope::caching {
 
@@ -27,12 +28,10 @@ enum class FollowStatus : std::uint8_t {
   kActiveBytesDiffer,
 };
 
-// One device's events: (n,) each. The pair of pool and stream is -1 where it is not known, the row of the allocation
-// that an event makes or frees -1 for none.
+// A recording's events, and what is known beside them, (n,) each: the pair of pool and stream, -1 where it is not known,
+// and the row of the allocation that an event makes or frees, -1 for none.
 struct RecordedEvents {
-  Checked<const std::int8_t> action;
-  Int64s address;
-  Int64s size;
+  Events events;
   Int64s pair;
   Int64s row;
   bool requests_recorded;  // whether there are free_requested events; without, a completed free is the whole free
@@ -44,7 +43,7 @@ struct Followed {
 };
 
 // Does events from a position on. O(log n) in the free blocks for each.
-Followed follow(DeviceCachingAllocator& allocator, const RecordedEvents& events, std::size_t position);
+Followed follow(DeviceCachingAllocator& allocator, const RecordedEvents& recorded, std::size_t position);
 
 // What stood before the first event.
 

@@ -27,8 +27,8 @@ struct NoNotes {
   void changed(std::size_t, const Keys&) {}
 };
 
-// Key: trivially copyable, compared by <, and unique within the set. A Probe is a key, or a place between keys: what can be
-// compared with one by < from both sides.
+// Key: trivially copyable, compared by <, and unique within the set. A Probe is a key, or a place between keys: what can
+// be compared with one by < from both sides.
 template <typename Key, typename Notes = NoNotes>
 class SortedChunks {
  public:
