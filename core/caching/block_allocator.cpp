@@ -29,6 +29,11 @@ void BlockAllocator::add_pair(std::int64_t pool_id, std::int64_t stream, bool is
 }
 
 Block& BlockAllocator::new_block(Segment& segment, Address address, Bytes size, BlockState state) {
+  return new_block(segment, *segment.pool, tie_rule == TieRule::kSegmentAge ? segment.serial : 0, address, size, state);
+}
+
+Block& BlockAllocator::new_block(Segment& segment, BlockPool& pool, std::int64_t tie, Address address, Bytes size,
+                                 BlockState state) {
   Block& block = blocks.take();
   const std::uint32_t slot = block.slot;
   block = Block{};
@@ -38,11 +43,16 @@ Block& BlockAllocator::new_block(Segment& segment, Address address, Bytes size, 
   block.size = size;
   block.state = state;
   block.segment = &segment;
-  block.pool = segment.pool;
-  if (tie_rule != TieRule::kAddress) {
-    block.tie = tie_rule == TieRule::kBlockAge ? block.serial : segment.serial;
-  }
+  block.pool = &pool;
+  block.tie = tie_rule == TieRule::kBlockAge ? block.serial : tie;
   return block;
+}
+
+Block& BlockAllocator::new_front(Block& block, Bytes size, BlockState state) {
+  // All that it shares with the block is taken from there: its segment may be far away in memory.
+  Block& front = new_block(*block.segment, *block.pool, block.tie, block.address, size, state);
+  put_before(front, block);
+  return front;
 }
 
 void BlockAllocator::drop_block(Block& block) {
@@ -62,12 +72,14 @@ Block& BlockAllocator::new_segment(BlockPool& pool, Address address, Bytes size,
   segment.pool = &pool;
   segment.is_live = true;
   segment.is_expandable = is_expandable;
+  n_expandable_segments += is_expandable ? 1 : 0;
   segment.head = &new_block(segment, address, size, state);
   return *segment.head;
 }
 
 void BlockAllocator::drop_segment(Segment& segment) {
   segment.is_live = false;
+  n_expandable_segments -= segment.is_expandable ? 1 : 0;
   segment.head = nullptr;
   segments.give_back(segment);
 }

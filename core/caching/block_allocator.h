@@ -154,6 +154,8 @@ class BlockAllocator {
   // Blocks and segments. New ones are in no pool's set; their neighbours are the caller's to set.
 
   Block& new_block(Segment& segment, Address address, Bytes size, BlockState state);
+  // One for the front of another, put before it; the start of that one is the caller's to move.
+  Block& new_front(Block& block, Bytes size, BlockState state);
   void drop_block(Block& block);
   // A segment with the one block that covers it, which is returned.
   Block& new_segment(BlockPool& pool, Address address, Bytes size, bool is_expandable, BlockState state);
@@ -222,8 +224,10 @@ class BlockAllocator {
 
   std::int64_t gc_calls = 0;  // requests that count for the ages of garbage collection
   std::int64_t n_segments_made = 0;
+  std::int64_t n_expandable_segments = 0;
 
  private:
+  Block& new_block(Segment& segment, BlockPool& pool, std::int64_t tie, Address address, Bytes size, BlockState state);
   void absorb(Block& block, Block* other);
   void join(Block& block, Block& neighbour);
 

@@ -70,7 +70,10 @@ Block* DeviceCachingAllocator::malloc(std::size_t pair, Bytes requested_size) {
 }
 
 Block* DeviceCachingAllocator::find_free_block(const BlockPool& pool, Bytes size) const {
-  Block* const block = choose(pool, pool.blocks.lower_bound(size), config.expandable_segments);
+  Block* block = pool.blocks.lower_bound(size);
+  if (n_expandable_segments > 0) {
+    block = choose(pool, block, config.expandable_segments);
+  }
   if (block == nullptr) {
     return nullptr;
   }
@@ -126,18 +129,11 @@ bool DeviceCachingAllocator::splits(const Block& block, Bytes size) const {
          should_split(block.size, size, config.max_split_size, config.expandable_segments);
 }
 
-// A block for the front of another one, whose start is the caller's to move.
-Block& DeviceCachingAllocator::front_of(Block& block, Bytes size) {
-  Block& front = new_block(*block.segment, block.address, size, BlockState::kAllocated);
-  put_before(front, block);
-  return front;
-}
-
 Block* DeviceCachingAllocator::alloc_found_block(Block& block, Bytes requested_size, Bytes size) {
   if (!splits(block, size)) {
     return count_allocated(block, requested_size);
   }
-  Block& front = front_of(block, size);
+  Block& front = new_front(block, size, BlockState::kAllocated);
   block.address += size;
   block.size -= size;
   insert_free(block);
@@ -150,7 +146,7 @@ Block* DeviceCachingAllocator::alloc_free_block(Block& block, Bytes requested_si
     free_blocks.erase(block);
     return count_allocated(block, requested_size);
   }
-  Block& front = front_of(block, size);
+  Block& front = new_front(block, size, BlockState::kAllocated);
   block.gc_count_base = gc_calls;
   free_blocks.replace(block, block, [&] {
     block.address += size;

@@ -89,7 +89,6 @@ class DeviceCachingAllocator : public Allocator<DeviceCachingAllocator> {
 
  private:
   bool splits(const Block& block, Bytes size) const;
-  Block& front_of(Block& block, Bytes size);
   Block* alloc_after_miss(BlockPool& pool, Bytes size);
   Bytes allocation_size(Bytes size) const { return get_allocation_size(size, config.large_segment_size); }
   bool is_rejected(Bytes size) const;
