@@ -544,7 +544,7 @@ void bind_following(nb::module_& module, nb::class_<DeviceCachingAllocator, Bloc
            "requests_recorded"_a, "position"_a,
            "Do recorded events from a position on, until one differs from what the allocator does or needs a\n"
            "decision. ``action`` int8 (n,), ``address``, ``size_bytes``, ``pair``, ``row`` int64 (n,): −1 for a pair\n"
-           "that is not known, or no allocation; ``requests_recorded``: whether there are ``free_requested`` events.\n\n"
+           "that is not known, or no allocation; ``requests_recorded``: are there ``free_requested`` events.\n\n"
            "Returns the first event that was not done, and why. O(log n) in the free blocks for each.")
       .def("set_n_rows", [](DeviceCachingAllocator& self, std::size_t n_rows) { self.rows.assign(n_rows, Row{}); },
            "n_rows"_a, "Make room for so many allocations of the program, without a block each.")

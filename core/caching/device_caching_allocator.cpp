@@ -11,8 +11,8 @@ Bytes growth_room(const Block& block) {
   return block.size + (can_grow ? block.next->size : 0);
 }
 
-// With expandable segments a small block at the growing end is passed over for a larger hole: neighbours only, the first
-// failure stops. Without, what is left of expandable segments is not touched.
+// With expandable segments a small block at the growing end is passed over for a larger hole: neighbours only, the
+// first failure stops. Without, what is left of expandable segments is not touched.
 Block* choose(const BlockPool& pool, Block* block, bool expandable_segments) {
   if (!expandable_segments) {
     while (block != nullptr && block->segment->is_expandable) {

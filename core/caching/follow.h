@@ -28,8 +28,8 @@ enum class FollowStatus : std::uint8_t {
   kActiveBytesDiffer,
 };
 
-// A recording's events, and what is known beside them, (n,) each: the pair of pool and stream, -1 where it is not known,
-// and the row of the allocation that an event makes or frees, -1 for none.
+// A recording's events, and what is known beside them, (n,) each: the pair of pool and stream, -1 where it is not
+// known, and the row of the allocation that an event makes or frees, -1 for none.
 struct RecordedEvents {
   Events events;
   Int64s pair;

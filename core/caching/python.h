@@ -129,7 +129,7 @@ nb::class_<Model, BlockAllocator> bind_model(nb::module_& module, const char* na
       .def("serve", &serve<Model>, "op"_a, "row"_a, "dropped_pool"_a, "requested_bytes"_a, "pair"_a,
            "Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.\n\n"
            "``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for\n"
-           "``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;\n"
+           "``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;\n"
            "``requested_bytes``, ``pair`` int64 (rows,): the allocations.\n\n"
            "Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after\n"
            "each that was served or failed; and the position of the one that failed, None if all were served.");

@@ -50,8 +50,8 @@ struct Allocations {
   Int64s pair;
 };
 
-// What the program did, in order: the act, and the allocation that it is about (for kEmptyPool: the pool). Then the pool
-// whose owner is gone after it, -1 for none.
+// What the program did, in order: the act, and the allocation that it is about (for kEmptyPool: the pool). Then the
+// pool whose owner is gone after it, -1 for none.
 struct Calls {
   Checked<const std::int8_t> op;
   Int64s row;

@@ -18,8 +18,8 @@
 
 namespace memscope::caching {
 
-// What a set keeps of each chunk beside its keys, for searches by something else than the order. It is told when a chunk
-// was put into the directory, or taken out of it, and when the keys of one have changed.
+// What a set keeps of each chunk beside its keys, for searches by something else than the order. It is told when a
+// chunk was put into the directory, or taken out of it, and when the keys of one have changed.
 struct NoNotes {
   void opened(std::size_t) {}
   void closed(std::size_t) {}
@@ -27,8 +27,8 @@ struct NoNotes {
   void changed(std::size_t, const Keys&) {}
 };
 
-// Key: trivially copyable, compared by <, and unique within the set. A Probe is a key, or a place between keys: what can
-// be compared with one by < from both sides.
+// Key: trivially copyable, compared by <, and unique within the set. A Probe is a key, or a place between keys: what
+// can be compared with one by < from both sides.
 template <typename Key, typename Notes = NoNotes>
 class SortedChunks {
  public:

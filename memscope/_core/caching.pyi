@@ -424,7 +424,7 @@ class DeviceCachingAllocator(BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -549,7 +549,7 @@ class DeviceCachingAllocator(BlockAllocator):
         """
         Do recorded events from a position on, until one differs from what the allocator does or needs a
         decision. ``action`` int8 (n,), ``address``, ``size_bytes``, ``pair``, ``row`` int64 (n,): −1 for a pair
-        that is not known, or no allocation; ``requests_recorded``: whether there are ``free_requested`` events.
+        that is not known, or no allocation; ``requests_recorded``: are there ``free_requested`` events.
 
         Returns the first event that was not done, and why. O(log n) in the free blocks for each.
         """

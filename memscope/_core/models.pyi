@@ -44,7 +44,7 @@ class CudaMalloc(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -85,7 +85,7 @@ class Bfc(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -126,7 +126,7 @@ class Buddy(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -167,7 +167,7 @@ class Pool(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -208,7 +208,7 @@ class Arena(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -252,7 +252,7 @@ class Binning(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -296,7 +296,7 @@ class AsyncPool(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -337,7 +337,7 @@ class Paged(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
@@ -378,7 +378,7 @@ class Stitching(memscope._core.caching.BlockAllocator):
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
         ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): the pool whose owner is gone after it, −1 for none;
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
