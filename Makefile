@@ -70,9 +70,7 @@ demo: $(CORE)
 chromium:
 	.ci/install-chromium
 
-# The kernels are compiled once, before several processes would each do it.
 test: $(CORE) chromium
-	$(BIN)/memscope doctor --compile > /dev/null
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not emulated" $(PYTEST_ARGS)
 
 test-slow: $(CORE) chromium

@@ -3,7 +3,7 @@
     python benchmarks/load.py [SNAPSHOT ...] [--events 1000000]
 
 Every figure is of a process of its own, as a ratio to its peer in the same run: the best time of three, and the growth
-of the peak resident memory over what the imports took. The kernels are compiled beforehand. ``pickle.load`` runs code
+of the peak resident memory over what the imports took. ``pickle.load`` runs code
 that a file asks for: give it trusted files only.
 """
 
@@ -132,7 +132,7 @@ def _peak_bytes() -> int:
 
 
 def _warm_up(run: Any, what: str) -> None:
-    """Load the compiled kernels and the libraries that are imported at first use."""
+    """Load the libraries that are imported at first use."""
     from memscope.trace.builder import TraceBuilder
     from memscope.trace.container import write_container
     from memscope.trace.metadata import TraceMetadata

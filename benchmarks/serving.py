@@ -7,7 +7,7 @@ are left for keys and values, sequences of up to 2,048 tokens, ShareGPT-like len
 Its three baselines reserve contiguous memory with a buddy allocator: for the longest sequence (Max), for the output
 rounded up to a power of two (Pow2), and for the true length (Oracle). Shares are of the memory that requests claim.
 
-Why figures differ from the published ones is printed below them. Speed is on one core, kernels compiled beforehand,
+Why figures differ from the published ones is printed below them. Speed is on one core,
 this process's own seconds; the slow twin of the tests serves the beginning of the same requests in the same run.
 
 Then parallel sampling (section 6.3 and figure 15): every request asks for 2, 4 or 6 sequences, and what sharing the

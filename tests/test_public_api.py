@@ -16,7 +16,7 @@ from memscope.trace.snapshot.write import write_snapshot
 
 TRACES = Path(__file__).resolve().parents[1] / "traces"
 
-_HEAVY = ("torch", "numba", "pandas", "plotly", "dash", "pyarrow", "transformers", "pynvml")
+_HEAVY = ("torch", "pandas", "plotly", "dash", "pyarrow", "transformers", "pynvml")
 
 
 def _modules_after(statement: str) -> set[str]:

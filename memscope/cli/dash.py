@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import announce_compilation, rules_option
+from memscope.cli.options import rules_option
 
 
 @click.command()
@@ -31,6 +31,5 @@ def serve_traces(
     rules: Path | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
-    announce_compilation()
     serve = import_module("memscope_dashboard.app").serve
     serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules)

@@ -12,18 +12,9 @@ _SIGNS = {"ok": ("●", "green"), "info": ("●", "blue"), "warning": ("⚠", "y
 
 
 @click.command()
-@click.option(
-    "--compile", "compiles", is_flag=True, help="Compile every kernel now, so that no later command has to; minutes."
-)
 @json_option
-def doctor(compiles: bool, as_json: bool) -> None:
+def doctor(as_json: bool) -> None:
     """Say what this machine can record, and what is in the way."""
-    if compiles:
-        from memscope.cli.sweeping import progress
-        from memscope.replay.compiling import compile_kernels
-
-        with progress("compiling kernels") as on_done:
-            compile_kernels(on_done)
     from rich.text import Text
 
     from memscope.capture.doctor import diagnose

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import announce_compilation, force_option
+from memscope.cli.options import force_option
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
 
@@ -27,7 +27,6 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> No
 
     if output is not None and len(snapshots) > 1 and not output.is_dir():
         raise UsageError(f"{output} must be a folder that exists, because there are {len(snapshots)} inputs")
-    announce_compilation()
     for snapshot in snapshots:
         target = _target(snapshot, output, SUFFIX)
         trace = open_trace(snapshot)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,24 +71,10 @@ def rules_option(command: Command) -> Command:
 
 
 def load_trace(path: Path, rules: Path | None = None) -> Analysis:
-    """Open a trace for a verb, saying so if the kernels must be compiled first."""
-    announce_compilation()
+    """Open a trace for a verb."""
     from memscope.analysis import load
 
     return load(path, rules=rules)
-
-
-def announce_compilation() -> None:
-    """Say once per installation that kernels are being compiled: the first verb waits some seconds for it."""
-    if os.environ.get("NUMBA_DISABLE_JIT"):
-        return
-    folder = os.environ.get("NUMBA_CACHE_DIR")
-    cache = Path(folder) if folder else Path(__file__).parents[1] / "_kernels" / "__pycache__"
-    if not any(cache.rglob("*.nbi")):
-        click.echo(
-            "memscope: compiling its kernels, once per installation (some seconds, and some for each replay strategy)…",
-            err=True,
-        )
 
 
 def print_json(content: dict[str, Any]) -> None:

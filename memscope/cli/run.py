@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from memscope.cli.options import announce_compilation, force_option
+from memscope.cli.options import force_option
 from memscope.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
@@ -212,8 +212,6 @@ def run(
         raise UsageError(f"{path.parent} is not a folder: make it first")
     from memscope.gpus import DEFAULT_GPU
 
-    if dry_run:
-        announce_compilation()
     if emulate:
         enter_emulation(emulation, gpu or DEFAULT_GPU, conf)
     from memscope.capture.recorder import Recorder

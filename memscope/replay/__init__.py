@@ -3,7 +3,6 @@
 Other folders import:
 
 ``compare``     The recording beside what other strategies would have done with its requests
-``compiling``   Compiling every kernel ahead of its first use, as when an image is built
 ``config``      Every option of PyTorch's caching allocator that decides about device memory
 ``recording``   One device's events as the kernels take them: dense pairs of pool and stream, and the
                 allocation behind each

@@ -113,7 +113,7 @@ def _results(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> Iterator[Replay
     import joblib
 
     with _cluster(jobs, spread):
-        # Each process compiles or loads the kernels once, so that jobs are handed out one by one.
+        # Each process starts once, so that jobs are handed out one by one.
         options: dict[str, Any] = {"return_as": "generator"} if spread.engine == "local" else {}
         n_jobs = spread.n_jobs if spread.engine == "local" or spread.n_jobs != 1 else -1
         yield from joblib.Parallel(n_jobs=n_jobs, batch_size=1, **options)(joblib.delayed(_run)(job) for job in jobs)

@@ -1,9 +1,8 @@
-"""What verbs share: JSON of one shape, fields of errors by the names of their options, and the word on compiling."""
+"""What verbs share: JSON of one shape, and fields of errors by the names of their options."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 import numpy as np
@@ -33,15 +32,3 @@ def test_an_error_of_a_field_is_worded_with_the_option() -> None:
     error = FieldError("{swap_bytes} must not be negative", {"swap_bytes": "swap space"})
     assert str(error) == "swap space must not be negative"
     assert error.worded(options.FLAGS) == "--swap-space must not be negative"
-
-
-def test_compiling_is_announced_only_where_nothing_is_compiled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    options.announce_compilation()
-    assert "compiling its kernels" in capsys.readouterr().err
-    (tmp_path / "kernel.step-1.nbi").touch()
-    options.announce_compilation()
-    assert capsys.readouterr().err == ""

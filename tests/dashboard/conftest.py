@@ -18,7 +18,7 @@ from tests.training_trace import training_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "traces"
 WAIT_S = 240
-"""A replay at work when the tests end is waited for: it may be compiling."""
+"""A replay at work when the tests end is waited for."""
 
 
 @pytest.fixture(scope="session")

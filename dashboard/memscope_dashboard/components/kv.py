@@ -148,7 +148,7 @@ def progress_words(state: KvState) -> str:
     done = f"{format_count(state.n_done)} of {format_count(n_all)} managers"
     if running.state == "running" and state.at:
         requests = f"{format_count(running.n_done)} of {format_count(running.n_all)} requests"
-        return f"{state.at}: {requests} served" if running.n_done else f"{state.at}: compiling or starting…"
+        return f"{state.at}: {requests} served" if running.n_done else f"{state.at}: starting…"
     return {
         "waiting": f"{done}; waits for another simulation to end",
         "running": done,

@@ -3,8 +3,6 @@
 Other folders import:
 
 ``allocator``  PyTorch's caching allocator, simulated call by call
-``arrays``     The arrays that the caching kernels work on: made from settings, grown when they run full, and
-               read as tables
 ``engine``     A recording's requests, replayed under other settings or on another device
 ``settings``   The compiled allocator, made from settings and limits
 ``state``      The address space of a simulated allocator as tables

@@ -6,7 +6,7 @@ import pytest
 
 from memscope.device.limits import Limits
 from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
-from memscope.replay.caching.arrays import AddressRule
+from memscope.replay.caching.settings import AddressRule
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState
 from memscope.units import GiB, MiB
