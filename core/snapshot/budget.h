@@ -23,14 +23,10 @@ class Budget {
     allowed_ = kFreeBytes + std::min(kBytesPerPickleByte * n_pickle_bytes, kBytesPerFileByte * n_file_bytes);
   }
 
-  void check(std::uint64_t n_bytes) const {
+  void take(std::uint64_t n_bytes) {
     if (held_ > allowed_ || n_bytes > allowed_ - held_) {
       throw Refused(Status::kTooMuchMemory);
     }
-  }
-
-  void take(std::uint64_t n_bytes) {
-    check(n_bytes);
     held_ += n_bytes;
   }
 

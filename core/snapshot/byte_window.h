@@ -54,10 +54,12 @@ class ByteWindow {
   }
 
   // A little-endian number of 1 to 8 bytes.
-  std::uint64_t number(std::size_t width) {
+  std::uint64_t number(std::size_t width) { return little_endian(bytes(width)); }
+
+  static std::uint64_t little_endian(Bytes bytes) {
     std::uint64_t number = 0;
     unsigned shift = 0;
-    for (const std::uint8_t byte : bytes(width)) {
+    for (const std::uint8_t byte : bytes) {
       number |= std::uint64_t{byte} << shift;
       shift += 8;
     }

@@ -54,7 +54,7 @@ void Machine::get_run() {
     if (!is_long && rest[0] != code_of(Opcode::BINGET)) {
       break;
     }
-    const std::size_t index = is_long ? rest[1] | rest[2] << 8 | rest[3] << 16 | std::size_t{rest[4]} << 24 : rest[1];
+    const std::uint64_t index = is_long ? ByteWindow::little_endian(rest.subspan<1, 4>()) : rest[1];
     if (index >= memo_.size() || memo_[index] == Value() || stack_.size() >= stack_room_) {
       break;
     }

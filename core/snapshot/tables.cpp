@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint64_t kFreeItems = 1 << 20;
 constexpr std::uint64_t kBytesPerRow = 128;  // of the columns that are made of an event
+constexpr std::uint64_t kBytesPerItem = 16;  // of a list's items, and their lengths
 constexpr std::uint64_t kMaxPlaces = 4;  // in which one item may stand, on average
 
 Value key_of(std::int64_t text_id) { return {Tag::kText, as_index(text_id)}; }
@@ -170,7 +171,7 @@ class SeenKeys {
 }  // namespace
 
 DictCheck check_dicts(const Tape& tape, Int64s rows, Int64s keys) {
-  tape.budget()->check(kBytesPerRow * rows.size());
+  tape.budget()->take(kBytesPerRow * rows.size());
   SeenKeys seen_keys(tape, keys);
   Walk walk(tape, 0);
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -274,6 +275,7 @@ std::vector<std::int64_t> items(const Tape& tape, Int64s rows, std::int64_t limi
     walk.pass(n_items);
     n += n_items;
   });
+  tape.budget()->take(kBytesPerItem * n);
   std::vector<std::int64_t> found;
   found.reserve(n);
   each_part(tape, rows, limit, [&](const Chunk& chunk, std::size_t n_items) {

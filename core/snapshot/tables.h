@@ -78,7 +78,8 @@ struct Lengths {
 // Lengths of lists or tuples. O(chunks).
 Lengths lengths(const Tape& tape, Int64s rows);
 
-// Items of many lists, tuples or dicts, one after the other, at most `limit` of each. O(items).
+// Items of many lists, tuples or dicts, one after the other, at most `limit` of each; refused where they would be beyond
+// the budget. O(items).
 std::vector<std::int64_t> items(const Tape& tape, Int64s rows, std::int64_t limit);
 
 // Keys and values of a dict in turns, in the order in which they were set.

@@ -34,16 +34,20 @@ from memscope.trace.trace import Trace
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SUFFIX = ".memscope"
 ZIP_MAGIC = b"PK\x03\x04"
 META_NAME = "meta.json"
 _MAX_META_BYTES = 16 << 20
-_MAX_TABLE_BYTES = 16 << 30
-_FREE_ROWS = 1 << 20
-_MAX_ROWS_PER_BYTE = 16
-"""Past the first million a table may not have more than 16 rows for each of its bytes. The tables of real traces have
-less than one; repeated values alone could be packed a thousand times denser, and are then made to fill memory."""
+_FREE_BYTES = 64 << 20
+_MAX_BYTES_PER_BYTE = 128
+"""Past the first 64 MiB a file's tables may not unpack to more than 128 bytes for each of the file's. Those of traces
+unpack to less than 20; repeated values could be packed ten thousand times, and are then made to fill memory."""
+_WIDTHS = {"INT64": 8, "INT32": 4, "BOOLEAN": 1}
+"""Bytes of a value, by the name that Parquet gives its type."""
+_BYTES_PER_TEXT = 56
+"""Of a text in Python's memory beside its characters, at least."""
 _TABLES: dict[str, type[Table]] = {
     "segments": SegmentTable,
     "blocks": BlockTable,
@@ -116,7 +120,8 @@ def read_container(path: str | Path) -> Trace:
         with zipfile.ZipFile(path) as archive:
             metadata = _read_metadata(archive, path)
             names = [n for n in (*_PLAIN_PARTS, *_TABLES) if metadata.schema_version >= _SINCE.get(n, 0)]
-            parts = {name: _decode(archive, name) for name in names}
+            room = _Room(path.stat().st_size)
+            parts = {name: _decode(archive, name, room) for name in names}
             if metadata.schema_version < _OWNERS_BY_ADDRESS:
                 nowhere = np.full(len(parts["owners"]["alloc_event"]), schema.NONE_ID)
                 parts["owners"] |= {"device": nowhere, "address": nowhere}
@@ -198,21 +203,55 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def _decode(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+def _decode(archive: zipfile.ZipFile, name: str, room: _Room) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    packed = _member(archive, f"{name}.parquet")
-    file = pq.ParquetFile(io.BytesIO(packed))
-    if file.metadata.num_rows > _FREE_ROWS + _MAX_ROWS_PER_BYTE * len(packed):
-        raise ValueError(f"its table {name} has {file.metadata.num_rows:,} rows in {len(packed):,} bytes")
-    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-    if sum(group.total_byte_size for group in groups) > _MAX_TABLE_BYTES:
-        raise ValueError(f"its table {name} unpacks to more than {_MAX_TABLE_BYTES >> 30} GiB")
+    # Texts stay in their dictionary: a long one that many rows name is then one object, not one for each row.
+    texts = ["text"] if name == "strings" else None
+    file = pq.ParquetFile(io.BytesIO(_member(archive, f"{name}.parquet")), read_dictionary=texts)
+    room.take(name, file.metadata)
     table = file.read()
     return {
-        column: table.column(column).to_pylist() if column == "text" else _numbers(column, table.column(column))
+        column: _texts(table.column(column)) if column == "text" else _numbers(column, table.column(column))
         for column in table.column_names
     }
+
+
+class _Room:
+    """What the tables of a file may still unpack to, in proportion to the file; asked before one is unpacked."""
+
+    def __init__(self, n_file_bytes: int) -> None:
+        self._n_file_bytes = n_file_bytes
+        self._left_bytes = _FREE_BYTES + _MAX_BYTES_PER_BYTE * n_file_bytes
+
+    def take(self, table: str, metadata: pq.FileMetaData) -> None:
+        """Take what a table needs.
+
+        Raises
+        ------
+        ValueError
+            If a column is of a type that no table has, or there is not so much room.
+        """
+        for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+            for column in (group.column(i) for i in range(group.num_columns)):
+                if (table, column.path_in_schema) == ("strings", "text"):
+                    needed = _BYTES_PER_TEXT * column.num_values
+                elif column.physical_type in _WIDTHS:
+                    needed = _WIDTHS[column.physical_type] * column.num_values
+                else:
+                    raise ValueError(f"its column {column.path_in_schema} is of type {column.physical_type}")
+                self._left_bytes -= max(needed, column.total_uncompressed_size)
+        if self._left_bytes < 0:
+            raise ValueError(f"its table {table} unpacks to far more than any real one in {self._n_file_bytes:,} bytes")
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """The texts of a column; equal ones are one object."""
+    texts: list[str] = []
+    for chunk in column.chunks:
+        known = [text.decode("utf-8", "surrogatepass") for text in chunk.dictionary.to_pylist()]
+        texts += [known[i] for i in chunk.indices.to_pylist()]
+    return texts
 
 
 def _numbers(name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -242,7 +281,7 @@ def _trace(parts: Mapping[str, dict[str, Any]], metadata: TraceMetadata) -> Trac
     return Trace(
         **{name: parts["events"][name] for name in schema.EVENT_COLUMNS},
         stacks=StackTable(offsets=offsets, frame_ids=parts["ids"]["frame_id"], **parts["frames"]),
-        strings=tuple(text.decode("utf-8", "surrogatepass") for text in parts["strings"]["text"]),
+        strings=tuple(parts["strings"]["text"]),
         stream_handles=parts["streams"]["handle"],
         pools=np.column_stack([parts["pools"]["first"], parts["pools"]["second"]]),
         metadata=metadata,

@@ -201,9 +201,13 @@ def table(**columns: object) -> bytes:
         ("strings.parquet", table(text=[b"\xff"] * 9), "not a readable"),
         ("strings.parquet", table(text=["a", None]), "not a readable"),
         ("streams.parquet", table(handle=["x"]), "not a readable"),
-        ("streams.parquet", table(handle=[1.5]), "its column handle is of type double"),
+        ("streams.parquet", table(handle=[1.5]), "its column handle is of type DOUBLE"),
         ("streams.parquet", table(handle=[1, None]), "its column handle has missing values"),
-        ("pools.parquet", table(first=pa.array(np.zeros(40_000_000, np.int64)), second=[0] * 40_000_000), "rows in"),
+        (
+            "pools.parquet",
+            table(first=pa.array(np.zeros(40_000_000, np.int64)), second=[0] * 40_000_000),
+            "far more than any real",
+        ),
     ],
     ids=lambda value: str(value)[:24],
 )

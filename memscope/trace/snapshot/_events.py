@@ -196,7 +196,8 @@ def read_marks(tape: Tape, annotations: int | None, events: SnapshotEvents) -> S
     good = (is_start | is_end) & (name >= 0) & (time_us >= 0) & (time_us <= _MAX_TIME_US)
     good &= (device >= 0) & (device < n_devices)
     good[good] &= has_times[device[good]]
-    parts = [_device_marks(tape, events, d, name, time_us, is_end, good & (device == d)) for d in range(n_devices)]
+    marked = np.flatnonzero(np.bincount(device[good])).tolist()
+    parts = [_device_marks(tape, events, d, name, time_us, is_end, good & (device == d)) for d in marked]
     merged = [np.concatenate([part[i] for part in parts]) if parts else np.empty(0, np.int64) for i in range(4)]
     order = np.argsort(merged[0], kind="stable")
     n_left_out = len(values) - int(good.sum())

@@ -121,9 +121,17 @@ class Tape:
             self._texts[text_id] = known
         return known
 
-    def mapping(self, value: int) -> dict[str, int]:
-        """A dict's values by those of its keys that are texts."""
+    def mapping(self, value: int, *, limit: int) -> dict[str, int]:
+        """A dict's values by those of its keys that are texts.
+
+        Raises
+        ------
+        InputFileError
+            If it has more than ``limit`` entries.
+        """
         items = self._tape.keys_and_values(value).tolist()
+        if len(items) > 2 * limit:
+            raise InputFileError(self.path, "its tables of settings have far more entries than any torch writes")
         return {
             self.text(self._tape.text_id(key)): item
             for key, item in zip(items[::2], items[1::2], strict=True)

@@ -75,12 +75,12 @@ def read_state(tape: Tape, segments: int | None) -> SnapshotState:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     blocks = _blocks(tape, rows, lengths, unordered.address)
-    mismatches = _total_mismatches(rows, unordered, blocks, lengths)
+    mismatches, n_mismatches = _total_mismatches(rows, unordered, blocks, lengths)
     return SnapshotState(
         segments=_ordered_segments(unordered, order),
         blocks=_ordered_blocks(blocks, rank),
-        total_mismatches=tuple(mismatches[:MAX_MISMATCHES]),
-        n_total_mismatches=len(mismatches),
+        total_mismatches=tuple(mismatches),
+        n_total_mismatches=n_mismatches,
     )
 
 
@@ -203,8 +203,8 @@ def _ordered_blocks(blocks: SnapshotBlocks, rank: Int64Array) -> SnapshotBlocks:
 
 def _total_mismatches(
     rows: TapeRows, segments: SnapshotSegments, blocks: SnapshotBlocks, lengths: Int64Array
-) -> list[dict[str, Any]]:
-    """Compare each segment's recorded sums with its blocks, where they are recorded."""
+) -> tuple[list[dict[str, Any]], int]:
+    """Compare each segment's recorded sums with its blocks: the first that differ, and how many do."""
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     active = blocks.state != BlockState.INACTIVE
     terms = {
@@ -212,11 +212,13 @@ def _total_mismatches(
         "active_size": np.where(active, blocks.size_bytes, 0),
         "requested_size": blocks.requested_bytes,
     }
-    found = []
+    found: list[dict[str, Any]] = []
+    n_found = 0
     for key, term in terms.items():
         sums = np.concatenate(([0], np.cumsum(term)))
         summed = sums[offsets[1:]] - sums[offsets[:-1]]
         recorded = rows.integers(key, missing=summed)
+        wrong = np.flatnonzero(recorded != summed)
         found += [
             {
                 "device": int(segments.device[i]),
@@ -225,6 +227,7 @@ def _total_mismatches(
                 "recorded": int(recorded[i]),
                 "summed": int(summed[i]),
             }
-            for i in np.flatnonzero(recorded != summed)
+            for i in wrong[: MAX_MISMATCHES - len(found)]
         ]
-    return found
+        n_found += len(wrong)
+    return found, n_found

@@ -94,6 +94,8 @@ class StackReader:
 
 
 SOURCE = "torch-snapshot"
+_MAX_SETTINGS = 1 << 16
+"""Entries of all tables of ``allocator_settings``; torch writes a few dozen."""
 
 
 def read_snapshot(path: str | Path) -> Trace:
@@ -269,9 +271,11 @@ def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:
     if not tape.is_dict(value):
         raise InputFileError(tape.path, "'allocator_settings' is not a dict")
     settings: dict[str, Any] = {}
-    for key, item in tape.mapping(value).items():
+    left = _MAX_SETTINGS
+    for key, item in tape.mapping(value, limit=left).items():
         if tape.is_dict(item):
-            settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item).items()}
+            settings[key] = {k: _plain(tape, v) for k, v in tape.mapping(item, limit=left).items()}
+            left -= len(settings[key])
         elif not tape.is_sequence(item):
             settings[key] = _plain(tape, item)
     try:

@@ -3,9 +3,6 @@
 import base64
 import gzip
 import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -121,24 +118,3 @@ def test_a_gzip_that_inflates_too_far_is_refused_where_it_passes_the_limit(tmp_p
 
 def test_a_gzip_within_the_free_size_may_inflate_as_it_likes(tmp_path: Path) -> None:
     assert len(content(written(tmp_path, gzip.compress(b"\x80\x04" + bytes(8 << 20))))) == (8 << 20) + 2
-
-
-def _four_gib_at_most() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-
-
-def test_a_bomb_of_valid_opcodes_takes_neither_memory_nor_time(tmp_path: Path) -> None:
-    # 2 GiB of opcodes that leave nothing, behind a valid start: only the ratio can stop it.
-    path = tmp_path / "bomb.gz"
-    piece = gzip.compress(b"N0" * (1 << 20))
-    path.write_bytes(gzip.compress(b"\x80\x04") + piece * 1024)
-    code = (
-        "import sys; from memscope.trace.open import open_trace; from memscope.errors import MemscopeError\n"
-        "try: open_trace(sys.argv[1])\n"
-        "except MemscopeError as error: print(error)"
-    )
-    command = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, preexec_fn=_four_gib_at_most, check=True
-    )
-    assert "inflates more than 100 times" in done.stdout
