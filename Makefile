@@ -6,8 +6,10 @@
 #   make lint          ruff, mypy, import-linter
 #   make core          compile the core again after an edit in core/, and the stubs that mypy reads (seconds)
 #   make bench         benchmarks, each printing ratios against a named peer
-#   make test-slow     the long sweeps, more and random examples of every property, and the emulated device under an
-#                      older PyTorch
+#   make test-slow     the long sweeps, more and random examples of every property, the core under sanitizers and fuzzed,
+#                      and the emulated device under an older PyTorch
+#   make test-sanitized the tests of what the core does, with AddressSanitizer and UndefinedBehaviorSanitizer
+#   make fuzz          random bytes for the reader of snapshots, for FUZZ_SECONDS; needs clang
 #   make test-emulated capture on the emulated CUDA device, under CUDA builds of PyTorch (0.5 GB to download for each)
 #   make gpu-evidence  on a machine with a GPU: the gpu tests and a table of real, emulated and predicted peaks, with the
 #                      CUDA build of torch that PYTHON has
@@ -22,6 +24,7 @@ DEMO_DIR ?= out/demo
 TORCH_VERSION ?= 2.13.0
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 600
 EMULATED_VERSIONS ?= 2.11.0 2.15.0
 EMULATED_SLOW_VERSIONS ?= 2.6.0
 EMULATED_TORCH_PIP_ARGS ?=
@@ -36,7 +39,7 @@ EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
 .PRECIOUS: $(EMULATED)/%/.torch
-.PHONY: core demo test test-slow test-emulated gpu-evidence lint format bench chromium screenshots clean
+.PHONY: core demo test test-slow test-sanitized fuzz test-emulated gpu-evidence lint format bench chromium screenshots clean
 
 # Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
 EDITABLE := $(addprefix --config-settings=,editable.mode=inplace wheel.cmake=false wheel.py-api=py3) -e
@@ -76,8 +79,15 @@ test: $(CORE) chromium
 test-slow: $(CORE) chromium
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile long -m "hypothesis and not slow" $(PYTEST_ARGS)
+	$(MAKE) test-sanitized fuzz
 	$(MAKE) test-emulated EMULATED_VERSIONS="$(EMULATED_SLOW_VERSIONS)" \
 		EMULATED_ON_MISSING=$(call on_missing,EMULATED_SLOW_VERSIONS)
+
+test-sanitized: $(CORE)
+	.ci/test-sanitized $(BIN)/python $(PYTEST_ARGS)
+
+fuzz: $(CORE)
+	.ci/fuzz $(BIN)/python $(FUZZ_SECONDS)
 
 # The CUDA build of torch without what it requires of NVIDIA's, which would be gigabytes: the emulated device stands in.
 # Each version has requirements of its own, which take the place of the constraints that this machine's pip may carry.
