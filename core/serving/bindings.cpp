@@ -3,6 +3,8 @@
 #include <nanobind/stl/unique_ptr.h>
 
 #include <memory>
+#include <span>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -104,6 +106,43 @@ std::unique_ptr<Engine> tensors(const Setting& setting, const Int64Array& token_
   return make_engine(setting, std::make_unique<Tensors>(setting.rules, setting.capacity, setting.scheduler.is_padded,
                                                         std::move(shapes), setting.requests.size(), unit_bytes));
 }
+
+// An allocator with places for tensors, by which Python knows them.
+class TensorPlaces {
+ public:
+  TensorPlaces(std::int64_t capacity, std::int64_t granularity, std::int64_t n_places)
+      : allocator_(capacity, granularity), blocks_(as_index(n_places), TensorAllocator::kNoBlock) {}
+
+  std::size_t replace(std::int64_t start, std::int64_t end, std::int64_t n_bytes) {
+    return allocator_.replace(places(start, end), n_bytes);
+  }
+  void free(std::int64_t start, std::int64_t end) {
+    for (BlockId& block : places(start, end)) {
+      if (block != TensorAllocator::kNoBlock) {
+        allocator_.free(std::exchange(block, TensorAllocator::kNoBlock));
+      }
+    }
+  }
+  NewArray<std::int64_t> addresses() const {
+    std::vector<std::int64_t> values;
+    for (const BlockId block : blocks_) {
+      values.push_back(block == TensorAllocator::kNoBlock ? -1 : allocator_.address_of(block));
+    }
+    return to_numpy(std::move(values));
+  }
+  const TensorAllocator& allocator() const { return allocator_; }
+
+ private:
+  std::span<BlockId> places(std::int64_t start, std::int64_t end) {
+    if (start < 0 || end < start || std::cmp_greater(end, blocks_.size())) {
+      throw std::out_of_range("there are no such places");
+    }
+    return std::span(blocks_).subspan(as_index(start), as_index(end - start));
+  }
+
+  TensorAllocator allocator_;
+  std::vector<BlockId> blocks_;
+};
 
 Status run(Engine& engine, std::int64_t n_steps) {
   return without_gil([&] { return engine.run(as_index(n_steps)); });
@@ -237,6 +276,19 @@ NB_MODULE(serving, module) {
            "The columns of Step by their names, int64 (n_steps,): times in microseconds, memory in units.")
       .def("is_refused", &is_refused, "uint8 (n,): 1 where a request was refused.")
       .def("first_token_us", &first_token_us, "int64 (n,): when its first token came out, −1 if none did.");
+
+  nb::class_<TensorPlaces>(module, "TensorPlaces", "The allocator of ``tensors`` alone, with places for them.")
+      .def(nb::init<std::int64_t, std::int64_t, std::int64_t>(), nb::kw_only(), "capacity"_a, "granularity"_a,
+           "n_places"_a, "Bytes, and what all sizes that will be asked for are multiples of.")
+      .def("replace", &TensorPlaces::replace, "start"_a, "end"_a, "n_bytes"_a,
+           "Put new tensors of one size into places, one after the other, each before the old one is freed. How many\n"
+           "there was memory for.")
+      .def("free", &TensorPlaces::free, "start"_a, "end"_a, "Free the tensors of these places that hold one.")
+      .def("addresses", &TensorPlaces::addresses, "int64 (n_places,): bytes, −1 where there is no tensor.")
+      .def_prop_ro("active_bytes", [](const TensorPlaces& self) { return self.allocator().active_bytes(); })
+      .def_prop_ro("peak_reserved_bytes",
+                   [](const TensorPlaces& self) { return self.allocator().peak_reserved_bytes(); })
+      .def_prop_ro("n_retries", [](const TensorPlaces& self) { return self.allocator().num_alloc_retries(); });
 
   module.def("on_demand", &on_demand, "setting"_a, "Memory is taken as a function of the tokens held: blocks, or pages.");
   module.def("regions", &regions, "setting"_a, nb::kw_only(), "region_units"_a, "granule_units"_a, "n_largest"_a,

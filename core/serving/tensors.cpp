@@ -1,6 +1,8 @@
 #include "serving/tensors.h"
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 #include <utility>
 
 #include "checked.h"
@@ -8,13 +10,13 @@
 namespace memscope::serving {
 namespace {
 
-constexpr std::size_t kPair = 0;  // of the default pool and stream, the only ones
-
-caching::CachingOptions options_of(std::int64_t capacity_bytes) {
-  caching::CachingOptions options;
-  options.capacity = capacity_bytes;
-  options.tie_rule = caching::TieRule::kSegmentAge;
-  return options;
+// What all sizes are multiples of.
+std::int64_t granularity_of(const std::vector<TensorShape>& shapes) {
+  std::int64_t n_bytes = 0;
+  for (const TensorShape& shape : shapes) {
+    n_bytes = std::gcd(n_bytes, shape.token_bytes);
+  }
+  return n_bytes;
 }
 
 }  // namespace
@@ -22,18 +24,22 @@ caching::CachingOptions options_of(std::int64_t capacity_bytes) {
 Tensors::Tensors(Rules rules, std::int64_t capacity, bool is_padded, std::vector<TensorShape> shapes,
                  std::size_t n_requests, std::int64_t unit_bytes)
     : Manager(std::move(rules), capacity, is_padded),
-      shapes_(std::move(shapes)),
+      n_tensors_(shapes.size()),
       unit_bytes_(unit_bytes),
-      allocator_(options_of(capacity * unit_bytes)),
+      allocator_(capacity * unit_bytes, granularity_of(shapes)),
       caches_(n_requests) {
-  allocator_.add_pair(0, 0, false);
-  for (const TensorShape& shape : shapes_) {
+  for (const TensorShape& shape : shapes) {
     largest_units_ = std::max(largest_units_, shape.token_bytes / unit_bytes);
+    if (!alike_.empty() && alike_.back().shape == shape) {
+      ++alike_.back().end;
+    } else {
+      alike_.push_back({alike_.empty() ? 1 : alike_.back().end + 1, shape});
+    }
   }
 }
 
 TensorCounts Tensors::tensor_counts() const {
-  return {allocator_.stats.reserved_bytes.peak, allocator_.stats.num_alloc_retries};
+  return {allocator_.peak_reserved_bytes(), allocator_.num_alloc_retries()};
 }
 
 bool Tensors::holds_batch(std::int64_t n_sequences, std::int64_t n_tokens) const {
@@ -49,37 +55,35 @@ bool Tensors::admit(Request& request, const Start& start) {
 
 bool Tensors::take(const Request& request, std::int64_t n_tokens) {
   Cache& cache = caches_.at(request.number);
-  cache.blocks.resize(shapes_.size(), nullptr);
+  cache.blocks.resize(n_tensors_, TensorAllocator::kNoBlock);
   const std::int64_t old = request.computed_tokens > 0 ? request.computed_tokens + request.pad_tokens : 0;
   const std::int64_t added = n_tokens + request.pad_tokens - old;
-  for (; cache.n_grown < shapes_.size(); ++cache.n_grown) {
-    const TensorShape& shape = shapes_[cache.n_grown];
-    const std::int64_t kept = shape.window == 0 ? old : std::min(old, shape.window - 1);
-    caching::Block* const longer =
-        allocator_.malloc(kPair, request.n_samples * (kept + added) * shape.token_bytes);
-    if (longer == nullptr) {
+  for (const Alike& alike : alike_) {
+    if (cache.n_grown >= alike.end) {
+      continue;
+    }
+    const auto [token_bytes, window] = alike.shape;
+    const std::int64_t kept = window == 0 ? old : std::min(old, window - 1);
+    const std::span<BlockId> blocks = std::span(cache.blocks).subspan(cache.n_grown, alike.end - cache.n_grown);
+    cache.n_grown += allocator_.replace(blocks, request.n_samples * (kept + added) * token_bytes);
+    if (cache.n_grown < alike.end) {
       return false;
     }
-    caching::Block*& block = cache.blocks[cache.n_grown];
-    if (block != nullptr) {
-      allocator_.free(*block, false);
-    }
-    block = longer;
   }
   cache.n_grown = 0;
-  usage_.taken = allocator_.stats.active_bytes.current / unit_bytes_;
+  usage_.taken = allocator_.active_bytes() / unit_bytes_;
   return true;
 }
 
 void Tensors::give_back(const Request& request) {
   Cache& cache = caches_.at(request.number);
-  for (caching::Block* block : cache.blocks) {
-    if (block != nullptr) {
-      allocator_.free(*block, false);
+  for (const BlockId block : cache.blocks) {
+    if (block != TensorAllocator::kNoBlock) {
+      allocator_.free(block);
     }
   }
   cache = {};
-  usage_.taken = allocator_.stats.active_bytes.current / unit_bytes_;
+  usage_.taken = allocator_.active_bytes() / unit_bytes_;
 }
 
 }  // namespace memscope::serving

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "caching/device_caching_allocator.h"
 #include "serving/manager.h"
+#include "serving/tensor_allocator.h"
 
 namespace memscope::serving {
 
@@ -18,6 +18,8 @@ namespace memscope::serving {
 struct TensorShape {
   std::int64_t token_bytes;
   std::int64_t window;  // tokens that are looked back over; 0: all of them
+
+  friend bool operator==(const TensorShape&, const TensorShape&) = default;
 };
 
 class Tensors final : public Manager {
@@ -32,8 +34,8 @@ class Tensors final : public Manager {
  private:
   // The tensors of a request.
   struct Cache {
-    std::vector<caching::Block*> blocks;  // none, or one for each
-    std::size_t n_grown = 0;              // that have the new length, of a request whose step ran out of memory
+    std::vector<BlockId> blocks;  // none, or one for each
+    std::size_t n_grown = 0;      // that have the new length, of a request whose step ran out of memory
   };
 
   bool admit(Request& request, const Start& start) override;
@@ -42,10 +44,17 @@ class Tensors final : public Manager {
   void drop(const Request& request) override { give_back(request); }
   void give_back(const Request& request) override;
 
-  std::vector<TensorShape> shapes_;
+  // Tensors up to one that have the same shape.
+  struct Alike {
+    std::size_t end;
+    TensorShape shape;
+  };
+
+  std::vector<Alike> alike_;
+  std::size_t n_tensors_;
   std::int64_t unit_bytes_;
   std::int64_t largest_units_ = 0;  // of one token in a request's largest tensor
-  caching::DeviceCachingAllocator allocator_;
+  TensorAllocator allocator_;
   std::vector<Cache> caches_;  // by request
 };
 

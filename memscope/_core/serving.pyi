@@ -141,6 +141,33 @@ class Engine:
     def first_token_us(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
         """int64 (n,): when its first token came out, −1 if none did."""
 
+class TensorPlaces:
+    """The allocator of ``tensors`` alone, with places for them."""
+
+    def __init__(self, *, capacity: int, granularity: int, n_places: int) -> None:
+        """Bytes, and what all sizes that will be asked for are multiples of."""
+
+    def replace(self, start: int, end: int, n_bytes: int) -> int:
+        """
+        Put new tensors of one size into places, one after the other, each before the old one is freed. How many
+        there was memory for.
+        """
+
+    def free(self, start: int, end: int) -> None:
+        """Free the tensors of these places that hold one."""
+
+    def addresses(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
+        """int64 (n_places,): bytes, −1 where there is no tensor."""
+
+    @property
+    def active_bytes(self) -> int: ...
+
+    @property
+    def peak_reserved_bytes(self) -> int: ...
+
+    @property
+    def n_retries(self) -> int: ...
+
 def on_demand(setting: Setting) -> Engine:
     """Memory is taken as a function of the tokens held: blocks, or pages."""
 
