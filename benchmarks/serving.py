@@ -1,6 +1,6 @@
 """Serving replays: where key/value memory goes beside the published figures, and tokens replayed a second.
 
-    python benchmarks/serving.py [--requests 20000] [--concat 200]
+    python benchmarks/serving.py [--requests 20000]
 
 The setting is that of the PagedAttention paper (arXiv 2309.06180, figure 2): OPT-13B on an A100 40GB, of which 12 GB
 are left for keys and values, sequences of up to 2,048 tokens, ShareGPT-like lengths, more requests than can be served.
@@ -15,9 +15,8 @@ prompt's blocks saves is set against what would be taken without. The paper aver
 here one rate is replayed, more than can be served. All samples of a request are as long as each other, since one length
 is drawn for each request.
 
-``concat`` is replayed for fewer requests. It asks the caching allocator for 80 tensors a generated token, one at a
-time, because what one of them finds depends on all before it; each takes about half a microsecond, so that 20,000
-requests would take minutes.
+``concat`` takes most of the time: it asks the caching allocator for 80 tensors a generated token, one after the other,
+because what one of them finds depends on all before it.
 """
 
 from __future__ import annotations
@@ -90,15 +89,11 @@ def sampling_job(lengths: str, n_samples: int) -> KvJob:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--concat", type=int, default=200, help="Requests replayed with concat; 0: none.")
     given = parser.parse_args()
-    names = [name for name, manager in MANAGERS.items() if manager.is_default]
     heads = ("manager", "tokens", "reserved", "internal", "external", "published", "requests", "seconds", "Mtokens/s")
     print("{:15}{:>8}{:>10}{:>10}{:>10}  {:22}{:>9}{:>9}{:>11}".format(*heads))
-    for name in names:
+    for name in MANAGERS:
         _print_shares(name, given.requests)
-    if given.concat:
-        _print_shares("concat", given.concat)
     print(WHY_DIFFERENT, end="")
     _print_savings()
     _beside_the_twin()

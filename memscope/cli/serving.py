@@ -135,7 +135,7 @@ def manager_options(command: Command) -> Command:
             "--manager",
             "managers",
             multiple=True,
-            help="A manager; repeatable. [default: all but concat, which takes long] (--list names them)",
+            help="A manager; repeatable. [default: all] (--list names them)",
         ),
         click.option(
             "--list", is_flag=True, expose_value=False, is_eager=True, callback=_list, help="Name the managers."

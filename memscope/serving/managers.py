@@ -133,16 +133,15 @@ MakeMemory = Callable[[KvShape, RequestTable, ManagerOptions, int], Memory]
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """One way to manage memory: its name, what it does in a line, and how its tables are made.
+    """One way to manage memory: its name, what it does in a line, how its tables are made.
 
-    Then whether it has blocks of ``block_size``, and whether it is replayed where none is named.
+    Then whether it has blocks of ``block_size``.
     """
 
     name: str
     summary: str
     make: MakeMemory
     has_blocks: bool = False
-    is_default: bool = True
 
 
 def _no_region() -> Int64Array:
@@ -260,7 +259,6 @@ MANAGERS: dict[str, Manager] = {
             "concat",
             "a tensor a layer, made anew for each token, in PyTorch's allocator (Hugging Face)",
             _concat,
-            is_default=False,
         ),
         Manager("paged", "blocks of tokens on demand (vLLM)", _paged, has_blocks=True),
         Manager("paged-prefix", "blocks on demand, equal prefixes shared, cached until evicted", _paged_prefix, True),

@@ -245,15 +245,14 @@ def kv_jobs(template: KvJob, managers: Sequence[str] = (), block_sizes: Sequence
     template
         Everything else; its manager is replaced, and its block size if others are given.
     managers, block_sizes
-        The registry's default ones (``concat`` replays every tensor, which takes long), and the template's, if not
-        given.
+        All of the registry, and the template's, if not given.
 
     Raises
     ------
     UsageError
         If a manager is not known, or block sizes are given and none of the managers has blocks.
     """
-    names = tuple(dict.fromkeys(managers)) or tuple(name for name, manager in MANAGERS.items() if manager.is_default)
+    names = tuple(dict.fromkeys(managers)) or tuple(MANAGERS)
     chosen = [manager_named(name) for name in names]
     if block_sizes and not any(manager.has_blocks for manager in chosen):
         text = "{managers}: no blocks, so {block_sizes} decides nothing"

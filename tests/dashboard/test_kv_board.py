@@ -65,7 +65,7 @@ def test_defaults_answer_with_every_default_manager(board_store: TraceStore) -> 
     assert not errors
     assert asked is not None
     jobs = view.board_of(board_store).plan(asked).jobs
-    assert [job.manager for job in jobs] == [name for name, manager in MANAGERS.items() if manager.is_default]
+    assert [job.manager for job in jobs] == list(MANAGERS)
     assert len(jobs[0].requests) == DEFAULT_N_REQUESTS
     bigger, _ = asked_of({"model": "llama-3-8b", "capacity": "40GiB", "preemption": "swap", "swap": "8GiB"})
     assert bigger is not None

@@ -306,7 +306,7 @@ def _manager_row() -> Component:
         label="Managers of the memory",
         data=items,
         renderOption={"function": "strategyOption"},
-        placeholder="all but concat, which takes long",
+        placeholder="all",
         clearable=True,
         hidePickedOptions=True,
         maxDropdownHeight=340,
