@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
 #include "lifetimes/placing.h"
@@ -14,46 +15,50 @@ namespace {
 using lifetimes::kNone;
 using lifetimes::Range;
 using lifetimes::Ranges;
-using Row = std::int64_t;
+using Row = std::int32_t;
 
-// The free ranges of a group, the largest first. Ranges that have gone since stay until they come to the top, or
-// outnumber the others: taking each out at once would need a second ordered set.
-class LargestFree {
+// The sizes of a group's free ranges, the largest first. A size that no range has any more stays in the heap until it comes
+// to the top: few sizes are had by many ranges.
+class FreeSizes {
  public:
-  void push(const Range& range) {
-    heap_.push_back({range.size(), range.start});
-    std::push_heap(heap_.begin(), heap_.end());
+  void add(Bytes size) {
+    Count& count = counts_[size];
+    ++count.n_ranges;
+    if (!count.is_in_heap) {
+      count.is_in_heap = true;
+      heap_.push_back(size);
+      std::push_heap(heap_.begin(), heap_.end());
+    }
   }
 
-  template <typename IsThere>
-  Bytes largest(std::size_t n_free, IsThere&& is_there) {
-    if (heap_.size() > kMostGone * (n_free + 1)) {
-      std::erase_if(heap_, [&](const Free& free) { return !is_there(free.start, free.size); });
-      std::make_heap(heap_.begin(), heap_.end());
-    }
-    while (!heap_.empty() && !is_there(heap_.front().start, heap_.front().size)) {
+  void remove(Bytes size) { --counts_[size].n_ranges; }
+
+  Bytes largest() {
+    while (!heap_.empty()) {
+      const auto top = counts_.find(heap_.front());
+      if (top->second.n_ranges > 0) {
+        return top->first;
+      }
+      counts_.erase(top);
       std::pop_heap(heap_.begin(), heap_.end());
       heap_.pop_back();
     }
-    return heap_.empty() ? 0 : heap_.front().size;
+    return 0;
   }
 
  private:
-  static constexpr std::size_t kMostGone = 8;
-
-  struct Free {
-    Bytes size;
-    Address start;
-
-    friend bool operator<(const Free& a, const Free& b) { return a.size < b.size; }
+  struct Count {
+    std::int64_t n_ranges = 0;
+    bool is_in_heap = false;
   };
 
-  std::vector<Free> heap_;
+  std::unordered_map<Bytes, Count> counts_;
+  std::vector<Bytes> heap_;
 };
 
 struct Group {
   Metrics now;
-  LargestFree by_size;
+  FreeSizes free_sizes;
 };
 
 class Follower {
@@ -68,9 +73,13 @@ class Follower {
         segments_(lifetimes::to_ranges(start_segments)),
         free_(segments_),
         groups_(n_groups(keys)),
+        segment_bytes_(keys.group.size(), 0),
         key_of_row_(blocks.alloc_event.size(), kNone),
         born_(events.size(), kNone),
         died_(events.size(), kNone) {
+    if (!std::in_range<Row>(key_of_row_.size())) {
+      throw std::invalid_argument("more allocations than a row's number can name");
+    }
     series_.groups.resize(groups_.size());
     const Checked<Row> born(born_), died(died_);
     for (std::size_t row = 0; row < key_of_row_.size(); ++row) {
@@ -108,12 +117,13 @@ class Follower {
   // Count what stands before the first event.
   void begin() {
     segments_.for_each([&](const Range& segment) {
+      segment_bytes_.at(as_index(segment.key)) += segment.size();
       for (Metrics* metrics : metrics_of(segment.key)) {
         metrics->reserved += segment.size();
         metrics->n_segments += 1;
       }
     });
-    free_.for_each([&](const Range& range) { count_in(range); });
+    free_.for_each([&](const Range& range) { count_free(range, 1); });
     for (std::size_t row = 0; row < key_of_row_.size(); ++row) {
       if (key_of_row_[row] != kNone) {
         count_block(row, 1);
@@ -177,10 +187,17 @@ class Follower {
     const bool grows = makes_segment(events_.action(event));
     bool fits = false;
     if (grows) {
-      fits = segments_.insert(range) && make_free(range);
+      fits = segments_.insert(range);
+      if (fits) {
+        segment_bytes_.at(as_index(range.key)) += range.size();
+        fits = make_free(range);
+      }
     } else {
       range.key = take(range.start, range.end);
       fits = range.key != kNone && segments_.remove(range.start, range.end);
+      if (fits) {
+        segment_bytes_.at(as_index(range.key)) -= range.size();
+      }
     }
     if (!fits) {
       ++series_.n_misfits;
@@ -195,48 +212,44 @@ class Follower {
 
   // False if a part of it is free already.
   bool make_free(const Range& range) {
-    const Range* const left = free_.find(range.start - 1);
-    if (left != nullptr && left->end == range.start && left->key == range.key) {
-      count_out(*left);
-    }
-    const Range* const right = free_.find(range.end);
-    if (right != nullptr && right->start == range.end && right->key == range.key) {
-      count_out(*right);
-    }
-    if (!free_.insert(range)) {
+    const std::optional<Ranges::Merged> merged = free_.merge(range);
+    if (!merged) {
       return false;
     }
-    count_in(*free_.find(range.start));
+    for (const std::optional<Range>& neighbour : {merged->left, merged->right}) {
+      if (neighbour) {
+        count_free(*neighbour, -1);
+      }
+    }
+    count_free(merged->whole, 1);
     return true;
   }
 
   // Take addresses out of what is free; the key of the range that held them, -1 if they were not all free.
   Key take(Address start, Address end) {
-    const Range* const found = free_.find(start);
-    if (found == nullptr || found->end < end) {
+    const std::optional<Range> old = free_.cut(start, end);
+    if (!old) {
       return kNone;
     }
-    const Range old = *found;
-    count_out(old);
-    free_.remove(start, end);
-    if (old.start < start) {
-      count_in({old.start, start, old.key});
+    count_free(*old, -1);
+    if (old->start < start) {
+      count_free({old->start, start, old->key}, 1);
     }
-    if (end < old.end) {
-      count_in({end, old.end, old.key});
+    if (end < old->end) {
+      count_free({end, old->end, old->key}, 1);
     }
-    return old.key;
+    return old->key;
   }
-
-  void count_in(const Range& free) {
-    count_free(free, 1);
-    groups_[group_of(free.key)].by_size.push(free);
-  }
-  void count_out(const Range& free) { count_free(free, -1); }
 
   void count_free(const Range& free, std::int64_t sign) {
+    Group& group = groups_[group_of(free.key)];
+    if (sign > 0) {
+      group.free_sizes.add(free.size());
+    } else {
+      group.free_sizes.remove(free.size());
+    }
     const Bytes releasable = sign * releasable_bytes(free);
-    for (Metrics* metrics : metrics_of(free.key)) {
+    for (Metrics* metrics : {&group.now, &overall_}) {
       metrics->n_free += sign;
       metrics->releasable += releasable;
     }
@@ -254,12 +267,15 @@ class Follower {
   // Bytes of a free range that empty_cache would give back.
   Bytes releasable_bytes(const Range& free) const {
     const Bytes rule = keys_.release_rule[free.key];
-    const Range* const segment = rule == kNever ? nullptr : segments_.find(free.start);
-    if (segment == nullptr) {
+    if (rule == kNever) {
       return 0;
     }
     if (rule == kWhole) {
-      return segment->start == free.start && segment->end == free.end ? free.size() : 0;
+      return free.size() == segment_bytes_.at(as_index(free.key)) ? free.size() : 0;
+    }
+    const Range* const segment = segments_.find(free.start);
+    if (segment == nullptr) {
+      return 0;
     }
     const std::int64_t first_handle = (free.start - segment->start + rule - 1) / rule;
     const std::int64_t last_handle = (free.end - segment->start) / rule;
@@ -269,7 +285,7 @@ class Follower {
   // Find the largest free range of a group that changed, and that of all.
   void settle(std::size_t group) {
     Metrics& metrics = groups_[group].now;
-    const Bytes before = std::exchange(metrics.largest_free, largest_free(group));
+    const Bytes before = std::exchange(metrics.largest_free, groups_[group].free_sizes.largest());
     if (metrics.largest_free >= overall_.largest_free) {
       overall_.largest_free = metrics.largest_free;
     } else if (before == overall_.largest_free) {
@@ -278,14 +294,6 @@ class Follower {
         overall_.largest_free = std::max(overall_.largest_free, other.now.largest_free);
       }
     }
-  }
-
-  Bytes largest_free(std::size_t group) {
-    const auto is_there = [&](Address start, Bytes size) {
-      const Range* const range = free_.find(start);
-      return range != nullptr && range->start == start && range->size() == size && group_of(range->key) == group;
-    };
-    return groups_[group].by_size.largest(as_index(std::max<std::int64_t>(groups_[group].now.n_free, 0)), is_there);
   }
 
   std::size_t group_of(Key key) const { return as_index(keys_.group[key]); }
@@ -300,6 +308,7 @@ class Follower {
   Ranges free_;
   std::vector<Group> groups_;
   Metrics overall_;
+  std::vector<Bytes> segment_bytes_;  // of each key; one that goes back as a whole is of one segment
   std::vector<Key> key_of_row_;  // of the segment that holds its block, -1 where it has none
   std::vector<Row> born_;        // the row whose block is handed out at an event, and
   std::vector<Row> died_;        // whose block is given back

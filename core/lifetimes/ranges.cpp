@@ -5,53 +5,60 @@
 
 namespace memscope::lifetimes {
 
-bool Ranges::insert(const Range& added) {
+std::optional<Ranges::Merged> Ranges::merge(const Range& added) {
   const auto right = by_start_.lower_bound(added.start);
   const auto left = right == by_start_.begin() ? by_start_.end() : std::prev(right);
   const bool has_left = left != by_start_.end(), has_right = right != by_start_.end();
   if (added.end <= added.start || (has_left && left->second.end > added.start) ||
       (has_right && right->second.start < added.end)) {
-    return false;
+    return std::nullopt;
   }
-  const bool joins_left = has_left && left->second.end == added.start && left->second.key == added.key;
-  const bool joins_right = has_right && right->second.start == added.end && right->second.key == added.key;
-  if (joins_left) {
-    left->second.end = joins_right ? right->second.end : added.end;
-    if (joins_right) {
+  Merged merged{{}, {}, added};
+  if (has_left && left->second.end == added.start && left->second.key == added.key) {
+    merged.left = left->second;
+    merged.whole.start = left->second.start;
+  }
+  if (has_right && right->second.start == added.end && right->second.key == added.key) {
+    merged.right = right->second;
+    merged.whole.end = right->second.end;
+  }
+  if (merged.left) {
+    left->second.end = merged.whole.end;
+    if (merged.right) {
       by_start_.erase(right);
     }
-  } else if (joins_right) {
+  } else if (merged.right) {
     begin_at(right, added.start);
   } else {
     by_start_.emplace_hint(right, added.start, added);
   }
-  return true;
+  return merged;
 }
 
-bool Ranges::remove(Address start, Address end) {
+std::optional<Range> Ranges::cut(Address start, Address end) {
   auto place = by_start_.upper_bound(start);
   if (place == by_start_.begin()) {
-    return false;
+    return std::nullopt;
   }
   --place;
   Range& range = place->second;
   if (start >= range.end || range.end < end || end <= start) {
-    return false;
+    return std::nullopt;
   }
-  const Range rest{end, range.end, range.key};
-  if (range.start == start) {
-    if (rest.size() == 0) {
+  const Range whole = range;
+  if (whole.start == start) {
+    if (whole.end == end) {
       by_start_.erase(place);
     } else {
       begin_at(place, end);
     }
-    return true;
+    return whole;
   }
   range.end = start;
-  if (rest.size() > 0) {
-    by_start_.emplace_hint(std::next(place), end, rest);
+  if (end < whole.end) {
+    by_start_.emplace_hint(std::next(place), end, Range{end, whole.end, whole.key});
   }
-  return true;
+  return whole;
 }
 
 void Ranges::begin_at(Places::iterator place, Address start) {

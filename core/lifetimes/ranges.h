@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 
 #include "caching/rules.h"
 
@@ -40,10 +41,20 @@ class Ranges {
     return address < above->second.end ? &above->second : nullptr;
   }
 
-  // Add a range and merge it with neighbours of the same key; false (and no change) if it overlaps one, or is empty.
-  bool insert(const Range& added);
-  // Take [start, end) out of the one range that contains it; false (and no change) if none does.
-  bool remove(Address start, Address end);
+  // What became of a range that was added: the neighbours that it was merged with, and the range that contains it now.
+  struct Merged {
+    std::optional<Range> left;
+    std::optional<Range> right;
+    Range whole;
+  };
+
+  // Add a range and merge it with neighbours of the same key; none (and no change) if it overlaps one, or is empty.
+  std::optional<Merged> merge(const Range& added);
+  bool insert(const Range& added) { return merge(added).has_value(); }
+
+  // Take [start, end) out of the one range that contains it, and return that as it was; none (and no change) if none does.
+  std::optional<Range> cut(Address start, Address end);
+  bool remove(Address start, Address end) { return cut(start, end).has_value(); }
 
   template <typename Visit>
   void for_each(Visit&& visit) const {

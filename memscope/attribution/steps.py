@@ -8,7 +8,7 @@ from memscope.attribution._phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.steps import Steps, marked_steps
 from memscope.trace.schema import Action
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import Int64Array, rank_rows
 
 OPTIMIZER_STEPS = "the optimizer's calls"
 BACKWARD_STEPS = "the backward passes"
@@ -71,9 +71,7 @@ def _repeated(lifetimes: DeviceLifetimes, runs: PhaseRuns) -> Int64Array | None:
     allocs = np.flatnonzero(trace.action[within] == Action.ALLOC) + lifetimes.first_event
     if len(allocs) < _N_LEAST_ALLOCS:
         return None
-    keys = np.stack([trace.size_bytes[allocs], trace.stack_id[allocs].astype(np.int64)])
-    _, token = np.unique(keys, axis=1, return_inverse=True)
-    token = token.reshape(-1)
+    token = rank_rows(trace.size_bytes[allocs], trace.stack_id[allocs])
     period = _period(token)
     if period is None:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.lifetimes.steps import Steps
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import Int64Array, rank_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,5 @@ def _pattern_of_row(device: Device) -> Int64Array:
     table = device.allocations
     pattern = table.stack_id.astype(np.int64)
     bare = np.flatnonzero(pattern == NONE_ID)
-    keys = np.stack([table.requested_bytes[bare], table.stream_id[bare].astype(np.int64)])
-    _, number = np.unique(keys, axis=1, return_inverse=True)
-    pattern[bare] = len(device.trace.stacks) + number.reshape(-1)
+    pattern[bare] = len(device.trace.stacks) + rank_rows(table.requested_bytes[bare], table.stream_id[bare])
     return pattern

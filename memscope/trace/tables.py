@@ -30,6 +30,23 @@ def frozen_array(values: Any, dtype: Any) -> npt.NDArray[Any]:
     return array
 
 
+def rank_rows(*columns: npt.ArrayLike) -> Int64Array:
+    """Number the rows of equal-length columns of integers by value, in ascending order of the first, then the next.
+
+    What ``np.unique(..., axis=1, return_inverse=True)`` gives, which sorts rows as bytes, twenty times slower.
+
+    Returns
+    -------
+    int64 (rows,)
+        From 0, equal for equal rows.
+    """
+    rank: Int64Array | None = None
+    for column in columns:
+        values, number = np.unique(column, return_inverse=True)
+        rank = number if rank is None else np.unique(rank * len(values) + number, return_inverse=True)[1]
+    return np.empty(0, np.int64) if rank is None else rank.astype(np.int64, copy=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Equal-length columns, one frozen array for each field; ``len()`` is the number of rows."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memscope.errors import InvariantError
-from memscope.trace.tables import MarkTable, StackTable, frozen_array
+from memscope.trace.tables import MarkTable, StackTable, frozen_array, rank_rows
 
 
 def marks(n: int = 3) -> MarkTable:
@@ -68,3 +68,12 @@ def test_offsets_must_not_go_back() -> None:
 def test_frame_columns_must_be_equally_long() -> None:
     with pytest.raises(InvariantError, match="frame columns"):
         StackTable(offsets=[0], frame_ids=[], name_id=[0], filename_id=[0], line=[])
+
+
+def test_rows_are_ranked_as_numpy_ranks_them() -> None:
+    rng = np.random.default_rng(3)
+    for n in (0, 1, 500):
+        columns = rng.integers(-4, 4, (3, n))
+        columns[1] *= 1 << 58
+        _, expected = np.unique(columns, axis=1, return_inverse=True)
+        assert rank_rows(*columns).tolist() == expected.reshape(-1).tolist()
