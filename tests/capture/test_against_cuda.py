@@ -80,8 +80,8 @@ def _llama_1b() -> tuple[Any, int]:
     [
         ("llm_gpt2_tiny_train", lambda: _gpt2(n_layer=4, n_embd=256, n_head=4, vocab_size=8192), (8, 0)),
         ("llm_gpt2_small_train", _gpt2, (8, 0)),
-        ("llm_llama1b_train_ckpt", _llama_1b, (9, 0)),
-        ("llm_llama1b_train_oom", _llama_1b, (9, 0)),
+        pytest.param("llm_llama1b_train_ckpt", _llama_1b, (9, 0), marks=pytest.mark.slow),
+        pytest.param("llm_llama1b_train_oom", _llama_1b, (9, 0), marks=pytest.mark.slow),
     ],
 )
 def test_the_peak_is_what_pytorch_allocated_to_the_byte(name: str, build: Any, capability: tuple[int, int]) -> None:
