@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -94,5 +95,7 @@ def console() -> Console:
     """A console on stdout; 120 columns where the output is not a terminal, so that files and pipes look the same."""
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a pipe on Windows takes has not every sign of a report
     is_terminal = sys.stdout.isatty()
     return Console(width=None if is_terminal else 120, highlight=False, soft_wrap=not is_terminal, emoji=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import click
 import numpy as np
@@ -32,3 +34,11 @@ def test_an_error_of_a_field_is_worded_with_the_option() -> None:
     error = FieldError("{swap_bytes} must not be negative", {"swap_bytes": "swap space"})
     assert str(error) == "swap space must not be negative"
     assert error.worded(options.FLAGS) == "--swap-space must not be negative"
+
+
+def test_an_output_that_has_not_every_sign_gets_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    options.console().print("● exact · all")
+    sys.stdout.flush()
+    assert written.getvalue().decode("cp1252").strip() == "? exact · all"
