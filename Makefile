@@ -51,7 +51,7 @@ CORE_SOURCES := CMakeLists.txt $(shell find core -type f)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(TORCH_PIP_ARGS) torch==$(TORCH_VERSION)
-	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(EDITABLE) '.[hf,dev]'
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt $(EDITABLE) '.[dash,hf,dev]'
 	$(call only_paths,.venv)
 	touch $@
 
@@ -119,7 +119,7 @@ test-emulated:
 
 # What only a GPU can show: the tests that need one, then the peaks of the examples, real beside emulated and dry run.
 gpu-evidence:
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[hf]' pytest accelerate
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dash,hf]' pytest accelerate
 	$(PYTHON) -m pytest -m gpu tests
 	$(PYTHON) docs/gpu_evidence.py --output out/evidence
 

@@ -18,7 +18,8 @@ The tree::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,25 @@ class MissingDependencyError(MemscopeError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'torch-memscope[{extra}]'")
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'torch-memscope[{extra}]'")
+
+
+@contextmanager
+def needed_for(purpose: str, extra: str) -> Iterator[None]:
+    """Around imports of packages that an extra brings: one that is missing is said with how to install it.
+
+    Raises
+    ------
+    MissingDependencyError
+        If a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "memscope", "memscope_dashboard"):  # a defect of memscope's own
+            raise
+        raise MissingDependencyError(package.replace("_", "-"), extra, purpose) from error
 
 
 class CaptureError(MemscopeError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 
-from memscope.errors import FieldError, UsageError
+import pytest
+
+from memscope.errors import FieldError, MissingDependencyError, UsageError, needed_for
 
 
 def test_a_field_is_said_in_plain_words_or_in_a_surfaces_own() -> None:
@@ -20,3 +22,14 @@ def test_an_error_of_another_process_arrives_whole() -> None:
     arrived = pickle.loads(pickle.dumps(sent))
     assert str(arrived) == "paged: give a size"
     assert arrived.worded({"size": "--size"}) == "paged: give --size"
+
+
+def test_a_missing_package_is_said_with_how_to_install_it() -> None:
+    said = r"^the map needs some-atlas, which is not installed: pip install 'torch-memscope\[maps\]'$"
+    with pytest.raises(MissingDependencyError, match=said), needed_for("the map", "maps"):
+        import some_atlas.pages  # noqa: F401
+
+
+def test_a_module_of_memscope_that_is_missing_is_a_defect() -> None:
+    with pytest.raises(ModuleNotFoundError), needed_for("the map", "maps"):
+        import memscope.atlas  # noqa: F401

@@ -10,7 +10,7 @@ import numpy as np
 
 from memscope.attribution.attribution import Attribution
 from memscope.attribution.sites import module_of_owner
-from memscope.errors import UsageError
+from memscope.errors import UsageError, needed_for
 from memscope.lifetimes.steps import Steps
 from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.categories import Category, CategorySource
@@ -125,7 +125,8 @@ def largest_first(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 def groups_frame(groups: Sequence[Group], name: str) -> pd.DataFrame:
     """Groups as ``requested_bytes block_bytes n_allocations``, all int64, by label."""
-    import pandas as pd
+    with needed_for("a DataFrame", "pandas"):
+        import pandas as pd
 
     columns = np.array([group[1:] for group in groups], np.int64).reshape(-1, 3)
     labels = pd.Index([group.label for group in groups], dtype=object, name=name)

@@ -39,7 +39,8 @@ def diagnose() -> Diagnosis:
     """Look at this machine and this Python. Imports torch if it is installed; takes a few seconds then."""
     checks = [_python()]
     torch_check, has_torch, has_cuda = _torch()
-    checks += [torch_check, *_cuda(has_torch, has_cuda), _allocator_conf(), _transformers(), _nvml(), _browser()]
+    checks += [torch_check, *_cuda(has_torch, has_cuda), _allocator_conf(), _transformers(), _dash(), _nvml()]
+    checks.append(_browser())
     return Diagnosis(tuple(checks), True, has_torch, has_cuda and find_obstacle() is None)
 
 
@@ -113,6 +114,14 @@ def _transformers() -> Check:
             "transformers", "missing", "not installed", "only the demo needs it: pip install 'torch-memscope[hf]'"
         )
     return Check("transformers", "ok", version)
+
+
+def _dash() -> Check:
+    version = _version("dash")
+    if version is None:
+        advice = "text answers work without it; for the dashboard and HTML pages: pip install 'torch-memscope[dash]'"
+        return Check("dash", "missing", "not installed", advice)
+    return Check("dash", "ok", version)
 
 
 def _nvml() -> Check:

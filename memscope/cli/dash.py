@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from memscope.cli.options import rules_option
+from memscope.errors import MissingDependencyError, needed_for
 
 
 @click.command()
@@ -31,5 +33,19 @@ def serve_traces(
     rules: Path | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
-    serve = import_module("memscope_dashboard.app").serve
+    with needed_for("the dashboard", "dash"):
+        serve = import_module("memscope_dashboard.app").serve
     serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules)
+
+
+def require_dashboard() -> None:
+    """Refuse before long work whose result could not be shown, without importing anything.
+
+    Raises
+    ------
+    MissingDependencyError
+        If a package is not installed.
+    """
+    missing = next((name for name in ("dash", "plotly") if find_spec(name) is None), None)
+    if missing is not None:
+        raise MissingDependencyError(missing, "dash", "the dashboard")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from memscope.cli.dash import require_dashboard
 from memscope.errors import InputFileError, MemscopeError
 
 GPU = "H100-80GB"
@@ -34,6 +35,7 @@ def demo(output: Path, serve: bool, port: int) -> None:
 
     Every step is a memscope command; it is printed before it runs, so that it can be tried on a script of one's own.
     """
+    require_dashboard()
     examples = examples_folder()
     output.mkdir(parents=True, exist_ok=True)
     traces = []

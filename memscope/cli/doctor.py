@@ -31,7 +31,7 @@ def doctor(as_json: bool) -> None:
             out.print(Text(f"  {'':<20} {check.advice}", style="dim"))
     out.print()
     for can, what in (
-        (diagnosis.can_read_traces, "read traces and snapshots, report, verify, replay, dashboard"),
+        (diagnosis.can_read_traces, "read traces and snapshots, report, verify, replay"),
         (diagnosis.can_dry_run, "dry-run a script: memscope run --dry-run script.py"),
         (diagnosis.can_record_cuda, "record on a GPU: memscope run script.py"),
     ):

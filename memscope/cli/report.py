@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option
+from memscope.errors import needed_for
 
 
 class _Traces(click.Argument):
@@ -37,13 +38,14 @@ def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: 
 def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
     from memscope.reports.json import report_json
 
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.html import write_html_report
     analysis = load_trace(trace, rules)
     if as_json:
         print_json(report_json(analysis))
     analysis.require_consistent()
     if output is not None:
-        from memscope.reports.html import write_html_report
-
         write_html_report(analysis, output, overwrite=force)
         click.echo(f"memscope: wrote {output}", err=True)
     elif not as_json:
@@ -57,14 +59,15 @@ def _report_ranks(
 ) -> None:
     from memscope.ranks.compare import compare_ranks
 
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.ranks_html import write_ranks_html
     comparison = compare_ranks([load_trace(trace, rules) for trace in traces])
     if as_json:
         from memscope.reports.ranks import ranks_json
 
         print_json(ranks_json(comparison))
     if output is not None:
-        from memscope.reports.ranks_html import write_ranks_html
-
         write_ranks_html(comparison, output, overwrite=force)
         click.echo(f"memscope: wrote {output}", err=True)
     elif not as_json:

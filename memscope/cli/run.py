@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from memscope.cli.dash import require_dashboard, serve_traces
 from memscope.cli.options import force_option
 from memscope.errors import CaptureError, UsageError
 
@@ -205,6 +206,7 @@ def run(
     is_triggered = environment.trigger is not None
     if opens_dashboard:
         _require_one_recording(environment)
+        require_dashboard()
     recording = path.absolute()  # the script may go to another folder
     if environment.records_here and not is_triggered:
         _require_free(path, force=force)
@@ -255,8 +257,6 @@ def _require_one_recording(environment: CaptureEnvironment) -> None:
 
 def _open_dashboard(path: Path) -> None:
     """Serve the dashboard until it is interrupted, whatever the script made of Ctrl+C."""
-    from memscope.cli.dash import serve_traces
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     serve_traces([path], open_browser=sys.stdout.isatty())
 

@@ -9,7 +9,7 @@ import click
 
 from memscope.cli.options import Command, console, force_option, json_option, print_json
 from memscope.cli.sweeping import progress
-from memscope.errors import UsageError
+from memscope.errors import UsageError, needed_for
 from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -202,13 +202,14 @@ def serving(as_json: bool, output: Path | None, force: bool, n_jobs: int, **give
     from memscope.reports.serving import ServingReport, print_serving, serving_json
     from memscope.serving.question import plan_serving
 
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.serving_html import write_serving_html
     plan = plan_serving(_question(given))
     report = ServingReport(plan, tuple(_replayed(plan, n_jobs)))
     if as_json:
         print_json(serving_json(report))
     if output is not None:
-        from memscope.reports.serving_html import write_serving_html
-
         write_serving_html(report, output, overwrite=force)
         click.echo(f"memscope: wrote {output}", err=True)
     elif not as_json:

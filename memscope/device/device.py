@@ -22,7 +22,7 @@ from memscope.attribution.rule_table import ALL_RULES
 from memscope.attribution.steps import find_steps
 from memscope.device.limits import Limits, available_bytes, recorded_limits
 from memscope.device.recording import RecordedTrace
-from memscope.errors import UsageError
+from memscope.errors import UsageError, needed_for
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
 from memscope.fragmentation.over_time import Outline, OverTime, outline, summarise
 from memscope.fragmentation.pins import Holder, Pin, find_pins, holders_of
@@ -318,7 +318,8 @@ class Moment:
         Columns: ``address requested_bytes block_bytes category source owner site stream alloc_event is_pending``;
         ``owner`` and ``site`` are None where not known.
         """
-        import pandas as pd
+        with needed_for("a DataFrame", "pandas"):
+            import pandas as pd
 
         trace, table = self.device.trace, self.device.allocations
         attribution, rows = self.device.attribution, self.rows

@@ -298,12 +298,17 @@ def _category_bytes(moment: Moment) -> Named:
 
 def _holder_bytes(moment: Moment) -> Named:
     """Block bytes in use by owner, else by line of code: they sum to the allocated bytes."""
-    live = moment.allocations()
-    live = live[~live["is_pending"]]
+    device, rows = moment.device, moment.in_use_rows
+    owners = (device.trace.string(int(i)) for i in device.attribution.owner_id[rows])
+    sizes = device.allocations.block_bytes[rows].tolist()
     named: Counter[tuple[str, str]] = Counter()
-    for owner, site, size in zip(live["owner"], live["site"], live["block_bytes"], strict=True):
-        kind = "owner" if isinstance(owner, str) else "site" if isinstance(site, str) else "none"
-        named[owner if kind == "owner" else site if kind == "site" else NOT_RECORDED, kind] += int(size)
+    for owner, site, size in zip(owners, device.sites_of(rows), sizes, strict=True):
+        if owner is not None:
+            named[owner, "owner"] += size
+        elif site is not None:
+            named[site, "site"] += size
+        else:
+            named[NOT_RECORDED, "none"] += size
     return named
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from memscope.errors import MemscopeError, UsageError
+from memscope.errors import MemscopeError, UsageError, needed_for
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -129,10 +129,8 @@ def _cluster(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> AbstractContext
 
 @contextmanager
 def _dask(jobs: Sequence[ReplayJob], address: str | None) -> Iterator[None]:
-    try:
+    with needed_for("the dask engine", "dask"):
         from distributed import Client
-    except ImportError:
-        raise UsageError("the dask engine needs dask: pip install 'torch-memscope[dask]'") from None
     import joblib
 
     try:
@@ -147,11 +145,9 @@ def _dask(jobs: Sequence[ReplayJob], address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    try:
+    with needed_for("the ray engine", "ray"):
         import ray
         from ray.util.joblib import register_ray
-    except ImportError:
-        raise UsageError("the ray engine needs ray: pip install 'torch-memscope[ray]'") from None
     import joblib
 
     was_running = ray.is_initialized()

@@ -25,6 +25,12 @@ def test_without_torch_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
     assert "pip install 'torch-memscope[torch]'" in by_name(diagnosis.checks)["torch"].advice
 
 
+def test_without_dash_text_answers_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda _: None)
+    assert doctor._dash().status == "missing"
+    assert "pip install 'torch-memscope[dash]'" in doctor._dash().advice
+
+
 def test_allocator_settings_in_both_variables_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)

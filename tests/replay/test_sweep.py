@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from memscope.errors import UsageError
+from memscope.errors import MissingDependencyError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.strategies import ReplayOptions
 from memscope.replay.sweep import Refused, ReplayJob, SweepWorkers, attempt, run_sweep
@@ -86,7 +86,7 @@ def test_a_scheduler_that_does_not_answer_is_named(jobs):
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed")
 def test_an_engine_that_is_not_installed_says_how_to_get_it(jobs):
-    with pytest.raises(UsageError, match=r"torch-memscope\[ray\]"):
+    with pytest.raises(MissingDependencyError, match=r"^the ray engine needs ray, .* 'torch-memscope\[ray\]'$"):
         run_sweep(jobs, SweepWorkers(engine="ray"))
 
 
