@@ -117,7 +117,7 @@ def test_ranks_side_by_side_need_no_extra() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["dash", "TRACE"], "the dashboard needs "),
+        (["dash", "TRACE"], "the dashboard needs dash, "),
         (["run", "--dash", "--dry-run", "script.py"], "the dashboard needs dash, "),
         (["demo", "-o", "OUT"], "the dashboard needs dash, "),
         (["report", "TRACE", "-o", "OUT"], "an HTML page needs plotly, "),

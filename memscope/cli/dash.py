@@ -33,6 +33,7 @@ def serve_traces(
     rules: Path | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
+    require_dashboard()
     with needed_for("the dashboard", "dash"):
         serve = import_module("memscope_dashboard.app").serve
     serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules)
