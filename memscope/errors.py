@@ -4,6 +4,7 @@ The tree::
 
     MemscopeError                     exit 1
     ├── UsageError                    exit 1  an option, argument or combination that cannot be used
+    │   ├── UnknownNameError          exit 1  a name that is not one of those there are (lists them, the nearest first)
     │   └── FieldError                exit 1  the same, of fields that each surface calls by names of its own
     ├── InputFileError                exit 1  a file that cannot be read as what it should be (names it)
     │   └── UnsafePickleError         exit 1  a pickle that asks for code, or for more than its size warrants
@@ -18,8 +19,9 @@ The tree::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,39 @@ class MemscopeError(Exception):
 
 class UsageError(MemscopeError):
     """An option, an argument or a combination of them cannot be used."""
+
+
+class UnknownNameError(UsageError):
+    """A name is not one of those that there are.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, the name in it; the names that there are follow, and the one that was probably meant.
+    name
+        What was given.
+    known
+        The names that there are.
+    otherwise
+        What else could be given.
+    """
+
+    def __init__(self, problem: str, name: str, known: Iterable[str], otherwise: str = "") -> None:
+        known = tuple(known)
+        near = nearest(name, known)
+        choose = "choose one of" if near is None else f"did you mean {near!r}? Choose one of"
+        super().__init__(f"{problem}: {choose} {', '.join(known)}{otherwise}")
+        self._parts = problem, name, known, otherwise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._parts
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that was probably meant, whatever the case of its letters; None if none is like it."""
+    by_lower = {other.lower(): other for other in known}
+    found = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[found[0]] if found else None
 
 
 class FieldError(UsageError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from memscope.errors import UsageError
+from memscope.errors import UnknownNameError, UsageError
 from memscope.units import GiB, MiB, parse_bytes
 
 DEFAULT_GPU = "H100-80GB"
@@ -118,7 +118,6 @@ def find_gpu(name: str) -> GpuModel:
     found = [gpu for known, gpu in _BY_KEY.items() if known.split("-")[0] == key]
     if len(found) == 1:
         return found[0]
-    raise UsageError(
-        f"{name!r} {'fits several GPUs' if found else 'is not a known GPU'}: choose one of {', '.join(gpu_names())}, "
-        "or give a size such as 24GiB"
-    )
+    if found:
+        raise UsageError(f"{name!r} fits several GPUs: choose one of {', '.join(gpu.name for gpu in found)}")
+    raise UnknownNameError(f"{name!r} is not a known GPU", name, gpu_names(), ", or give a size such as 24GiB")

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from memscope.errors import FieldError, MissingDependencyError, UsageError, needed_for
+from memscope.errors import FieldError, MissingDependencyError, UnknownNameError, UsageError, nearest, needed_for
 
 
 def test_a_field_is_said_in_plain_words_or_in_a_surfaces_own() -> None:
@@ -22,6 +22,23 @@ def test_an_error_of_another_process_arrives_whole() -> None:
     arrived = pickle.loads(pickle.dumps(sent))
     assert str(arrived) == "paged: give a size"
     assert arrived.worded({"size": "--size"}) == "paged: give --size"
+
+
+def test_a_name_that_there_is_not_is_said_with_the_one_that_was_meant() -> None:
+    error = UnknownNameError("there is no 'Arenas'", "Arenas", ("paged", "arena"), ", or none")
+    assert str(error) == "there is no 'Arenas': did you mean 'arena'? Choose one of paged, arena, or none"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert (
+        str(UnknownNameError("there is no 'x'", "x", ("paged", "arena")))
+        == "there is no 'x': choose one of paged, arena"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("stiching", "stitching"), ("a100-80g", "A100-80GB"), ("", None), ("zzz", None)]
+)
+def test_the_nearest_name_is_like_it_or_none(name: str, meant: str | None) -> None:
+    assert nearest(name, ("stitching", "paged", "A100-80GB")) == meant
 
 
 def test_a_missing_package_is_said_with_how_to_install_it() -> None:

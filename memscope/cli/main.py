@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from memscope.cli.options import FLAGS
-from memscope.errors import FieldError, MemscopeError
+from memscope.errors import FieldError, MemscopeError, nearest
 from memscope.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -46,6 +47,22 @@ class LazyGroup(click.Group):
         module, _, name = VERBS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A verb's command; for a name that is none, say which was probably meant."""
+        name = args[0]
+        if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = nearest(name, VERBS)
+        if near is not None:
+            problem = f"there is no command {name!r}: did you mean {near!r}?"
+        elif Path(name).exists():
+            problem = f"{name!r} is a file: memscope report {name} says where its memory went"
+        else:
+            problem = f"there is no command {name!r}: choose one of {', '.join(VERBS)}"
+        raise click.UsageError(problem, ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the verbs without importing any."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from memscope.device.limits import NO_LIMITS, Limits
-from memscope.errors import FieldError, UsageError
+from memscope.errors import FieldError, UnknownNameError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
@@ -134,5 +134,5 @@ def strategy_named(name: str) -> Strategy:
         If there is none of that name.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"there is no replay strategy {name!r}: choose one of {', '.join(STRATEGIES)}")
+        raise UnknownNameError(f"there is no replay strategy {name!r}", name, STRATEGIES)
     return STRATEGIES[name]

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from memscope.errors import MemscopeError, UsageError, needed_for
+from memscope.errors import MemscopeError, UnknownNameError, UsageError, needed_for
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -50,7 +50,7 @@ class SweepWorkers:
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
-            raise UsageError(f"there is no engine {self.engine!r}: choose one of {', '.join(ENGINES)}")
+            raise UnknownNameError(f"there is no engine {self.engine!r}", self.engine, ENGINES)
         if self.engine == "local" and self.address is not None:
             raise UsageError("an address needs a cluster: choose the dask or the ray engine")
         if self.n_jobs == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from memscope.errors import FieldError, UsageError
+from memscope.errors import FieldError, UnknownNameError
 from memscope.serving.model_config import ModelConfig
 
 WEIGHT_FORMATS = ("none", "int8", "int4")
@@ -92,7 +92,7 @@ class Parameters:
             If the format is not known.
         """
         if weight_format not in WEIGHT_FORMATS:
-            raise UsageError(f"{weight_format!r} is not a weight format: choose one of {', '.join(WEIGHT_FORMATS)}")
+            raise UnknownNameError(f"{weight_format!r} is not a weight format", weight_format, WEIGHT_FORMATS)
         return sum(matrix.bytes_per_gpu(weight_format, tensor_parallel, self.n_kv_heads) for matrix in self.matrices)
 
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from memscope.errors import UsageError
+from memscope.errors import UnknownNameError, UsageError
 from memscope.serving.requests import RequestTable
 from memscope.serving.shapes import KvShape, vector_bytes
 from memscope.trace.tables import Int64Array
@@ -277,5 +277,5 @@ def manager_named(name: str) -> Manager:
         If there is none of that name; the message lists them.
     """
     if name not in MANAGERS:
-        raise UsageError(f"there is no manager {name!r}: choose one of {', '.join(MANAGERS)}")
+        raise UnknownNameError(f"there is no manager {name!r}", name, MANAGERS)
     return MANAGERS[name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memscope.errors import InputFileError, UsageError
+from memscope.errors import InputFileError, UnknownNameError, UsageError
 from memscope.serving.presets import PRESETS
 from memscope.serving.shapes import KvLayer
 
@@ -276,7 +276,9 @@ def read_model_config(path_or_name: str | Path) -> ModelConfig:
         preset = PRESETS.get(str(path_or_name).lower())
         if preset is not None:
             return ModelConfig(str(path_or_name).lower(), preset.source, preset.values)
-        raise UsageError(f"{path_or_name}: there is no such file, and no preset of that name ({', '.join(PRESETS)})")
+        raise UnknownNameError(
+            f"{path_or_name}: there is no such file, and no preset of that name", str(path_or_name), PRESETS
+        )
     values = _read_object(path)
     text = values.get("text_config")
     is_partial = isinstance(text, dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from memscope.errors import UsageError
+from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.tables import Int64Array, frozen_array
 
 
@@ -212,7 +212,7 @@ def generate_requests(options: GeneratorOptions, seed: int = 0) -> RequestTable:
 
 def _check(options: GeneratorOptions) -> None:
     if options.lengths not in LENGTHS:
-        raise UsageError(f"{options.lengths!r} are not known lengths: choose one of {', '.join(LENGTHS)}")
+        raise UnknownNameError(f"{options.lengths!r} are not known lengths", options.lengths, LENGTHS)
     if options.n_requests < 1 or options.n_prefixes < 1 or options.prefix_tokens < 1:
         raise UsageError("numbers of requests, prefixes and prefix tokens start at 1")
     if not (options.rate_per_s > 0 and options.burstiness > 0 and 0 <= options.shared_prefix_frac <= 1):

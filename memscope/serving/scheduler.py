@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memscope.errors import FieldError, UsageError
+from memscope.errors import FieldError, UnknownNameError, UsageError
 from memscope.serving._parameters import Parameters
 from memscope.serving.model_config import ModelConfig
 
@@ -41,9 +41,9 @@ class SchedulerOptions:
 
     def __post_init__(self) -> None:
         if self.policy not in SCHEDULERS:
-            raise UsageError(f"there is no scheduler {self.policy!r}: choose one of {', '.join(SCHEDULERS)}")
+            raise UnknownNameError(f"there is no scheduler {self.policy!r}", self.policy, SCHEDULERS)
         if self.preemption not in PREEMPTIONS:
-            raise UsageError(f"there is no preemption {self.preemption!r}: choose one of {', '.join(PREEMPTIONS)}")
+            raise UnknownNameError(f"there is no preemption {self.preemption!r}", self.preemption, PREEMPTIONS)
         if self.max_requests < 1 or self.max_step_tokens < 1:
             raise UsageError("a step needs at least one request and one token")
         if self.preemption == "swap" and self.swap_bytes < 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.errors import UsageError
+from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.tables import Int64Array
 
 KV_DTYPES = ("bf16", "fp8", "int4")
@@ -81,7 +81,7 @@ class KvShape:
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
-            raise UsageError(f"{self.kv_dtype!r} is not a key/value type: choose one of {', '.join(KV_DTYPES)}")
+            raise UnknownNameError(f"{self.kv_dtype!r} is not a key/value type", self.kv_dtype, KV_DTYPES)
         if self.tensor_parallel < 1:
             raise UsageError("tensor parallelism needs at least one GPU")
         if not self.layers:

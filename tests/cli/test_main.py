@@ -70,4 +70,7 @@ def test_without_a_verb_the_help_is_shown(memscope: Run) -> None:
 
 def test_bad_usage_names_the_help_to_read(memscope: Run) -> None:
     assert memscope("report").err == "memscope: Missing argument 'TRACE' (memscope report --help says how)\n"
-    assert memscope("bogus").err.startswith("memscope: No such command 'bogus'")
+    assert memscope("bogus").err.startswith("memscope: there is no command 'bogus': choose one of run, import, report,")
+    assert memscope("Repot").err.startswith("memscope: there is no command 'Repot': did you mean 'report'?")
+    file = Path(__file__)
+    assert memscope(file).err.startswith(f"memscope: '{file}' is a file: memscope report {file} says where")
