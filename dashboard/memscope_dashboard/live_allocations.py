@@ -11,6 +11,7 @@ import numpy as np
 
 from memscope.attribution.grouping import NOT_RECORDED, Grouping, module_groups, rule_groups
 from memscope.attribution.ledger import PENDING_FREES
+from memscope.attribution.sites import natural_order
 from memscope.device.device import Moment
 from memscope.figures.flame import majority
 from memscope.trace.categories import Category
@@ -37,8 +38,8 @@ class TextColumn:
         return found
 
     def ranks(self) -> Int64Array:
-        """Alphabetical ranks by row, those without a text last: int64 (rows,)."""
-        order = sorted(range(len(self.texts)), key=lambda i: (not self.texts[i], self.texts[i].lower(), i))
+        """Ranks by row in the order of the alphabet and of numbers, those without a text last: int64 (rows,)."""
+        order = sorted(range(len(self.texts)), key=lambda i: (not self.texts[i], natural_order(self.texts[i]), i))
         rank = np.empty(len(self.texts), np.int64)
         rank[order] = np.arange(len(order))
         ranked: Int64Array = rank[self.codes]

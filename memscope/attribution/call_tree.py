@@ -9,7 +9,7 @@ import numpy as np
 
 from memscope.attribution._frames import any_frame
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.sites import module_of_owner
+from memscope.attribution.sites import module_of_owner, natural_order
 from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, frozen_array
@@ -165,7 +165,7 @@ def module_tree(trace: Trace, table: AllocationTable, attribution: Attribution, 
     paths = ["" if i == NONE_ID else module_of_owner(trace.strings[i]) for i in owner_ids.tolist()]
     nodes = {"": ROOT}
     parent: list[int] = [NONE_ID]
-    for path in sorted(set(paths)):
+    for path in sorted(set(paths), key=lambda path: (natural_order(path), path)):
         _add_path(path, nodes, parent)
     own_bytes, own_count = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
     at = np.array([nodes[path] for path in paths], np.int64)

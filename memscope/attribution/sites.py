@@ -17,6 +17,7 @@ _LIBRARY = re.compile(
     re.IGNORECASE,
 )
 _PARAMETER_SUFFIX = re.compile(r"(\.(weight|bias|grad)(_[a-z0-9]+)?|\.[a-z_]*_?(cached|buffer|freq|inv_freq))+$")
+_NUMBER = re.compile(r"([0-9]+)")
 _STATE_PREFIX = re.compile(r"^[\w ]+ of ")
 
 
@@ -93,3 +94,10 @@ def _within(own: np.ndarray, position: np.ndarray, end: np.ndarray) -> BoolArray
 def module_of_owner(owner: str) -> str:
     """The module path in an owner's name: ``exp_avg of model.layers.3.mlp.up_proj.weight`` gives its up_proj."""
     return _PARAMETER_SUFFIX.sub("", _STATE_PREFIX.sub("", owner)) or owner
+
+
+def natural_order(text: str) -> tuple[str | tuple[int, str], ...]:
+    """A key that sorts names as people count, ``layers.2`` before ``layers.10``, whatever the case of letters."""
+    parts = _NUMBER.split(text.lower())
+    # Digits are compared by how many they are, then one by one: a name may have more of them than any number.
+    return tuple((len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part for i, part in enumerate(parts))

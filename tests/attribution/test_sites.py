@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memscope.attribution.sites import Sites, module_of_owner, own_frames, site_frames
+from memscope.attribution.sites import Sites, module_of_owner, natural_order, own_frames, site_frames
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID
@@ -55,3 +55,9 @@ def test_stacks_are_named_by_their_sites_and_none_by_none() -> None:
 )
 def test_the_module_of_an_owner(owner: str, module: str) -> None:
     assert module_of_owner(owner) == module
+
+
+def test_names_are_sorted_as_people_count() -> None:
+    names = ["h.10.mlp", "h.2", "H.1", "h", "h.002", "h.x", f"h.{'9' * 5000}", "2h"]
+    ordered = ["2h", "h", "H.1", "h.2", "h.002", "h.10.mlp", f"h.{'9' * 5000}", "h.x"]
+    assert sorted(names, key=natural_order) == ordered

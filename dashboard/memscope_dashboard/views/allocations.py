@@ -14,6 +14,7 @@ from dash.exceptions import PreventUpdate
 
 from memscope.attribution.grouping import NOT_RECORDED, Grouping
 from memscope.attribution.ledger import PENDING_FREES, ROW_MEANINGS
+from memscope.attribution.sites import natural_order
 from memscope.device.device import Moment
 from memscope.errors import MemscopeError
 from memscope.trace.categories import Category
@@ -350,7 +351,7 @@ def _sorted_groups(groups: list[Group], sort: Sequence[dict[str, Any]]) -> list[
     for rule in reversed(list(sort)):
         name, falls = str(rule["colId"]), rule.get("sort") == "desc"
         if name == "name":
-            groups = sorted(groups, key=lambda group: group.name.lower(), reverse=falls)
+            groups = sorted(groups, key=lambda group: natural_order(group.name), reverse=falls)
         elif name == "category":
             groups = sorted(groups, key=lambda group: -1 if group.category is None else group.category, reverse=falls)
         elif name in ("block_bytes", "requested_bytes", "n_allocations"):
