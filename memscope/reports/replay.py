@@ -78,7 +78,8 @@ def _divergence_json(device: DeviceVerification | None) -> dict[str, Any] | None
 
 def verification_failure(result: VerifyResult) -> str:
     """Why a verification is not exact, in one line."""
-    for device in result.devices:
+    used = [device for device in result.devices if device.has_requests]
+    for device in used or result.devices:
         if device.not_comparable is not None:
             return f"device {device.device} cannot be verified: {device.not_comparable}"
         if device.first_divergence is not None:

@@ -36,6 +36,8 @@ class DeviceVerification:
         Every event and the final segments and blocks were as recorded, and there was something to compare.
     n_events_compared, n_events
         Events that the replay did as recorded; events there are.
+    has_requests
+        Whether the program asked for memory or gave some back there: one that it never used has nothing to compare.
     skipped
         What was not compared, a sentence each.
     inferred
@@ -54,6 +56,7 @@ class DeviceVerification:
     exact: bool
     n_events_compared: int
     n_events: int
+    has_requests: bool = True
     skipped: tuple[str, ...] = ()
     inferred: dict[str, int] = field(default_factory=dict)
     first_divergence: Divergence | None = None
@@ -72,8 +75,8 @@ class VerifyResult:
 
     @property
     def exact(self) -> bool:
-        """Whether every device with events was exact, and there was one."""
-        followed = [device for device in self.devices if device.n_events]
+        """Whether every device that was used was exact, and there was one."""
+        followed = [device for device in self.devices if device.has_requests]
         return bool(followed) and all(device.exact for device in followed)
 
     @property
@@ -113,8 +116,18 @@ def verify_device(lifetimes: DeviceLifetimes) -> DeviceVerification:
         except UsageError as error:
             reason = str(error)
     return DeviceVerification(
-        lifetimes.device, exact=False, n_events_compared=0, n_events=lifetimes.n_events, not_comparable=reason
+        lifetimes.device,
+        exact=False,
+        n_events_compared=0,
+        n_events=lifetimes.n_events,
+        has_requests=_has_requests(lifetimes),
+        not_comparable=reason,
     )
+
+
+def _has_requests(lifetimes: DeviceLifetimes) -> bool:
+    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
+    return bool(np.isin(action, (Action.ALLOC, Action.FREE_REQUESTED, Action.FREE_COMPLETED)).any())
 
 
 def _why_not(lifetimes: DeviceLifetimes) -> str | None:

@@ -230,3 +230,18 @@ def test_device_without_events_does_not_keep_another_from_being_exact():
     result = verify(builder.build(NaiveRecorder().metadata()))
     assert [device.exact for device in result.devices] == [True, False]
     assert result.exact
+
+
+@pytest.mark.parametrize("action", [Action.SNAPSHOT, Action.SEGMENT_ALLOC])
+def test_a_device_that_was_never_used_does_not_keep_another_from_being_exact(action):
+    builder = TraceBuilder()
+    builder.add_event(Action.SEGMENT_ALLOC, address=4 * MiB, size_bytes=2 * MiB)
+    builder.add_event(Action.ALLOC, address=4 * MiB, size_bytes=MiB)
+    builder.add_event(action, address=90 * MiB, size_bytes=2 * MiB, device=1)
+    segment = builder.add_segment(address=4 * MiB, size_bytes=2 * MiB, is_large=False)
+    builder.add_block(segment, address=4 * MiB, size_bytes=MiB, requested_bytes=MiB, state=BlockState.ACTIVE_ALLOCATED)
+    builder.add_block(segment, address=5 * MiB, size_bytes=MiB, requested_bytes=0, state=BlockState.INACTIVE)
+    result = verify(builder.build(NaiveRecorder().metadata()))
+    assert result.devices[1].n_events == 1
+    assert "nothing to replay" in result.devices[1].not_comparable
+    assert result.exact
