@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Say where the GPU memory of a PyTorch program went, and what would have saved it.
 
-    TRACE is a .memscope file or a torch memory snapshot (.pickle, .pickle.gz, or memory_viz HTML).
+    TRACE is a .memscope file or a torch memory snapshot (.pickle, packed or not, or memory_viz HTML).
 
     Exit codes: 0 ok; 1 bad usage, unreadable input, a failure; 2 budget exceeded; 3 the trace cannot be trusted for
     what was asked.

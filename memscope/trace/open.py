@@ -29,13 +29,14 @@ def open_trace(path: str | Path) -> Trace:
         return read_unfinished(path)
     if not path.exists() and is_unfinished(part_of(path)):
         return read_unfinished(part_of(path))
-    if _is_zip(path):
+    if is_container(path):
         _check_is_container(path)
         return read_container(path)
     return read_snapshot(path)
 
 
-def _is_zip(path: Path) -> bool:
+def is_container(path: Path) -> bool:
+    """Whether a file begins as a ``.memscope`` file does: a zip archive."""
     try:
         with path.open("rb") as file:
             return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC

@@ -1,16 +1,19 @@
-"""Bytes of a pickle, wherever they are: in a plain file, a gzip, or as base64 in a MemoryViz page; in bounded steps."""
+"""Bytes of a pickle, wherever they are: in a plain or a packed file, or in a MemoryViz page as base64; in steps."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import bz2
+import io
+import lzma
 import mmap
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 from memscope.errors import InputFileError, UnsafePickleError
 
@@ -20,13 +23,13 @@ FREE_INFLATED_BYTES = 16 << 20
 MAX_GZIP_RATIO = 100
 """Past the first 16 MiB a gzip may not hold more than 100 times its own size. Real snapshots hold 4 to 25 times, one
 of 300 kB 69 times; the most that gzip can do is 1,032 times, and a bomb comes close to that."""
+MAX_PACKED_RATIO = 400
+"""The same for formats that pack better; memory has a bound of its own, of what was read of the file."""
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
 _LFS_MAGIC = b"version https://git-lfs"
+_PACKED_MAGIC = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _OTHER_MAGIC = {
-    b"BZh": "compressed with bzip2: unpack it first",
-    b"\xfd7zXZ\x00": "compressed with xz: unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
     b"PAR1": "a Parquet file, not a memory snapshot",
     b"\x89HDF": "an HDF5 file, not a memory snapshot",
@@ -35,6 +38,10 @@ _PICKLE_STARTS = b"\x80(]})"
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/]{32,}={0,2}")
 _BASE64_PICKLE_STARTS = (b"gA", b"H4sI", b"KG", b"XX", b"fX", b"fQ")
 _MIN_PEEK_BYTES = 64
+_PROFILE = re.compile(rb"\s*\{\s*\"(schemaVersion|traceEvents|displayTimeUnit|deviceProperties)\"")
+_HOW_TO_RECORD = (
+    "record one with torch.cuda.memory._record_memory_history() and torch.cuda.memory._dump_snapshot(), or memscope run"
+)
 
 
 class ByteSource(Protocol):
@@ -91,6 +98,12 @@ def _source(path: Path, file: BinaryIO) -> ByteSource:
             raise InputFileError(path, "is a gzipped HTML page: unpack it first")
         _check_start(path, inner, "the gzip holds ")
         return inflated
+    for magic, kind in _PACKED_MAGIC.items():
+        if start.startswith(magic):
+            file.seek(0)
+            unpacked = _UnpackedSource(path, file, kind)
+            _check_start(path, unpacked.peek(), f"the {kind} file holds ")
+            return unpacked
     if _looks_like_html(start):
         return _embedded_source(path, file)
     _check_start(path, start, "is ")
@@ -100,15 +113,19 @@ def _source(path: Path, file: BinaryIO) -> ByteSource:
 def _check_start(path: Path, start: bytes, verb: str) -> None:
     """Refuse what cannot be a pickle by its first bytes."""
     if not start:
-        raise InputFileError(path, f"{verb}empty" if verb == "is " else "the gzip is empty")
+        raise InputFileError(path, f"{verb}empty" if verb == "is " else f"{verb}nothing")
     if start.startswith(_LFS_MAGIC):
         raise InputFileError(path, f"{verb}a Git LFS pointer, not the file itself: run git lfs pull")
     if start.startswith(ZIP_MAGIC):
         raise InputFileError(path, f"{verb}a zip archive, not a memory snapshot")
+    if start.startswith((GZIP_MAGIC, *_PACKED_MAGIC)):
+        raise InputFileError(path, f"{verb}another packed file: unpack it once")
     for magic, what in _OTHER_MAGIC.items():
         if start.startswith(magic):
             raise InputFileError(path, verb + what)
     if start[0] not in _PICKLE_STARTS:
+        if _PROFILE.match(start):
+            raise InputFileError(path, f"{verb}a timeline of torch.profiler, not a memory snapshot: {_HOW_TO_RECORD}")
         kind = "text" if _is_text(start) else "zeros" if not start.strip(b"\0") else "unknown data"
         shown = f", starting {start[:24].decode()!a}" if kind == "text" else ""
         raise InputFileError(path, f"{verb}{kind}{shown}: neither a memory snapshot (a pickle) nor a .memscope file")
@@ -205,6 +222,70 @@ class _GzipSource:
                 self._path,
                 f"its gzip inflates more than {MAX_GZIP_RATIO} times, as no real snapshot does: refused as a bomb",
             )
+
+
+class _CountedFile(io.RawIOBase):
+    """A file that counts what is read of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.n_bytes += len(data)
+        return len(data)
+
+
+class _UnpackedSource:
+    """A file packed with bzip2, xz or zstd, unpacked in steps, within the ratio."""
+
+    def __init__(self, path: Path, file: BinaryIO, kind: str) -> None:
+        self._path, self._kind = path, kind
+        self._counted = _CountedFile(file)
+        self._stream = _unpacker(self._counted, kind)
+        self._first = b""
+        self._n_unpacked = 0
+        self.n_file_bytes = 0
+
+    def peek(self) -> bytes:
+        self._first = self._unpack()
+        return self._first[:_MIN_PEEK_BYTES]
+
+    def read(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._unpack()
+
+    def _unpack(self) -> bytes:
+        try:
+            data: bytes = self._stream.read(STEP_BYTES)
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "it ends early"
+            raise InputFileError(self._path, f"damaged: its {self._kind} data does not unpack ({reason})") from error
+        self._n_unpacked += len(data)
+        self.n_file_bytes = self._counted.n_bytes
+        if self._n_unpacked > FREE_INFLATED_BYTES and self._n_unpacked > MAX_PACKED_RATIO * self.n_file_bytes:
+            raise UnsafePickleError(
+                self._path,
+                f"its {self._kind} data unpacks to more than {MAX_PACKED_RATIO} times its size, as no real snapshot "
+                "does: refused as a bomb",
+            )
+        return data
+
+
+def _unpacker(file: io.RawIOBase, kind: str) -> Any:
+    """A stream of what a packed file holds."""
+    if kind == "xz":
+        return lzma.LZMAFile(io.BufferedReader(file))
+    if kind == "bzip2":
+        return bz2.BZ2File(io.BufferedReader(file))
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
 
 
 def _embedded_source(path: Path, file: IO[bytes]) -> ByteSource:

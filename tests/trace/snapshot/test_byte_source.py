@@ -1,10 +1,14 @@
 """What a file is, by its bytes; and that nothing in it can fill the memory."""
 
 import base64
+import bz2
 import gzip
+import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from memscope.errors import InputFileError, UnsafePickleError
@@ -12,6 +16,13 @@ from memscope.trace.snapshot import _byte_source as byte_source
 from memscope.trace.snapshot._byte_source import open_source
 
 PICKLE = b"\x80\x04" + b"N0" * 500 + b"]."
+
+
+def zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
 
 
 def content(path: Path) -> bytes:
@@ -40,12 +51,27 @@ def page_with(*texts: bytes) -> bytes:
         gzip.compress(PICKLE),
         gzip.compress(PICKLE[:100]) + gzip.compress(PICKLE[100:]),
         gzip.compress(PICKLE[:1]) + gzip.compress(PICKLE[1:]) + b"trailing",
+        bz2.compress(PICKLE),
+        lzma.compress(PICKLE),
+        zstd(PICKLE),
         page_with(base64.b64encode(PICKLE)),
         page_with(base64.b64encode(gzip.compress(PICKLE))),
         page_with(base64.b64encode(b"an image " * 20), base64.b64encode(PICKLE)),
         b"\xef\xbb\xbf\n " + page_with(base64.b64encode(PICKLE)),
     ],
-    ids=["plain", "gzip", "two-members", "tiny-member", "html", "html-of-gzip", "html-second", "html-with-bom"],
+    ids=[
+        "plain",
+        "gzip",
+        "two-members",
+        "tiny-member",
+        "bzip2",
+        "xz",
+        "zstd",
+        "html",
+        "html-of-gzip",
+        "html-second",
+        "html-with-bom",
+    ],
 )
 def test_the_pickle_is_found_in_every_container(tmp_path: Path, packed: bytes) -> None:
     assert content(written(tmp_path, packed)) == PICKLE
@@ -61,16 +87,27 @@ REASONS = {
     b"": "is empty",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n": "is a Git LFS pointer, not the file itself",
     b"PK\x03\x04rest": "is a zip archive",
-    b"BZh91AY": "compressed with bzip2",
-    b"\xfd7zXZ\x00\x00": "compressed with xz",
-    b"\x28\xb5\x2f\xfd\x00": "compressed with zstd",
+    b"BZh91AY": "damaged: its bzip2 data does not unpack",
+    b"BZh9 what is this": "damaged: its bzip2 data does not unpack",
+    b"\xfd7zXZ\x00\x00": "damaged: its xz data does not unpack",
+    b"\xfd7zXZ\x00 what is this": "damaged: its xz data does not unpack",
+    b"\x28\xb5\x2f\xfd\x00": "damaged: its zstd data does not unpack",
+    bz2.compress(PICKLE)[:-12]: "damaged: its bzip2 data does not unpack",
+    lzma.compress(PICKLE)[:-12]: "damaged: its xz data does not unpack",
+    zstd(PICKLE)[:-12]: "damaged: its zstd data does not unpack",
+    bz2.compress(b"just words"): "the bzip2 file holds text",
+    lzma.compress(gzip.compress(PICKLE)): "the xz file holds another packed file: unpack it once",
+    gzip.compress(lzma.compress(PICKLE)): "the gzip holds another packed file: unpack it once",
+    zstd(b""): "the zstd file holds nothing",
+    b'{"schemaVersion": 1, "traceEvents": []}': "is a timeline of torch.profiler",
+    gzip.compress(b'{\n "traceEvents": [' + b" " * 99): "the gzip holds a timeline of torch.profiler",
     b"PAR1....": "Parquet",
     b"just words": "is text, starting 'just words'",
     b'{"segments": []}': "is text",
     bytes(100): "is zeros",
     b"\x7fELF\x02\x01": "is unknown data",
     b"<html><body>nothing</body></html>": "HTML page that holds no memory snapshot",
-    gzip.compress(b""): "the gzip is empty",
+    gzip.compress(b""): "the gzip holds nothing",
     gzip.compress(b"just words"): "the gzip holds text",
     gzip.compress(bytes(100)): "the gzip holds zeros",
     gzip.compress(gzip.compress(PICKLE)): "is a gzip inside a gzip",
@@ -113,6 +150,16 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
 def test_a_gzip_that_inflates_too_far_is_refused_where_it_passes_the_limit(tmp_path: Path) -> None:
     path = written(tmp_path, gzip.compress(b"\x80\x04" + bytes(64 << 20)))
     with pytest.raises(UnsafePickleError, match="inflates more than 100 times"):
+        content(path)
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zstd])
+def test_what_unpacks_too_far_is_refused_where_it_passes_the_limit(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    assert len(content(written(tmp_path, pack(b"\x80\x04" + bytes(8 << 20))))) == (8 << 20) + 2
+    path = written(tmp_path, pack(b"\x80\x04" + bytes(64 << 20)))
+    with pytest.raises(UnsafePickleError, match="data unpacks to more than 400 times its size"):
         content(path)
 
 
