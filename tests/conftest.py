@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from memscope.cli.main import main
+
+# What a shell runs in the background ignores interrupts and hands that on: programs that end by one would hang tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if importlib.util.find_spec("hypothesis"):  # the emulated environments, which test capture only, have none
     from hypothesis import HealthCheck, settings

@@ -36,19 +36,22 @@ def test_a_single_file_that_cannot_be_read_ends_before_serving(tmp_path: Path) -
 def test_the_verb_serves_until_interrupted(trace_files: list[Path]) -> None:
     command = [sys.executable, "-m", "memscope", "dash", str(trace_files[0]), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        address = None
-        for line in process.stderr:
-            found = re.search(r"http://\S+", line)
-            if found:
-                address = found.group()
-                break
-        assert address is not None
-        with urllib.request.urlopen(address, timeout=20) as response:
-            assert "memscope" in response.read().decode()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-        process.stderr.close()
+        try:
+            assert process.stderr is not None
+            address = None
+            for line in process.stderr:
+                found = re.search(r"http://\S+", line)
+                if found:
+                    address = found.group()
+                    break
+            assert address is not None
+            with urllib.request.urlopen(address, timeout=20) as response:
+                assert "memscope" in response.read().decode()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+            process.stderr.close()
+        finally:
+            process.kill()
 
 
 def test_without_a_port_a_taken_usual_one_is_no_failure(app: Dash, monkeypatch: pytest.MonkeyPatch) -> None:
