@@ -10,6 +10,7 @@ import lzma
 import mmap
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +102,7 @@ def _source(path: Path, file: BinaryIO) -> ByteSource:
     for magic, kind in _PACKED_MAGIC.items():
         if start.startswith(magic):
             file.seek(0)
-            unpacked = _UnpackedSource(path, file, kind)
+            unpacked = _StreamSource(path, file, kind)
             _check_start(path, unpacked.peek(), f"the {kind} file holds ")
             return unpacked
     if _looks_like_html(start):
@@ -139,44 +140,16 @@ def _looks_like_html(start: bytes) -> bool:
     return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<"
 
 
-class _PlainSource:
-    """A file as it is."""
+class _Steps(ABC):
+    """Bytes that come in steps, of which the first can be looked at before they are read."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._first = b""
+    def __init__(self) -> None:
         self.n_file_bytes = 0
-
-    def peek(self) -> bytes:
-        self._first = self._read()
-        return self._first[:_MIN_PEEK_BYTES]
-
-    def read(self) -> bytes:
-        first, self._first = self._first, b""
-        return first or self._read()
-
-    def _read(self) -> bytes:
-        data = self._file.read(STEP_BYTES)
-        self.n_file_bytes += len(data)
-        return data
-
-
-class _GzipSource:
-    """A gzip of one or several members, inflated in steps, within the ratio."""
-
-    def __init__(self, path: Path, packed: ByteSource) -> None:
-        self._path = path
-        self._packed = packed
-        self.n_file_bytes = packed.n_file_bytes
-        self._inflater = zlib.decompressobj(wbits=31)
-        self._pending = b""
         self._first = b""
-        self._n_inflated = 0
-        self._ended = False
 
     def peek(self) -> bytes:
         while len(self._first) < _MIN_PEEK_BYTES:
-            more = self._inflate()
+            more = self._next()
             if not more:
                 break
             self._first += more
@@ -184,9 +157,62 @@ class _GzipSource:
 
     def read(self) -> bytes:
         first, self._first = self._first, b""
-        return first or self._inflate()
+        return first or self._next()
 
-    def _inflate(self) -> bytes:
+    @abstractmethod
+    def _next(self) -> bytes:
+        """The next step, none at the end; counts what is read of the file."""
+
+
+class _PlainSource(_Steps):
+    """A file as it is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def _next(self) -> bytes:
+        data = self._file.read(STEP_BYTES)
+        self.n_file_bytes += len(data)
+        return data
+
+
+class _UnpackingSource(_Steps):
+    """What a packed file holds, within a ratio to what was read of the file."""
+
+    def __init__(self, path: Path, kind: str, max_ratio: int) -> None:
+        super().__init__()
+        self._path, self._kind, self._max_ratio = path, kind, max_ratio
+        self._n_inflated = 0
+
+    def _next(self) -> bytes:
+        data = self._unpack()
+        self._n_inflated += len(data)
+        if self._n_inflated > FREE_INFLATED_BYTES and self._n_inflated > self._max_ratio * self.n_file_bytes:
+            raise UnsafePickleError(
+                self._path,
+                f"its {self._kind} inflates more than {self._max_ratio} times, as no real snapshot does: "
+                "refused as a bomb",
+            )
+        return data
+
+    @abstractmethod
+    def _unpack(self) -> bytes:
+        """The next step of what is packed."""
+
+
+class _GzipSource(_UnpackingSource):
+    """A gzip of one or several members."""
+
+    def __init__(self, path: Path, packed: ByteSource) -> None:
+        super().__init__(path, "gzip", MAX_GZIP_RATIO)
+        self._packed = packed
+        self.n_file_bytes = packed.n_file_bytes
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._pending = b""
+        self._ended = False
+
+    def _unpack(self) -> bytes:
         while not self._ended:
             if not self._pending and not self._inflater.eof:
                 self._pending = self._packed.read()
@@ -201,7 +227,6 @@ class _GzipSource:
                 raise InputFileError(self._path, f"damaged: its gzip stream does not inflate ({error})") from error
             self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
             if data:
-                self._count(len(data))
                 return data
         return b""
 
@@ -214,14 +239,6 @@ class _GzipSource:
         self._ended = not self._pending.startswith(GZIP_MAGIC)
         self._inflater = zlib.decompressobj(wbits=31)
         return not self._ended
-
-    def _count(self, n_bytes: int) -> None:
-        self._n_inflated += n_bytes
-        if self._n_inflated > FREE_INFLATED_BYTES and self._n_inflated > MAX_GZIP_RATIO * self.n_file_bytes:
-            raise UnsafePickleError(
-                self._path,
-                f"its gzip inflates more than {MAX_GZIP_RATIO} times, as no real snapshot does: refused as a bomb",
-            )
 
 
 class _CountedFile(io.RawIOBase):
@@ -241,24 +258,13 @@ class _CountedFile(io.RawIOBase):
         return len(data)
 
 
-class _UnpackedSource:
-    """A file packed with bzip2, xz or zstd, unpacked in steps, within the ratio."""
+class _StreamSource(_UnpackingSource):
+    """A file packed with bzip2, xz or zstd."""
 
     def __init__(self, path: Path, file: BinaryIO, kind: str) -> None:
-        self._path, self._kind = path, kind
+        super().__init__(path, kind, MAX_PACKED_RATIO)
         self._counted = _CountedFile(file)
         self._stream = _unpacker(self._counted, kind)
-        self._first = b""
-        self._n_unpacked = 0
-        self.n_file_bytes = 0
-
-    def peek(self) -> bytes:
-        self._first = self._unpack()
-        return self._first[:_MIN_PEEK_BYTES]
-
-    def read(self) -> bytes:
-        first, self._first = self._first, b""
-        return first or self._unpack()
 
     def _unpack(self) -> bytes:
         try:
@@ -266,14 +272,7 @@ class _UnpackedSource:
         except (OSError, EOFError, lzma.LZMAError) as error:
             reason = str(error).splitlines()[0] if str(error) else "it ends early"
             raise InputFileError(self._path, f"damaged: its {self._kind} data does not unpack ({reason})") from error
-        self._n_unpacked += len(data)
         self.n_file_bytes = self._counted.n_bytes
-        if self._n_unpacked > FREE_INFLATED_BYTES and self._n_unpacked > MAX_PACKED_RATIO * self.n_file_bytes:
-            raise UnsafePickleError(
-                self._path,
-                f"its {self._kind} data unpacks to more than {MAX_PACKED_RATIO} times its size, as no real snapshot "
-                "does: refused as a bomb",
-            )
         return data
 
 
