@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -58,7 +57,7 @@ class LazyGroup(click.Group):
         near = nearest(name, VERBS)
         if near is not None:
             problem = f"there is no command {name!r}: did you mean {near!r}?"
-        elif Path(name).exists():
+        elif os.path.isfile(name):  # noqa: PTH113 (which answers for a name of any length)
             problem = f"{name!r} is a file: memscope report {name} says where its memory went"
         else:
             problem = f"there is no command {name!r}: choose one of {', '.join(VERBS)}"
@@ -113,7 +112,10 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("MEMSCOPE_DEBUG"):
             raise
-        _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
+        if isinstance(error, OSError) and error.filename is not None:  # of the machine, wherever it was met
+            _say(f"{error.filename}: {error.strerror}")
+        else:
+            _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
         code = 1
     sys.exit(code)
 

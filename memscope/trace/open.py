@@ -27,7 +27,7 @@ def open_trace(path: str | Path) -> Trace:
     path = Path(path)
     if is_unfinished(path):
         return read_unfinished(path)
-    if not path.exists() and is_unfinished(part_of(path)):
+    if is_unfinished(part_of(path)) and not path.exists():
         return read_unfinished(part_of(path))
     if is_container(path):
         _check_is_container(path)

@@ -74,3 +74,10 @@ def test_bad_usage_names_the_help_to_read(memscope: Run) -> None:
     assert memscope("Repot").err.startswith("memscope: there is no command 'Repot': did you mean 'report'?")
     file = Path(__file__)
     assert memscope(file).err.startswith(f"memscope: '{file}' is a file: memscope report {file} says where")
+    for no_file in (file.parent, "x" * 5000, "a\0b"):
+        assert memscope(no_file).err.startswith("memscope: there is no command")
+
+
+def test_what_the_machine_refuses_is_named_and_is_no_defect(memscope: Run) -> None:
+    name = "x" * 5000
+    assert memscope("report", name) == (1, "", f"memscope: {name}: cannot be read: File name too long\n")

@@ -61,7 +61,8 @@ def write_notes(path: Path, counts: Counts, notes: RecordingNotes) -> None:
 
 def is_unfinished(path: str | Path) -> bool:
     """Whether a path is a recording's folder."""
-    return (Path(path) / RECORDING_NAME).is_file()
+    # Unlike Path.is_file it answers also for a name that is too long or has a null byte.
+    return os.path.isfile(Path(path) / RECORDING_NAME)  # noqa: PTH113
 
 
 def is_being_made(folder: str | Path) -> bool:
