@@ -240,7 +240,8 @@ class _Room:
                     needed = _WIDTHS[column.physical_type] * column.num_values
                 else:
                     raise ValueError(f"its column {column.path_in_schema} is of type {column.physical_type}")
-                self._left_bytes -= max(needed, column.total_uncompressed_size)
+                # The file says these numbers: a negative one makes no room.
+                self._left_bytes -= max(needed, column.total_uncompressed_size, 0)
         if self._left_bytes < 0:
             raise ValueError(f"its table {table} unpacks to far more than any real one in {self._n_file_bytes:,} bytes")
 

@@ -129,9 +129,10 @@ class Tape:
         InputFileError
             If it has more than ``limit`` entries.
         """
-        items = self._tape.keys_and_values(value).tolist()
-        if len(items) > 2 * limit:
+        found = self._tape.keys_and_values(value)
+        if len(found) > 2 * limit:
             raise InputFileError(self.path, "its tables of settings have far more entries than any torch writes")
+        items = found.tolist()
         return {
             self.text(self._tape.text_id(key)): item
             for key, item in zip(items[::2], items[1::2], strict=True)
