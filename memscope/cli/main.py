@@ -113,7 +113,7 @@ def main() -> NoReturn:
         if os.environ.get("MEMSCOPE_DEBUG"):
             raise
         if isinstance(error, OSError) and error.filename is not None:  # of the machine, wherever it was met
-            _say(f"{error.filename}: {error.strerror}")
+            _say(f"{error.filename}: {error.strerror or error}")
         else:
             _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
         code = 1
