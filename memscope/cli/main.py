@@ -114,6 +114,10 @@ def main() -> NoReturn:
             raise
         if isinstance(error, OSError) and error.filename is not None:  # of the machine, wherever it was met
             _say(f"{error.filename}: {error.strerror or error}")
+        elif isinstance(error, MemoryError):
+            _say(
+                f"there is not enough memory for this: {error}" if str(error) else "there is not enough memory for this"
+            )
         else:
             _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
         code = 1
@@ -121,4 +125,7 @@ def main() -> NoReturn:
 
 
 def _say(text: str) -> None:
-    print(f"memscope: {text}", file=sys.stderr)  # noqa: T201
+    """One line, whatever the name of a file or the text of an error holds."""
+    from memscope.words.labels import printable
+
+    print(f"memscope: {printable(text)}", file=sys.stderr)  # noqa: T201

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -132,8 +132,10 @@ def read_container(path: str | Path) -> Trace:
             return _trace(parts, metadata)
     except (pa.ArrowException, *_UNREADABLE) as error:
         raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
-    except OSError as error:
-        raise InputFileError(path, f"cannot be read: {error.strerror or error}") from error
+    except OSError as error:  # pyarrow has no numbers for what it finds damaged
+        if error.strerror is None:
+            raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
+        raise InputFileError(path, f"cannot be read: {error.strerror}") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -143,7 +145,7 @@ def _one_line(error: Exception) -> str:
 def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:
     if archive.getinfo(META_NAME).file_size > _MAX_META_BYTES:
         raise InputFileError(path, "not a readable .memscope file: its meta.json is larger than any real one")
-    record = json.loads(_member(archive, META_NAME))
+    record = json.loads(_member(archive, META_NAME), parse_constant=_refuse_constant)
     version = record["schema_version"]
     if version > schema.SCHEMA_VERSION:
         raise InputFileError(
@@ -152,6 +154,10 @@ def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:
             "upgrade with pip install -U torch-memscope",
         )
     return TraceMetadata.from_json(record)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} in its meta.json, which is no number of JSON")
 
 
 def _parts(trace: Trace) -> dict[str, dict[str, Any]]:
@@ -206,13 +212,13 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _decode(archive: zipfile.ZipFile, name: str, room: _Room) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    # Texts stay in their dictionary: a long one that many rows name is then one object, not one for each row.
+    # Texts stay in their dictionary until it is known what they are together: a long one may be named by many rows.
     texts = ["text"] if name == "strings" else None
     file = pq.ParquetFile(io.BytesIO(_member(archive, f"{name}.parquet")), read_dictionary=texts)
     room.take(name, file.metadata)
     table = file.read()
     return {
-        column: _texts(table.column(column)) if column == "text" else _numbers(column, table.column(column))
+        column: _texts(name, table.column(column), room) if column == "text" else _numbers(column, table.column(column))
         for column in table.column_names
     }
 
@@ -242,16 +248,35 @@ class _Room:
                     raise ValueError(f"its column {column.path_in_schema} is of type {column.physical_type}")
                 # The file says these numbers: a negative one makes no room.
                 self._left_bytes -= max(needed, column.total_uncompressed_size, 0)
+        self._check(table)
+
+    def take_texts(self, table: str, n_bytes: int) -> None:
+        """Take what the characters of texts need.
+
+        Raises
+        ------
+        ValueError
+            If there is not so much room.
+        """
+        self._left_bytes -= n_bytes
+        self._check(table)
+
+    def _check(self, table: str) -> None:
         if self._left_bytes < 0:
             raise ValueError(f"its table {table} unpacks to far more than any real one in {self._n_file_bytes:,} bytes")
 
 
-def _texts(column: pa.ChunkedArray) -> list[str]:
+def _texts(table: str, column: pa.ChunkedArray, room: _Room) -> list[str]:
     """The texts of a column; equal ones are one object."""
+    if column.null_count:
+        raise ValueError(f"its table {table} has missing texts")
     texts: list[str] = []
     for chunk in column.chunks:
-        known = [text.decode("utf-8", "surrogatepass") for text in chunk.dictionary.to_pylist()]
-        texts += [known[i] for i in chunk.indices.to_pylist()]
+        packed: list[bytes] = chunk.dictionary.to_pylist()
+        indices: list[int] = chunk.indices.to_pylist()
+        room.take_texts(table, int(np.array([len(text) for text in packed], np.int64)[indices].sum()))
+        known = [text.decode("utf-8", "surrogatepass") for text in packed]
+        texts += [known[i] for i in indices]
     return texts
 
 

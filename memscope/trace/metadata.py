@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,104 @@ _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
     "expandable_segments": bool,
     "roundup_power2_divisions": dict,
 }
+
+
+_MAX_DEPTH = 8
+"""How deep what is recorded beside the tables may be nested; what is written has 4 levels."""
+_Check = Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+def _optional(is_right: _Check) -> _Check:
+    return lambda value: value is None or is_right(value)
+
+
+def _list_of(is_right: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(is_right, value))
+
+
+def _dict_of(is_right: _Check) -> _Check:
+    return lambda value: isinstance(value, dict) and all(map(is_right, value.values()))
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and _is_text(value[0]) and all(map(_is_int, value[1:]))
+
+
+def _is_mismatch(value: Any) -> bool:
+    numbers = ("device", "address", "recorded", "summed")
+    return (
+        isinstance(value, dict) and _is_text(value.get("field")) and all(_is_int(value.get(name)) for name in numbers)
+    )
+
+
+_RIGHT: dict[str, _Check] = {
+    "source": _is_text,
+    "source_file": _optional(_is_text),
+    "torch_version": _optional(_is_text),
+    "tie_rule": _optional(_is_text),
+    "alloc_conf": _optional(_is_text),
+    "allocator_settings": lambda value: isinstance(value, dict),
+    "device_names": _dict_of(_is_text),
+    "device_total_bytes": _dict_of(_is_int),
+    "memory_fraction": _dict_of(_is_number),
+    "rank": _optional(_is_int),
+    "created_ns": _optional(_is_int),
+    "n_events_lost": _optional(_is_int),
+    "max_entries": _optional(_is_int),
+    "has_segment_events": _is_bool,
+    "has_pool_ids": _is_bool,
+    "block_layout_recorded": _is_bool,
+    "notes": _list_of(_is_text),
+    "extra": lambda value: isinstance(value, dict),
+    "schema_version": _is_int,
+}
+"""What each field of a record may be."""
+_RIGHT_EXTRAS: dict[str, _Check] = {
+    "emulated": _is_bool,
+    "emulated_values_read_back": _is_int,
+    "context_bytes_modelled": _optional(_is_int),
+    "device_parts": _dict_of(_list_of(_is_part)),
+    "segment_total_mismatches": _list_of(_is_mismatch),
+    "n_segment_total_mismatches": _is_int,
+}
+"""What those of the further entries may be that answers depend on."""
+
+
+def check_plain(record: Any) -> None:
+    """Check that a record can be written as JSON again: not nested too deep, and every number one of JSON's.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    level = [record]
+    for _ in range(_MAX_DEPTH):
+        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
+            raise ValueError("a number in its meta.json is not finite")
+        level = [
+            inside
+            for value in level
+            for inside in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]
+    if level:
+        raise ValueError("its meta.json is nested deeper than any real one")
 
 
 def check_settings(settings: dict[str, Any]) -> None:
@@ -99,6 +199,13 @@ class TraceMetadata:
         KeyError, TypeError, ValueError
             If the record is not one.
         """
+        check_plain(record)
+        for name, is_right in _RIGHT.items():
+            if name in record and not is_right(record[name]):
+                raise ValueError(f"{name!r} is {str(record[name])[:40]!r}, which is no such thing")
+        for name, is_right in _RIGHT_EXTRAS.items():
+            if name in record.get("extra", {}) and not is_right(record["extra"][name]):
+                raise ValueError(f"{name!r} is {str(record['extra'][name])[:40]!r}, which is no such thing")
         check_settings(record.get("allocator_settings", {}))
         known = {f.name for f in dataclasses.fields(cls)}
         values = {name: value for name, value in record.items() if name in known}

@@ -80,4 +80,5 @@ def test_bad_usage_names_the_help_to_read(memscope: Run) -> None:
 
 def test_what_the_machine_refuses_is_named_and_is_no_defect(memscope: Run) -> None:
     name = "x" * 5000
+    assert memscope("report", "a\nb\x1b[31m") == (1, "", "memscope: a b [31m: no such file\n")
     assert memscope("report", name) == (1, "", f"memscope: {name}: cannot be read: File name too long\n")

@@ -153,7 +153,7 @@ def packed(path: Path, **columns: object) -> Path:
 
 @needs_address_limit
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_one_long_text_in_many_rows_of_a_trace_is_one_text(tmp_path: Path) -> None:
+def test_a_long_text_in_many_rows_is_bounded_by_the_size_of_the_trace(tmp_path: Path) -> None:
     # Expanded it would be 40 GB.
     path = packed(
         tmp_path / "texts.memscope", text=pa.array([b"x" * 40_000]).dictionary_encode().take(pa.array([0] * MIB))
@@ -161,7 +161,7 @@ def test_one_long_text_in_many_rows_of_a_trace_is_one_text(tmp_path: Path) -> No
     assert path.stat().st_size < 100_000
     growth, said = opened(path, MAX_GROWTH)
     assert growth < MAX_GROWTH
-    assert said.startswith(f"{path}: ") or said.endswith(" events")
+    assert "its table strings unpacks to far more than any real one" in said
 
 
 @needs_address_limit
