@@ -109,24 +109,25 @@ def check_plain(record: Any) -> None:
     level = [record]
     for _ in range(_MAX_DEPTH):
         if any(isinstance(value, float) and not math.isfinite(value) for value in level):
-            raise ValueError("a number in its meta.json is not finite")
+            raise ValueError("a number that is recorded beside the events is not finite")
         level = [
             inside
             for value in level
             for inside in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
         ]
     if level:
-        raise ValueError("its meta.json is nested deeper than any real one")
+        raise ValueError("what is recorded beside the events is nested deeper than any torch writes")
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Check that the allocator settings which decide anything have the types that torch gives them.
+    """Check that the allocator settings can be written again, and that those which decide anything have torch's types.
 
     Raises
     ------
     ValueError
         Naming the setting that has not.
     """
+    check_plain(settings)
     for name, types in _SETTING_TYPES.items():
         if name in settings and not isinstance(settings[name], types):
             raise ValueError(f"allocator_settings: {name!r} is {str(settings[name])[:40]!r}, which is no such setting")

@@ -111,6 +111,13 @@ def test_an_unlimited_split_size_of_old_builds_reads_as_minus_one(tmp_path: Path
     assert read_snapshot(path).metadata.allocator_settings["max_split_size"] == -1
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_setting_that_is_no_number_of_json_is_refused(tmp_path: Path, number: float) -> None:
+    path = write(tmp_path, changed(("allocator_settings", "mine"), number))
+    with pytest.raises(InputFileError, match="a number that is recorded beside the events is not finite"):
+        read_snapshot(path)
+
+
 def test_pinned_host_memory_is_left_out_with_a_note(tmp_path: Path) -> None:
     snapshot = small() | {"host_segments": [{}], "host_traces": [{}, {}]}
     metadata = read_snapshot(write(tmp_path, snapshot)).metadata
