@@ -75,9 +75,10 @@ std::pair<UsageMatrix, std::optional<std::size_t>> serve(Model& model, const Arr
                                                          const Array<std::int64_t>& row,
                                                          const Array<std::int64_t>& dropped_pool,
                                                          const Array<std::int64_t>& requested_bytes,
-                                                         const Array<std::int64_t>& pair) {
+                                                         const Array<std::int64_t>& pair, bool notes_every_call) {
   Served served = without_gil([&] {
-    return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)});
+    return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)},
+                  notes_every_call);
   });
   return {to_numpy(served.usage.take(), UsageSeries::kRows), served.failed_call};
 }
@@ -127,12 +128,14 @@ nb::class_<Model, BlockAllocator> bind_model(nb::module_& module, const char* na
           "block"_a, "The next block of the same allocation, None after the last.")
       .def("empty_cache", &Model::empty_cache, "Wait for all streams and give all unused memory back.")
       .def("serve", &serve<Model>, "op"_a, "row"_a, "dropped_pool"_a, "requested_bytes"_a, "pair"_a,
+           "notes_every_call"_a = true,
            "Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.\n\n"
            "``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for\n"
            "``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;\n"
            "``requested_bytes``, ``pair`` int64 (rows,): the allocations.\n\n"
            "Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after\n"
-           "each that was served or failed; and the position of the one that failed, None if all were served.");
+           "each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the\n"
+           "position of the one that failed, None if all were served.");
 }
 
 }  // namespace memscope::caching

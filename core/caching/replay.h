@@ -58,16 +58,19 @@ struct Calls {
   Int64s dropped_pool;
 };
 
-// Bytes before the first call and after each: allocated, active, requested, reserved; one row of moments for each.
+// Bytes before the first call and after each: allocated, active, requested, reserved; one row of moments for each. Where
+// not every call is noted, there is one moment: after the last.
 class UsageSeries {
  public:
   static constexpr std::size_t kRows = 4;
 
-  explicit UsageSeries(std::size_t n_calls) : stride_(n_calls + 1), values_(kRows * stride_) {}
+  UsageSeries(std::size_t n_calls, bool notes_every_call)
+      : notes_every_call_(notes_every_call), stride_(notes_every_call ? n_calls + 1 : 1), values_(kRows * stride_) {}
 
   // At most once more than there are calls.
   void append(const DeviceStats& stats) {
     const Checked<Bytes> values(values_);
+    n_moments_ = notes_every_call_ ? n_moments_ : 0;
     values[n_moments_] = stats.allocated_bytes.current;
     values[n_moments_ + stride_] = stats.active_bytes.current;
     values[n_moments_ + 2 * stride_] = stats.requested_bytes.current;
@@ -87,6 +90,7 @@ class UsageSeries {
   }
 
  private:
+  bool notes_every_call_;
   std::size_t stride_;
   std::size_t n_moments_ = 0;
   std::vector<Bytes> values_;
@@ -162,11 +166,11 @@ const Row* row_ahead(const Model& model, const Calls& calls, std::size_t i) {
 
 // Serves calls up to the first request that cannot be served. O(log n) in the free blocks for each.
 template <AllocatorModel Model>
-Served replay(Model& model, const Allocations& allocations, const Calls& calls) {
+Served replay(Model& model, const Allocations& allocations, const Calls& calls, bool notes_every_call) {
   if (model.rows.size() < allocations.requested_size.size()) {
     model.rows.resize(allocations.requested_size.size());
   }
-  Served served{UsageSeries(calls.op.size()), std::nullopt};
+  Served served{UsageSeries(calls.op.size(), notes_every_call), std::nullopt};
   served.usage.append(model.stats);
   // With many blocks, most of the time of a free is spent waiting for its row, and then for its block, so that both are
   // asked for some calls before; with few they are near. In the loop itself, since gcc takes a function that does

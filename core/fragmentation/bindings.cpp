@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -17,18 +18,20 @@ namespace {
 
 using Int64Array = Array<std::int64_t>;
 using Column = NewArray<std::int64_t>;
+using Count = NewArray<std::int32_t>;
 
-std::vector<Column> columns_of(MetricsSeries series) {
-  std::vector<Column> columns;
-  for (auto column : {&MetricsSeries::event, &MetricsSeries::reserved, &MetricsSeries::active,
-                      &MetricsSeries::requested, &MetricsSeries::releasable, &MetricsSeries::largest_free,
-                      &MetricsSeries::n_segments, &MetricsSeries::n_active, &MetricsSeries::n_free}) {
-    columns.push_back(to_numpy(std::move(series.*column)));
-  }
-  return columns;
+// Event; reserved, active, requested, releasable and largest free bytes; segments, active and free blocks.
+using Columns = std::tuple<Count, Column, Column, Column, Column, Column, Count, Count, Count>;
+
+Columns columns_of(MetricsSeries series) {
+  return {to_numpy(std::move(series.event)),      to_numpy(std::move(series.reserved)),
+          to_numpy(std::move(series.active)),     to_numpy(std::move(series.requested)),
+          to_numpy(std::move(series.releasable)), to_numpy(std::move(series.largest_free)),
+          to_numpy(std::move(series.n_segments)), to_numpy(std::move(series.n_active)),
+          to_numpy(std::move(series.n_free))};
 }
 
-std::tuple<std::vector<std::vector<Column>>, std::vector<Column>, std::int64_t> follow_of(
+std::pair<std::vector<Columns>, std::int64_t> follow_of(
     const Array<std::int8_t>& action, const Int64Array& address, const Int64Array& size_bytes,
     const Int64Array& segment_key, const std::tuple<Int64Array, Int64Array, Int64Array>& start_segments,
     const Int64Array& key_group, const Int64Array& key_release_rule,
@@ -41,11 +44,11 @@ std::tuple<std::vector<std::vector<Column>>, std::vector<Column>, std::int64_t> 
                   {view(alloc_event), view(free_event), view(block_address), view(block_bytes), view(requested_bytes)},
                   first_event);
   });
-  std::vector<std::vector<Column>> groups;
+  std::vector<Columns> groups;
   for (MetricsSeries& group : found.groups) {
     groups.push_back(columns_of(std::move(group)));
   }
-  return {std::move(groups), columns_of(std::move(found.overall)), found.n_misfits};
+  return {std::move(groups), found.n_misfits};
 }
 
 }  // namespace
@@ -63,7 +66,7 @@ NB_MODULE(fragmentation, module) {
              "the group of each key, and how its memory goes back: ``NEVER``, as a ``WHOLE``, or by handles of that many\n"
              "bytes. ``blocks``: alloc event, free event (−1 for none), address, block bytes and requested bytes, int64\n"
              "(rows,).\n\n"
-             "Returns the step functions of each group and those in all, with the state before the first event (−1) in\n"
-             "row 0: event; reserved, active, requested, releasable and largest free bytes; segments, active and free\n"
-             "blocks, int64 (rows,). Then the number of events that do not fit.");
+             "Returns the step functions of each group, with the state before the first event (−1) in row 0: event,\n"
+             "int32; reserved, active, requested, releasable and largest free bytes, int64 (rows,); segments, active and\n"
+             "free blocks, int32 (rows,). Then the number of events that do not fit.");
 }

@@ -1,7 +1,6 @@
 #include "fragmentation/series.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <stdexcept>
 #include <unordered_map>
@@ -77,8 +76,9 @@ class Follower {
         key_of_row_(blocks.alloc_event.size(), kNone),
         born_(events.size(), kNone),
         died_(events.size(), kNone) {
-    if (!std::in_range<Row>(key_of_row_.size())) {
-      throw std::invalid_argument("more allocations than a row's number can name");
+    if (!std::in_range<Row>(key_of_row_.size()) ||
+        !std::in_range<std::int32_t>(first_event + static_cast<std::int64_t>(events.size()))) {
+      throw std::invalid_argument("more events than 32 bits can number");
     }
     series_.groups.resize(groups_.size());
     const Checked<Row> born(born_), died(died_);
@@ -118,10 +118,9 @@ class Follower {
   void begin() {
     segments_.for_each([&](const Range& segment) {
       segment_bytes_.at(as_index(segment.key)) += segment.size();
-      for (Metrics* metrics : metrics_of(segment.key)) {
-        metrics->reserved += segment.size();
-        metrics->n_segments += 1;
-      }
+      Metrics& metrics = metrics_of(segment.key);
+      metrics.reserved += segment.size();
+      metrics.n_segments += 1;
     });
     free_.for_each([&](const Range& range) { count_free(range, 1); });
     for (std::size_t row = 0; row < key_of_row_.size(); ++row) {
@@ -130,32 +129,34 @@ class Follower {
       }
     }
     for (std::size_t group = 0; group < groups_.size(); ++group) {
-      settle(group);
-      series_.groups[group].append(kNone, groups_[group].now);
+      note(group, kNone);
     }
-    series_.overall.append(kNone, overall_);
   }
 
+  // An event that hands out where a block still stood gives that one back first, which may be another group's.
   void step(std::size_t event) {
-    std::optional<std::size_t> changed;
+    std::optional<std::size_t> freed, changed;
     if (died_[event] != kNone) {
-      changed = give_back(static_cast<std::size_t>(died_[event]));
+      freed = give_back(static_cast<std::size_t>(died_[event]));
     }
     if (born_[event] != kNone) {
-      if (changed) {
-        settle(*changed);
-      }
-      const std::optional<std::size_t> given = hand_out(static_cast<std::size_t>(born_[event]));
-      changed = given ? given : changed;
+      changed = hand_out(static_cast<std::size_t>(born_[event]));
     } else if (makes_segment(events_.action(event)) || ends_segment(events_.action(event))) {
       changed = change_segments(event);
     }
-    if (changed) {
-      settle(*changed);
-      const std::int64_t at = first_event_ + static_cast<std::int64_t>(event);
-      series_.groups[*changed].append(at, groups_[*changed].now);
-      series_.overall.append(at, overall_);
+    const std::int64_t at_event = first_event_ + static_cast<std::int64_t>(event);
+    if (freed && freed != changed) {
+      note(*freed, at_event);
     }
+    if (changed) {
+      note(*changed, at_event);
+    }
+  }
+
+  void note(std::size_t group, std::int64_t at_event) {
+    Metrics& now = groups_[group].now;
+    now.largest_free = groups_[group].free_sizes.largest();
+    series_.groups[group].append(at_event, now);
   }
 
   // The group whose block was freed.
@@ -203,10 +204,9 @@ class Follower {
       ++series_.n_misfits;
       return std::nullopt;
     }
-    for (Metrics* metrics : metrics_of(range.key)) {
-      metrics->reserved += grows ? range.size() : -range.size();
-      metrics->n_segments += static_cast<std::int64_t>(segments_.size()) - n_before;
-    }
+    Metrics& metrics = metrics_of(range.key);
+    metrics.reserved += grows ? range.size() : -range.size();
+    metrics.n_segments += static_cast<std::int64_t>(segments_.size()) - n_before;
     return group_of(range.key);
   }
 
@@ -248,19 +248,15 @@ class Follower {
     } else {
       group.free_sizes.remove(free.size());
     }
-    const Bytes releasable = sign * releasable_bytes(free);
-    for (Metrics* metrics : {&group.now, &overall_}) {
-      metrics->n_free += sign;
-      metrics->releasable += releasable;
-    }
+    group.now.n_free += sign;
+    group.now.releasable += sign * releasable_bytes(free);
   }
 
   std::size_t count_block(std::size_t row, std::int64_t sign) {
-    for (Metrics* metrics : metrics_of(key_of_row_[row])) {
-      metrics->active += sign * blocks_.block_bytes[row];
-      metrics->requested += sign * blocks_.requested_bytes[row];
-      metrics->n_active += sign;
-    }
+    Metrics& metrics = metrics_of(key_of_row_[row]);
+    metrics.active += sign * blocks_.block_bytes[row];
+    metrics.requested += sign * blocks_.requested_bytes[row];
+    metrics.n_active += sign;
     return group_of(key_of_row_[row]);
   }
 
@@ -282,22 +278,8 @@ class Follower {
     return std::max<std::int64_t>(last_handle - first_handle, 0) * rule;
   }
 
-  // Find the largest free range of a group that changed, and that of all.
-  void settle(std::size_t group) {
-    Metrics& metrics = groups_[group].now;
-    const Bytes before = std::exchange(metrics.largest_free, groups_[group].free_sizes.largest());
-    if (metrics.largest_free >= overall_.largest_free) {
-      overall_.largest_free = metrics.largest_free;
-    } else if (before == overall_.largest_free) {
-      overall_.largest_free = 0;
-      for (const Group& other : groups_) {
-        overall_.largest_free = std::max(overall_.largest_free, other.now.largest_free);
-      }
-    }
-  }
-
   std::size_t group_of(Key key) const { return as_index(keys_.group[key]); }
-  std::array<Metrics*, 2> metrics_of(Key key) { return {&groups_[group_of(key)].now, &overall_}; }
+  Metrics& metrics_of(Key key) { return groups_[group_of(key)].now; }
 
   const Events& events_;
   const Int64s segment_key_;
@@ -307,7 +289,6 @@ class Follower {
   Ranges segments_;
   Ranges free_;
   std::vector<Group> groups_;
-  Metrics overall_;
   std::vector<Bytes> segment_bytes_;  // of each key; one that goes back as a whole is of one segment
   std::vector<Key> key_of_row_;  // of the segment that holds its block, -1 where it has none
   std::vector<Row> born_;        // the row whose block is handed out at an event, and
@@ -318,15 +299,16 @@ class Follower {
 }  // namespace
 
 void MetricsSeries::append(std::int64_t at_event, const Metrics& metrics) {
-  event.push_back(at_event);
+  event.push_back(static_cast<std::int32_t>(at_event));
   reserved.push_back(metrics.reserved);
   active.push_back(metrics.active);
   requested.push_back(metrics.requested);
   releasable.push_back(metrics.releasable);
   largest_free.push_back(metrics.largest_free);
-  n_segments.push_back(metrics.n_segments);
-  n_active.push_back(metrics.n_active);
-  n_free.push_back(metrics.n_free);
+  // Each of a block, a range or a segment needs an event or a row, which 32 bits can number.
+  n_segments.push_back(static_cast<std::int32_t>(metrics.n_segments));
+  n_active.push_back(static_cast<std::int32_t>(metrics.n_active));
+  n_free.push_back(static_cast<std::int32_t>(metrics.n_free));
 }
 
 FragmentationSeries follow(const Events& events, Int64s segment_key, const lifetimes::RangeColumns& start_segments,

@@ -46,22 +46,21 @@ struct Metrics {
 
 // Metrics before the first event (-1), and after each that changes them.
 struct MetricsSeries {
-  std::vector<std::int64_t> event;
+  std::vector<std::int32_t> event;
   std::vector<Bytes> reserved;
   std::vector<Bytes> active;
   std::vector<Bytes> requested;
   std::vector<Bytes> releasable;
   std::vector<Bytes> largest_free;
-  std::vector<std::int64_t> n_segments;
-  std::vector<std::int64_t> n_active;
-  std::vector<std::int64_t> n_free;
+  std::vector<std::int32_t> n_segments;
+  std::vector<std::int32_t> n_active;
+  std::vector<std::int32_t> n_free;
 
   void append(std::int64_t at_event, const Metrics& metrics);
 };
 
 struct FragmentationSeries {
   std::vector<MetricsSeries> groups;
-  MetricsSeries overall;        // its largest free range is that of any group
   std::int64_t n_misfits = 0;   // events that do not fit
 };
 

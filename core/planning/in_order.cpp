@@ -1,7 +1,9 @@
 #include "planning/in_order.h"
 
 #include <algorithm>
-#include <functional>
+#include <array>
+#include <bit>
+#include <numeric>
 #include <span>
 #include <stdexcept>
 #include <utility>
@@ -9,71 +11,120 @@
 namespace memscope::planning {
 namespace {
 
-// What taking the lowest row out of a heap costs, in rows looked at.
-constexpr std::int64_t kPopWork = 12;
-
-// A row, and the addresses that it occupies once it is placed.
-struct Placed {
-  std::int64_t start;
-  std::int64_t end;
-  std::int64_t bottom = kNotPlaced;
-  std::int64_t top = kNotPlaced;
-};
+// What passing a row costs that lies below the place found, in rows looked at.
+constexpr std::int64_t kPassWork = 12;
 
 struct Occupied {
   std::int64_t bottom;
   std::int64_t top;
-
-  friend bool operator>(const Occupied& a, const Occupied& b) { return a.bottom > b.bottom; }
 };
 
-// The places of rows that live at some time with a given one, the lowest first.
-class Obstacles {
+// What is occupied, from the bottom up: sorted into buckets at once, within a bucket only when it is looked at, since
+// most places are found low.
+class FromBottom {
  public:
-  void clear() { heap_.clear(); }
+  void clear() { occupied_.clear(); }
+  void add(const Occupied& occupied) { occupied_.push_back(occupied); }
 
-  void consider(const Placed& other, const Lifetime& row) {
-    // A row without a place has its top below every floor.
-    if (other.top > row.floor && other.end > row.start) {
-      heap_.push_back({other.bottom, other.top});
+  // Calls look(occupied) from the bottom up until it returns false.
+  template <typename Look>
+  void each(Look&& look) {
+    const std::size_t n_buckets = fill();
+    for (std::size_t bucket = 0; bucket < n_buckets; ++bucket) {
+      const auto begin = sorted_.begin() + end_[bucket], end = sorted_.begin() + end_[bucket + 1];
+      if (end - begin > 1) {
+        std::sort(begin, end, [](const Occupied& a, const Occupied& b) { return a.bottom < b.bottom; });
+      }
+      if (!std::all_of(begin, end, look)) {
+        return;
+      }
     }
   }
 
-  std::int64_t size() const { return static_cast<std::int64_t>(heap_.size()); }
+ private:
+  static constexpr std::size_t kMaxBuckets = 256;
+  static constexpr std::size_t kPerBucket = 2;
+
+  // How many buckets there are; bucket i then lies from end_[i] to end_[i + 1].
+  std::size_t fill() {
+    std::int64_t highest = 0;
+    for (const Occupied& occupied : occupied_) {
+      highest = std::max(highest, occupied.bottom);
+    }
+    const std::size_t wanted = std::clamp(std::bit_floor(occupied_.size() / kPerBucket), std::size_t{1}, kMaxBuckets);
+    const int n_bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(highest)));
+    const int shift = std::max(n_bits - std::countr_zero(wanted), 0);
+    const auto bucket_of = [=](const Occupied& occupied) { return static_cast<std::size_t>(occupied.bottom >> shift); };
+    std::fill_n(end_.begin(), wanted + 2, 0);
+    for (const Occupied& occupied : occupied_) {
+      ++end_[bucket_of(occupied) + 2];
+    }
+    std::partial_sum(end_.begin(), end_.begin() + static_cast<std::ptrdiff_t>(wanted) + 2, end_.begin());
+    sorted_.resize(std::max(sorted_.size(), occupied_.size()));
+    for (const Occupied& occupied : occupied_) {
+      sorted_[static_cast<std::size_t>(end_[bucket_of(occupied) + 1]++)] = occupied;
+    }
+    return wanted;
+  }
+
+  std::vector<Occupied> occupied_;
+  std::vector<Occupied> sorted_;
+  std::array<std::ptrdiff_t, kMaxBuckets + 2> end_;
+};
+
+// The addresses that rows occupy, kNotPlaced for those without a place.
+struct Places {
+  std::vector<std::int64_t> bottom;
+  std::vector<std::int64_t> top;
+
+  explicit Places(std::size_t n) : bottom(n, kNotPlaced), top(n, kNotPlaced) {}
+};
+
+// The placed rows that live at some time with a given one.
+class Obstacles {
+ public:
+  explicit Obstacles(const Places& places) : places_(places) {}
+
+  // Room for so many rows that are considered.
+  void clear(std::size_t n_considered) {
+    if (found_.size() <= n_considered) {
+      found_.resize(n_considered + 1);
+    }
+    n_found_ = 0;
+  }
+
+  // Without a branch: whether a row has a place yet cannot be predicted. One without has its top below every floor.
+  void consider(Row other, const Lifetime& row, bool lives_with_it = true) {
+    found_[n_found_] = other;
+    n_found_ += static_cast<std::size_t>((places_.top[other] > row.floor) & lives_with_it);
+  }
+
+  std::int64_t size() const { return static_cast<std::int64_t>(n_found_); }
 
   // The lowest place, and the work of finding it.
   std::pair<std::int64_t, std::int64_t> lowest_place(const Lifetime& row) {
-    std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
-    std::int64_t place = row.floor, work = 0;
-    while (!heap_.empty() && heap_.front().bottom - place < row.size) {
-      place = std::max(place, heap_.front().top);
-      std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
-      heap_.pop_back();
-      work += kPopWork;
+    from_bottom_.clear();
+    for (const Row other : std::span(found_).first(n_found_)) {
+      from_bottom_.add({places_.bottom[other], places_.top[other]});
     }
+    std::int64_t place = row.floor, work = 0;
+    from_bottom_.each([&](const Occupied& occupied) {
+      if (occupied.bottom - place >= row.size) {
+        return false;
+      }
+      place = std::max(place, occupied.top);
+      work += kPassWork;
+      return true;
+    });
     return {place, work};
   }
 
  private:
-  std::vector<Occupied> heap_;
+  const Places& places_;
+  std::vector<Row> found_;
+  std::size_t n_found_ = 0;
+  FromBottom from_bottom_;
 };
-
-// Looks at the rows that may live with one: some alive before, and those that start from a row on. How many they were.
-std::int64_t collect(std::span<const Row> alive, std::span<const Placed> placed, Row from, const Lifetime& row,
-                     Obstacles& obstacles) {
-  for (const Row other : alive) {
-    obstacles.consider(placed[other], row);
-  }
-  auto n_seen = static_cast<std::int64_t>(alive.size());
-  for (const Placed& other : placed.subspan(from)) {
-    if (other.start >= row.end) {
-      break;
-    }
-    obstacles.consider(other, row);
-    ++n_seen;
-  }
-  return n_seen;
-}
 
 }  // namespace
 
@@ -94,36 +145,41 @@ OrderedPlacer::OrderedPlacer(std::vector<Lifetime> rows, std::size_t stride)
 }
 
 OrderedPlacer::Result OrderedPlacer::place(Int64s order, std::int64_t max_offset, std::int64_t max_work) const {
-  std::vector<Placed> placed;
-  placed.reserve(rows_.size());
-  for (const Lifetime& row : rows_) {
-    placed.push_back({row.start, row.end});
-  }
   Result result;
   Placement& placement = result.placement;
-  Obstacles obstacles;
+  Places places(rows_.size());
+  Obstacles obstacles(places);
   for (const std::int64_t number : order) {
     const Lifetime& row = Checked(std::span(rows_))[number];
-    const std::size_t stride = static_cast<Row>(number) / stride_;
+    const Row own = static_cast<Row>(number), stride = own / stride_, from = stride * stride_;
     const auto alive = std::span(alive_).subspan(first_[stride], first_[stride + 1] - first_[stride]);
-    obstacles.clear();
-    const std::int64_t n_seen = collect(alive, placed, stride * stride_, row, obstacles);
-    placement.work += n_seen + obstacles.size();
+    // The rows start in order: those from its own on live with it if they start before it ends.
+    const auto until = std::lower_bound(rows_.begin() + static_cast<std::ptrdiff_t>(own), rows_.end(), row.end,
+                                        [](const Lifetime& other, std::int64_t end) { return other.start < end; });
+    const Row last = static_cast<Row>(until - rows_.begin());
+    const std::size_t n_seen = alive.size() + (last - from);
+    obstacles.clear(n_seen);
+    for (const Row other : alive) {
+      obstacles.consider(other, row, rows_[other].end > row.start);
+    }
+    for (Row other = from; other < own; ++other) {
+      obstacles.consider(other, row, rows_[other].end > row.start);
+    }
+    for (Row other = own; other < last; ++other) {
+      obstacles.consider(other, row);
+    }
+    placement.work += static_cast<std::int64_t>(n_seen) + obstacles.size();
     const auto [bottom, work] = obstacles.lowest_place(row);
     placement.work += work;
-    Placed& here = placed[static_cast<Row>(number)];
-    here.bottom = bottom;
-    here.top = bottom + row.size;
+    places.bottom[own] = bottom;
+    places.top[own] = bottom + row.size;
     ++result.n_placed;
-    placement.peak = std::max(placement.peak, here.top);
+    placement.peak = std::max(placement.peak, places.top[own]);
     if (placement.peak > max_offset || placement.work > max_work) {
       break;
     }
   }
-  placement.offset.reserve(placed.size());
-  for (const Placed& row : placed) {
-    placement.offset.push_back(row.bottom);
-  }
+  placement.offset = std::move(places.bottom);
   return result;
 }
 

@@ -419,7 +419,7 @@ class DeviceCachingAllocator(BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -428,7 +428,8 @@ class DeviceCachingAllocator(BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
     @property

@@ -39,7 +39,7 @@ class CudaMalloc(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -48,7 +48,8 @@ class CudaMalloc(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Bfc(memscope._core.caching.BlockAllocator):
@@ -80,7 +81,7 @@ class Bfc(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -89,7 +90,8 @@ class Bfc(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Buddy(memscope._core.caching.BlockAllocator):
@@ -121,7 +123,7 @@ class Buddy(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -130,7 +132,8 @@ class Buddy(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Pool(memscope._core.caching.BlockAllocator):
@@ -162,7 +165,7 @@ class Pool(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -171,7 +174,8 @@ class Pool(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Arena(memscope._core.caching.BlockAllocator):
@@ -203,7 +207,7 @@ class Arena(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -212,7 +216,8 @@ class Arena(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
     def free_blocks(self, pool: int) -> list[memscope._core.caching.Block]:
@@ -247,7 +252,7 @@ class Binning(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -256,7 +261,8 @@ class Binning(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
     MAX_BINS: Final[int] = ...
@@ -291,7 +297,7 @@ class AsyncPool(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -300,7 +306,8 @@ class AsyncPool(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Paged(memscope._core.caching.BlockAllocator):
@@ -332,7 +339,7 @@ class Paged(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -341,7 +348,8 @@ class Paged(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
 class Stitching(memscope._core.caching.BlockAllocator):
@@ -373,7 +381,7 @@ class Stitching(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
@@ -382,7 +390,8 @@ class Stitching(memscope._core.caching.BlockAllocator):
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed; and the position of the one that failed, None if all were served.
+        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
+        position of the one that failed, None if all were served.
         """
 
     @property

@@ -134,14 +134,14 @@ def tune(
     todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and limits.total_bytes is not None)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
-        jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits)) for conf in todo]
+        jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits), keeps_usage=False) for conf in todo]
 
         def count(n_done: int, n_all: int, n_before: int = n_before) -> None:
             if on_done is not None:
                 on_done(n_before + n_done, n_before + n_all)
 
         done = run_sweep(jobs, spread, on_done=count)
-        results.update((conf, result.at_peak()) for conf, result in zip(todo, done, strict=True))
+        results.update(zip(todo, done, strict=True))
         best_conf = min(results, key=lambda conf: _rank(conf, results[conf]))
         if results[best_conf].oom is not None:
             break

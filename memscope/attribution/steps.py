@@ -8,7 +8,7 @@ from memscope.attribution._phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.steps import Steps, marked_steps
 from memscope.trace.schema import Action
-from memscope.trace.tables import Int64Array, rank_rows
+from memscope.trace.tables import Int32Array, Int64Array, rank_rows
 
 OPTIMIZER_STEPS = "the optimizer's calls"
 BACKWARD_STEPS = "the backward passes"
@@ -80,16 +80,18 @@ def _repeated(lifetimes: DeviceLifetimes, runs: PhaseRuns) -> Int64Array | None:
     return starts if _is_loop_of_passes(runs, starts) else None
 
 
-def _period(token: Int64Array) -> int | None:
+def _period(token: Int32Array) -> int | None:
     """The shortest distance, in allocations, at which nearly all of a sequence repeats; None if there is none.
 
     Tried are the distances between neighbours of the same kind, of the rarest kinds first: those come once a step.
     """
     n = len(token)
     counts = np.bincount(token)
-    order = np.argsort(token, kind="stable")
-    same = np.flatnonzero(token[order][1:] == token[order][:-1])
-    gaps, kinds = order[same + 1] - order[same], token[order][same]
+    order = np.argsort(token, kind="stable").astype(np.int32)
+    in_order = token[order]
+    has_next = in_order[1:] == in_order[:-1]
+    gaps, kinds = (order[1:] - order[:-1])[has_next], in_order[:-1][has_next]
+    del order, in_order
     gaps = gaps[np.argsort(counts[kinds], kind="stable")]
     _, first = np.unique(gaps, return_index=True)
     candidates = gaps[np.sort(first)][:_N_CANDIDATES]
@@ -101,7 +103,7 @@ def _period(token: Int64Array) -> int | None:
     return min(period for period, share in shares.items() if share >= best - _TIE_SHARE)
 
 
-def _first_whole(token: Int64Array, period: int) -> int:
+def _first_whole(token: Int32Array, period: int) -> int:
     """Where the sequence begins to repeat."""
     repeats = token[period:] == token[:-period]
     wrong = np.flatnonzero(~repeats[: len(repeats) // 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import sys
@@ -28,6 +29,8 @@ FLAGS = {
     "weight_bytes": "--weight-bytes",
 }
 """Fields that errors name, and the options that stand for them."""
+
+_M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,7 +78,19 @@ def load_trace(path: Path, rules: Path | None = None) -> Analysis:
     """Open a trace for a verb."""
     from memscope.analysis import load
 
+    _give_back_freed_arrays()
     return load(path, rules=rules)
+
+
+def _give_back_freed_arrays() -> None:
+    """Let glibc hand arrays of a megabyte and more back to the system when they are freed.
+
+    It would keep those of up to 32 MiB: a fourth of all memory where a trace has ten million events.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def print_json(content: dict[str, Any]) -> None:

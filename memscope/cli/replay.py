@@ -69,6 +69,7 @@ def replay(
                 strategies,
                 confs,
                 limits=sweep.limits,
+                keeps_usage=False,
                 spread=sweep.spread,
                 on_done=on_done,
             )

@@ -94,9 +94,10 @@ def fragmentation_data(
     pinned = table.free_in_split_segments_bytes - private
     cached = series.largest_cached_request_bytes()
     begin, end = index_window(row_x, window)
-    guides = [table.reserved_bytes, table.active_bytes, pinned, cached]
+    reserved, active = table.reserved_bytes, table.active_bytes
+    guides = [reserved, active, pinned, cached]
     chosen = extreme_indices(guides, begin, end, n_buckets)
-    drawn_x, event = row_x[chosen], table.event[chosen]
+    drawn_x, event = row_x[chosen], table.event[chosen].astype(np.int64)
     if end == len(table):
         chosen, drawn_x = np.append(chosen, chosen[-1]), np.append(drawn_x, x[-1])
         event = np.append(event, max(series.end_event - 1, event[-1]))
@@ -106,16 +107,16 @@ def fragmentation_data(
         event=event,
         x=drawn_x,
         layers={
-            ACTIVE: table.active_bytes[chosen],
+            ACTIVE: active[chosen],
             FREE_PINNED: pinned[chosen],
             FREE_PRIVATE_POOLS: private[chosen],
             FREE_RELEASABLE: table.releasable_bytes[chosen],
         },
-        reserved_bytes=table.reserved_bytes[chosen],
+        reserved_bytes=reserved[chosen],
         cached_request_bytes=cached[chosen],
         request_bytes=None if available is None else series.largest_request_bytes(available)[chosen],
         oom_x=x[ooms - series.first_event + 1],
-        oom_bytes=table.reserved_bytes[np.searchsorted(table.event, ooms, side="right") - 1],
+        oom_bytes=reserved[np.searchsorted(table.event, ooms, side="right") - 1],
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
-from memscope.fragmentation.series import GroupSeries, MetricsTable
+from memscope.fragmentation.series import GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count, format_fraction
@@ -34,15 +34,16 @@ def find_fragmentation(device: Device) -> list[Finding]:
     series = device.fragmentation_series
     if series is None:
         return []
-    table = series.overall
-    judged = _judged_rows(device, table)
-    pinned = _pinned_of_default_pools(device, table)
-    row = int(judged[np.argmax(pinned[judged])])
-    size, reserved = int(pinned[row]), int(table.reserved_bytes[row])
+    judged = _judged_rows(device, series.overall)
+    # What only a private pool's life keeps is left out.
+    pinned = (series.overall.free_in_split_segments_bytes - series.free_in_private_pools_bytes())[judged]
+    most = int(np.argmax(pinned))
+    size, event = int(pinned[most]), int(series.overall.event[judged[most]])
+    moment = series.at(event).overall
+    reserved = moment.reserved_bytes
     if size < max(MIN_PINNED_BYTES, WARNING_PINNED_FRAC * reserved):
         return []
     share = size / reserved
-    event = int(table.event[row])
     trace = device.trace
     pins = find_pins(
         device.lifetimes.state_at(event), 10, large_handle_bytes=large_segment_bytes(trace.metadata.alloc_conf)
@@ -75,19 +76,20 @@ def find_fragmentation(device: Device) -> list[Finding]:
             sites=sites_by_bytes(device, chosen, device.allocations.block_bytes[chosen]) if rows else (),
             evidence={
                 "reserved_bytes": reserved,
-                "active_bytes": int(table.active_bytes[row]),
-                "largest_free_block_bytes": int(table.largest_free_block_bytes[row]),
-                "n_free_blocks": int(table.n_free_blocks[row]),
+                "active_bytes": moment.active_bytes,
+                "largest_free_block_bytes": moment.largest_free_block_bytes,
+                "n_free_blocks": moment.n_free_blocks,
                 "worst_pin_returned_bytes": None if first is None else first.returned_bytes,
             },
         )
     ]
 
 
-def _judged_rows(device: Device, table: MetricsTable) -> Int64Array:
+def _judged_rows(device: Device, table: OverallSeries) -> Int64Array:
     """Rows before memory was taken near the highest, at failed requests, and at the peak of active memory."""
     reserved = table.reserved_bytes
     grows = np.flatnonzero((np.diff(reserved) > 0) & (reserved[1:] >= NEAR_PEAK_FRAC * reserved.max()))
+    del reserved
     failed = np.searchsorted(table.event, device.oom_events, side="right") - 1
     return np.concatenate([grows, failed, [np.argmax(table.active_bytes)]]).astype(np.int64)
 
@@ -99,17 +101,6 @@ def _together(pin: Pin) -> str:
 
 def _blocks(n: int) -> str:
     return "1 block" if n == 1 else f"{format_count(n)} blocks"
-
-
-def _pinned_of_default_pools(device: Device, table: MetricsTable) -> Int64Array:
-    """Free bytes that live blocks keep, at each row; those that only a private pool's life keeps are left out."""
-    assert device.fragmentation_series is not None
-    pinned = np.array(table.free_in_split_segments_bytes)
-    for group in device.fragmentation_series.groups:
-        if group.pool is not None and group.pool != (0, 0):
-            row = np.searchsorted(group.table.event, table.event, side="right") - 1
-            pinned -= group.table.free_in_split_segments_bytes[row]
-    return pinned
 
 
 def find_growing_pools(device: Device) -> list[Finding]:

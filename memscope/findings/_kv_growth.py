@@ -27,10 +27,8 @@ def find_kv_growth(device: Device, lens: KvLens) -> list[Finding]:
     most, event = int(held[index]), lens.peak_event
     grown = table.requested_bytes[new] - table.requested_bytes[old]
     is_costly = most + cost.copy_peak_bytes >= WARNING_PEAK_FRAC * device.peak().allocated_bytes
-    pinned = None
-    if device.fragmentation_series is not None:
-        overall = device.fragmentation_series.overall
-        pinned = int(overall.free_in_split_segments_bytes[overall.row_of(event)])
+    series = device.fragmentation_series
+    pinned = None if series is None else series.at(event).overall.free_in_split_segments_bytes
     holes = "" if pinned is None else f" {format_bytes(pinned)} were free but pinned then, over all of the device."
     median = int(np.median(grown))
     how = f"as it grows, {format_bytes(median)} at a time," if median > 0 else "for every token,"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memscope.fragmentation.series import FragmentationSeries, MetricsTable
+from memscope.fragmentation.series import FragmentationSeries
 from memscope.trace import schema
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, Table
@@ -108,9 +108,11 @@ def summarise(
         What the allocator can reserve at the most, None where that is not known.
     """
     table = series.overall
-    frac = table.utilisation_frac
-    full = table.reserved_bytes >= _HALF * table.reserved_bytes.max()
-    lowest = int(np.nanargmin(np.where(full, frac, np.inf))) if table.reserved_bytes.max() > 0 else NONE_ID
+    frac, reserved = table.utilisation_frac, table.reserved_bytes
+    peak_reserved_bytes = int(reserved.max())
+    full = reserved >= _HALF * peak_reserved_bytes
+    lowest = int(np.nanargmin(np.where(full, frac, np.inf))) if peak_reserved_bytes else NONE_ID
+    del reserved, full
     largest = None if available_bytes is None else series.largest_request_bytes(available_bytes)
     tightest = None if largest is None else int(np.argmin(largest))
     return OverTime(
@@ -120,10 +122,10 @@ def summarise(
         lowest_utilisation_frac=None if lowest == NONE_ID else float(frac[lowest]),
         lowest_utilisation_event=NONE_ID if lowest == NONE_ID else int(table.event[lowest]),
         peak_active_bytes=int(table.active_bytes.max()),
-        peak_reserved_bytes=int(table.reserved_bytes.max()),
+        peak_reserved_bytes=peak_reserved_bytes,
         smallest_largest_request_bytes=None if largest is None or tightest is None else int(largest[tightest]),
         smallest_largest_request_event=NONE_ID if tightest is None else int(table.event[tightest]),
-        worst=_worst(table, largest, n_worst),
+        worst=_worst(series, largest, n_worst),
     )
 
 
@@ -145,16 +147,17 @@ def _durations(series: FragmentationSeries, time_ns: Int64Array) -> Int64Array:
     return np.where(known, np.maximum(np.diff(times), 0), 0).astype(np.int64)
 
 
-def _worst(table: MetricsTable, largest: Int64Array | None, n_worst: int) -> tuple[WorstMoment, ...]:
+def _worst(series: FragmentationSeries, largest: Int64Array | None, n_worst: int) -> tuple[WorstMoment, ...]:
     """Peaks of pinned memory; between two of them it falls below half of the one that was found first."""
-    pinned = np.array(table.free_in_split_segments_bytes)
+    pinned = series.overall.free_in_split_segments_bytes
+    highest = int(pinned.max())
     left, worst = pinned.copy(), []
     for _ in range(n_worst):
         row = int(np.argmax(left))
         size = int(left[row])
-        if size <= 0 or size < _LEAST_OF_WORST_FRAC * int(pinned.max()):
+        if size <= 0 or size < _LEAST_OF_WORST_FRAC * highest:
             break
-        worst.append(_moment(table, largest, row))
+        worst.append(_moment(series, None if largest is None else int(largest[row]), row))
         lower = np.flatnonzero(pinned < _HALF * size)
         position = int(np.searchsorted(lower, row))
         begin = int(lower[position - 1]) + 1 if position else 0
@@ -163,16 +166,18 @@ def _worst(table: MetricsTable, largest: Int64Array | None, n_worst: int) -> tup
     return tuple(worst)
 
 
-def _moment(table: MetricsTable, largest: Int64Array | None, row: int) -> WorstMoment:
+def _moment(series: FragmentationSeries, largest_request_bytes: int | None, row: int) -> WorstMoment:
+    event = int(series.overall.event[row])
+    found = series.at(event).overall
     return WorstMoment(
-        event=int(table.event[row]),
-        reserved_bytes=int(table.reserved_bytes[row]),
-        active_bytes=int(table.active_bytes[row]),
-        pinned_bytes=int(table.free_in_split_segments_bytes[row]),
-        releasable_bytes=int(table.releasable_bytes[row]),
-        largest_free_block_bytes=int(table.largest_free_block_bytes[row]),
-        n_free_blocks=int(table.n_free_blocks[row]),
-        largest_request_bytes=None if largest is None else int(largest[row]),
+        event=event,
+        reserved_bytes=found.reserved_bytes,
+        active_bytes=found.active_bytes,
+        pinned_bytes=found.free_in_split_segments_bytes,
+        releasable_bytes=found.releasable_bytes,
+        largest_free_block_bytes=found.largest_free_block_bytes,
+        n_free_blocks=found.n_free_blocks,
+        largest_request_bytes=largest_request_bytes,
     )
 
 

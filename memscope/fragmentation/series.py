@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,8 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.rules import rules_of
 from memscope.lifetimes.segments import SegmentTimeline
 from memscope.trace import schema
-from memscope.trace.tables import Int64Array, Table
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int32Array, Int64Array, Table, frozen_array
 
 _VALUES = (
     "reserved_bytes",
@@ -27,27 +29,30 @@ _VALUES = (
     "n_active_blocks",
     "n_free_blocks",
 )
-_COLUMNS: schema.Columns = {name: np.dtype(np.int64) for name in ("event", *_VALUES)}
+_LARGEST = "largest_free_block_bytes"
+_COLUMNS: schema.Columns = {
+    name: np.dtype(np.int64 if name.endswith("_bytes") else np.int32) for name in ("event", *_VALUES)
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsTable(Table):
-    """The numbers of :class:`~memscope.fragmentation.metrics.FragmentationMetrics` as step functions.
+    """One group's :class:`~memscope.fragmentation.metrics.FragmentationMetrics` as step functions.
 
     Row i holds from ``event[i]`` to before ``event[i + 1]``; ``event[0]`` is −1: before the first. Only events that
-    change something have a row. Every column is int64 (rows,).
+    change something have a row. Bytes are int64 (rows,), the others int32 (rows,).
     """
 
     COLUMNS: ClassVar[schema.Columns] = _COLUMNS
-    event: Int64Array
+    event: Int32Array
     reserved_bytes: Int64Array
     active_bytes: Int64Array
     requested_bytes: Int64Array
     releasable_bytes: Int64Array
     largest_free_block_bytes: Int64Array
-    n_segments: Int64Array
-    n_active_blocks: Int64Array
-    n_free_blocks: Int64Array
+    n_segments: Int32Array
+    n_active_blocks: Int32Array
+    n_free_blocks: Int32Array
 
     @property
     def free_bytes(self) -> Int64Array:
@@ -65,13 +70,8 @@ class MetricsTable(Table):
         return self.free_bytes - self.releasable_bytes
 
     @property
-    def utilisation_frac(self) -> npt.NDArray[np.float64]:
-        """Active of reserved bytes, NaN where nothing is reserved: float64 (rows,)."""
-        return _quotient(self.active_bytes, self.reserved_bytes)
-
-    @property
     def scatter_frac(self) -> npt.NDArray[np.float64]:
-        """``1 − largest free block / free bytes``, NaN where nothing is free: float64 (rows,). Only for one group."""
+        """``1 − largest free block / free bytes``, NaN where nothing is free: float64 (rows,)."""
         return 1 - _quotient(self.largest_free_block_bytes, self.free_bytes)
 
     def row_of(self, event: int) -> int:
@@ -95,6 +95,106 @@ class GroupSeries:
     table: MetricsTable
 
 
+class OverallSeries:
+    """All groups together: a row for each event that changes any of them, ``event[0]`` being −1.
+
+    Columns are put together from those of the groups when they are asked for (O(rows)), and not kept: they would take
+    as much memory as all groups do. Hold on to one that is used twice.
+    """
+
+    def __init__(self, groups: Sequence[MetricsTable]) -> None:
+        events = [group.event for group in groups] or [np.full(1, NONE_ID, np.int32)]
+        merged = np.concatenate(events)
+        merged.sort(kind="stable")  # which merges what is in order
+        is_first = np.append(True, merged[1:] != merged[:-1])
+        self.event: Int32Array = frozen_array(merged[is_first], np.int32)
+        """Int32 (rows,)."""
+        self._groups = tuple(groups)
+        # Each group's rows among these: 4 bytes for each of them, where another search would take longer than the sum.
+        self._rows = [np.searchsorted(self.event, group.event).astype(np.int32) for group in groups]
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def row_of(self, event: int) -> int:
+        """The row that holds after an event."""
+        return int(np.searchsorted(self.event, event, side="right")) - 1
+
+    @property
+    def reserved_bytes(self) -> Int64Array:
+        """Bytes from the driver: int64 (rows,), as are all columns of bytes."""
+        return self._sum("reserved_bytes")
+
+    @property
+    def active_bytes(self) -> Int64Array:
+        """Bytes of blocks in use."""
+        return self._sum("active_bytes")
+
+    @property
+    def requested_bytes(self) -> Int64Array:
+        """Bytes that were asked for of what is in use."""
+        return self._sum("requested_bytes")
+
+    @property
+    def releasable_bytes(self) -> Int64Array:
+        """Free bytes that can go back to the driver."""
+        return self._sum("releasable_bytes")
+
+    @property
+    def free_bytes(self) -> Int64Array:
+        """Reserved bytes not in use."""
+        return self._sum("free_bytes")
+
+    @property
+    def rounding_bytes(self) -> Int64Array:
+        """Bytes given beyond what was requested."""
+        return self._sum("rounding_bytes")
+
+    @property
+    def free_in_split_segments_bytes(self) -> Int64Array:
+        """Free bytes that cannot go back to the driver."""
+        return self._sum("free_in_split_segments_bytes")
+
+    @property
+    def n_segments(self) -> Int64Array:
+        """Segments: int64 (rows,), as are all numbers."""
+        return self._sum("n_segments")
+
+    @property
+    def n_active_blocks(self) -> Int64Array:
+        """Blocks in use."""
+        return self._sum("n_active_blocks")
+
+    @property
+    def n_free_blocks(self) -> Int64Array:
+        """Free blocks."""
+        return self._sum("n_free_blocks")
+
+    @property
+    def largest_free_block_bytes(self) -> Int64Array:
+        """The largest free block of any group."""
+        largest = np.zeros(len(self), np.int64)
+        for group in self._groups:
+            np.maximum(largest, self.spread(group, group.largest_free_block_bytes), out=largest)
+        return largest
+
+    @property
+    def utilisation_frac(self) -> npt.NDArray[np.float64]:
+        """Active of reserved bytes, NaN where nothing is reserved: float64 (rows,)."""
+        return _quotient(self.active_bytes, self.reserved_bytes)
+
+    def spread(self, group: MetricsTable, values: Int64Array) -> Int64Array:
+        """Values of a group's rows (n,) at each of these rows: int64 (rows,)."""
+        rows = next(rows for one, rows in zip(self._groups, self._rows, strict=True) if one is group)
+        return np.repeat(values, np.diff(rows, append=np.int32(len(self))))
+
+    def _sum(self, name: str) -> Int64Array:
+        changes = np.zeros(len(self), np.int64)
+        for group, rows in zip(self._groups, self._rows, strict=True):
+            changes[rows] += np.diff(getattr(group, name), prepend=0)
+        return np.cumsum(changes, out=changes)
+
+
 @dataclass(frozen=True, slots=True)
 class FragmentationSeries:
     """A device's fragmentation after every event.
@@ -103,10 +203,10 @@ class FragmentationSeries:
     ----------
     first_event, end_event
         Half-open range of the device's events.
-    overall
-        All groups together; its ``largest_free_block_bytes`` is that of any group.
     groups
         In ascending order of pool, stream and size class.
+    overall
+        All groups together.
     rounds_to_bytes
         What new memory for a large request is a multiple of: 2 MiB, or the handle of expandable segments.
     """
@@ -114,9 +214,12 @@ class FragmentationSeries:
     device: int
     first_event: int
     end_event: int
-    overall: MetricsTable
     groups: tuple[GroupSeries, ...]
     rounds_to_bytes: int
+    overall: OverallSeries = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overall", OverallSeries([group.table for group in self.groups]))
 
     def at(self, event: int) -> Fragmentation:
         """One state's fragmentation, as :func:`~memscope.fragmentation.metrics.measure_fragmentation` gives it."""
@@ -126,7 +229,14 @@ class FragmentationSeries:
             if group.table.n_segments[group.table.row_of(event)]
         ]
         found.sort(key=lambda m: -m.free_bytes)
-        return Fragmentation(event, self.device, _metrics(self.overall, event, (None, None, None)), tuple(found))
+        overall = FragmentationMetrics(
+            pool=None,
+            stream=None,
+            size_class=None,
+            largest_free_block_bytes=max((one.largest_free_block_bytes for one in found), default=0),
+            **{name: sum(getattr(one, name) for one in found) for name in _VALUES if name != _LARGEST},
+        )
+        return Fragmentation(event, self.device, overall, tuple(found))
 
     def largest_request_bytes(self, available_bytes: int) -> Int64Array:
         """The largest request that would succeed, if need be with a call of the driver: int64 (rows of ``overall``,).
@@ -158,11 +268,9 @@ class FragmentationSeries:
         largest = np.zeros(len(overall), np.int64)
         for group in self.groups:
             if group.pool in (None, (0, 0)):
-                row = np.searchsorted(group.table.event, overall.event, side="right") - 1
-                free = group.table.largest_free_block_bytes[row]
-                np.maximum(
-                    largest, np.minimum(free, caching.SMALL_BYTES) if group.size_class == "small" else free, out=largest
-                )
+                free = group.table.largest_free_block_bytes
+                served = np.minimum(free, caching.SMALL_BYTES) if group.size_class == "small" else free
+                np.maximum(largest, overall.spread(group.table, served), out=largest)
         return largest
 
     def free_in_private_pools_bytes(self) -> Int64Array:
@@ -170,36 +278,22 @@ class FragmentationSeries:
         total = np.zeros(len(self.overall), np.int64)
         for group in self.groups:
             if group.pool not in (None, (0, 0)):
-                total += group.table.free_bytes[
-                    np.searchsorted(group.table.event, self.overall.event, side="right") - 1
-                ]
+                total += self.overall.spread(group.table, group.table.free_bytes)
         return total
 
     def n_events_of_rows(self) -> Int64Array:
         """For how many events each row of ``overall`` holds: int64 (rows,), summing to the device's events."""
         first = np.maximum(self.overall.event, self.first_event)
-        return np.diff(first, append=self.end_event)
+        return np.diff(first, append=np.int32(self.end_event)).astype(np.int64)
 
 
 def _metrics(
-    table: MetricsTable, event: int, group: tuple[tuple[int, int] | None, int | None, str | None]
+    table: MetricsTable, event: int, group: tuple[tuple[int, int] | None, int | None, str]
 ) -> FragmentationMetrics:
     row = table.row_of(event)
     pool, stream, size_class = group
     values = {name: int(getattr(table, name)[row]) for name in _VALUES}
-    return FragmentationMetrics(
-        pool=pool,
-        stream=stream,
-        size_class=size_class,
-        reserved_bytes=values["reserved_bytes"],
-        active_bytes=values["active_bytes"],
-        requested_bytes=values["requested_bytes"],
-        releasable_bytes=values["releasable_bytes"],
-        largest_free_block_bytes=values["largest_free_block_bytes"],
-        n_segments=values["n_segments"],
-        n_active_blocks=values["n_active_blocks"],
-        n_free_blocks=values["n_free_blocks"],
-    )
+    return FragmentationMetrics(pool=pool, stream=stream, size_class=size_class, **values)
 
 
 def fragmentation_series(lifetimes: DeviceLifetimes) -> FragmentationSeries | None:
@@ -214,7 +308,7 @@ def fragmentation_series(lifetimes: DeviceLifetimes) -> FragmentationSeries | No
     keys = np.stack([timeline.key_pool_id, timeline.key_stream_id, timeline.key_is_large], axis=1)
     distinct, key_group = np.unique(keys, axis=0, return_inverse=True)
     events = slice(lifetimes.first_event, lifetimes.end_event)
-    of_groups, overall, n_misfits = core.follow(
+    of_groups, n_misfits = core.follow(
         trace.action[events],
         trace.address[events],
         trace.size_bytes[events],
@@ -237,7 +331,6 @@ def fragmentation_series(lifetimes: DeviceLifetimes) -> FragmentationSeries | No
         device=lifetimes.device,
         first_event=lifetimes.first_event,
         end_event=lifetimes.end_event,
-        overall=MetricsTable(*overall),
         groups=tuple(groups),
         rounds_to_bytes=rules.large_segment_bytes if rules.is_expandable else caching.SMALL_SEGMENT_BYTES,
     )

@@ -105,7 +105,8 @@ class DeviceLifetimes:
         table = self.allocations
         reserved = None
         if self.segments_are_known:
-            reserved = self._running(self.timeline.start_bytes, self.timeline.deltas(self.first_event, self.n_events))
+            change = self.timeline.deltas(self.first_event, self.n_events)
+            reserved = np.cumsum(np.insert(change, 0, self.timeline.start_bytes))
         freed_event = table.let_go_event
         in_use = ~table.is_pending_at_start
         return UsageSeries(
@@ -116,20 +117,15 @@ class DeviceLifetimes:
             reserved_bytes=reserved,
         )
 
-    def _running(self, start: int, change: Int64Array) -> Int64Array:
-        series = np.empty(len(change) + 1, np.int64)
-        series[0] = start
-        np.cumsum(change, out=series[1:])
-        series[1:] += start
-        return series
-
     def _step_sum(self, born: Int64Array, died: Int64Array, size_bytes: Int64Array) -> Int64Array:
         """Sum of sizes between birth (−1: before) and death (−1: never), after each event: int64 (n + 1,)."""
-        change = np.zeros(self.n_events, np.int64)
         is_born, is_dead = born != NONE_ID, died != NONE_ID
-        np.add.at(change, born[is_born] - self.first_event, size_bytes[is_born])
-        np.subtract.at(change, died[is_dead] - self.first_event, size_bytes[is_dead])
-        return self._running(int(size_bytes[~is_born].sum()), change)
+        change = np.zeros(self.n_events + 1, np.int64)
+        change[0] = size_bytes[~is_born].sum()
+        after = change[1:]
+        np.add.at(after, born[is_born] - self.first_event, size_bytes[is_born])
+        np.subtract.at(after, died[is_dead] - self.first_event, size_bytes[is_dead])
+        return np.cumsum(change, out=change)
 
     def weighted_usage(self, rows: Int64Array, size_bytes: Int64Array) -> Int64Array:
         """Bytes of some rows while they are active, after each event: int64 (n + 1,). ``size_bytes`` is by row."""

@@ -171,6 +171,7 @@ def compare(
     confs: Sequence[str] = (),
     *,
     limits: Limits = NO_LIMITS,
+    keeps_usage: bool = True,
     spread: SweepWorkers | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -178,7 +179,8 @@ def compare(
 
     Without strategies: all of the registry, or the caching allocator alone if settings are given. Without settings: the
     recorded ones and :data:`DEFAULT_CONFS`. Without a total in ``limits``: the recorded device's, where it is
-    known; otherwise there is no limit.
+    known; otherwise there is no limit. ``keeps_usage``: whether results say what was in use after each event, or only
+    at their peaks.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def compare(
         If a strategy or a setting is not known or not covered, or nothing was recorded.
     """
     limits = limits_for(lifetimes, limits)
-    jobs = comparison_jobs(lifetimes, strategies, confs, limits=limits)
+    jobs = comparison_jobs(lifetimes, strategies, confs, limits=limits, keeps_usage=keeps_usage)
     results = run_sweep(jobs, spread, on_done=on_done)
     return Comparison(lifetimes.device, recorded_run(lifetimes), limits, tuple(results))
 
@@ -216,6 +218,7 @@ def comparison_jobs(
     *,
     limits: Limits,
     measures_fragmentation: bool = True,
+    keeps_usage: bool = True,
 ) -> list[ReplayJob]:
     """The replays of :func:`compare`, in order.
 
@@ -233,7 +236,7 @@ def comparison_jobs(
     for name in names:
         for conf in (confs or default_confs(lifetimes)) if STRATEGIES[name].takes_conf else (None,):
             options = ReplayOptions(conf, limits, measures_fragmentation)
-            jobs.append(ReplayJob(lifetimes, name, options))
+            jobs.append(ReplayJob(lifetimes, name, options, keeps_usage))
     return jobs
 
 

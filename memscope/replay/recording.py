@@ -1,8 +1,9 @@
-"""One device's events as the kernels take them: dense pairs of pool and stream, and the allocation behind each."""
+"""One device's events as the core takes them: dense pairs of pool and stream, and the allocation behind each."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,6 @@ class Recording:
     action, address, size_bytes, pair, row
         int8 and int64 (n,): the events; ``pair`` is an index of :attr:`pairs` (−1 where the pool is not known), ``row``
         one of the lifetimes' allocations (−1 none).
-    stream
-        int64 (n,): raw stream handle of each event.
     pairs
         Dense pool id and raw stream handle of each pair.
     """
@@ -64,7 +63,6 @@ class Recording:
         self.action: Int8Array = trace.action[events]
         self.address: Int64Array = trace.address[events]
         self.size_bytes: Int64Array = trace.size_bytes[events]
-        self.stream: Int64Array = trace.stream_handles[trace.stream_id[events]]
         self.n_events = len(self.action)
         self.row = self._rows()
         self.requests_recorded = bool(np.any(self.action == Action.FREE_REQUESTED)) or not np.any(
@@ -80,6 +78,11 @@ class Recording:
         is_request = ((self.action == Action.ALLOC) | (self.action == Action.OOM)) & (pool >= 0)
         self.pair[is_request] = self.dense_pairs(pool[is_request], trace.stream_id[events][is_request])
         self.start_pair = self.dense_pairs(np.asarray(start_pool, np.int64), self.start_state.segments.stream_id)
+
+    @cached_property
+    def stream(self) -> Int64Array:
+        """Raw stream handle of each event: int64 (n,)."""
+        return self.trace.stream_handles[self.trace.stream_id[self.first_event : self.first_event + self.n_events]]
 
     def _rows(self) -> Int64Array:
         table = self.lifetimes.allocations

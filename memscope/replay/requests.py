@@ -161,10 +161,10 @@ def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int64Array,
 
     Returns whether any of them could have been either.
     """
-    given, begins, start, end = _runs_given_back(recording)
+    given, begins, start, end = _runs_given_back(recording.lifetimes)
     if not len(given):
         return False
-    is_retry, is_doubtful = _may_be_retry(recording, start, end)
+    is_retry, is_doubtful = _may_be_retry(recording.lifetimes, start, end)
     pool = _pool_of_given(recording, given)
     first_of_run = np.flatnonzero(begins)
     lowest, highest = np.minimum.reduceat(pool, first_of_run), np.maximum.reduceat(pool, first_of_run)
@@ -184,18 +184,17 @@ def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int64Array,
 
 def find_reclaims(lifetimes: DeviceLifetimes) -> Reclaims:
     """Every run of memory given back by a device, and who gave it. Linear in the events."""
-    recording = Recording(lifetimes)
-    given, begins, start, end = _runs_given_back(recording)
-    is_retry, is_doubtful = _may_be_retry(recording, start, end)
+    first = lifetimes.first_event
+    given, begins, start, end = _runs_given_back(lifetimes)
+    is_retry, is_doubtful = _may_be_retry(lifetimes, start, end)
     size = np.zeros(len(start), np.int64)
-    np.add.at(size, np.cumsum(begins) - 1, recording.size_bytes[given])
-    first = recording.first_event
+    np.add.at(size, np.cumsum(begins) - 1, lifetimes.trace.size_bytes[first + given])
     return Reclaims(start + first, end + first, size, is_retry, is_doubtful)
 
 
-def _runs_given_back(recording: Recording) -> tuple[Int64Array, BoolArray, Int64Array, Int64Array]:
+def _runs_given_back(lifetimes: DeviceLifetimes) -> tuple[Int64Array, BoolArray, Int64Array, Int64Array]:
     """Positions of what is given back, which of them begin a run, and where each run starts and ends."""
-    action = recording.action
+    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
     given = np.flatnonzero((action == Action.SEGMENT_FREE) | (action == Action.SEGMENT_UNMAP))
     begins = np.ones(len(given), np.bool_)
     begins[1:] = np.diff(given) > 1
@@ -203,21 +202,24 @@ def _runs_given_back(recording: Recording) -> tuple[Int64Array, BoolArray, Int64
     return given, begins, given[begins], given[ends] + 1
 
 
-def _may_be_retry(recording: Recording, start: Int64Array, end: Int64Array) -> tuple[BoolArray, BoolArray]:
+def _may_be_retry(lifetimes: DeviceLifetimes, start: Int64Array, end: Int64Array) -> tuple[BoolArray, BoolArray]:
     """Whether the driver may have refused a request just before each reclaim, from ``start`` to before ``end``.
 
     It could give out at least what was reserved at the highest: a request that stays below that was not refused, so
     that the reclaim was the program's. What lies above the device's memory was refused. In between it can be either:
     that is the second answer.
     """
-    after = np.append(recording.action, NONE_ID)[end]
+    trace = lifetimes.trace
+    is_last = end == lifetimes.n_events
+    next_event = lifetimes.first_event + end - is_last
+    after = np.where(is_last, NONE_ID, trace.action[next_event])
     takes: BoolArray = np.isin(after, _TAKES)
-    reserved = recording.lifetimes.usage.reserved_bytes
+    reserved = lifetimes.usage.reserved_bytes
     if reserved is None or not np.any(takes):
         return takes, takes & (after != Action.OOM)
-    wanted = reserved[start] + np.append(recording.size_bytes, 0)[end]
+    wanted = reserved[start] + np.where(is_last, 0, trace.size_bytes[next_event])
     takes &= (after == Action.OOM) | (wanted > reserved.max())
-    most = available_bytes(recording.lifetimes)
+    most = available_bytes(lifetimes)
     is_certain = after == Action.OOM
     if most is not None:
         is_certain |= wanted > most

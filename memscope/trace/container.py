@@ -129,6 +129,7 @@ def read_container(path: str | Path) -> Trace:
             not_measured = np.full(len(parts["samples"]["event"]), schema.NONE_ID)
             parts["samples"].setdefault("others_used_bytes", not_measured)
             metadata = dataclasses.replace(metadata, schema_version=schema.SCHEMA_VERSION)
+            pa.default_memory_pool().release_unused()
             return _trace(parts, metadata)
     except (pa.ArrowException, *_UNREADABLE) as error:
         raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error

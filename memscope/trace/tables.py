@@ -30,21 +30,39 @@ def frozen_array(values: Any, dtype: Any) -> npt.NDArray[Any]:
     return array
 
 
-def rank_rows(*columns: npt.ArrayLike) -> Int64Array:
-    """Number the rows of equal-length columns of integers by value, in ascending order of the first, then the next.
+def rank_rows(*columns: npt.NDArray[np.integer[Any]]) -> Int32Array:
+    """Number the rows of equal-length columns by value, in ascending order of the first, then the next.
 
     What ``np.unique(..., axis=1, return_inverse=True)`` gives, which sorts rows as bytes, twenty times slower.
 
     Returns
     -------
-    int64 (rows,)
+    int32 (rows,)
         From 0, equal for equal rows.
+
+    Raises
+    ------
+    InvariantError
+        If there are more rows than 32 bits can number.
     """
-    rank: Int64Array | None = None
-    for column in columns:
-        values, number = np.unique(column, return_inverse=True)
-        rank = number if rank is None else np.unique(rank * len(values) + number, return_inverse=True)[1]
-    return np.empty(0, np.int64) if rank is None else rank.astype(np.int64, copy=False)
+    rank = np.empty(0, np.int32)
+    for position, column in enumerate(columns):
+        if len(column) > np.iinfo(np.int32).max:
+            raise InvariantError(f"{len(column):,} rows are more than can be numbered")
+        number, n_values = _rank(column)
+        rank = _rank(rank.astype(np.int64) * n_values + number)[0] if position else number
+    return rank
+
+
+def _rank(values: npt.NDArray[np.integer[Any]]) -> tuple[Int32Array, int]:
+    """Each value's place among the distinct ones, and how many those are; with a third of np.unique's memory."""
+    order = np.argsort(values)
+    in_order = values[order]
+    is_next = in_order[1:] != in_order[:-1]
+    del in_order
+    rank = np.zeros(len(values), np.int32)
+    rank[order[1:]] = np.cumsum(is_next, dtype=np.int32)
+    return rank, int(np.count_nonzero(is_next)) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,13 +49,33 @@ def series_of(trace: Trace, device: int) -> FragmentationSeries:
     return series
 
 
+SUMMED = (
+    "reserved_bytes",
+    "active_bytes",
+    "requested_bytes",
+    "free_bytes",
+    "free_in_split_segments_bytes",
+    "releasable_bytes",
+    "rounding_bytes",
+    "largest_free_block_bytes",
+    "n_segments",
+    "n_active_blocks",
+    "n_free_blocks",
+)
+
+
 def check_against_states(trace: Trace, every: int = 1) -> None:
     for device in trace.devices:
         lifetimes = DeviceLifetimes(trace, device)
         series = series_of(trace, device)
+        columns = {name: getattr(series.overall, name) for name in SUMMED}
         for event in (-1, *range(lifetimes.first_event, lifetimes.end_event, every), lifetimes.last_event):
             expected, found = measure_fragmentation(trace, lifetimes.state_at(event)), series.at(event)
             assert found.overall == expected.overall, event
+            row = series.overall.row_of(event)
+            assert {name: int(column[row]) for name, column in columns.items()} == {
+                name: getattr(expected.overall, name) for name in SUMMED
+            }, event
             # Groups of equally many free bytes may stand in any order.
             assert sorted(map(repr, found.groups)) == sorted(map(repr, expected.groups)), event
             assert [g.free_bytes for g in found.groups] == [g.free_bytes for g in expected.groups]
@@ -128,12 +148,13 @@ def test_fractions_are_nan_where_there_is_nothing_to_divide_by() -> None:
     segment = builder.add_segment(address=address, size_bytes=2 * MiB, is_large=False)
     builder.add_block(segment, address=address, size_bytes=MiB, requested_bytes=MiB, state=0)
     builder.add_block(segment, address=address + MiB, size_bytes=MiB, requested_bytes=0, state=2)
-    table = series_of(builder.build(TraceMetadata(source="synthetic", alloc_conf="")), 0).overall
-    assert table.event.tolist() == [-1, 0, 1]
-    assert np.isnan(table.utilisation_frac[0])
-    assert table.utilisation_frac[1:].tolist() == [0.0, 0.5]
-    assert np.isnan(table.scatter_frac[0])
-    assert table.scatter_frac[1:].tolist() == [0.0, 0.0]
+    series = series_of(builder.build(TraceMetadata(source="synthetic", alloc_conf="")), 0)
+    assert series.overall.event.tolist() == [-1, 0, 1]
+    assert np.isnan(series.overall.utilisation_frac[0])
+    assert series.overall.utilisation_frac[1:].tolist() == [0.0, 0.5]
+    (group,) = series.groups
+    assert np.isnan(group.table.scatter_frac[0])
+    assert group.table.scatter_frac[1:].tolist() == [0.0, 0.0]
 
 
 def test_there_is_no_series_where_segments_were_not_recorded() -> None:

@@ -167,7 +167,7 @@ class Served(NamedTuple):
     ----------
     usage
         int64 (4, n + 1): allocated, active, requested and reserved bytes before the first and after each of the ``n``
-        calls that were served or failed.
+        calls that were served or failed; int64 (4, 1), after the last of them, where not every call is noted.
     failed_call
         Position of the call that could not be served; None if all were.
     """
@@ -202,13 +202,17 @@ class Serving:
         if cap_bytes is not None:
             self.allocator.allowed_bytes = cap_bytes
 
-    def serve(self, calls: Calls) -> Served:
+    def serve(self, calls: Calls, *, notes_every_call: bool = True) -> Served:
         """Serve calls up to the first that fails. O(log n) in the free blocks for each."""
-        return Served(*self.allocator.serve(*calls, self.requests.requested_bytes, self.requests.pair))
+        sizes, pair = self.requests.requested_bytes, self.requests.pair
+        return Served(*self.allocator.serve(*calls, sizes, pair, notes_every_call))
 
 
 class _Run(NamedTuple):
-    """A recording's requests, served: the allocator at the end, what was in use, and the request that failed if any."""
+    """A recording's requests, served: the allocator at the end, what was in use, and the request that failed if any.
+
+    Of a run up to some event, what was in use is known only there.
+    """
 
     allocator: caching.DeviceCachingAllocator
     usage: UsageSeries
@@ -229,7 +233,7 @@ def _run(serving: Serving, n_events: int | None = None) -> _Run:
         oom = _oom(allocator, requests, int(before.row[failed_call]), NONE_ID)
         return _Run(allocator, UsageSeries(requests.first_event, *np.zeros((4, 1), np.int64)), oom)
     calls = Calls.of_events(requests, n_events)
-    usage, failed_call = serving.serve(calls)
+    usage, failed_call = serving.serve(calls, notes_every_call=n_events is None)
     failed: ReplayOom | None = None
     if failed_call is not None:
         failed = _oom(allocator, requests, int(calls.row[failed_call]), requests.first_event + failed_call)

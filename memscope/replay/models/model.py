@@ -50,6 +50,7 @@ class Allocator(Protocol):
         dropped_pool: Int64Array,
         requested_bytes: Int64Array,
         pair: Int64Array,
+        notes_every_call: bool = ...,
     ) -> tuple[Int64Array, int | None]:
         """Serve a program's calls up to the first request that fails."""
 

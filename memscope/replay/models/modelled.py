@@ -69,18 +69,18 @@ class _Run:
         self.failed_row: int | None = None
         self.failed_event = NONE_ID
         before = Calls.before_the_first_event(requests)
-        _, failed_call = self._serve(before)
+        _, failed_call = self._serve(before, notes_every_call=False)
         if failed_call is not None:
             self.failed_row = int(before.row[failed_call])
             return
         calls = Calls.of_events(requests, n_events)
-        self.usage, failed_call = self._serve(calls)
+        self.usage, failed_call = self._serve(calls, notes_every_call=n_events is None)
         if failed_call is not None:
             self.failed_row = int(calls.row[failed_call])
             self.failed_event = requests.first_event + failed_call
 
-    def _serve(self, calls: Calls) -> tuple[Int64Array, int | None]:
-        return self.allocator.serve(*calls, self._requests.requested_bytes, self._pair)
+    def _serve(self, calls: Calls, notes_every_call: bool) -> tuple[Int64Array, int | None]:
+        return self.allocator.serve(*calls, self._requests.requested_bytes, self._pair, notes_every_call)
 
 
 def replay_modelled(
