@@ -1,4 +1,4 @@
-// numpy arrays in and out: the only kind of conversion that bindings do.
+// numpy arrays in and out, and whole numbers of any size: the only kinds of conversion that bindings do.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "checked.h"
+#include "wide_sum.h"
 
 namespace memscope {
 
@@ -36,8 +37,6 @@ Checked<T> view(const MutableArray<T>& array) {
 // Results: the vector becomes the memory of the numpy array, nothing is copied. Needs the GIL.
 template <typename T>
 using NewArray = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig>;
-template <typename T>
-using NewMatrix = nb::ndarray<T, nb::numpy, nb::ndim<2>, nb::c_contig>;
 
 template <typename T>
 NewArray<T> to_numpy(std::vector<T> values) {
@@ -46,13 +45,8 @@ NewArray<T> to_numpy(std::vector<T> values) {
   return NewArray<T>(owned->data(), {owned->size()}, owner);
 }
 
-// As to_numpy, for n_rows rows of equal length that lie one after the other.
-template <typename T>
-NewMatrix<T> to_numpy(std::vector<T> values, std::size_t n_rows) {
-  const std::size_t n_columns = n_rows == 0 ? 0 : values.size() / n_rows;
-  auto* owned = new std::vector<T>(std::move(values));
-  nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-  return NewMatrix<T>(owned->data(), {n_rows, n_columns}, owner);
+inline nb::int_ to_int(const WideSum& sum) {
+  return nb::int_((nb::int_(sum.high()) << nb::int_(64)) | nb::int_(sum.low()));
 }
 
 // What is done without the GIL: `auto result = without_gil([&] { return work(...); });`

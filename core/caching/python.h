@@ -3,13 +3,14 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/shared_ptr.h>
 
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -68,19 +69,32 @@ struct SegmentHandle {
   }
 };
 
-using UsageMatrix = NewMatrix<std::int64_t>;
+// A row for each column; the rows need not lie one after the other.
+using UsageMatrix = nb::ndarray<Bytes, nb::numpy, nb::ndim<2>>;
+
+inline UsageMatrix to_numpy(UsageSeries usage) {
+  const std::size_t n_moments = usage.size();
+  const auto stride = static_cast<std::int64_t>(usage.stride());
+  Bytes* const values = usage.take().release();
+  nb::capsule owner(values, [](void* pointer) noexcept { delete[] static_cast<Bytes*>(pointer); });
+  return UsageMatrix(values, {UsageSeries::kColumns, n_moments}, owner, {stride, 1});
+}
 
 template <AllocatorModel Model>
-std::pair<UsageMatrix, std::optional<std::size_t>> serve(Model& model, const Array<std::int8_t>& op,
-                                                         const Array<std::int64_t>& row,
-                                                         const Array<std::int64_t>& dropped_pool,
+std::tuple<UsageMatrix, std::size_t, Bytes, nb::int_, std::optional<std::size_t>> serve(Model& model, const Array<std::int8_t>& op,
+                                                         const Array<std::int32_t>& row,
+                                                         const Array<std::int32_t>& dropped_pool,
                                                          const Array<std::int64_t>& requested_bytes,
-                                                         const Array<std::int64_t>& pair, bool notes_every_call) {
+                                                         const Array<std::int64_t>& pair, bool keeps_peak_only) {
   Served served = without_gil([&] {
     return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)},
-                  notes_every_call);
+                  keeps_peak_only);
   });
-  return {to_numpy(served.usage.take(), UsageSeries::kRows), served.failed_call};
+  UsageSeries& usage = served.usage;
+  const std::size_t peak_moment = usage.peak_moment();
+  const Bytes largest_unused = usage.largest_unused();
+  nb::int_ mean_unused(to_int(usage.sum_of_unused()).floor_div(nb::int_(usage.n_seen())));
+  return {to_numpy(std::move(usage)), peak_moment, largest_unused, std::move(mean_unused), served.failed_call};
 }
 
 // The class of a model, with the acts that every one has; its constructor and what else it shows are added to it.
@@ -128,14 +142,15 @@ nb::class_<Model, BlockAllocator> bind_model(nb::module_& module, const char* na
           "block"_a, "The next block of the same allocation, None after the last.")
       .def("empty_cache", &Model::empty_cache, "Wait for all streams and give all unused memory back.")
       .def("serve", &serve<Model>, "op"_a, "row"_a, "dropped_pool"_a, "requested_bytes"_a, "pair"_a,
-           "notes_every_call"_a = true,
+           "keeps_peak_only"_a = false,
            "Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.\n\n"
-           "``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for\n"
-           "``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;\n"
+           "``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for\n"
+           "``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;\n"
            "``requested_bytes``, ``pair`` int64 (rows,): the allocations.\n\n"
            "Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after\n"
-           "each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the\n"
-           "position of the one that failed, None if all were served.");
+           "each that was served or failed; which of these moments is the first with the most reserved bytes, and with\n"
+           "``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in\n"
+           "the mean of all moments, rounded down; the position of the call that failed, None if none did.");
 }
 
 }  // namespace memscope::caching

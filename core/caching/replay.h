@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 
 #include "caching/block_allocator.h"
 #include "checked.h"
+#include "wide_sum.h"
 
 namespace memscope::caching {
 
@@ -54,46 +56,65 @@ struct Allocations {
 // pool whose owner is gone after it, -1 for none.
 struct Calls {
   Checked<const std::int8_t> op;
-  Int64s row;
-  Int64s dropped_pool;
+  Checked<const std::int32_t> row;
+  Checked<const std::int32_t> dropped_pool;
 };
 
-// Bytes before the first call and after each: allocated, active, requested, reserved; one row of moments for each. Where
-// not every call is noted, there is one moment: after the last.
+// Bytes before the first call and after each that was served or failed: allocated, active, requested and reserved. Or,
+// where only the peak is kept, those of the first moment with the most reserved bytes.
 class UsageSeries {
  public:
-  static constexpr std::size_t kRows = 4;
+  static constexpr std::size_t kColumns = 4;
 
-  UsageSeries(std::size_t n_calls, bool notes_every_call)
-      : notes_every_call_(notes_every_call), stride_(notes_every_call ? n_calls + 1 : 1), values_(kRows * stride_) {}
+  // The memory is not filled: what is never written takes no room.
+  UsageSeries(std::size_t n_calls, bool keeps_peak_only)
+      : keeps_peak_only_(keeps_peak_only),
+        stride_(keeps_peak_only ? 1 : n_calls + 1),
+        values_(std::make_unique_for_overwrite<Bytes[]>(kColumns * stride_)) {}
 
   // At most once more than there are calls.
   void append(const DeviceStats& stats) {
-    const Checked<Bytes> values(values_);
-    n_moments_ = notes_every_call_ ? n_moments_ : 0;
-    values[n_moments_] = stats.allocated_bytes.current;
-    values[n_moments_ + stride_] = stats.active_bytes.current;
-    values[n_moments_ + 2 * stride_] = stats.requested_bytes.current;
-    values[n_moments_ + 3 * stride_] = stats.reserved_bytes.current;
-    ++n_moments_;
+    const bool is_peak = n_seen_ == 0 || stats.reserved_bytes.current > highest_reserved_;
+    if (is_peak) {
+      highest_reserved_ = stats.reserved_bytes.current;
+      peak_moment_ = n_seen_;
+    }
+    const Bytes unused = stats.reserved_bytes.current - stats.active_bytes.current;
+    largest_unused_ = std::max(largest_unused_, unused);
+    unused_.add(unused);
+    if (is_peak || !keeps_peak_only_) {
+      const Checked<Bytes> values(values_.get(), kColumns * stride_);
+      const std::size_t moment = keeps_peak_only_ ? 0 : n_seen_;
+      values[moment] = stats.allocated_bytes.current;
+      values[moment + stride_] = stats.active_bytes.current;
+      values[moment + 2 * stride_] = stats.requested_bytes.current;
+      values[moment + 3 * stride_] = stats.reserved_bytes.current;
+    }
+    ++n_seen_;
   }
 
-  // The rows one after the other, without the moments that were never reached.
-  std::vector<Bytes> take() {
-    for (std::size_t i = 1; n_moments_ < stride_ && i < kRows; ++i) {
-      const auto row = values_.begin() + static_cast<std::ptrdiff_t>(i * stride_);
-      std::copy(row, row + static_cast<std::ptrdiff_t>(n_moments_),
-                values_.begin() + static_cast<std::ptrdiff_t>(i * n_moments_));
-    }
-    values_.resize(kRows * n_moments_);
-    return std::move(values_);
-  }
+  // Moments before the first one with the most reserved bytes.
+  std::size_t peak_moment() const { return peak_moment_; }
+
+  // Reserved bytes that were not in use: at the most, summed over all moments, and the number of those.
+  Bytes largest_unused() const { return largest_unused_; }
+  const WideSum& sum_of_unused() const { return unused_; }
+  std::size_t n_seen() const { return n_seen_; }
+
+  // How many moments each column has, and how far apart the columns lie in the memory.
+  std::size_t size() const { return keeps_peak_only_ ? 1 : n_seen_; }
+  std::size_t stride() const { return stride_; }
+  std::unique_ptr<Bytes[]> take() { return std::move(values_); }
 
  private:
-  bool notes_every_call_;
+  bool keeps_peak_only_;
   std::size_t stride_;
-  std::size_t n_moments_ = 0;
-  std::vector<Bytes> values_;
+  std::size_t n_seen_ = 0;
+  std::size_t peak_moment_ = 0;
+  Bytes highest_reserved_ = 0;
+  Bytes largest_unused_ = 0;
+  WideSum unused_;
+  std::unique_ptr<Bytes[]> values_;
 };
 
 struct Served {
@@ -166,11 +187,11 @@ const Row* row_ahead(const Model& model, const Calls& calls, std::size_t i) {
 
 // Serves calls up to the first request that cannot be served. O(log n) in the free blocks for each.
 template <AllocatorModel Model>
-Served replay(Model& model, const Allocations& allocations, const Calls& calls, bool notes_every_call) {
+Served replay(Model& model, const Allocations& allocations, const Calls& calls, bool keeps_peak_only) {
   if (model.rows.size() < allocations.requested_size.size()) {
     model.rows.resize(allocations.requested_size.size());
   }
-  Served served{UsageSeries(calls.op.size(), notes_every_call), std::nullopt};
+  Served served{UsageSeries(calls.op.size(), keeps_peak_only), std::nullopt};
   served.usage.append(model.stats);
   // With many blocks, most of the time of a free is spent waiting for its row, and then for its block, so that both are
   // asked for some calls before; with few they are near. In the loop itself, since gcc takes a function that does

@@ -74,7 +74,7 @@ class Ended {
   Ended(const std::vector<Lifetime>& rows, Int64s by_end) : rows_(std::span(rows)), by_end_(by_end) {}
 
   template <typename Visit>
-  void until(std::int64_t start, Visit&& visit) {
+  void until(std::int32_t start, Visit&& visit) {
     for (; rows_[by_end_[n_]].end <= start; ++n_) {
       visit(as_index(by_end_[n_]));
     }

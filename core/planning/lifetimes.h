@@ -15,13 +15,14 @@ inline constexpr std::int64_t kNotPlaced = -1;
 
 // One allocation: it needs `size` units of address space, not below `floor`, in the epochs [start, end).
 struct Lifetime {
-  std::int64_t start;
-  std::int64_t end;
+  std::int32_t start;
+  std::int32_t end;
   std::int64_t size;
   std::int64_t floor = 0;
 };
 
-// All floors are 0 where none are given. Throws std::invalid_argument if the starts do not ascend.
+// All floors are 0 where none are given. Throws std::invalid_argument if the starts do not ascend, or an epoch does not
+// fit.
 std::vector<Lifetime> to_lifetimes(Int64s start, Int64s end, Int64s size, Int64s floor);
 
 // A placement is valid by construction: a row is put where no placed row that lives at some time with it lies.

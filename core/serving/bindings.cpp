@@ -188,10 +188,6 @@ NewArray<std::uint8_t> is_refused(const Engine& engine) {
   return to_numpy(std::move(values));
 }
 
-nb::object whole(const WideSum& sum) {
-  return (nb::int_(sum.high()) << nb::int_(64)) | nb::int_(sum.low());
-}
-
 }  // namespace
 
 NB_MODULE(serving, module) {
@@ -268,8 +264,8 @@ NB_MODULE(serving, module) {
       .def("memory_over_time",
            [](const Engine& engine) {
              const MemoryOverTime& memory = engine.memory();
-             return nb::make_tuple(whole(memory.tokens), whole(memory.reservation), whole(memory.internal),
-                                   whole(memory.external), whole(memory.unclaimed));
+             return nb::make_tuple(to_int(memory.tokens), to_int(memory.reservation), to_int(memory.internal),
+                                   to_int(memory.external), to_int(memory.unclaimed));
            },
            "Unit·µs that held tokens, were reserved, internal, external and unclaimed; exact.")
       .def("steps", &steps,

@@ -17,7 +17,7 @@
 
 #include "serving/manager.h"
 #include "serving/request.h"
-#include "serving/wide_sum.h"
+#include "wide_sum.h"
 
 namespace memscope::serving {
 

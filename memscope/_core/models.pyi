@@ -39,17 +39,18 @@ class CudaMalloc(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Bfc(memscope._core.caching.BlockAllocator):
@@ -81,17 +82,18 @@ class Bfc(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Buddy(memscope._core.caching.BlockAllocator):
@@ -123,17 +125,18 @@ class Buddy(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Pool(memscope._core.caching.BlockAllocator):
@@ -165,17 +168,18 @@ class Pool(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Arena(memscope._core.caching.BlockAllocator):
@@ -207,17 +211,18 @@ class Arena(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
     def free_blocks(self, pool: int) -> list[memscope._core.caching.Block]:
@@ -252,17 +257,18 @@ class Binning(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
     MAX_BINS: Final[int] = ...
@@ -297,17 +303,18 @@ class AsyncPool(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Paged(memscope._core.caching.BlockAllocator):
@@ -339,17 +346,18 @@ class Paged(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
 class Stitching(memscope._core.caching.BlockAllocator):
@@ -381,17 +389,18 @@ class Stitching(memscope._core.caching.BlockAllocator):
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back."""
 
-    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], notes_every_call: bool = True) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None), order='C')], int | None]:
+    def serve(self, op: Annotated[NDArray[numpy.int8], dict(shape=(None,), order='C', device='cpu', writable=False)], row: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], dropped_pool: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], requested_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pair: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], keeps_peak_only: bool = False) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None, None))], int, int, int, int | None]:
         """
         Serve a program's calls up to the first request that fails. O(log n) in the free blocks for each.
 
-        ``op`` int8 (n,) by ``Op``, ``row`` int64 (n,): what was done, and the allocation it is about (for
-        ``EMPTY_POOL`` the pool); ``dropped_pool`` int64 (n,): pool whose owner is gone after it, −1 for none;
+        ``op`` int8 (n,) by ``Op``, ``row`` int32 (n,): what was done, and the allocation it is about (for
+        ``EMPTY_POOL`` the pool); ``dropped_pool`` int32 (n,): pool whose owner is gone after it, −1 for none;
         ``requested_bytes``, ``pair`` int64 (rows,): the allocations.
 
         Returns int64 (4, n + 1): allocated, active, requested and reserved bytes before the first call and after
-        each that was served or failed, or without ``notes_every_call`` after the last of them, int64 (4, 1); and the
-        position of the one that failed, None if all were served.
+        each that was served or failed; which of these moments is the first with the most reserved bytes, and with
+        ``keeps_peak_only`` int64 (4, 1) of that one alone; reserved bytes that were not in use, at the most and in
+        the mean of all moments, rounded down; the position of the call that failed, None if none did.
         """
 
     @property

@@ -134,7 +134,7 @@ def tune(
     todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and limits.total_bytes is not None)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
-        jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits), keeps_usage=False) for conf in todo]
+        jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits, keeps_usage=False)) for conf in todo]
 
         def count(n_done: int, n_all: int, n_before: int = n_before) -> None:
             if on_done is not None:

@@ -235,8 +235,8 @@ def comparison_jobs(
     jobs = []
     for name in names:
         for conf in (confs or default_confs(lifetimes)) if STRATEGIES[name].takes_conf else (None,):
-            options = ReplayOptions(conf, limits, measures_fragmentation)
-            jobs.append(ReplayJob(lifetimes, name, options, keeps_usage))
+            options = ReplayOptions(conf, limits, measures_fragmentation, keeps_usage)
+            jobs.append(ReplayJob(lifetimes, name, options))
     return jobs
 
 

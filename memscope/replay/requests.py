@@ -13,7 +13,7 @@ from memscope.device.limits import available_bytes
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
-from memscope.trace.tables import BoolArray, Int8Array, Int64Array, frozen_array
+from memscope.trace.tables import BoolArray, Int8Array, Int32Array, Int64Array, frozen_array
 
 _TAKES = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP, Action.OOM)
 
@@ -27,9 +27,9 @@ class Requests:
     op
         int8 (n,): what the program did at each event, by :class:`memscope._core.caching.Op`.
     row
-        int64 (n,): the allocation that it is about; for ``EMPTY_POOL``, the pool.
+        int32 (n,): the allocation that it is about; for ``EMPTY_POOL``, the pool.
     dropped_pool
-        int64 (n,): pool whose owner is gone after an event, −1 for none.
+        int32 (n,): pool whose owner is gone after an event, −1 for none.
     requested_bytes, pair
         int64 (rows,): by allocation; ``pair`` indexes ``pairs``.
     pairs
@@ -44,8 +44,8 @@ class Requests:
 
     first_event: int
     op: Int8Array
-    row: Int64Array
-    dropped_pool: Int64Array
+    row: Int32Array
+    dropped_pool: Int32Array
     requested_bytes: Int64Array
     pair: Int64Array
     pairs: list[tuple[int, int]]
@@ -56,7 +56,9 @@ class Requests:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "op", frozen_array(self.op, np.int8))
-        for name in ("row", "dropped_pool", "requested_bytes", "pair", "start_rows"):
+        for name in ("row", "dropped_pool"):
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.int32))
+        for name in ("requested_bytes", "pair", "start_rows"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int64))
         object.__setattr__(self, "start_pending", frozen_array(self.start_pending, np.bool_))
 
@@ -112,7 +114,8 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     pool = np.where(pool < 0, 0, pool)
     pair = recording.dense_pairs(pool, np.maximum(table.stream_id, 0))
     op = _ops(recording)
-    row = np.where(op == caching.Op.NONE, NONE_ID, recording.row)
+    row = recording.row.astype(np.int32)
+    row[op == caching.Op.NONE] = NONE_ID
     is_modelled |= _replay_cache_emptying(recording, op, row, notes)
     start_rows = np.flatnonzero(table.alloc_event == NONE_ID)
     start_rows = start_rows[np.argsort(table.address[start_rows], kind="stable")]
@@ -131,7 +134,7 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
         op=op,
         row=row,
         dropped_pool=dropped,
-        requested_bytes=np.array(table.requested_bytes),
+        requested_bytes=table.requested_bytes,
         pair=pair,
         pairs=recording.pairs,
         start_rows=start_rows,
@@ -156,7 +159,7 @@ def _ops(recording: Recording) -> Int8Array:
     return op
 
 
-def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int64Array, notes: list[str]) -> bool:
+def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int32Array, notes: list[str]) -> bool:
     """Runs of segments given back that no request explains are the program's own doing; others the allocator's.
 
     Returns whether any of them could have been either.
@@ -239,9 +242,9 @@ def _pool_of_given(recording: Recording, position: Int64Array) -> Int64Array:
     return np.where(key >= 0, timeline.key_pool_id[key], NONE_ID).astype(np.int64)
 
 
-def _dropped_pools(recording: Recording, pool: Int64Array) -> Int64Array:
+def _dropped_pools(recording: Recording, pool: Int64Array) -> Int32Array:
     """At the last allocation of each private pool: that pool. Those without any in the events stay in use."""
-    dropped = np.full(recording.n_events, NONE_ID, np.int64)
+    dropped = np.full(recording.n_events, NONE_ID, np.int32)
     alloc = np.flatnonzero((recording.action == Action.ALLOC) & (recording.row >= 0))
     of_alloc = pool[recording.row[alloc]]
     private = of_alloc > 0

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from typing_extensions import Self
@@ -102,6 +102,20 @@ class ReplayOom:
     largest_free_block_bytes: int | None = None
 
 
+class UnusedBytes(NamedTuple):
+    """Reserved bytes not in use: at the most, and in the mean of all moments, rounded down."""
+
+    largest: int
+    mean_over_events: int
+
+    @classmethod
+    def of(cls, usage: UsageSeries) -> UnusedBytes:
+        """Those of a whole series with reserved bytes."""
+        assert usage.reserved_bytes is not None
+        unused = usage.reserved_bytes - usage.active_bytes
+        return cls(int(unused.max()), int(unused.mean()))
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
     """What an allocator made of a recording's requests.
@@ -124,6 +138,8 @@ class ReplayResult:
         The request that could not be served, None if all were.
     driver_calls
         The same calls by kind, None where the strategy has no driver.
+    unused
+        Reserved bytes not in use, over all events; None where none was served.
     fragmentation
         Metrics of a moment with the most reserved memory: the first, or the fullest where a strategy reserves all at
         once. None where they were not asked for.
@@ -142,6 +158,7 @@ class ReplayResult:
     oom: ReplayOom | None
     notes: tuple[str, ...] = ()
     driver_calls: DriverCalls | None = None
+    unused: UnusedBytes | None = None
     fragmentation: Fragmentation | None = None
 
     @property
@@ -156,7 +173,7 @@ class ReplayResult:
         names = ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes")
         columns = (getattr(self.usage, name) for name in names)
         kept = (None if column is None else np.array(column[index : index + 1]) for column in columns)
-        return dataclasses.replace(self, usage=UsageSeries(self.usage.event_at(index) + 1, *kept))  # type: ignore[arg-type]
+        return dataclasses.replace(self, usage=UsageSeries(self.usage.first_event + index, *kept))  # type: ignore[arg-type]
 
     @property
     def unused_bytes(self) -> Int64Array:

@@ -30,11 +30,14 @@ class ReplayOptions:
         What the allocator can have of the device.
     measures_fragmentation
         Whether to measure the state at the peak of reserved memory; it costs a second replay.
+    keeps_usage
+        Whether the result says what was in use after each event, or only at the peak: 32 bytes an event.
     """
 
     conf: str | None = None
     limits: Limits = NO_LIMITS
     measures_fragmentation: bool = False
+    keeps_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,13 @@ def _caching(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
         if limits.memory_fraction is None and config.memory_fraction == 1.0 and limits.total_bytes is not None:
             # A fraction set by a call of the program stays in force whatever the settings are.
             limits = dataclasses.replace(limits, memory_fraction=metadata.memory_fraction.get(lifetimes.device))
-    return replay_caching(lifetimes, config, limits, measures_fragmentation=options.measures_fragmentation)
+    return replay_caching(
+        lifetimes,
+        config,
+        limits,
+        measures_fragmentation=options.measures_fragmentation,
+        keeps_usage=options.keeps_usage,
+    )
 
 
 def _check_fraction(limits: Limits) -> None:
@@ -94,7 +103,13 @@ def _planned(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
 
 def _modelled(model: Model) -> Strategy:
     def run(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult:
-        return replay_modelled(lifetimes, model, options.limits, measures_fragmentation=options.measures_fragmentation)
+        return replay_modelled(
+            lifetimes,
+            model,
+            options.limits,
+            measures_fragmentation=options.measures_fragmentation,
+            keeps_usage=options.keeps_usage,
+        )
 
     return Strategy(model.name, model.summary, "modelled", takes_conf=False, run=run)
 
@@ -122,7 +137,8 @@ def replay(lifetimes: DeviceLifetimes, strategy: str = "caching", options: Repla
     given = ReplayOptions() if options is None else options
     if given.conf is not None and not chosen.takes_conf:
         raise UsageError(f"strategy {strategy} has no allocator settings")
-    return chosen.run(lifetimes, given)
+    result = chosen.run(lifetimes, given)
+    return result if given.keeps_usage else result.at_peak()
 
 
 def strategy_named(name: str) -> Strategy:

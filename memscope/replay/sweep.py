@@ -18,15 +18,11 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """One replay of a sweep: whose requests, by which strategy, under which options.
-
-    Its result may keep what was in use after each event, or only at the peak: 32 bytes an event, for each of many.
-    """
+    """One replay of a sweep: whose requests, by which strategy, under which options."""
 
     lifetimes: DeviceLifetimes
     strategy: str
     options: ReplayOptions
-    keeps_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +103,7 @@ def attempt(job: ReplayJob) -> ReplayResult | Refused:
 
 
 def _run(job: ReplayJob) -> ReplayResult:
-    result = replay(job.lifetimes, job.strategy, job.options)
-    return result if job.keeps_usage else result.at_peak()
+    return replay(job.lifetimes, job.strategy, job.options)
 
 
 def _results(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> Iterator[ReplayResult]:

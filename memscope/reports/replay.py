@@ -172,7 +172,7 @@ def recorded_json(recorded: RecordedRun) -> dict[str, Any]:
 
 def result_json(result: ReplayResult) -> dict[str, Any]:
     """One replay."""
-    calls, unused = result.driver_calls, result.unused_bytes
+    calls, unused = result.driver_calls, result.unused
     return {
         "strategy": result.strategy,
         "conf": result.conf,
@@ -180,9 +180,7 @@ def result_json(result: ReplayResult) -> dict[str, Any]:
         "peak_reserved_bytes": result.peak_reserved_bytes,
         "peak_active_bytes": result.peak_active_bytes,
         "efficiency_frac": result.efficiency_frac,
-        "unused_bytes": {"largest": int(unused.max()), "mean_over_events": int(unused.mean())}
-        if len(unused) > 1
-        else None,
+        "unused_bytes": None if unused is None else unused._asdict(),
         "n_device_allocs": result.n_device_allocs,
         "n_device_frees": result.n_device_frees,
         "n_retries": result.n_retries,

@@ -170,7 +170,7 @@ def test_calls_that_contradict_each_other_harm_nothing() -> None:
         rows, none = np.full(len(acts), row), np.full(len(acts), -1)
         return allocator.serve(np.array(acts, np.int8), rows, none, np.array([1000]), np.array([0]))
 
-    usage, failed_call = serve(acts, 0)
+    usage, *_, failed_call = serve(acts, 0)
     assert failed_call is None
     check_allocator(allocator)
     # The first allocation was forgotten at the completion; the second's free began to wait, and then completed.

@@ -32,11 +32,25 @@ def test_fragmentation_at_the_peak_is_that_of_the_peak(lifetimes, name):
     assert 0 <= overall.largest_free_block_bytes <= overall.free_bytes
 
 
+@pytest.mark.parametrize("capacity_bytes", [None, 1 << 31])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_result_without_its_usage_is_that_with_it_at_its_peak(lifetimes, name, capacity_bytes):
+    options = ReplayOptions(limits=Limits(capacity_bytes), measures_fragmentation=True)
+    whole = replay(lifetimes, name, options)
+    kept = replay(lifetimes, name, dataclasses.replace(options, keeps_usage=False))
+    at_peak = whole.at_peak()
+    assert (kept.usage.first_event, len(kept.usage)) == (at_peak.usage.first_event, 1)
+    for column in ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes"):
+        assert getattr(kept.usage, column).tolist() == getattr(at_peak.usage, column).tolist()
+    assert dataclasses.replace(kept, usage=None) == dataclasses.replace(whole, usage=None)
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_strategy_needs_less_than_the_requests(lifetimes, name):
     bound = replay(lifetimes, "lower-bound")
     result = replay(lifetimes, name)
     assert result.oom is None
+    assert result.unused == (result.unused_bytes.max(), int(result.unused_bytes.sum()) // len(result.unused_bytes))
     assert result.peak_reserved_bytes >= bound.peak_reserved_bytes
     assert (result.unused_bytes >= 0).all()
     if name == "lower-bound":

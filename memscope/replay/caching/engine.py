@@ -18,9 +18,9 @@ from memscope.replay.caching.settings import AddressRule, add_pairs, new_allocat
 from memscope.replay.caching.state import state_of
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.requests import Requests, requests_of
-from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult
+from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult, UnusedBytes
 from memscope.trace.schema import NONE_ID, TieRule
-from memscope.trace.tables import Int8Array, Int64Array, frozen_array
+from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
 
 
 def replay_caching(
@@ -31,6 +31,7 @@ def replay_caching(
     tie_rule: TieRule | None = None,
     address_rule: AddressRule | None = None,
     measures_fragmentation: bool = False,
+    keeps_usage: bool = True,
     requests: Requests | None = None,
 ) -> ReplayResult:
     """Serve a device's recorded requests with PyTorch's caching allocator.
@@ -45,6 +46,8 @@ def replay_caching(
         The release's rule for equally good blocks; the recorded one if not given.
     measures_fragmentation
         Whether to serve them once more up to the peak, and measure the state there.
+    keeps_usage
+        Whether the result says what was in use after each event, or only at the peak.
     requests
         Other requests to serve in place of the recorded ones: those, changed.
 
@@ -65,16 +68,16 @@ def replay_caching(
     if requests is None:
         requests = requests_of(lifetimes)
 
-    def run(n_events: int | None = None) -> _Run:
+    def run(n_events: int | None = None, *, keeps_usage: bool) -> _Run:
         allocator = new_allocator(config, limits, tie_rule=rule, address_rule=address_rule)
         add_pairs(allocator, requests.pairs)
-        return _run(Serving(allocator, requests), n_events)
+        return _run(Serving(allocator, requests), n_events, keeps_usage=keeps_usage)
 
-    whole = run()
+    whole = run(keeps_usage=keeps_usage)
     fragmentation = None
     if measures_fragmentation:
         n_events = whole.n_events_to_peak
-        at_peak = _state_after(lifetimes, requests, run(n_events).allocator, n_events)
+        at_peak = _state_after(lifetimes, requests, run(n_events, keeps_usage=False).allocator, n_events)
         fragmentation = measure_fragmentation(trace, at_peak)
     stats = whole.allocator.stats
     return ReplayResult(
@@ -91,6 +94,7 @@ def replay_caching(
         oom=whole.oom,
         notes=requests.notes,
         driver_calls=_driver_calls(stats),
+        unused=whole.unused,
         fragmentation=fragmentation,
     )
 
@@ -130,20 +134,20 @@ class Calls(NamedTuple):
     Attributes
     ----------
     op, row
-        int8 and int64 (n,): the act (:class:`memscope._core.caching.Op`), and the row of the requests that it is about.
+        int8 and int32 (n,): the act (:class:`memscope._core.caching.Op`), and the row of the requests that it is about.
     dropped_pool
-        int64 (n,): the pool whose owner is gone after it, −1 for none.
+        int32 (n,): the pool whose owner is gone after it, −1 for none.
     """
 
     op: Int8Array
-    row: Int64Array
-    dropped_pool: Int64Array
+    row: Int32Array
+    dropped_pool: Int32Array
 
     @classmethod
     def without_drops(cls, op: Int8Array, row: Int64Array) -> Calls:
         """Calls after which no pool is dropped."""
         none = np.full(len(op), NONE_ID)
-        return cls(frozen_array(op, np.int8), frozen_array(row, np.int64), frozen_array(none, np.int64))
+        return cls(frozen_array(op, np.int8), frozen_array(row, np.int32), frozen_array(none, np.int32))
 
     @classmethod
     def before_the_first_event(cls, requests: Requests) -> Calls:
@@ -167,13 +171,23 @@ class Served(NamedTuple):
     ----------
     usage
         int64 (4, n + 1): allocated, active, requested and reserved bytes before the first and after each of the ``n``
-        calls that were served or failed; int64 (4, 1), after the last of them, where not every call is noted.
+        calls that were served or failed; int64 (4, 1), those of the peak, where no others are kept.
+    peak_moment
+        Which of these moments is the first with the most reserved bytes.
     failed_call
         Position of the call that could not be served; None if all were.
     """
 
     usage: Int64Array
+    peak_moment: int
+    unused: UnusedBytes
     failed_call: int | None
+
+    @classmethod
+    def of(cls, answer: tuple[Int64Array, int, int, int, int | None]) -> Served:
+        """As the core answers."""
+        usage, peak_moment, largest, mean, failed_call = answer
+        return cls(usage, peak_moment, UnusedBytes(largest, mean), failed_call)
 
 
 class Serving:
@@ -202,42 +216,41 @@ class Serving:
         if cap_bytes is not None:
             self.allocator.allowed_bytes = cap_bytes
 
-    def serve(self, calls: Calls, *, notes_every_call: bool = True) -> Served:
+    def serve(self, calls: Calls, *, keeps_peak_only: bool = False) -> Served:
         """Serve calls up to the first that fails. O(log n) in the free blocks for each."""
         sizes, pair = self.requests.requested_bytes, self.requests.pair
-        return Served(*self.allocator.serve(*calls, sizes, pair, notes_every_call))
+        return Served.of(self.allocator.serve(*calls, sizes, pair, keeps_peak_only))
 
 
 class _Run(NamedTuple):
     """A recording's requests, served: the allocator at the end, what was in use, and the request that failed if any.
 
-    Of a run up to some event, what was in use is known only there.
+    ``n_events_to_peak``: until reserved memory is at its peak for the first time.
     """
 
     allocator: caching.DeviceCachingAllocator
     usage: UsageSeries
+    n_events_to_peak: int
+    unused: UnusedBytes | None
     oom: ReplayOom | None
 
-    @property
-    def n_events_to_peak(self) -> int:
-        """Events until reserved memory is at its peak for the first time."""
-        reserved = self.usage.reserved_bytes
-        return 0 if reserved is None else int(np.argmax(reserved))
 
-
-def _run(serving: Serving, n_events: int | None = None) -> _Run:
+def _run(serving: Serving, n_events: int | None = None, *, keeps_usage: bool) -> _Run:
     requests, allocator = serving.requests, serving.allocator
     before = Calls.before_the_first_event(requests)
-    failed_call = serving.serve(before).failed_call
+    failed_call = serving.serve(before, keeps_peak_only=True).failed_call
     if failed_call is not None:
         oom = _oom(allocator, requests, int(before.row[failed_call]), NONE_ID)
-        return _Run(allocator, UsageSeries(requests.first_event, *np.zeros((4, 1), np.int64)), oom)
+        return _Run(allocator, UsageSeries(requests.first_event, *np.zeros((4, 1), np.int64)), 0, None, oom)
     calls = Calls.of_events(requests, n_events)
-    usage, failed_call = serving.serve(calls, notes_every_call=n_events is None)
+    served = serving.serve(calls, keeps_peak_only=not keeps_usage)
     failed: ReplayOom | None = None
-    if failed_call is not None:
-        failed = _oom(allocator, requests, int(calls.row[failed_call]), requests.first_event + failed_call)
-    return _Run(allocator, UsageSeries(requests.first_event, *usage), failed)
+    if served.failed_call is not None:
+        row = int(calls.row[served.failed_call])
+        failed = _oom(allocator, requests, row, requests.first_event + served.failed_call)
+    usage = UsageSeries(requests.first_event + (0 if keeps_usage else served.peak_moment), *served.usage)
+    unused = served.unused if len(calls.op) else None
+    return _Run(allocator, usage, served.peak_moment, unused, failed)
 
 
 def _oom(allocator: caching.BlockAllocator, requests: Requests, row: int, event: int) -> ReplayOom:
@@ -285,5 +298,6 @@ def replay_lower_bound(lifetimes: DeviceLifetimes, limits: Limits = NO_LIMITS) -
         n_device_allocs=None,
         n_device_frees=None,
         n_retries=None,
+        unused=UnusedBytes(0, 0) if len(requested) > 1 else None,
         oom=oom,
     )

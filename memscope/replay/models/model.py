@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from memscope._core import caching
 from memscope.errors import UsageError
 from memscope.replay.result import DriverCalls
-from memscope.trace.tables import Int8Array, Int64Array
+from memscope.trace.tables import Int8Array, Int32Array, Int64Array
 
 NO_LIMIT = -1
 """The parameter of a limit that is not set."""
@@ -46,12 +46,12 @@ class Allocator(Protocol):
     def serve(
         self,
         op: Int8Array,
-        row: Int64Array,
-        dropped_pool: Int64Array,
+        row: Int32Array,
+        dropped_pool: Int32Array,
         requested_bytes: Int64Array,
         pair: Int64Array,
-        notes_every_call: bool = ...,
-    ) -> tuple[Int64Array, int | None]:
+        keeps_peak_only: bool = ...,
+    ) -> tuple[Int64Array, int, int, int, int | None]:
         """Serve a program's calls up to the first request that fails."""
 
 

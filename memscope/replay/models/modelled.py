@@ -12,11 +12,11 @@ from memscope.fragmentation.metrics import measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState
 from memscope.lifetimes.tables import UsageSeries
-from memscope.replay.caching.engine import Calls
+from memscope.replay.caching.engine import Calls, Served
 from memscope.replay.caching.state import state_of
 from memscope.replay.models.model import NO_LIMIT, Allocator, Model
 from memscope.replay.requests import Requests, requests_of
-from memscope.replay.result import ReplayOom, ReplayResult
+from memscope.replay.result import ReplayOom, ReplayResult, UnusedBytes
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
@@ -48,7 +48,9 @@ class _Run:
     Attributes
     ----------
     usage
-        int64 (4, n + 1): what was in use before the first event and after each that was served or failed.
+        As :class:`~memscope.replay.caching.engine.Served` has it.
+    peak_moment
+        Events until reserved memory is at its peak for the first time.
     failed_row
         The allocation that could not be served, None if all were.
     failed_event
@@ -56,7 +58,14 @@ class _Run:
     """
 
     def __init__(
-        self, model: Model, limits: Limits, requests: Requests, n_events: int | None, parameters: dict[str, int]
+        self,
+        model: Model,
+        limits: Limits,
+        requests: Requests,
+        n_events: int | None,
+        parameters: dict[str, int],
+        *,
+        keeps_peak_only: bool,
     ) -> None:
         handles = [stream for _, stream in requests.pairs]
         self.streams = list(dict.fromkeys(handles))
@@ -66,21 +75,26 @@ class _Run:
         self._pair = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
         self._requests = requests
         self.usage: Int64Array = np.zeros((4, 1), np.int64)
+        self.peak_moment = 0
+        self.unused: UnusedBytes | None = None
         self.failed_row: int | None = None
         self.failed_event = NONE_ID
         before = Calls.before_the_first_event(requests)
-        _, failed_call = self._serve(before, notes_every_call=False)
+        failed_call = self._serve(before, keeps_peak_only=True).failed_call
         if failed_call is not None:
             self.failed_row = int(before.row[failed_call])
             return
         calls = Calls.of_events(requests, n_events)
-        self.usage, failed_call = self._serve(calls, notes_every_call=n_events is None)
+        served = self._serve(calls, keeps_peak_only)
+        self.usage, self.peak_moment, failed_call = served.usage, served.peak_moment, served.failed_call
+        self.unused = served.unused if len(calls.op) else None
         if failed_call is not None:
             self.failed_row = int(calls.row[failed_call])
             self.failed_event = requests.first_event + failed_call
 
-    def _serve(self, calls: Calls, notes_every_call: bool) -> tuple[Int64Array, int | None]:
-        return self.allocator.serve(*calls, self._requests.requested_bytes, self._pair, notes_every_call)
+    def _serve(self, calls: Calls, keeps_peak_only: bool) -> Served:
+        sizes = self._requests.requested_bytes
+        return Served.of(self.allocator.serve(*calls, sizes, self._pair, keeps_peak_only))
 
 
 def replay_modelled(
@@ -89,6 +103,7 @@ def replay_modelled(
     limits: Limits = NO_LIMITS,
     *,
     measures_fragmentation: bool = False,
+    keeps_usage: bool = True,
     **parameters: int,
 ) -> ReplayResult:
     """Serve a device's recorded requests with a modelled allocator.
@@ -101,20 +116,21 @@ def replay_modelled(
         What it can have of the device; no limit if not given.
     measures_fragmentation
         Whether to serve them once more up to the peak, and measure the state there.
+    keeps_usage
+        Whether the result says what was in use after each event, or only at the peak.
     parameters
         Named parameters of the model.
     """
     requests = requests_of(lifetimes)
 
-    def run(n_events: int | None = None) -> _Run:
-        return _Run(model, limits, requests, n_events, parameters)
+    def run(n_events: int | None = None, *, keeps_peak_only: bool) -> _Run:
+        return _Run(model, limits, requests, n_events, parameters, keeps_peak_only=keeps_peak_only)
 
-    done = run()
-    allocated, active, requested, reserved = done.usage
+    done = run(keeps_peak_only=not keeps_usage)
     fragmentation = None
     if measures_fragmentation:
-        n_events = int(np.argmax(reserved))
-        at_peak = run(n_events)
+        n_events = done.peak_moment
+        at_peak = run(n_events, keeps_peak_only=True)
         ids = [_stream_id(lifetimes, handle) for handle in at_peak.streams]
         event = requests.first_event + n_events - 1 if n_events else NONE_ID
         state = model_state(at_peak.allocator, ids, device=lifetimes.device, event=event)
@@ -125,7 +141,7 @@ def replay_modelled(
         device=lifetimes.device,
         conf=None,
         exactness="modelled",
-        usage=UsageSeries(requests.first_event, allocated, active, requested, reserved),
+        usage=UsageSeries(requests.first_event + (0 if keeps_usage else done.peak_moment), *done.usage),
         peak_reserved_bytes=stats.peak_reserved_bytes,
         peak_active_bytes=stats.peak_active_bytes,
         n_device_allocs=stats.n_device_allocs,
@@ -134,6 +150,7 @@ def replay_modelled(
         oom=_oom(done, requests),
         notes=(*requests.notes, *model.notes),
         driver_calls=model.calls(done.allocator),
+        unused=done.unused,
         fragmentation=fragmentation,
     )
 

@@ -15,7 +15,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, tile_segments
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.planned._checker import MIN_ALIGNMENT_BYTES, check_plan
-from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult
+from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult, UnusedBytes
 from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.tables import BoolArray, Int64Array, SegmentTable, frozen_array
 
@@ -51,6 +51,14 @@ class _Rows(NamedTuple):
     start: Int64Array
     end: Int64Array
     size: Int64Array
+
+
+class _Epochs(NamedTuple):
+    """What is to be planned: ``by_start`` int64 (rows,) are the positions that its rows had."""
+
+    rows: _Rows
+    by_start: Int64Array
+    n_epochs: int
 
 
 class _Problem(NamedTuple):
@@ -109,17 +117,25 @@ def find_plan(start: Int64Array, end: Int64Array, size: Int64Array, n_positions:
 
     The same input gives the same plan. At least one row; every lifetime and every size must be positive.
     """
+    return _search(_in_epochs(start, end, size, n_positions))
+
+
+def _in_epochs(start: Int64Array, end: Int64Array, size: Int64Array, n_positions: int) -> _Epochs:
     start_epoch, end_epoch, n_epochs = core.number_epochs(start, end, n_positions)
     by_start = np.argsort(start_epoch, kind="stable")
-    rows = _Rows(start_epoch[by_start], end_epoch[by_start], size[by_start])
-    load = core.load_of_epochs(rows.start, rows.end, rows.size, n_epochs)
-    search = _Search(rows, load)
+    return _Epochs(_Rows(start_epoch[by_start], end_epoch[by_start], size[by_start]), by_start, n_epochs)
+
+
+def _search(epochs: _Epochs) -> FoundPlan:
+    """What is planned for is not kept in events meanwhile: no step takes more memory than this one."""
+    load = core.load_of_epochs(*epochs.rows, epochs.n_epochs)
+    search = _Search(epochs.rows, load)
     _try_slots(search)
     _try_in_time(search)
     if not search.is_optimal:
         _try_orders(search, load)
     offset = np.empty_like(search.offset)
-    offset[by_start] = search.offset
+    offset[epochs.by_start] = search.offset
     return FoundPlan(offset, search.peak, search.lower_bound, search.method)
 
 
@@ -319,11 +335,8 @@ def plan_allocations(lifetimes: DeviceLifetimes, *, alignment_bytes: int = MIN_A
     table = lifetimes.allocations
     if not len(table):
         raise UsageError(f"device {lifetimes.device} has no allocations to plan")
-    before, after = lifetimes.first_event - 1, lifetimes.end_event
-    start = np.where(table.alloc_event == NONE_ID, before, table.alloc_event)
-    end = np.where(table.free_event == NONE_ID, after, table.free_event)
-    n_units = np.maximum(-(-table.requested_bytes // alignment_bytes), 1)
-    found = find_plan(start - before, end - before, n_units, after - before + 1)
+    found = _search(_epochs_of(lifetimes, alignment_bytes))
+    start, end, n_units = _rows_of(lifetimes, alignment_bytes)
     plan = MemoryPlan(
         lifetimes=lifetimes,
         start_event=start,
@@ -336,6 +349,20 @@ def plan_allocations(lifetimes: DeviceLifetimes, *, alignment_bytes: int = MIN_A
     )
     check_plan(start, end, plan.size_bytes, plan.offset, plan.plan_bytes, alignment_bytes=alignment_bytes)
     return plan
+
+
+def _rows_of(lifetimes: DeviceLifetimes, alignment_bytes: int) -> _Rows:
+    """Events in which the allocations start and end, and their sizes in units of the alignment."""
+    table = lifetimes.allocations
+    start = np.where(table.alloc_event == NONE_ID, lifetimes.first_event - 1, table.alloc_event)
+    end = np.where(table.free_event == NONE_ID, lifetimes.end_event, table.free_event)
+    return _Rows(start, end, np.maximum(-(-table.requested_bytes // alignment_bytes), 1))
+
+
+def _epochs_of(lifetimes: DeviceLifetimes, alignment_bytes: int) -> _Epochs:
+    before = lifetimes.first_event - 1
+    start, end, size = _rows_of(lifetimes, alignment_bytes)
+    return _in_epochs(start - before, end - before, size, lifetimes.end_event - before + 1)
 
 
 def plan_state(plan: MemoryPlan, event: int) -> AllocatorState:
@@ -434,5 +461,6 @@ def _result(
             f"found by: {plan.method}; the most in use at once is {plan.lower_bound_bytes:,} bytes",
         ),
         driver_calls=DriverCalls({"cudaMalloc": n_calls}),
+        unused=UnusedBytes.of(usage) if len(usage) > 1 else None,
         fragmentation=fragmentation,
     )

@@ -1,9 +1,9 @@
-// Sums of products that 64 bits do not hold, exactly.
+// Sums that 64 bits do not hold, exactly.
 #pragma once
 
 #include <cstdint>
 
-namespace memscope::serving {
+namespace memscope {
 
 class WideSum {
  public:
@@ -17,6 +17,9 @@ class WideSum {
     high_ += (a >> 32) * (b >> 32) + (cross >> 32) + (other >> 32) + (low_ < product_low ? 1 : 0);
   }
 
+  // Add a number that is not negative.
+  void add(std::int64_t value) { add(value, 1); }
+
   std::uint64_t high() const { return high_; }
   std::uint64_t low() const { return low_; }
 
@@ -26,4 +29,4 @@ class WideSum {
   std::uint64_t low_ = 0;
 };
 
-}  // namespace memscope::serving
+}  // namespace memscope
