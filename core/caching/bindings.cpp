@@ -115,7 +115,8 @@ void bind_enums(nb::module_& module) {
       .value("FREE_LATER", Op::kFreeLater)
       .value("COMPLETE", Op::kComplete)
       .value("EMPTY_CACHE", Op::kEmptyCache)
-      .value("EMPTY_POOL", Op::kEmptyPool);
+      .value("EMPTY_POOL", Op::kEmptyPool)
+      .value("TRY", Op::kTry);
   nb::enum_<BlockState>(module, "BlockState", nb::is_arithmetic(), "What a block is at the moment.")
       .value("FREE", BlockState::kFree)
       .value("ALLOCATED", BlockState::kAllocated)

@@ -27,6 +27,7 @@ enum class Op : std::int8_t {
   kComplete = 4,
   kEmptyCache = 5,
   kEmptyPool = 6,
+  kTry = 7,  // a request that may fail, and that is given back at once where it is served
 };
 
 template <typename Model>
@@ -159,6 +160,11 @@ bool serve_call(Model& model, const Allocations& allocations, Op op, std::int64_
       rows[row].block = block;
       return block != nullptr;
     }
+    case Op::kTry:
+      if (Block* const block = model.malloc(as_index(allocations.pair[row]), allocations.requested_size[row])) {
+        model.free(*block, false);
+      }
+      return true;
     case Op::kFree:
     case Op::kFreeLater:
       serve_free(model, rows[row], op == Op::kFreeLater);

@@ -57,6 +57,8 @@ class Op(enum.IntEnum):
 
     EMPTY_POOL = 6
 
+    TRY = 7
+
 class BlockState(enum.IntEnum):
     """What a block is at the moment."""
 

@@ -66,6 +66,12 @@ class Tuning:
         return self.recorded.peak_reserved_bytes
 
     @property
+    def serves_what_failed(self) -> bool:
+        """Whether a replay of the recorded settings serves the request that failed: then others prove nothing."""
+        is_served = self.baseline is not None and self.baseline.oom is None
+        return self.recorded.fatal_event is not None and is_served
+
+    @property
     def gain_bytes(self) -> int | None:
         """What the best setting saves; None where there is nothing to compare."""
         if self.best is None or self.baseline_bytes is None:
@@ -77,6 +83,8 @@ class Tuning:
         """Settings to use, in the form of the environment variable; None where a change is not worth it."""
         if self.best is None or self.best.conf is None:
             return None
+        if self.recorded.fatal_event is not None:
+            return None if self.serves_what_failed else self.best.conf
         if self.baseline is not None and self.baseline.oom is not None:
             return self.best.conf
         baseline, gain = self.baseline_bytes, self.gain_bytes

@@ -194,7 +194,13 @@ class Device:
         return self.peak() if event is None else Moment(self, event)
 
     def fragmentation_moment(self) -> Moment:
-        """The moment that fragmentation is judged at: reserved bytes peak, or allocated where those never change."""
+        """The moment that fragmentation is judged at.
+
+        That is where a request failed and ended the run; else where reserved bytes peak, or allocated ones where those
+        never change.
+        """
+        if self.lifetimes.fatal_oom_event is not None:
+            return Moment(self, self.lifetimes.fatal_oom_event)
         reserved = self.usage.reserved_bytes
         never_changes = reserved is None or int(reserved.min()) == int(reserved.max())
         return self.peak() if never_changes else self.peak_reserved()

@@ -1,4 +1,4 @@
-"""What a replay may take of its device, in one shape from the options of a command to the arrays of a kernel."""
+"""What a replay may take of its device, in one shape from the options of a command to the core."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.schema import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +63,41 @@ def limits_for(lifetimes: DeviceLifetimes, given: Limits = NO_LIMITS) -> Limits:
 def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
     """The recorded device's memory, and what of it is known not to be the allocator's.
 
-    Where the total was not recorded but a request failed, what was reserved then and what the driver had left are
-    together what the allocator could have.
+    Where a request failed, what was reserved then and what the driver had left are together what the allocator could
+    have: the one that ended the recording tells it, or else the first.
     """
     metadata = lifetimes.trace.metadata
-    total_bytes = metadata.device_total_bytes.get(lifetimes.device)
-    if total_bytes is not None:
-        others_bytes = metadata.extra.get("context_bytes_modelled")
-        return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
-    samples, usage = lifetimes.trace.samples, lifetimes.usage
-    action = lifetimes.trace.action
+    total_bytes, left_bytes = metadata.device_total_bytes.get(lifetimes.device), _left_at_failure(lifetimes)
+    if total_bytes is None:
+        if left_bytes is None:
+            return Limits(None, 0, source="not known")
+        return Limits(left_bytes, 0, source="inferred from the failed request")
+    if left_bytes is not None and left_bytes <= total_bytes:
+        return Limits(total_bytes, total_bytes - left_bytes, source="recorded")
+    others_bytes = metadata.extra.get("context_bytes_modelled")
+    return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
+
+
+def _left_at_failure(lifetimes: DeviceLifetimes) -> int | None:
+    """What PyTorch could have when a request failed: what was reserved and the driver had left; None: not known."""
+    samples, reserved = lifetimes.trace.samples, lifetimes.usage.reserved_bytes
+    if reserved is None:
+        return None
     is_here = (samples.device == lifetimes.device) & (samples.event >= 0) & (samples.device_free_bytes >= 0)
-    for position in np.flatnonzero(is_here).tolist():
-        event = int(samples.event[position])
-        if action[event] == Action.OOM and usage.reserved_bytes is not None:
-            reserved = int(usage.reserved_bytes[usage.index_of(event)])
-            total = reserved + int(samples.device_free_bytes[position])
-            return Limits(total, 0, source="inferred from the failed request")
-    return Limits(None, 0, source="not known")
+    is_failure = is_here & np.isin(samples.event, lifetimes.oom_events)
+    rows = np.flatnonzero(is_failure & (samples.event == lifetimes.fatal_oom_event))
+    if not len(rows):
+        rows = np.flatnonzero(is_failure)[:1]
+    if not len(rows):
+        return None
+    # The event's own sample stands nearest to it: others before the same event were taken earlier.
+    row = int(rows[-1])
+    event, free_bytes = int(samples.event[row]), int(samples.device_free_bytes[row])
+    index = lifetimes.usage.index_of(event)
+    if free_bytes >= lifetimes.trace.size_bytes[event]:
+        # The driver had room, and something refused: no more than what was reserved at some time was ever granted.
+        return int(reserved[: index + 1].max())
+    return int(reserved[index]) + free_bytes
 
 
 def available_bytes(lifetimes: DeviceLifetimes) -> int | None:

@@ -100,6 +100,14 @@ class DeviceLifetimes:
         return frozen_array(np.flatnonzero(action == Action.OOM) + self.first_event, np.int64)
 
     @cached_property
+    def fatal_oom_event(self) -> int | None:
+        """The ``oom`` event that ended the run: nothing was allocated after it. None if there is none."""
+        if not len(self.oom_events):
+            return None
+        last = int(self.oom_events[-1])
+        return None if np.any(self.trace.action[last : self.end_event] == Action.ALLOC) else last
+
+    @cached_property
     def usage(self) -> UsageSeries:
         """Allocated, active, requested and reserved bytes after each event."""
         table = self.allocations

@@ -16,6 +16,7 @@ from memscope.oom.room import Room
 from memscope.replay.caching.engine import Calls, Serving
 from memscope.replay.caching.settings import add_pairs, new_allocator
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
+from memscope.replay.failures import unused_pools_at
 from memscope.replay.recording import Recording
 from memscope.replay.requests import Requests, requests_of
 from memscope.trace import schema
@@ -199,11 +200,7 @@ def _until(situation: Situation) -> Requests:
     row[earlier] = NONE_ID
     # These wait until the reclaim of the failed request, which completes them in a replay too.
     op[lifetimes.allocations.free_event[room.reclaimed_rows] - lifetimes.first_event] = caching.Op.NONE
-    state = room.state
-    segment, whole = state.blocks.segment_id, state.blocks.size_bytes
-    unused = (state.allocation_ids == NONE_ID) & (whole == state.segments.size_bytes[segment])
-    alive = np.unique(state.segments.pool_id[segment[unused]])
-    dropped[np.isin(dropped, alive[alive > 0])] = NONE_ID
+    dropped[np.isin(dropped, unused_pools_at(lifetimes, request.event))] = NONE_ID
     pair = (max(request.pool_id, 0), request.stream)
     pairs = list(requests.pairs) if pair in requests.pairs else [*requests.pairs, pair]
     return dataclasses.replace(

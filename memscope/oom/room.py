@@ -11,10 +11,9 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.oom._request import FailedRequest
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.trace.schema import NONE_ID, Action, BlockState
+from memscope.replay.failures import are_late, completed_before, own_segments, was_delayed
+from memscope.trace.schema import NONE_ID, BlockState
 from memscope.trace.tables import BoolArray, Int64Array
-
-_RECLAIMS = (Action.FREE_COMPLETED, Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +121,12 @@ def room_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: CachingA
     state = lifetimes.state_at(request.event)
     segments = state.segments
     pool_id = np.maximum(segments.pool_id, 0)
-    wanted_pool = max(request.pool_id, 0)
-    is_own = (pool_id == wanted_pool) & (segments.stream_id == request.stream_id)
-    is_own &= segments.is_large == request.is_large
-    is_usable = (pool_id == wanted_pool) | (pool_id == 0)
+    is_own = own_segments(state, request.pool_id, request.stream_id, is_large=request.is_large)
+    is_usable = (pool_id == max(request.pool_id, 0)) | (pool_id == 0)
     pending = state.blocks.state == BlockState.ACTIVE_PENDING_FREE
     waiting = state.allocation_ids[pending]
-    completed = _completed_rows(lifetimes, request.event)
-    is_late = _are_late(lifetimes, completed, state, is_own, request.rounded_bytes)
+    completed = completed_before(lifetimes, request.event)
+    is_late = are_late(lifetimes, completed, state, is_own, request.rounded_bytes)
     return Room(
         state=state,
         is_own=is_own,
@@ -140,7 +137,7 @@ def room_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: CachingA
         packed_with_pools_bytes=_packed(state, np.ones(len(segments), np.bool_), request),
         releasable_bytes=int(releasable_bytes(state, config.large_segment_bytes).sum()),
         late_rows=completed[is_late],
-        reclaimed_rows=completed[is_late | _was_delayed(lifetimes, completed)],
+        reclaimed_rows=completed[is_late | was_delayed(lifetimes, completed)],
         pending_rows=waiting[waiting != NONE_ID],
         groups=_groups(lifetimes, state, request, config),
     )
@@ -201,42 +198,6 @@ def _packed(
         lane = (max(int(segments.pool_id[i]), 0), int(segments.stream_id[i]), bool(segments.is_large[i]))
         lanes[lane] = lanes.get(lane, 0) + int(of_segment[i])
     return total + sum(-(-used // caching.ROUND_LARGE_BYTES) * caching.ROUND_LARGE_BYTES for used in lanes.values())
-
-
-def _completed_rows(lifetimes: DeviceLifetimes, event: int) -> Int64Array:
-    """Rows whose free completed in the run of reclaim events just before an ``oom``."""
-    action = lifetimes.trace.action
-    first = event
-    while first > lifetimes.first_event and action[first - 1] in _RECLAIMS:
-        first -= 1
-    table = lifetimes.allocations
-    rows: Int64Array = np.flatnonzero((table.free_event >= first) & (table.free_event < event))
-    return rows
-
-
-def _are_late(
-    lifetimes: DeviceLifetimes, rows: Int64Array, state: AllocatorState, is_own: BoolArray, rounded_bytes: int
-) -> BoolArray:
-    """Which completed rows lie in a block that is large enough now: bool (rows,).
-
-    A free that nothing delays also ends just before; but then its block was there when the allocator looked.
-    """
-    table, blocks = lifetimes.allocations, state.blocks
-    large = (blocks.state == BlockState.INACTIVE) & is_own[blocks.segment_id] & (blocks.size_bytes >= rounded_bytes)
-    begin, end = blocks.address[large], (blocks.address + blocks.size_bytes)[large]
-    if not len(begin):
-        return np.zeros(len(rows), np.bool_)
-    at = np.searchsorted(begin, table.address[rows], side="right") - 1
-    inside: BoolArray = (at >= 0) & (table.address[rows] < end[np.maximum(at, 0)])
-    return inside
-
-
-def _was_delayed(lifetimes: DeviceLifetimes, rows: Int64Array) -> BoolArray:
-    """Whether something came between the request and the completion of rows' frees: bool (rows,)."""
-    table = lifetimes.allocations
-    asked = table.free_requested_event[rows]
-    delayed: BoolArray = table.is_pending_at_start[rows] | ((asked != NONE_ID) & (table.free_event[rows] - asked > 1))
-    return delayed
 
 
 def _groups(

@@ -6,6 +6,8 @@ Other folders import:
 ``config``      Every option of PyTorch's caching allocator that decides about device memory
 ``recording``   One device's events as the kernels take them: dense pairs of pool and stream, and the
                 allocation behind each
+``failures``    What the allocator's reclaim did before a request failed, as far as the events and the state
+                after it tell
 ``requests``    What the program asked for, taken from a recording: without anything that the allocator
                 decided
 ``result``      What an allocator made of a recording's requests, and the calls of the CUDA driver that it

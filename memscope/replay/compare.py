@@ -11,6 +11,7 @@ import numpy as np
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
 from memscope.replay.sweep import Refused, ReplayJob, SweepWorkers, attempt, run_sweep
@@ -43,6 +44,8 @@ class RecordedRun:
     n_device_allocs: int
     n_device_frees: int
     n_ooms: int
+    fatal_event: int | None = None
+    """The request whose failure ended the recording; every replay serves it last."""
 
     @property
     def efficiency_frac(self) -> float | None:
@@ -50,7 +53,9 @@ class RecordedRun:
         return self.peak_active_bytes / self.peak_reserved_bytes if self.peak_reserved_bytes else None
 
 
-VerdictKind = Literal["not measured", "none replayed", "none fits", "only another fits", "saves", "none helps"]
+VerdictKind = Literal[
+    "not measured", "none replayed", "none fits", "only another fits", "not reproduced", "saves", "none helps"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class Verdict:
     kind
         ``not measured``: the recording does not tell what it reserved; ``none replayed``: no setting of PyTorch's
         allocator is among the replays; ``none fits``: all of them ran out of memory; ``only another fits``: the
-        recorded ones did, ``best`` did not.
+        recorded ones did, ``best`` did not; ``not reproduced``: a request failed in the recording, and is served when
+        the recorded settings are replayed, so that other replays prove nothing.
     best
         The settings with the lowest peak, None where there are none.
     baseline_bytes, saved_bytes
@@ -117,8 +123,9 @@ class Comparison:
     @property
     def as_recorded(self) -> ReplayResult | None:
         """The replay under the recorded settings, whatever came of it; None if it is not among the results."""
-        same = [r for r in self.results if r.strategy == "caching" and r.conf == self.recorded.conf]
-        return same[0] if same else None
+        recorded = _settings(self.recorded.conf)
+        same = [r for r in self.results if r.strategy == "caching" and _settings(r.conf) == recorded]
+        return same[0] if same and recorded is not None else None
 
     @property
     def replayed(self) -> ReplayResult | None:
@@ -141,6 +148,8 @@ class Comparison:
         as_recorded = self.as_recorded
         if as_recorded is not None and as_recorded.oom is not None:
             return Verdict("only another fits", best)
+        if self.recorded.fatal_event is not None:
+            return Verdict("only another fits" if as_recorded is None else "not reproduced", best)
         # A replay of the recorded settings can differ from the recording, in either direction, where the capacity or
         # the start was not recorded: only what is below both counts as saved.
         baseline = recorded if self.replayed is None else min(recorded, self.replayed.peak_reserved_bytes)
@@ -149,6 +158,16 @@ class Comparison:
         above = None if bound is None else max(best.peak_reserved_bytes - bound.peak_reserved_bytes, 0)
         kind: VerdictKind = "saves" if saved > NEGLIGIBLE_FRAC * baseline else "none helps"
         return Verdict(kind, best, baseline, saved, above)
+
+
+def _settings(conf: str | None) -> CachingAllocatorConfig | str | None:
+    """What settings mean, however they are written; as they are written where the simulator does not cover them."""
+    if conf is None:
+        return None
+    try:
+        return CachingAllocatorConfig.parse(conf)
+    except UsageError:
+        return conf
 
 
 def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
@@ -162,6 +181,7 @@ def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
         n_device_allocs=int(np.count_nonzero(np.isin(action, (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP)))),
         n_device_frees=int(np.count_nonzero(np.isin(action, (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)))),
         n_ooms=len(lifetimes.oom_events),
+        fatal_event=lifetimes.fatal_oom_event,
     )
 
 

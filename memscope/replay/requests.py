@@ -11,6 +11,7 @@ import numpy as np
 from memscope._core import caching
 from memscope.device.limits import available_bytes
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.failures import reclaimed_rows, unused_pools_at
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int8Array, Int32Array, Int64Array, frozen_array
@@ -31,7 +32,7 @@ class Requests:
     dropped_pool
         int32 (n,): pool whose owner is gone after an event, −1 for none.
     requested_bytes, pair
-        int64 (rows,): by allocation; ``pair`` indexes ``pairs``.
+        int64 (rows + failed,): by allocation, then by request that failed; ``pair`` indexes ``pairs``.
     pairs
         Dense pool id and raw stream handle.
     start_rows, start_pending
@@ -40,6 +41,8 @@ class Requests:
         What was assumed, a sentence each.
     is_modelled
         Whether an assumption may change the outcome.
+    fatal_event
+        The request whose failure ended the recording: it is the last one here. None if there was none.
     """
 
     first_event: int
@@ -53,6 +56,7 @@ class Requests:
     start_pending: BoolArray
     notes: tuple[str, ...]
     is_modelled: bool
+    fatal_event: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "op", frozen_array(self.op, np.int8))
@@ -122,9 +126,16 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     if len(start_rows):
         notes.append(f"{len(start_rows):,} allocations from before the recording are made first, in order of address")
         is_modelled = True
-    n_failed = len(recording.lifetimes.oom_events)
-    if n_failed:
-        notes.append(f"{n_failed:,} requests that failed in the recording are not repeated")
+    failed, fatal = lifetimes.oom_events, lifetimes.fatal_oom_event
+    failed_pair = _repeat_failed(recording, op, row)
+    n_survived = len(failed) - (fatal is not None)
+    if n_survived:
+        notes.append(
+            f"{n_survived:,} requests that failed in the recording, and did not end it, are tried: "
+            "one that is served is given back at once"
+        )
+    if fatal is not None:
+        notes.append("the request whose failure ended the recording is the last one served")
     dropped = _dropped_pools(recording, pool)
     if np.any(dropped >= 0):
         notes.append("a private pool is taken to be in use until its last allocation")
@@ -134,14 +145,32 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
         op=op,
         row=row,
         dropped_pool=dropped,
-        requested_bytes=table.requested_bytes,
-        pair=pair,
+        requested_bytes=np.append(table.requested_bytes, lifetimes.trace.size_bytes[failed]),
+        pair=np.append(pair, failed_pair),
         pairs=recording.pairs,
         start_rows=start_rows,
         start_pending=np.array(table.is_pending_at_start[start_rows]),
         notes=tuple(notes),
         is_modelled=is_modelled,
+        fatal_event=fatal,
     )
+
+
+def _repeat_failed(recording: Recording, op: Int8Array, row: Int32Array) -> Int64Array:
+    """Make calls of the requests that failed, whose rows come after the allocations'; their pairs: int64 (failed,)."""
+    lifetimes, trace = recording.lifetimes, recording.trace
+    events = lifetimes.oom_events
+    at = events - lifetimes.first_event
+    op[at] = caching.Op.TRY
+    row[at] = len(lifetimes.allocations) + np.arange(len(at))
+    fatal = lifetimes.fatal_oom_event
+    if fatal is not None:
+        op[fatal - lifetimes.first_event] = caching.Op.MALLOC
+        # These wait until the reclaim of the request, which completes them in a replay too.
+        waiting = reclaimed_rows(lifetimes, fatal)
+        op[lifetimes.allocations.free_event[waiting] - lifetimes.first_event] = caching.Op.NONE
+    pool, stream_id = trace.pool_id[events].astype(np.int64), trace.stream_id[events]
+    return recording.dense_pairs(np.maximum(pool, 0), np.maximum(stream_id, 0))
 
 
 def _ops(recording: Recording) -> Int8Array:
@@ -253,4 +282,7 @@ def _dropped_pools(recording: Recording, pool: Int64Array) -> Int32Array:
         np.maximum.at(last, of_alloc[private], alloc[private])
         used = np.flatnonzero(last >= 0)
         dropped[last[used]] = used
+        fatal = recording.lifetimes.fatal_oom_event
+        if fatal is not None:
+            dropped[np.isin(dropped, unused_pools_at(recording.lifetimes, fatal))] = NONE_ID
     return dropped

@@ -40,6 +40,11 @@ def verdict_words(verdict: Verdict) -> str:
 
 
 def _uncompared_words(verdict: Verdict) -> str:
+    if verdict.kind == "not reproduced":
+        return (
+            "replayed under the recorded settings, the request that failed in the recording is served: what these "
+            "replays say of it cannot be trusted"
+        )
     if verdict.best is not None:
         how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
         return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
@@ -53,6 +58,11 @@ def _uncompared_words(verdict: Verdict) -> str:
 def calibration_words(comparison: Comparison) -> str:
     """Whether the replay under the recorded settings gives what was recorded: the error of everything else here."""
     again, recorded = comparison.replayed, comparison.recorded.peak_reserved_bytes
+    failed = None if comparison.as_recorded is None else comparison.as_recorded.oom
+    if failed is not None:
+        return _failure_words(failed, comparison.recorded.fatal_event)
+    if comparison.recorded.fatal_event is not None and again is not None:
+        return "⚠ Check: replayed under the recorded settings, the request is served that failed in the recording."
     if again is None:
         return "The recorded settings are not among the replays that ran, so the error of these is not known."
     if recorded is None:
@@ -64,6 +74,16 @@ def calibration_words(comparison: Comparison) -> str:
     error = again.peak_reserved_bytes / recorded - 1
     off = f"{format_fraction(abs(error))} {'above' if error > 0 else 'below'}"
     return f"⚠ Check: replayed under the recorded settings, the peak is {off} the recorded one; so are the others."
+
+
+def _failure_words(failed: ReplayOom, fatal_event: int | None) -> str:
+    """What it means that the recorded settings run out of memory in a replay too."""
+    if failed.event == fatal_event:
+        return "Check: replayed under the recorded settings, the request that failed in the recording fails too."
+    where = "before the first event" if failed.event == NONE_ID else f"at event {failed.event:,}"
+    if fatal_event is None:
+        return f"⚠ Check: replayed under the recorded settings, memory runs out {where}, where the recording went on."
+    return f"⚠ Check: replayed under the recorded settings, memory runs out {where}, not at event {fatal_event:,}."
 
 
 def conf_label(strategy: str, conf: str | None) -> str:
@@ -122,6 +142,13 @@ def tuning_words(tuning: Tuning) -> str:
         need = format_bytes(tuning.lower_bound.peak_reserved_bytes)
         return f"no setting avoids running out of memory: the requests alone need {need}"
     after = format_bytes(best.peak_reserved_bytes)
+    if tuning.serves_what_failed:
+        return (
+            "the request that failed in the recording is served when the recorded settings are replayed: no setting is "
+            "recommended on that ground"
+        )
+    if tuning.recorded.fatal_event is not None:
+        return f"the request that failed in the recording is served with these; they need {after}"
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"
     if baseline is None or gain is None:

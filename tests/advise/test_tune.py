@@ -1,12 +1,16 @@
 """Tuning: the best of PyTorch's settings for a recording, or that nothing helps."""
 
+import pytest
+
 from memscope.advise.tune import tune
+from memscope.analysis import Analysis
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import MiB
 from memscope.words.replay import tuning_words
+from tests.oom.planted import PLANTS, plant
 from tests.replay.recordings import Recorder
 
 
@@ -78,3 +82,30 @@ def test_a_device_that_nothing_fits_on_is_said_so():
 def test_harmful_recorded_settings_are_warned_of():
     tuning = tune(growing_requests("expandable_segments:True,max_split_size_mb:64", n_rounds=5))
     assert any("123548" in text for text in tuning.warnings)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", [name for name in PLANTS if name != "no-oom"])
+def test_what_is_recommended_after_a_failure_serves_the_request_when_the_program_is_run_again(name, seed):
+    program = plant(name, seed)
+    analysis = Analysis(program.trace())
+    lifetimes = analysis.device(0).lifetimes
+    tuning = tune(lifetimes)
+    assert tuning.recorded.fatal_event == lifetimes.fatal_oom_event == analysis.oom().event
+    assert tuning.baseline.oom.event == tuning.recorded.fatal_event
+    settings = [change.conf for change in analysis.oom().remedies.found if change.kind == "setting"]
+    if tuning.recommended_conf is None:
+        assert tuning.best is None
+        assert not settings
+        assert tuning_words(tuning).startswith("no setting avoids running out of memory")
+    else:
+        assert program.survives(conf=tuning.recommended_conf)
+        assert tuning_words(tuning).startswith("the request that failed in the recording is served with these")
+
+
+def test_nothing_is_recommended_where_the_replay_serves_what_failed():
+    lifetimes = Analysis(plant("external-fragmentation", 0).trace()).device(0).lifetimes
+    tuning = tune(lifetimes, limits=Limits(80 << 30))
+    assert tuning.serves_what_failed
+    assert tuning.recommended_conf is tuning.line is None
+    assert "no setting is recommended" in tuning_words(tuning)

@@ -7,6 +7,7 @@ import dataclasses
 from memscope.device.limits import NO_LIMITS, Limits, available_bytes, limits_for, recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.units import GiB
+from tests.oom.planted import plant
 from tests.training_trace import training_trace
 
 
@@ -37,3 +38,19 @@ def test_a_recorded_fraction_bounds_what_could_be_reserved() -> None:
     capped = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, memory_fraction={0: 0.25}))
     assert available_bytes(DeviceLifetimes(capped, 0)) == GiB
     assert available_bytes(DeviceLifetimes(training_trace(total_bytes=None), 0)) is None
+
+
+def test_what_was_left_at_a_failure_is_what_the_allocator_could_have() -> None:
+    program = plant("other-process", 0)
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    limits = recorded_limits(lifetimes)
+    assert limits == Limits(program.total, program.outside_bytes, source="recorded")
+    without_total = dataclasses.replace(program.trace().metadata, device_total_bytes={})
+    limits = recorded_limits(DeviceLifetimes(dataclasses.replace(program.trace(), metadata=without_total), 0))
+    assert limits.left_bytes == program.total - program.outside_bytes
+
+
+def test_a_driver_that_had_room_and_refused_granted_no_more_than_was_once_reserved() -> None:
+    program = plant("fraction-cap", 0)
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    assert recorded_limits(lifetimes).left_bytes == lifetimes.usage.reserved_bytes.max()

@@ -16,8 +16,10 @@ from memscope.replay.compare import (
     default_confs,
     recorded_run,
 )
+from memscope.replay.result import ReplayResult
 from memscope.trace.metadata import TraceMetadata
 from memscope.units import GiB
+from memscope.words.replay import calibration_words, verdict_words
 from tests.replay.comparisons import FAILED, OTHER, bound_of, comparison_of, result_of
 from tests.training_trace import training_trace
 
@@ -40,6 +42,29 @@ def test_only_what_is_below_both_the_recording_and_its_replay_counts_as_saved() 
     assert (verdict.kind, verdict.saved_bytes) == ("saves", 2 * GiB)
     assert verdict.best is not None
     assert verdict.best.conf == OTHER
+
+
+def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
+    def after_failure(*results: ReplayResult, conf: str | None = "") -> Comparison:
+        found = comparison_of(10 * GiB, *results, conf=conf)
+        return dataclasses.replace(found, recorded=dataclasses.replace(found.recorded, n_ooms=1, fatal_event=0))
+
+    failed, other = result_of("", 9 * GiB, oom=FAILED), result_of(OTHER, 10 * GiB)
+    assert after_failure(failed, other).verdict.kind == "only another fits"
+    assert after_failure(other, conf="not:covered").verdict.kind == "only another fits"
+    assert after_failure(failed).verdict.kind == "none fits"
+    served = after_failure(result_of("", 9 * GiB), other)
+    assert served.verdict.kind == "not reproduced"
+    assert "cannot be trusted" in verdict_words(served.verdict)
+    assert "is served that failed in the recording" in calibration_words(served)
+    assert f"memory runs out at event {FAILED.event}, not at event 0" in calibration_words(after_failure(failed, other))
+
+
+def test_the_recorded_settings_are_known_however_they_are_written() -> None:
+    ours = result_of("expandable_segments:True,max_split_size_mb:200", 10 * GiB)
+    assert comparison_of(10 * GiB, ours, conf="max_split_size_mb:200, expandable_segments:True").as_recorded is ours
+    assert comparison_of(10 * GiB, ours, conf="max_split_size_mb:20").as_recorded is None
+    assert comparison_of(10 * GiB, ours, conf=None).as_recorded is None
 
 
 def test_modelled_allocators_and_bounds_are_no_settings_to_recommend() -> None:

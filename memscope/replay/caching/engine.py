@@ -268,7 +268,8 @@ def _oom(allocator: caching.BlockAllocator, requests: Requests, row: int, event:
 def replay_lower_bound(lifetimes: DeviceLifetimes, limits: Limits = NO_LIMITS) -> ReplayResult:
     """The requested bytes in use at each event: no allocator that does not move memory can reserve less.
 
-    Memory whose free waits for another stream counts as in use.
+    Memory whose free waits for another stream counts as in use, and so does the request whose failure ended the
+    recording (as PyTorch recorded it: rounded).
 
     Raises
     ------
@@ -279,6 +280,10 @@ def replay_lower_bound(lifetimes: DeviceLifetimes, limits: Limits = NO_LIMITS) -
     if not len(table):
         raise UsageError(f"device {lifetimes.device} has no allocations to replay")
     requested = lifetimes.usage.requested_bytes
+    fatal = lifetimes.fatal_oom_event
+    if fatal is not None:
+        requested = np.array(requested)
+        requested[lifetimes.usage.index_of(fatal) :] += lifetimes.trace.size_bytes[fatal]
     oom, left = None, limits.left_bytes
     over = np.flatnonzero(requested > left) if left is not None else np.empty(0, np.int64)
     if len(over) and left is not None:

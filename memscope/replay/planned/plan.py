@@ -13,7 +13,7 @@ from memscope.errors import UsageError
 from memscope.fragmentation.metrics import Fragmentation, measure_fragmentation
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.state import AllocatorState, tile_segments
-from memscope.lifetimes.tables import UsageSeries
+from memscope.lifetimes.tables import AllocationTable, UsageSeries
 from memscope.replay.planned._checker import MIN_ALIGNMENT_BYTES, check_plan
 from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult, UnusedBytes
 from memscope.trace.schema import NONE_ID, BlockState
@@ -289,7 +289,8 @@ class MemoryPlan:
     Attributes
     ----------
     lifetimes
-        What was planned for; rows below are those of its ``allocations``.
+        What was planned for; rows below are those of its ``allocations``, and one more for the request whose failure
+        ended the recording, if there was one.
     start_event, end_event
         int64 (rows,): each lives in ``[start_event, end_event)``. Those from before the first event start one event
         before it, those never freed end after the last; a free that waits for another stream ends at its completion.
@@ -353,10 +354,27 @@ def plan_allocations(lifetimes: DeviceLifetimes, *, alignment_bytes: int = MIN_A
 
 def _rows_of(lifetimes: DeviceLifetimes, alignment_bytes: int) -> _Rows:
     """Events in which the allocations start and end, and their sizes in units of the alignment."""
-    table = lifetimes.allocations
+    table = _planned_rows(lifetimes)
     start = np.where(table.alloc_event == NONE_ID, lifetimes.first_event - 1, table.alloc_event)
     end = np.where(table.free_event == NONE_ID, lifetimes.end_event, table.free_event)
     return _Rows(start, end, np.maximum(-(-table.requested_bytes // alignment_bytes), 1))
+
+
+def _planned_rows(lifetimes: DeviceLifetimes) -> AllocationTable:
+    """The allocations, and the request whose failure ended the recording: it would have been live to the end."""
+    table, trace, fatal = lifetimes.allocations, lifetimes.trace, lifetimes.fatal_oom_event
+    if fatal is None:
+        return table
+    columns = {name: np.full(1, NONE_ID, dtype) for name, dtype in AllocationTable.COLUMNS.items()}
+    size = trace.size_bytes[fatal : fatal + 1]
+    columns |= {
+        "alloc_event": np.full(1, fatal),
+        "requested_bytes": size,
+        "block_bytes": size,
+        "stack_id": trace.stack_id[fatal : fatal + 1],
+        "is_pending_at_start": np.zeros(1, np.bool_),
+    }
+    return AllocationTable.stacked([table, AllocationTable.from_columns(columns)])
 
 
 def _epochs_of(lifetimes: DeviceLifetimes, alignment_bytes: int) -> _Epochs:
@@ -370,7 +388,7 @@ def plan_state(plan: MemoryPlan, event: int) -> AllocatorState:
 
     Its stream and its pool are not recorded ones: their ids are −1.
     """
-    lifetimes, table = plan.lifetimes, plan.lifetimes.allocations
+    lifetimes, table = plan.lifetimes, _planned_rows(plan.lifetimes)
     rows = np.flatnonzero(table.active_at(event))
     rows = rows[np.argsort(plan.offset[rows], kind="stable")]
     segments = SegmentTable.from_columns(
@@ -394,7 +412,7 @@ def plan_state(plan: MemoryPlan, event: int) -> AllocatorState:
             np.int8
         ),
         table.stack_id[rows],
-        rows,
+        np.where(rows < len(lifetimes.allocations), rows, NONE_ID),
     )
     return AllocatorState(event, lifetimes.device, segments, blocks, allocation_ids, unplaced_bytes)
 
@@ -426,12 +444,19 @@ def replay_planned(
         nothing = np.zeros(1, np.int64)
         usage = UsageSeries(lifetimes.first_event, nothing, nothing, nothing, nothing)
         return _result(plan, usage, ReplayOom(NONE_ID, plan.plan_bytes, left, 0, 0))
-    active = lifetimes.weighted_usage(np.arange(len(plan.size_bytes)), plan.size_bytes)
+    recorded = np.arange(len(lifetimes.allocations))
+    active, requested = lifetimes.weighted_usage(recorded, plan.size_bytes[recorded]), lifetimes.usage.requested_bytes
+    fatal = lifetimes.fatal_oom_event
+    if fatal is not None:
+        index = lifetimes.usage.index_of(fatal)
+        requested = np.array(requested)
+        active[index:] += plan.size_bytes[-1]
+        requested[index:] += lifetimes.trace.size_bytes[fatal]
     usage = UsageSeries(
         first_event=lifetimes.first_event,
         allocated_bytes=active,
         active_bytes=active,
-        requested_bytes=lifetimes.usage.requested_bytes,
+        requested_bytes=requested,
         reserved_bytes=np.full(len(active), plan.plan_bytes, np.int64),
     )
     fragmentation = None
