@@ -57,7 +57,7 @@ class Device:
     def __init__(self, recording: RecordedTrace, lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> None:
         self.recording = recording
         self.lifetimes = lifetimes
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
 
     def __repr__(self) -> str:
         return f"<Device {self.index} of {self.trace!r}>"
@@ -132,7 +132,7 @@ class Device:
     @cached_property
     def attribution(self) -> Attribution:
         """Category and owner of each allocation."""
-        return attribute(self.lifetimes, self._rules)
+        return attribute(self.lifetimes, self.rules)
 
     @cached_property
     def category_usage(self) -> dict[Category, Int64Array]:

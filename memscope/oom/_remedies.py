@@ -9,19 +9,21 @@ import numpy as np
 
 from memscope._core import caching
 from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
+from memscope.device.device import Device
 from memscope.errors import UsageError
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom._causes import Situation
 from memscope.oom._owners import block_of
 from memscope.oom._request import FailedRequest, handle_bytes
-from memscope.oom._rerun import Change, Rerun, Restart
+from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room
 from memscope.oom.verdict import Counterfactual, OomClass, Remedies
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
-from memscope.trace.schema import BlockState
+from memscope.trace.schema import Action, BlockState
 from memscope.trace.tables import BoolArray, Int64Array
-from memscope.units import format_bytes
+from memscope.units import format_bytes, format_count
 
 _N_WINDOWS = 3
 """Proposals taken from windows of the request's own segments: rules of split limits refuse some."""
@@ -134,6 +136,10 @@ _N_PROPOSALS = 6
 _MAX_GRID_EVENTS = 300_000
 """Above this many events only single options are tried: each costs a replay of them all."""
 _N_BLOCKS_SHOWN = 5
+_NOWHERE = 1 << 60
+"""An address that no recorded block has."""
+_N_REACHES = 8
+"""Settings that serve the request, and are then followed on to the recording's end."""
 
 _PREFERENCE = {
     OomClass.EXTERNAL_FRAGMENTATION: ("setting", "blocks", "batch", "memory"),
@@ -208,6 +214,27 @@ _POOLS = Counterfactual(
 )
 
 
+def category_of_request(situation: Situation) -> Category:
+    """What the failed request was for: the category that the rules give it, taken as an allocation like the others."""
+    device, event = situation.device, situation.request.event
+    trace = device.trace
+    action, address = np.array(trace.action), np.array(trace.address)
+    action[event] = Action.ALLOC
+    address[event] = _NOWHERE
+    served = DeviceLifetimes(replace(trace, action=action, address=address), device.index)
+    row = int(np.flatnonzero(served.allocations.alloc_event == event)[0])
+    return Category(int(Device(device.recording, served, device.rules).attribution.category[row]))
+
+
+def _scaling_words(category: Category) -> str:
+    scaling = "activations, temporaries, inputs and KV cache scale with the batch"
+    if category in _SCALES_WITH_BATCH:
+        return f"{scaling}, and so does the failed request ({category.label.replace('_', ' ')})"
+    if category == Category.UNKNOWN:
+        return f"{scaling}; the failed request is taken not to: what it was for is not known"
+    return f"{scaling}; the failed request does not ({category.label.replace('_', ' ')})"
+
+
 class _Search:
     """Tries one kind of change after another."""
 
@@ -251,17 +278,48 @@ class _Search:
         return "modelled", f"the replay is {error} of reserved memory off at the failure"
 
     def _setting(self) -> Counterfactual | str:
+        """The first that comes to the recording's end; else the one that comes farthest of the first few."""
         release = torch_release(self._s.device.trace.metadata)
+        farthest: tuple[int, str, Reach] | None = None
+        n_tried = 0
         for conf in self._confs(release):
             try:
                 is_served = self._serves(Change(conf=conf))
             except UsageError:
                 continue
-            if is_served:
-                checked, note = self._checked()
-                line = f"{variable_name(release)}={conf}" if conf else f"unset {variable_name(release)}"
-                return Counterfactual("setting", f"set {line}" if conf else line, checked, note, conf=conf, line=line)
-        return "no setting of PyTorch's allocator that was tried serves it in a replay"
+            if not is_served or not isinstance(self._rerun, Rerun):
+                continue
+            reach = self._rerun.reach(conf)
+            end = self._s.device.n_events if reach.failed_event is None else reach.failed_event
+            if farthest is None or end > farthest[0]:
+                farthest = end, conf, reach
+            n_tried += 1
+            if reach.failed_event is None or n_tried == _N_REACHES:
+                break
+        if farthest is None:
+            return "no setting of PyTorch's allocator that was tried serves it in a replay"
+        _, conf, reach = farthest
+        checked, note = self._checked()
+        line = f"{variable_name(release)}={conf}" if conf else f"unset {variable_name(release)}"
+        return Counterfactual(
+            "setting",
+            f"set {line}" if conf else line,
+            checked,
+            "; ".join(text for text in (note, self._reach_words(reach)) if text),
+            conf=conf,
+            line=line,
+            n_events_after=reach.n_events,
+            fails_again_event=reach.failed_event,
+        )
+
+    def _reach_words(self, reach: Reach) -> str:
+        if reach.failed_event is not None:
+            n_later = reach.failed_event - self._s.request.event
+            event = f"event {format_count(reach.failed_event)}"
+            return f"but memory runs out again at {event}, {format_count(n_later)} later"
+        if not reach.n_events:
+            return "the recording ends there: what would have been asked for next is not known"
+        return f"and so are all requests of the {format_count(reach.n_events)} events after it"
 
     def _confs(self, release: tuple[int, int] | None) -> Iterator[str]:
         """Settings in the order of what they ask of the user: a switch, one number, then more."""
@@ -311,12 +369,17 @@ class _Search:
     def _batch(self) -> Counterfactual | str:
         rows = np.flatnonzero(np.isin(self._s.device.attribution.category, _SCALES_WITH_BATCH))
         table = self._s.device.allocations
-        live = int(table.block_bytes[rows[table.active_at(self._s.request.event)[rows]]].sum())
-        if not live:
+        of_live = rows[table.active_at(self._s.request.event)[rows]]
+        live = int(table.block_bytes[of_live].sum())
+        category = category_of_request(self._s)
+        request_scales = category in _SCALES_WITH_BATCH
+        if not live and not request_scales:
             return "how much less batch would do cannot be told: no live memory is known to scale with it"
+        assert isinstance(self._rerun, Rerun)
+        scaled = np.append(rows, self._rerun.request_row) if request_scales else rows
 
         def serves(n_steps: int) -> bool:
-            return self._serves(Change(scale_frac=n_steps / _BATCH_STEPS, scaled_rows=rows))
+            return self._serves(Change(scale_frac=n_steps / _BATCH_STEPS, scaled_rows=scaled))
 
         low, high = 0, _BATCH_STEPS - 1
         if not serves(high):
@@ -329,9 +392,24 @@ class _Search:
             "batch",
             f"a batch smaller by {high} %",
             "modelled",
-            "activations, temporaries, inputs and KV cache scale with the batch; the failed request does not",
-            changed_bytes=int(live * frac),
+            "; ".join(text for text in (_scaling_words(category), self._accumulated_words(of_live, live)) if text),
+            changed_bytes=int((live + request_scales * self._s.request.rounded_bytes) * frac),
             reduction_frac=frac,
+        )
+
+    def _accumulated_words(self, rows: Int64Array, live_bytes: int) -> str:
+        """What of the memory that a batch would shrink was there before this step: it may only grow more slowly."""
+        steps = self._s.device.steps
+        if steps is None:
+            return ""
+        table, first = self._s.device.allocations, self._s.device.lifetimes.first_event
+        began = int(steps.end[steps.end <= self._s.request.event].max(initial=first))
+        held = int(table.block_bytes[rows[table.alloc_event[rows] < began]].sum())
+        if held <= live_bytes // 2:
+            return ""
+        return (
+            f"{format_bytes(held)} of this memory is held from earlier steps: if it goes on growing, a smaller batch "
+            "only delays the failure"
         )
 
     def cap_change(self) -> Counterfactual | None:

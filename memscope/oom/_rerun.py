@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +71,20 @@ class RerunOutcome:
     reserved_bytes: int
 
 
+_TRIED = np.array([caching.Op.MALLOC, caching.Op.FREE], np.int8)
+
+
+class Reach(NamedTuple):
+    """How far a replay comes that goes on after the failed request.
+
+    ``n_events`` are those that the recording has after it; ``failed_event`` is the first of them that asks for memory
+    and does not get it, None if none does.
+    """
+
+    n_events: int
+    failed_event: int | None
+
+
 class Rerun:
     """A device's requests up to one failed request, ready to be served again.
 
@@ -99,6 +114,11 @@ class Rerun:
         """Those assumptions, a sentence each."""
         return self._requests.notes
 
+    @property
+    def request_row(self) -> int:
+        """The failed request among the requests."""
+        return len(self._requests.requested_bytes) - 1
+
     def serve(self, change: Change | None = None) -> RerunOutcome:
         """Serve everything up to the failed request, and then the request, under a change. Linear in the events."""
         change = Change() if change is None else change
@@ -117,8 +137,38 @@ class Rerun:
             serving.limit(capacity + change.more_bytes)
         else:
             serving.limit(self._driver_bytes(), change.cap_bytes)
-        last = serving.serve(_last_calls(change.freed_rows, len(requests.requested_bytes) - 1))
+        last = serving.serve(_last_calls(change.freed_rows, self.request_row))
         return RerunOutcome(last.failed_call is None, None, serving.reserved_bytes)
+
+    def reach(self, conf: str) -> Reach:
+        """Serve everything under other settings, and go on after the failed request to the recording's end.
+
+        The request is given back at once: what follows in the recording is what the program did without it. Requests
+        that failed later are tried as well.
+        """
+        lifetimes, first = self._s.device.lifetimes, self._requests.first_event
+        config = self._settings(Change(conf=conf))
+        capacity, total = self._capacities(config)
+        allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
+        add_pairs(allocator, self._requests.pairs)
+        serving = Serving(allocator, self._requests)
+        serving.limit(max(capacity, self._peak_bytes()))
+        serving.serve(Calls.before_the_first_event(self._requests), keeps_peak_only=True)
+        failed_call = serving.serve(Calls.of_events(self._requests), keeps_peak_only=True).failed_call
+        serving.limit(capacity)
+        n_events = lifetimes.last_event - self._s.request.event
+        if failed_call is not None:
+            return Reach(n_events, first + failed_call)
+        events, recorded = lifetimes.oom_events, requests_of(lifetimes)
+        later = [*events[events >= self._s.request.event].tolist(), lifetimes.end_event]
+        for event, stop in pairwise(later):
+            tried = np.full(2, recorded.row[event - first], np.int64)
+            if serving.serve(Calls.without_drops(_TRIED, tried), keeps_peak_only=True).failed_call is not None:
+                return Reach(n_events, event)
+            failed_call = serving.serve(Calls.of_events(recorded, event + 1, stop), keeps_peak_only=True).failed_call
+            if failed_call is not None:
+                return Reach(n_events, event + 1 + failed_call)
+        return Reach(n_events, None)
 
     def _peak_bytes(self) -> int:
         """The most that was reserved by the time of the request: the device had it then, whatever it had later."""

@@ -102,6 +102,9 @@ class Counterfactual:
         The largest blocks that it takes away, and their number.
     reduction_frac
         Share by which a batch shrinks; None for other kinds.
+    n_events_after, fails_again_event
+        For a setting: the events that the recording has after the request, over which the replay went on; the first of
+        them that asked for memory and did not get it, None if none. Both None where it was not tried.
     """
 
     kind: str
@@ -114,6 +117,8 @@ class Counterfactual:
     blocks: tuple[FreedBlock, ...] = ()
     n_blocks: int = 0
     reduction_frac: float | None = None
+    n_events_after: int | None = None
+    fails_again_event: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

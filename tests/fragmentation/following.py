@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memscope._core import caching
 from memscope.device.limits import recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.caching.allocator import CachingAllocator
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.requests import requests_of
 
@@ -30,7 +32,9 @@ class Follower:
         requests = self.requests
         while self.position <= event - requests.first_event:
             op, row = int(requests.op[self.position]), int(requests.row[self.position])
-            if op == caching.Op.MALLOC:
+            if op == caching.Op.TRY or row >= len(self.lifetimes.allocations):
+                self._try(row)
+            elif op == caching.Op.MALLOC:
                 pool, stream = requests.pairs[int(requests.pair[row])]
                 size = int(requests.requested_bytes[row])
                 self.address_of_row[row] = self.allocator.malloc(size, stream, (0, pool))
@@ -43,6 +47,12 @@ class Follower:
             else:
                 assert op == caching.Op.NONE, "a recording that releases pools is not followed here"
             self.position += 1
+
+    def _try(self, row: int) -> None:
+        """A request that failed in the recording, and fails again."""
+        pool, stream = self.requests.pairs[int(self.requests.pair[row])]
+        with pytest.raises(SimulatedOutOfMemoryError):
+            self.allocator.malloc(int(self.requests.requested_bytes[row]), stream, (0, pool))
 
     def reserved_after_emptying(self, rows: tuple[int, ...] = ()) -> int:
         """What stays reserved if some allocations are freed and the cache emptied; the allocator is as before after."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from memscope.analysis import Analysis
+from pathlib import Path
+
+from memscope.analysis import Analysis, load
 from memscope.oom.judge import judge_oom
-from memscope.oom.verdict import OomClass, Remedies, oom_headline
-from memscope.units import MiB
+from memscope.oom.verdict import Counterfactual, OomClass, Remedies, oom_headline
+from memscope.trace.categories import Category
+from memscope.trace.schema import MarkKind
+from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins
+
+TRACES = Path(__file__).resolve().parents[2] / "traces"
 
 
 def test_holes_between_pins_are_fragmentation_and_the_cheapest_pin_is_named() -> None:
@@ -56,3 +62,68 @@ def test_a_replay_that_serves_the_request_as_it_was_checks_nothing() -> None:
 def test_nothing_is_searched_where_that_is_not_asked_for() -> None:
     device = Analysis(holes_between_pins(Program(256 * MiB)).trace()).device(0)
     assert judge_oom(device, searches=False).remedies == Remedies()
+
+
+def reach_of(*later_bytes: int) -> tuple[int, Counterfactual]:
+    """How far a setting comes of a program that fails, and asks for so much afterwards; and the failed request."""
+    program = holes_between_pins(Program(256 * MiB))
+    failed = program.builder.n_events - 1
+    for size in later_bytes:
+        key = program.malloc(size)
+        if key is not None:
+            program.free(key)
+    remedies = Analysis(program.trace()).oom(event=failed).remedies
+    (change,) = (change for change in remedies.found if change.kind == "setting")
+    assert change.conf == "max_split_size_mb:64"
+    return failed, change
+
+
+def test_a_setting_is_followed_to_the_recordings_end() -> None:
+    _, change = reach_of()
+    assert (change.n_events_after, change.fails_again_event) == (0, None)
+    assert change.note == "the recording ends there: what would have been asked for next is not known"
+    # The program survives it, and goes on with what is served as well.
+    _, change = reach_of(MiB)
+    assert change.fails_again_event is None
+    assert change.note == f"and so are all requests of the {change.n_events_after} events after it"
+    # Then it asks for more than the device has: no setting serves that.
+    failed, change = reach_of(MiB, 300 * MiB)
+    assert change.n_events_after is not None
+    assert change.fails_again_event == failed + change.n_events_after
+    assert change.note.startswith(f"but memory runs out again at event {change.fails_again_event}")
+
+
+def test_the_failed_request_shrinks_with_the_batch_where_its_stack_says_so() -> None:
+    analysis = load(TRACES / "tiny-out-of-memory.memscope")
+    verdict = analysis.oom()
+    device = analysis.device(0)
+    (change,) = (change for change in verdict.remedies.found if change.kind == "batch")
+    assert "so does the failed request (activations)" in change.note
+    assert change.reduction_frac is not None
+    # 2 MiB of 514 were lacking, and all but the weights scale.
+    live = device.at(verdict.event).ledger
+    scaling = sum(live[name] for name in ("activations", "temporaries", "inputs", "kv_cache"))
+    assert change.reduction_frac * (scaling + 64 * MiB) >= 2 * MiB
+    assert (change.reduction_frac - 0.01) * (scaling + 64 * MiB) < 4 * MiB
+
+
+def test_a_request_without_a_stack_is_taken_not_to_shrink() -> None:
+    program = Program(256 * MiB)
+    program.malloc(100 * MiB, category=Category.ACTIVATIONS)
+    program.malloc(100 * MiB, category=Category.WEIGHTS)
+    assert program.malloc(100 * MiB) is None
+    verdict = Analysis(program.trace()).oom()
+    (change,) = (change for change in verdict.remedies.found if change.kind == "batch")
+    assert change.note.endswith("the failed request is taken not to: what it was for is not known")
+    assert change.reduction_frac == 0.44
+
+
+def test_memory_that_is_held_from_earlier_steps_is_said_beside_a_smaller_batch() -> None:
+    program = Program(GiB)
+    for step in range(4):
+        program.malloc(200 * MiB, category=Category.ACTIVATIONS)
+        program.builder.add_mark(MarkKind.STEP, f"step {step}")
+    assert program.malloc(300 * MiB) is None
+    verdict = Analysis(program.trace()).oom()
+    (change,) = (change for change in verdict.remedies.found if change.kind == "batch")
+    assert "800.0 MiB of this memory is held from earlier steps" in change.note

@@ -158,10 +158,11 @@ class Calls(NamedTuple):
         return cls.without_drops(op.reshape(-1), np.repeat(requests.start_rows, 2))
 
     @classmethod
-    def of_events(cls, requests: Requests, n_events: int | None = None) -> Calls:
-        """What was asked at the recording's events, or at the first so many of them."""
-        until = slice(n_events)
-        return cls(requests.op[until], requests.row[until], requests.dropped_pool[until])
+    def of_events(cls, requests: Requests, first: int | None = None, end: int | None = None) -> Calls:
+        """What was asked at the recording's events, or at those of ``[first, end)``."""
+        start, stop = (None if event is None else event - requests.first_event for event in (first, end))
+        within = slice(start, stop)
+        return cls(requests.op[within], requests.row[within], requests.dropped_pool[within])
 
 
 class Served(NamedTuple):
@@ -242,7 +243,7 @@ def _run(serving: Serving, n_events: int | None = None, *, keeps_usage: bool) ->
     if failed_call is not None:
         oom = _oom(allocator, requests, int(before.row[failed_call]), NONE_ID)
         return _Run(allocator, UsageSeries(requests.first_event, *np.zeros((4, 1), np.int64)), 0, None, oom)
-    calls = Calls.of_events(requests, n_events)
+    calls = Calls.of_events(requests, end=None if n_events is None else requests.first_event + n_events)
     served = serving.serve(calls, keeps_peak_only=not keeps_usage)
     failed: ReplayOom | None = None
     if served.failed_call is not None:

@@ -84,7 +84,7 @@ class _Run:
         if failed_call is not None:
             self.failed_row = int(before.row[failed_call])
             return
-        calls = Calls.of_events(requests, n_events)
+        calls = Calls.of_events(requests, end=None if n_events is None else requests.first_event + n_events)
         served = self._serve(calls, keeps_peak_only)
         self.usage, self.peak_moment, failed_call = served.usage, served.peak_moment, served.failed_call
         self.unused = served.unused if len(calls.op) else None
