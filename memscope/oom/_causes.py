@@ -18,6 +18,7 @@ setting reaches it in case 4 is for the replay to show.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,9 @@ from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState
-from memscope.units import format_bytes
+from memscope.units import format_bytes, format_count
+
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def find_cause(situation: Situation) -> Cause:
     """Put the tests of this module in their order."""
     first = None
     also: list[OomClass] = []
-    for test in (_fraction_cap, _delayed_block, _no_reclaim, _by_packing):
+    for test in (_fraction_cap, _delayed_block, _no_reclaim, _clearly_refused_with_room, _by_packing):
         cause = test(situation)
         if cause is None:
             continue
@@ -74,10 +77,12 @@ def _fraction_cap(s: Situation) -> Cause | None:
             f"{asked} more would have passed the cap of {format_bytes(s.limit.high_bytes)} on what PyTorch may reserve",
         )
     had = format_bytes(s.limit.device_free_bytes)
-    return Cause(
-        OomClass.FRACTION_CAP,
-        f"the driver had {had} left for the {asked} asked of it: only a cap on PyTorch's own share can have refused",
-    )
+    if s.limit.is_cap_recorded:
+        why = "the cap on PyTorch's own share refused"
+    else:
+        n = format_count(s.limit.n_refused_with_room)
+        why = f"{n} requests were refused so, at the same total: a cap on PyTorch's own share"
+    return Cause(OomClass.FRACTION_CAP, f"the driver had {had} left for the {asked} asked of it: {why}")
 
 
 def _delayed_block(s: Situation) -> Cause | None:
@@ -213,6 +218,10 @@ def _context_words(outside: Outside) -> str:
     return f"its context explains ({size})" if outside.is_context_measured else f"a context explains (up to {size})"
 
 
+def _clearly_refused_with_room(s: Situation) -> Cause | None:
+    return _refused_with_room(s) if s.limit.refused_with_room else None
+
+
 def _refused_with_room(s: Situation) -> Cause | None:
     free = s.limit.device_free_bytes
     if free is None or s.limit.refused_by_cap or free < s.request.driver_bytes:
@@ -222,6 +231,37 @@ def _refused_with_room(s: Situation) -> Cause | None:
         f"the driver refused {format_bytes(s.request.driver_bytes)} although it said that {format_bytes(free)} were "
         "free",
     )
+
+
+def refusals_with_room(s: Situation) -> list[str]:
+    """What may refuse a request that the driver has room for, the likeliest first, and what tells each."""
+    if not s.limit.refused_with_room or s.limit.refused_by_cap:
+        return []
+    on_windows = (
+        "Windows: other programs' memory counts as free until it is moved out, and the system commits no more than it "
+        "can (Task Manager's dedicated and committed memory tell; so does the CUDA sysmem fallback setting)"
+    )
+    causes = [
+        "a cap on PyTorch's share: torch.cuda.get_per_process_memory_fraction() tells, or per_process_memory_fraction "
+        "in the allocator's settings",
+        "another process that gave memory back in between: nvidia-smi beside the next run tells",
+        "a limit around the process: a MIG slice, a container's or vGPU's quota, a limit of address space (ulimit -v)",
+        "another allocator in this process that had just given back what the driver then counted",
+    ]
+    is_windows = _is_windows(s)
+    if is_windows is not False:
+        causes.insert(0 if is_windows else len(causes), on_windows)
+    return [f"may have refused: {cause}" for cause in causes]
+
+
+def _is_windows(s: Situation) -> bool | None:
+    """Whether the recorded stacks name files as Windows does; None where no file has its whole path."""
+    trace = s.device.trace
+    files = np.unique(trace.stacks.filename_id)
+    names = [trace.strings[i] for i in files[files >= 0].tolist()]
+    if any(_WINDOWS_PATH.match(name) for name in names):
+        return True
+    return False if any(name.startswith("/") for name in names) else None
 
 
 def _capacity(s: Situation, lacking: int, limit_bytes: int) -> Cause:

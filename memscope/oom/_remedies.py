@@ -463,6 +463,8 @@ class _Search:
         )
 
     def _memory(self) -> Counterfactual | str:
+        if self._s.limit.refused_with_room:
+            return ""  # there was enough of it
         more = self._more()
         if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
             return ""

@@ -12,6 +12,7 @@ from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, driver_
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,14 @@ class Limit:
     memory_fraction
         The fraction in force as recorded; 1.0 is none.
     refused_by_cap
-        Whether the driver had room, so that only a cap can have refused; None where that cannot be told.
+        Whether a cap refused: one that was recorded, or one that several requests bear witness to; None where that
+        cannot be told.
     is_cap_recorded
-        Whether the fraction was recorded, rather than inferred from what the driver had left.
+        Whether the fraction was recorded, rather than inferred.
+    refused_with_room
+        Whether the driver had clearly more left than was asked of it.
+    n_refused_with_room
+        How many requests of the recording were refused so, this one included.
     """
 
     low_bytes: int
@@ -77,11 +83,17 @@ class Limit:
     memory_fraction: float
     refused_by_cap: bool | None
     is_cap_recorded: bool
+    refused_with_room: bool
+    n_refused_with_room: int
 
 
 DRIVER_SLACK_BYTES = 32 << 20
 """The driver may refuse with this much left: its own tables, 2 MiB pages, memory that came back in between. A cap that
 was not recorded is inferred only above it."""
+_MIN_WITNESSES = 3
+_CAP_WIDTH_FRAC = 0.05
+"""A cap that was not recorded is believed where so many requests were refused with room, and where the most that was
+reserved and the least that was refused lie this close together: any other reason would not stop at the same total."""
 
 
 def driver_bytes(rounded_bytes: int, config: CachingAllocatorConfig) -> int:
@@ -143,14 +155,34 @@ def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: Caching
     total = lifetimes.trace.metadata.device_total_bytes.get(lifetimes.device)
     fraction = config.memory_fraction
     cap = int(fraction * total) if fraction < 1 and total is not None else None
+    with_room = free is not None and free >= request.driver_bytes + DRIVER_SLACK_BYTES
+    witnesses = _refused_with_room(lifetimes, config) if with_room else np.empty(0, np.int64)
     by_cap = _refused_by_cap(request, reserved, free, cap, fraction)
+    if by_cap is None and with_room and _bear_witness_to_a_cap(usage.reserved_bytes, witnesses):
+        by_cap = True
     if by_cap and cap is not None:
         low = high = cap
-    elif by_cap or free is None:
+    elif by_cap or with_room or free is None:
         low, high = _bounds(lifetimes, request, reserved, bool(by_cap), total)
     else:
         low = high = reserved + free if cap is None else min(reserved + free, max(cap, reserved))
-    return Limit(low, high, free, total, cap, fraction, by_cap, fraction < 1)
+    return Limit(low, high, free, total, cap, fraction, by_cap, fraction < 1, with_room, len(witnesses))
+
+
+def _refused_with_room(lifetimes: DeviceLifetimes, config: CachingAllocatorConfig) -> Int64Array:
+    """What would have been reserved with each request that was refused with room: int64."""
+    usage, found = lifetimes.usage, []
+    assert usage.reserved_bytes is not None
+    for event in lifetimes.oom_events.tolist():
+        request, free = failed_request(lifetimes, event, config), device_free_at(lifetimes, event)
+        if free is not None and free >= request.driver_bytes + DRIVER_SLACK_BYTES:
+            found.append(int(usage.reserved_bytes[usage.index_of(event)]) + request.segment_bytes)
+    return np.array(found, np.int64)
+
+
+def _bear_witness_to_a_cap(reserved_bytes: Int64Array, refused_bytes: Int64Array) -> bool:
+    most = int(reserved_bytes.max())
+    return len(refused_bytes) >= _MIN_WITNESSES and most < int(refused_bytes.min()) <= most * (1 + _CAP_WIDTH_FRAC)
 
 
 def _refused_by_cap(
@@ -162,7 +194,7 @@ def _refused_by_cap(
         return None if cap is None else True
     if fraction < 1:
         return free >= request.driver_bytes
-    return free >= request.driver_bytes + DRIVER_SLACK_BYTES
+    return None if free >= request.driver_bytes + DRIVER_SLACK_BYTES else False
 
 
 def _bounds(

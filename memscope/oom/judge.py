@@ -8,7 +8,7 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.oom._causes import Situation, find_cause
+from memscope.oom._causes import Situation, find_cause, refusals_with_room
 from memscope.oom._owners import largest_owners
 from memscope.oom._remedies import find_remedies
 from memscope.oom._request import FailedRequest, failed_request, limit_at, outside_at
@@ -154,6 +154,7 @@ def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
     found = [_request_words(s), *_places(s)]
     if cause.verdict is not OomClass.CAPACITY:
         found.append(_packing(s))
+    found += refusals_with_room(s)
     if s.room.pending_rows.size:
         found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
     return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
@@ -241,7 +242,7 @@ def _limit_gaps(s: Situation, cause: Cause) -> list[str]:
     if limit.device_free_bytes is None:
         found.append("what the driver had left was not recorded: it is bounded by what was granted and refused")
     if limit.refused_by_cap and not limit.is_cap_recorded:
-        found.append("no memory fraction is recorded: the cap is inferred from what the driver had left")
+        found.append("no memory fraction is recorded: the cap is inferred from what was refused with room")
     elif limit.refused_by_cap and limit.cap_bytes is None:
         found.append(
             f"the fraction {limit.memory_fraction:g} is recorded, the device's memory is not: the cap in bytes is "

@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[2] / "traces" / "tiny-out-of-memory.memscope"
 
 
 def written(tmp_path: Path, name: str, **metadata: object) -> Path:
-    return write_container(plant(name, 0).trace(**metadata), tmp_path / "run.memscope")
+    return write_container(plant(name, 1).trace(**metadata), tmp_path / "run.memscope")
 
 
 @pytest.mark.parametrize("name", list(PLANTS))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memscope.analysis import Analysis
-from memscope.oom.verdict import OomClass, oom_headline
+from memscope.oom.verdict import OomClass, OomVerdict, oom_headline
+from memscope.trace.schema import Action
 from memscope.units import GiB, MiB
 from tests.oom.planted import PRIVATE, Program, full, holes_between_pins
 
@@ -82,3 +85,46 @@ def test_where_the_bounds_of_the_limit_disagree_nothing_is_told() -> None:
     # 560 MiB and 110 more: too much for the 600 that were granted, not for the 709 that may have been there.
     assert verdict.verdict is OomClass.CANNOT_TELL
     assert "only known to lie between 600.0 MiB and 710.0 MiB" in verdict.reason
+
+
+def refused_with_room(file_name: str) -> OomVerdict:
+    """A driver with 6 GiB left that refuses 1 GiB."""
+    program = Program(8 * GiB)
+    program.malloc(2 * GiB)
+    program.fail(GiB, free_bytes=6 * GiB)
+    if file_name:
+        stacks = program.builder.stacks
+        stack_id = stacks.stack([stacks.frame("step", file_name, 1)])
+        program.builder.add_event(Action.SNAPSHOT, address=0, size_bytes=0, stack_id=stack_id)
+    return Analysis(program.trace()).oom()
+
+
+@pytest.mark.parametrize(
+    ("file_name", "first", "has_windows"),
+    [("", "a cap", True), ("/home/user/train.py", "a cap", False), (r"C:\Users\user\train.py", "Windows", True)],
+)
+def test_a_refusal_with_room_to_spare_has_several_causes(file_name: str, first: str, has_windows: bool) -> None:
+    verdict = refused_with_room(file_name)
+    assert verdict.verdict is OomClass.CANNOT_TELL
+    assert not verdict.is_certain
+    assert verdict.reason == "the driver refused 1.0 GiB although it said that 6.0 GiB were free"
+    listed = [text for text in verdict.evidence if text.startswith("may have refused: ")]
+    assert listed[0].startswith(f"may have refused: {first}")
+    assert any("Windows" in text for text in listed) == has_windows
+    assert any("MIG" in text for text in listed)
+
+
+def test_requests_refused_at_the_same_total_bear_witness_to_a_cap() -> None:
+    program = Program(8 * GiB, fraction=0.25, knows_fraction=False)
+    while program.malloc(40 * MiB) is not None:
+        pass
+    assert Analysis(program.trace()).oom().verdict is OomClass.CANNOT_TELL
+    program = Program(8 * GiB, fraction=0.25, knows_fraction=False)
+    while program.malloc(40 * MiB) is not None:
+        pass
+    for _ in range(2):
+        assert program.malloc(40 * MiB) is None
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.FRACTION_CAP
+    assert verdict.reason.endswith("3 requests were refused so, at the same total: a cap on PyTorch's own share")
+    assert not verdict.is_certain

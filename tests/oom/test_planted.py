@@ -21,14 +21,16 @@ def verdicts_of(seeds) -> list[tuple[str, int, str]]:
             analysis = Analysis(program.trace())
             assert not analysis.contradictions
             assert len(analysis.device(0).oom_events) == (name != "no-oom")
-            found.append((name, seed, analysis.oom().verdict.value))
+            # A single refusal with room may have other reasons than a cap that nobody recorded.
+            is_untold = name == "fraction-cap" and not program.knows_fraction
+            found.append(("cannot-tell" if is_untold else name, seed, analysis.oom().verdict.value))
     return found
 
 
 def check(found: list[tuple[str, int, str]]) -> None:
     wrong = [case for case in found if case[2] not in (case[0], "cannot-tell")]
     assert not wrong
-    assert sum(said == "cannot-tell" for _, _, said in found) <= 0.05 * len(found)
+    assert sum(said == "cannot-tell" for name, _, said in found if name != "cannot-tell") <= 0.05 * len(found)
 
 
 def test_two_hundred_planted_failures_are_told_apart() -> None:
@@ -74,7 +76,8 @@ def test_what_is_proposed_lets_the_program_through_when_it_is_run_again(name: st
     analysis = Analysis(program.trace())
     verdict = analysis.oom()
     assert verdict.counterfactual is not None
-    assert verdict.remedies.replay_error_bytes == 0
+    is_untold = name == "fraction-cap" and not program.knows_fraction
+    assert verdict.remedies.replay_error_bytes == (None if is_untold else 0)
     for change in verdict.remedies.found:
         if change.kind == "blocks":
             assert change.changed_bytes >= sum(block.block_bytes for block in change.blocks)

@@ -11,10 +11,20 @@ from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins
 
 
-@pytest.mark.parametrize(("slack", "expected"), [(-2 * MiB, OomClass.CANNOT_TELL), (2 * MiB, OomClass.FRACTION_CAP)])
-def test_a_cap_that_was_not_recorded_is_inferred_only_where_the_driver_had_clear_room(slack: int, expected) -> None:
+@pytest.mark.parametrize(
+    ("slack", "n_failed", "expected"),
+    [
+        (-2 * MiB, 3, OomClass.CANNOT_TELL),
+        (2 * MiB, 1, OomClass.CANNOT_TELL),
+        (2 * MiB, 3, OomClass.FRACTION_CAP),
+    ],
+)
+def test_a_cap_that_was_not_recorded_is_inferred_where_several_were_refused_with_clear_room(
+    slack: int, n_failed: int, expected: OomClass
+) -> None:
     program = full(knows_total=False)
-    program.fail(60 * MiB, free_bytes=60 * MiB + DRIVER_SLACK_BYTES + slack)
+    for _ in range(n_failed):
+        program.fail(20 * MiB, free_bytes=20 * MiB + DRIVER_SLACK_BYTES + slack)
     verdict = Analysis(program.trace()).oom()
     assert verdict.verdict is expected
     assert not verdict.is_certain
