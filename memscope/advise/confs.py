@@ -8,6 +8,7 @@ from itertools import product
 
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.trace import Trace
 from memscope.units import MiB
 
 
@@ -37,6 +38,18 @@ def harmful_combinations(config: CachingAllocatorConfig) -> tuple[str, ...]:
         )
     return tuple(found)
 
+
+def forbidden_options(trace: Trace) -> dict[str, str]:
+    """Options that something in a recording does not go with, and what; empty for most.
+
+    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool").
+    """
+    if any(_CUMEM_FILE.search(text) for text in trace.strings):
+        return {"expandable_segments": "expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses"}
+    return {}
+
+
+_CUMEM_FILE = re.compile(r"device_allocator[/\\]cumem\.py$")
 
 _SINCE = {
     "expandable_segments": (2, 1),

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memscope.advise.confs import grid, harmful_combinations, neighbours, torch_release, variable_name
+from memscope.advise.confs import (
+    forbidden_options,
+    grid,
+    harmful_combinations,
+    neighbours,
+    torch_release,
+    variable_name,
+)
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
@@ -46,6 +53,8 @@ class Tuning:
         Environment variable that the recording's PyTorch reads.
     warnings
         What speaks against the recorded settings, and what weakens the prediction.
+    cached_before_bytes
+        What was reserved and not in use before the first event; None where that was not measured.
     """
 
     device: int
@@ -57,6 +66,24 @@ class Tuning:
     results: tuple[ReplayResult, ...]
     variable: str
     warnings: tuple[str, ...]
+    cached_before_bytes: int | None = None
+
+    @property
+    def error_bytes(self) -> int:
+        """How far the replay of the recorded settings is off the recorded peak; 0 where that is not known."""
+        recorded = self.recorded.peak_reserved_bytes
+        if recorded is None or self.baseline is None or self.baseline.oom is not None:
+            return 0
+        return abs(self.baseline.peak_reserved_bytes - recorded)
+
+    @property
+    def is_wasted_before(self) -> bool:
+        """Whether what the replay does not account for is mostly memory that was cached before the recording began."""
+        recorded = self.recorded.peak_reserved_bytes
+        if recorded is None or self.cached_before_bytes is None or self.baseline is None:
+            return False
+        missing = recorded - self.baseline.peak_reserved_bytes
+        return missing > NEGLIGIBLE_FRAC * recorded and 2 * self.cached_before_bytes >= missing
 
     @property
     def baseline_bytes(self) -> int | None:
@@ -88,7 +115,8 @@ class Tuning:
         if self.baseline is not None and self.baseline.oom is not None:
             return self.best.conf
         baseline, gain = self.baseline_bytes, self.gain_bytes
-        if baseline is None or gain is None or gain < NEGLIGIBLE_FRAC * baseline:
+        # A gain within the replay's own error is none.
+        if baseline is None or gain is None or gain < max(NEGLIGIBLE_FRAC * baseline, self.error_bytes):
             return None
         return self.best.conf
 
@@ -133,6 +161,7 @@ def tune(
     limits = limits_for(lifetimes, limits)
     metadata = lifetimes.trace.metadata
     release = torch_release(metadata)
+    usage, forbidden = lifetimes.usage, forbidden_options(lifetimes.trace)
     fraction = limits.memory_fraction
     if fraction is None:
         fraction = metadata.memory_fraction.get(lifetimes.device, 1.0)
@@ -142,6 +171,7 @@ def tune(
     todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and limits.total_bytes is not None)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
+        todo = [conf for conf in todo if not any(option in conf for option in forbidden)]
         jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits, keeps_usage=False)) for conf in todo]
 
         def count(n_done: int, n_all: int, n_before: int = n_before) -> None:
@@ -166,7 +196,10 @@ def tune(
         lower_bound=bound,
         results=tuple(results[conf] for conf in ranked),
         variable=variable_name(release),
-        warnings=_warnings(lifetimes, baseline),
+        warnings=(*_warnings(lifetimes, baseline), *(f"not tried: {why}" for why in forbidden.values())),
+        cached_before_bytes=(
+            None if usage.reserved_bytes is None else int(usage.reserved_bytes[0] - usage.active_bytes[0])
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscope._core import caching
-from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
+from memscope.advise.confs import forbidden_options, grid, harmful_combinations, torch_release, variable_name
 from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
@@ -328,6 +328,8 @@ class _Search:
         recorded = replace(self._s.config, memory_fraction=1.0)
         n_events = self._s.request.event - self._s.device.lifetimes.first_event
         most = 1 if n_events > _MAX_GRID_EVENTS else 3
+        forbidden = forbidden_options(self._s.device.trace)
+        confs = tuple(conf for conf in confs if not any(option in conf for option in forbidden))
         ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
         for conf in ordered:
             config = CachingAllocatorConfig.parse(conf)

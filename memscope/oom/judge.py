@@ -15,9 +15,13 @@ from memscope.oom._request import FailedRequest, failed_request, limit_at, outsi
 from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction
 
+_SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
+_LEAST_HELD_FRAC = 0.02
+"""Of active memory: less is not worth a sentence."""
 _MAX_NAMED_EVENTS = 5
 _ALSO = {
     OomClass.EXTERNAL_FRAGMENTATION: "a second cause: packed perfectly it would have fitted all the same",
@@ -155,9 +159,31 @@ def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
     if cause.verdict is not OomClass.CAPACITY:
         found.append(_packing(s))
     found += refusals_with_room(s)
+    found += _held_since_failure(s)
     if s.room.pending_rows.size:
         found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
     return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
+
+
+def _held_since_failure(s: Situation) -> list[str]:
+    """Short-lived memory that was there when the request before this one failed, and still is."""
+    device, event = s.device, s.request.event
+    earlier = device.oom_events[device.oom_events < event]
+    if not len(earlier):
+        return []
+    before = int(earlier[-1])
+    table, category = device.allocations, device.attribution.category
+    held = table.active_at(before) & table.active_at(event) & np.isin(category, _SHORT_LIVED)
+    size = int(table.block_bytes[held].sum())
+    if not size or size < _LEAST_HELD_FRAC * s.room.state.active_bytes:
+        return []
+    n_blocks = int(np.count_nonzero(held))
+    blocks = "1 block" if n_blocks == 1 else f"{format_count(n_blocks)} blocks"
+    return [
+        f"{format_bytes(size)} of activations, temporaries and inputs ({blocks}) were live when the request at event "
+        f"{format_count(before)} failed, and still are: an exception that was caught holds the tensors of its traceback "
+        "until it is dropped (leave the except block before trying again)"
+    ]
 
 
 def _request_words(s: Situation) -> str:

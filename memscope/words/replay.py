@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memscope.advise.tune import NEAR_BOUND_FRAC, Tuning
 from memscope.device.limits import Limits
-from memscope.replay.compare import Comparison, Verdict
+from memscope.replay.compare import NEGLIGIBLE_FRAC, Comparison, Verdict
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction
@@ -155,6 +155,14 @@ def tuning_words(tuning: Tuning) -> str:
         return f"the best setting needs {after}; what was reserved is not measured"
     if tuning.recommended_conf is not None:
         return f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
+    if tuning.is_wasted_before and tuning.cached_before_bytes is not None:
+        return (
+            f"{format_bytes(tuning.cached_before_bytes)} were cached before the recording began and not in use then: "
+            "a replay does not have them, so that no setting is judged by them"
+        )
+    if tuning.error_bytes > max(gain, 0) and tuning.error_bytes > NEGLIGIBLE_FRAC * baseline:
+        off = format_fraction(tuning.error_bytes / (tuning.recorded.peak_reserved_bytes or 1))
+        return f"nothing is recommended: the replay of the recorded settings is {off} off the recorded peak"
     if above is not None and above <= NEAR_BOUND_FRAC:
         return f"fragmentation is not your problem: reserved is within {format_fraction(above)} of the lower bound"
     tail = "" if above is None else f"; reserved is {format_fraction(above)} above the lower bound"

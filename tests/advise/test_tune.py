@@ -1,5 +1,7 @@
 """Tuning: the best of PyTorch's settings for a recording, or that nothing helps."""
 
+import dataclasses
+
 import pytest
 
 from memscope.advise.tune import tune
@@ -109,3 +111,46 @@ def test_nothing_is_recommended_where_the_replay_serves_what_failed():
     assert tuning.serves_what_failed
     assert tuning.recommended_conf is tuning.line is None
     assert "no setting is recommended" in tuning_words(tuning)
+
+
+def cached_before(n_bytes):
+    """A recording that begins after a warm-up: so much is cached then, and nothing of it is used again."""
+    recorder = Recorder("", total=80 << 30)
+    warm = recorder.allocator.malloc(n_bytes)
+    small = [recorder.allocator.malloc(2 * MiB) for _ in range(50)]
+    recorder.allocator.free(warm)
+    recorder.start_recording()
+    for address in small:
+        recorder.allocator.free(address)
+        recorder.allocator.malloc(2 * MiB)
+    return DeviceLifetimes(recorder.trace(), 0)
+
+
+def test_memory_that_was_cached_before_the_recording_is_said_not_judged():
+    tuning = tune(cached_before(400 * MiB))
+    assert tuning.is_wasted_before
+    assert tuning.recommended_conf is None
+    assert tuning_words(tuning).startswith("400.0 MiB were cached before the recording began")
+
+
+def test_a_gain_within_the_replays_own_error_is_none():
+    lifetimes = growing_requests()
+    tuning = tune(lifetimes)
+    assert tuning.error_bytes == 0
+    assert tuning.recommended_conf is not None
+    recorded = dataclasses.replace(tuning.recorded, peak_reserved_bytes=10 * tuning.recorded.peak_reserved_bytes)
+    far_off = dataclasses.replace(tuning, recorded=recorded)
+    assert far_off.recommended_conf is None
+    assert tuning_words(far_off) == (
+        "nothing is recommended: the replay of the recorded settings is 90.0 % off the recorded peak"
+    )
+
+
+def test_what_a_pool_of_the_recording_refuses_is_not_tried():
+    lifetimes = growing_requests()
+    strings = (*lifetimes.trace.strings, "/usr/lib/vllm/device_allocator/cumem.py")
+    pooled = DeviceLifetimes(dataclasses.replace(lifetimes.trace, strings=strings), 0)
+    assert any("expandable_segments" in result.conf for result in tune(lifetimes).results)
+    tuning = tune(pooled)
+    assert not any("expandable_segments" in result.conf for result in tuning.results)
+    assert tuning.warnings == ("not tried: expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses",)

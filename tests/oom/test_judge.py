@@ -7,7 +7,8 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.oom.verdict import OomClass
-from memscope.units import MiB
+from memscope.trace.categories import Category
+from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins
 
 
@@ -90,3 +91,31 @@ def test_the_evidence_names_the_request_its_places_and_what_packing_would_need()
         "210.0 MiB were free inside reserved memory, 0 B of it in pieces that could still go back to the driver",
         "packed perfectly, all that was in use and the request need 106.0 MiB; PyTorch could have 256.0 MiB",
     )
+
+
+def test_a_second_failure_says_what_the_first_ones_exception_still_holds() -> None:
+    program = Program(GiB)
+    program.malloc(300 * MiB, category=Category.WEIGHTS)
+    held = program.malloc(400 * MiB, category=Category.ACTIVATIONS)
+    assert program.malloc(400 * MiB) is None
+    program.malloc(200 * MiB, category=Category.ACTIVATIONS)
+    assert program.malloc(300 * MiB) is None
+    analysis = Analysis(program.trace())
+    first, second = analysis.device(0).oom_events.tolist()
+    assert not any("still are" in text for text in analysis.oom(event=first).evidence)
+    (said,) = (text for text in analysis.oom(event=second).evidence if "still are" in text)
+    assert said.startswith(
+        f"400.0 MiB of activations, temporaries and inputs (1 block) were live when the request at event {first} failed"
+    )
+    assert held is not None
+
+
+def test_what_was_let_go_between_two_failures_is_not_said_to_be_held() -> None:
+    program = Program(GiB)
+    freed = program.malloc(400 * MiB, category=Category.ACTIVATIONS)
+    assert program.malloc(800 * MiB) is None
+    program.free(freed)
+    assert program.malloc(2 * GiB) is None
+    analysis = Analysis(program.trace())
+    second = int(analysis.device(0).oom_events[1])
+    assert not any("still are" in text for text in analysis.oom(event=second).evidence)
