@@ -181,7 +181,7 @@ def _held_since_failure(s: Situation) -> list[str]:
     blocks = "1 block" if n_blocks == 1 else f"{format_count(n_blocks)} blocks"
     return [
         f"{format_bytes(size)} of activations, temporaries and inputs ({blocks}) were live when the request at event "
-        f"{format_count(before)} failed, and still are: an exception that was caught holds the tensors of its traceback "
+        f"{format_count(before)} failed, and still are: an exception that was caught holds its traceback's tensors "
         "until it is dropped (leave the except block before trying again)"
     ]
 
