@@ -20,6 +20,14 @@ from memscope.kv_cache.lens import KvLens
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 
+_OF_USE = (
+    Category.ACTIVATIONS,
+    Category.INPUTS,
+    Category.TEMPORARIES,
+    Category.GRADIENTS,
+    Category.COMMUNICATION,
+)
+"""What a program has that computes with its model, and one does not that only makes or loads it."""
 MOSTLY_UNKNOWN_FRAC = 0.5
 """With more than this share of all allocated bytes in no category, that no KV cache was seen says nothing; and with
 fewer than this share of the allocations with a stack, neither does what repeats."""
@@ -51,7 +59,7 @@ def find_findings(device: Device, lens: KvLens) -> Findings:
         found += look(device)
     found += find_kv_growth(device, lens)
     steps = device.steps
-    if steps is not None and not _are_guessed(device):
+    if steps is not None and not _are_guessed(device) and not _may_be_start_up(device):
         patterns = find_patterns(device, steps)
         for look_at_steps in (find_leaks, find_regrown, find_held_late):
             found += look_at_steps(device, steps, patterns)
@@ -66,6 +74,19 @@ def _are_guessed(device: Device) -> bool:
     return bool(np.count_nonzero(has_stack) < MOSTLY_UNKNOWN_FRAC * len(has_stack))
 
 
+def _may_be_start_up(device: Device) -> bool:
+    """Whether steps rest on repetition alone, and nothing in half of them or more shows that the program was in use.
+
+    Weights made or loaded layer by layer, and the layers of a cache, repeat and stay: that is no leak.
+    """
+    steps = device.steps
+    if steps is None or steps.source != REPEATED_STEPS:
+        return False
+    is_use = np.isin(device.attribution.category, _OF_USE)
+    used = steps.step_of(device.allocations.alloc_event[is_use])
+    return 2 * len(np.unique(used[used >= 0])) < len(steps)
+
+
 def _notes(device: Device) -> tuple[str, ...]:
     notes = []
     if device.fragmentation_series is None:
@@ -74,6 +95,10 @@ def _notes(device: Device) -> tuple[str, ...]:
         notes.append("leaks were not looked for: steps not known")
     elif _are_guessed(device):
         notes.append("leaks were not looked for: without stacks a loop over steps looks like a loop over layers")
+    elif _may_be_start_up(device):
+        notes.append(
+            "leaks were not looked for: what repeats shows no use of a model: it may be the start, layer by layer"
+        )
     elif len(device.steps) < MIN_STEPS:
         n = len(device.steps)
         notes.append(f"leaks were not looked for: {n} step{'s' if n > 1 else ''} recorded, {MIN_STEPS} are needed")

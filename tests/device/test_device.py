@@ -12,6 +12,7 @@ from memscope.errors import UsageError
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, Action
+from tests.oom.planted import plant
 from tests.training_trace import training_trace
 
 
@@ -96,6 +97,13 @@ def test_the_fragmentation_moment_is_the_reserved_peak(device: Device) -> None:
     assert worst is not None
     assert worst.reserved_bytes is not None
     assert worst.reserved_bytes - worst.active_bytes == (reserved - device.usage.active_bytes).max()
+
+
+def test_a_run_that_ended_in_a_failure_is_judged_there() -> None:
+    found = Analysis(plant("external-fragmentation", 0).trace()).device(0)
+    (failed,) = found.oom_events.tolist()
+    assert found.fragmentation_moment().event == failed
+    assert found.peak_reserved().event < failed
 
 
 def test_the_start_and_the_end_are_moments_too(device: Device) -> None:
