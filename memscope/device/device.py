@@ -115,9 +115,12 @@ class Device:
 
     @property
     def headroom_bytes(self) -> int | None:
-        """What was never reserved of its memory, None where either is not known."""
+        """What PyTorch could still have reserved when it had most, None where either is not known.
+
+        What others hold of the device, and what a memory fraction leaves out, is not counted.
+        """
         highest = self.peak_reserved().reserved_bytes
-        return None if self.total_bytes is None or highest is None else self.total_bytes - highest
+        return None if self.available_bytes is None or highest is None else max(self.available_bytes - highest, 0)
 
     @cached_property
     def limits(self) -> Limits:

@@ -143,6 +143,7 @@ def _row(
         name=device.recording.name,
         device_name=device.name,
         total_bytes=device.total_bytes,
+        available_bytes=device.available_bytes,
         n_events=device.n_events,
         n_steps=sum(step.is_finished for step in steps),
         peak=_use_at(peak, steps, keys),

@@ -72,6 +72,8 @@ class RankRow:
         The file (None where the trace was not opened from one), and what messages call it.
     device_name, total_bytes
         As recorded, None where not.
+    available_bytes
+        What PyTorch could reserve of the device at the most, None where not known.
     n_events, n_steps
         Of this device; finished steps only.
     peak, peak_active, peak_reserved
@@ -94,6 +96,7 @@ class RankRow:
     name: str
     device_name: str | None
     total_bytes: int | None
+    available_bytes: int | None
     n_events: int
     n_steps: int
     peak: PeakUse
@@ -110,9 +113,9 @@ class RankRow:
 
     @property
     def headroom_bytes(self) -> int | None:
-        """What of the device was never reserved by PyTorch, None where not known."""
+        """What PyTorch could still have reserved when it had most, None where not known."""
         highest = None if self.peak_reserved is None else self.peak_reserved.reserved_bytes
-        return None if highest is None or self.total_bytes is None else self.total_bytes - highest
+        return None if highest is None or self.available_bytes is None else max(self.available_bytes - highest, 0)
 
 
 @dataclass(frozen=True, slots=True)

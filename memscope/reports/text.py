@@ -128,7 +128,9 @@ def _print_device(device: Device, console: Console) -> None:
         f"active {format_bytes(peak.active_bytes)}"
     )
     if device.total_bytes is not None and device.headroom_bytes is not None:
-        console.print(f"  headroom {format_bytes(device.headroom_bytes)} of {format_bytes(device.total_bytes)}")
+        others = device.limits.reserved_by_others_bytes
+        held = f", {format_bytes(others)} of it held by others" if others else ""
+        console.print(f"  headroom {format_bytes(device.headroom_bytes)} of {format_bytes(device.total_bytes)}{held}")
     n_ooms = len(device.oom_events)
     if n_ooms:
         first = int(device.oom_events[0])

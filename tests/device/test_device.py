@@ -49,6 +49,10 @@ def test_headroom_is_what_was_never_reserved() -> None:
     sized = Analysis(training_trace(total_bytes=8 << 30)).device()
     assert sized.headroom_bytes == (8 << 30) - int(np.max(sized.usage.reserved_bytes))
     assert Analysis(training_trace(total_bytes=None)).device().headroom_bytes is None
+    program = plant("other-process", 0)
+    failed = Analysis(program.trace()).device()
+    left = program.total - program.outside_bytes - int(np.max(failed.usage.reserved_bytes))
+    assert failed.headroom_bytes == left > 0
 
 
 def test_an_event_that_is_not_there_is_no_moment(device: Device) -> None:

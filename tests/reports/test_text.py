@@ -52,7 +52,7 @@ def test_the_report_has_peak_headroom_ledger_and_the_failed_request() -> None:
     print_report(load(TRACES / "tiny-out-of-memory.memscope"), Console(file=out, width=160))
     text = out.getvalue()
     assert "Device 0 (a device of 1GiB): peak 448.2 MiB allocated after event 74\n" in text
-    assert "headroom 574.0 MiB of 1.0 GiB" in text
+    assert "headroom 62.0 MiB of 1.0 GiB, 512.0 MiB of it held by others" in text
     assert "out of memory at event 75, asking for 64.0 MiB" in text
     assert re.search(r"weights +384\.2 MiB +85\.4 % +402,849,792", text)
     assert re.search(r"reserved +450\.0 MiB +471,859,200 +the sum, to the byte", text)
