@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,17 @@ _NUMBERS = (
 _MAX_NUMBER = 1 << 31
 _MAX_LAYERS = 1 << 16
 _RECURRENT = ("linear_attention", "mamba", "recurrent", "conv", "ssm")
+_HYBRID_KEYS: dict[str, Callable[[Any], bool]] = {
+    "full_attention_interval": lambda every: every != 1,  # Qwen3-Next
+    "attn_layer_period": lambda every: every != 1,  # Jamba
+    "hybrid_override_pattern": lambda pattern: "M" in str(pattern),  # Nemotron-H
+    "layers_block_type": lambda kinds: any(word in str(kinds) for word in _RECURRENT),  # Zamba, Nemotron-H
+    "block_types": lambda kinds: any(word in str(kinds) for word in _RECURRENT),  # RecurrentGemma
+    "attn_layer_indices": lambda _: True,  # Bamba
+    "full_attn_idxs": lambda _: True,  # LFM2
+    "mamba_d_ssm": lambda _: True,  # Falcon-H1: every layer has both
+}
+"""Keys of hybrid models' files, and which of their values mean that not every layer is attention alone."""
 _WINDOWED = ("sliding_attention", "chunked_attention")
 
 
@@ -176,11 +187,21 @@ class ModelConfig:
         UsageError
             If a layer keeps a recurrent state instead, or a number is missing.
         """
+        self._refuse_recurrent()
         windows = self._windows()
         heads = self.kv_heads_by_layer()
         n_own = max(0, self.n_layers - int(self.optional("num_kv_shared_layers", 0)))
         layers = [self._layer(heads[i], windows[i]) for i in range(n_own) if heads[i]]
         return tuple(layers)
+
+    def _refuse_recurrent(self) -> None:
+        """Hybrid models say in keys of their own which layers keep a state instead of keys and values."""
+        for key, is_hybrid in _HYBRID_KEYS.items():
+            value = self.values.get(key)
+            if value is not None and is_hybrid(value):
+                raise UsageError(
+                    f"{self.source}: by {key} some layers keep a recurrent state, not keys and values: not covered"
+                )
 
     def _layer(self, n_kv_heads: int, window: int | None) -> KvLayer:
         if not self.is_latent:

@@ -58,12 +58,23 @@ def test_qwen_uses_its_window_only_where_it_says_so() -> None:
         ({"layer_types": ["linear_attention"] * 4}, "recurrent state"),
         ({"layer_types": ["odd"] * 4}, "'odd' is not known"),
         ({"layer_types": ["sliding_attention"] * 4}, "the window's size is not given"),
+        ({"full_attention_interval": 4}, "by full_attention_interval some layers keep a recurrent state"),
+        ({"attn_layer_period": 8, "attn_layer_offset": 4}, "by attn_layer_period"),
+        ({"hybrid_override_pattern": "M-M*"}, "by hybrid_override_pattern"),
+        ({"layers_block_type": ["mamba", "attention"] * 2}, "by layers_block_type"),
+        ({"block_types": ["recurrent", "recurrent", "attention"]}, "by block_types"),
         ({"num_kv_heads": [1]}, "1 counts of key/value heads for 4 layers"),
     ],
 )
 def test_a_configuration_that_does_not_tell_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         KvShape(_config(**values).kv_layers())
+
+
+def test_keys_of_hybrid_models_that_leave_every_layer_attention_are_taken() -> None:
+    plain = KvShape(_config().kv_layers())
+    for values in ({"full_attention_interval": 1}, {"attn_layer_period": 1}, {"block_types": ["attention"]}):
+        assert KvShape(_config(**values).kv_layers()) == plain
 
 
 def test_a_configuration_is_read_from_a_file_a_folder_or_a_preset(tmp_path: Path) -> None:
