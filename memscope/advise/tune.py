@@ -16,7 +16,7 @@ from memscope.advise.confs import (
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run
+from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run, reproduces
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -74,6 +74,8 @@ class Tuning:
         recorded = self.recorded.peak_reserved_bytes
         if recorded is None or self.baseline is None or self.baseline.oom is not None:
             return 0
+        if self.recorded.fatal_event is not None:
+            return 0  # the replay has a request more
         return abs(self.baseline.peak_reserved_bytes - recorded)
 
     @property
@@ -93,10 +95,9 @@ class Tuning:
         return self.recorded.peak_reserved_bytes
 
     @property
-    def serves_what_failed(self) -> bool:
-        """Whether a replay of the recorded settings serves the request that failed: then others prove nothing."""
-        is_served = self.baseline is not None and self.baseline.oom is None
-        return self.recorded.fatal_event is not None and is_served
+    def reproduces(self) -> bool:
+        """Whether a replay of the recorded settings ends as the recording did: if not, others prove nothing."""
+        return self.baseline is None or reproduces(self.baseline, self.recorded, self.limits)
 
     @property
     def gain_bytes(self) -> int | None:
@@ -110,8 +111,10 @@ class Tuning:
         """Settings to use, in the form of the environment variable; None where a change is not worth it."""
         if self.best is None or self.best.conf is None:
             return None
-        if self.recorded.fatal_event is not None:
-            return None if self.serves_what_failed else self.best.conf
+        if not self.reproduces:
+            return None
+        if self.recorded.fatal_event is not None and self.limits.source != "given":
+            return self.best.conf
         if self.baseline is not None and self.baseline.oom is not None:
             return self.best.conf
         baseline, gain = self.baseline_bytes, self.gain_bytes
@@ -250,7 +253,7 @@ def _simplest(ranked: Sequence[str], results: dict[str, ReplayResult]) -> Replay
 def _warnings(lifetimes: DeviceLifetimes, baseline: ReplayResult | None) -> tuple[str, ...]:
     found = list(harmful_combinations(CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)))
     found = [f"as recorded: {text}" for text in found]
-    recorded = recorded_run(lifetimes).peak_reserved_bytes
+    recorded = None if lifetimes.fatal_oom_event is not None else recorded_run(lifetimes).peak_reserved_bytes
     if baseline is None:
         found.append(
             "the recorded settings cannot be replayed, so that the prediction could not be checked against them"

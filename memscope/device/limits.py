@@ -79,7 +79,10 @@ def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
 
 
 def _left_at_failure(lifetimes: DeviceLifetimes) -> int | None:
-    """What PyTorch could have when a request failed: what was reserved and the driver had left; None: not known."""
+    """What PyTorch could have when a request failed: what was reserved and the driver had left; None: not known.
+
+    At least what it had at some time: other programs come and go.
+    """
     samples, reserved = lifetimes.trace.samples, lifetimes.usage.reserved_bytes
     if reserved is None:
         return None
@@ -92,12 +95,8 @@ def _left_at_failure(lifetimes: DeviceLifetimes) -> int | None:
         return None
     # The event's own sample stands nearest to it: others before the same event were taken earlier.
     row = int(rows[-1])
-    event, free_bytes = int(samples.event[row]), int(samples.device_free_bytes[row])
-    index = lifetimes.usage.index_of(event)
-    if free_bytes >= lifetimes.trace.size_bytes[event]:
-        # The driver had room, and something refused: no more than what was reserved at some time was ever granted.
-        return int(reserved[: index + 1].max())
-    return int(reserved[index]) + free_bytes
+    index = lifetimes.usage.index_of(int(samples.event[row]))
+    return max(int(reserved[index]) + int(samples.device_free_bytes[row]), int(reserved.max()))
 
 
 def available_bytes(lifetimes: DeviceLifetimes) -> int | None:

@@ -19,6 +19,7 @@ from memscope.findings.finding import Finding, Findings, in_order
 from memscope.kv_cache.lens import KvLens
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import BoolArray
 
 _OF_USE = (
     Category.ACTIVATIONS,
@@ -28,6 +29,8 @@ _OF_USE = (
     Category.COMMUNICATION,
 )
 """What a program has that computes with its model, and one does not that only makes or loads it."""
+_OF_START = (Category.WEIGHTS, Category.OPTIMIZER_STATE, Category.KV_CACHE)
+"""What is made layer by layer at the start."""
 MOSTLY_UNKNOWN_FRAC = 0.5
 """With more than this share of all allocated bytes in no category, that no KV cache was seen says nothing; and with
 fewer than this share of the allocations with a stack, neither does what repeats."""
@@ -75,16 +78,27 @@ def _are_guessed(device: Device) -> bool:
 
 
 def _may_be_start_up(device: Device) -> bool:
-    """Whether steps rest on repetition alone, and nothing in half of them or more shows that the program was in use.
+    """Whether steps rest on repetition alone, and most of them do not show that the program was in use.
 
-    Weights made or loaded layer by layer, and the layers of a cache, repeat and stay: that is no leak.
+    Weights made or loaded layer by layer, and the layers of a cache, repeat and stay: that is no leak. Memory of use
+    shows it, and so does memory of no category that comes and goes in each step; but loading makes such memory too
+    where what stays is known to be weights or a cache.
     """
     steps = device.steps
     if steps is None or steps.source != REPEATED_STEPS:
         return False
-    is_use = np.isin(device.attribution.category, _OF_USE)
-    used = steps.step_of(device.allocations.alloc_event[is_use])
-    return 2 * len(np.unique(used[used >= 0])) < len(steps)
+    table, category = device.allocations, device.attribution.category
+    step = steps.step_of(table.alloc_event)
+
+    def are_few(rows: BoolArray) -> bool:
+        return 2 * len(np.unique(step[rows & (step >= 0)])) < len(steps)
+
+    if not are_few(np.isin(category, _OF_USE)):
+        return False
+    stays = (step >= 0) & (table.let_go_event == NONE_ID)
+    kept_bytes = int(table.block_bytes[stays].sum())
+    made_bytes = int(table.block_bytes[stays & np.isin(category, _OF_START)].sum())
+    return 2 * made_bytes >= kept_bytes or are_few(steps.step_of(table.let_go_event) == step)
 
 
 def _notes(device: Device) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from memscope._core import caching
 from memscope.advise.confs import forbidden_options, grid, harmful_combinations, torch_release, variable_name
+from memscope.attribution.steps import REPEATED_STEPS
 from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
@@ -161,6 +162,8 @@ def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
     recorded state, and the rest is left unchecked.
     """
     s = situation
+    if s.limit.refused_with_room and not s.limit.refused_by_cap:
+        return Remedies((), ("nothing was searched: what refused the request is not known",))
     try:
         rerun = Rerun(s)
         as_recorded = rerun.serve()
@@ -290,7 +293,7 @@ class _Search:
             if not is_served or not isinstance(self._rerun, Rerun):
                 continue
             reach = self._rerun.reach(conf)
-            end = self._s.device.n_events if reach.failed_event is None else reach.failed_event
+            end = self._s.device.lifetimes.end_event if reach.failed_event is None else reach.failed_event
             if farthest is None or end > farthest[0]:
                 farthest = end, conf, reach
             n_tried += 1
@@ -314,12 +317,14 @@ class _Search:
 
     def _reach_words(self, reach: Reach) -> str:
         if reach.failed_event is not None:
-            n_later = reach.failed_event - self._s.request.event
-            event = f"event {format_count(reach.failed_event)}"
-            return f"but memory runs out again at {event}, {format_count(n_later)} later"
+            n_later = format_count(reach.failed_event - self._s.request.event)
+            event = f"event {format_count(reach.failed_event)}, {n_later} later"
+            if reach.failed_event in self._s.device.oom_events:
+                return f"it does not serve the request of {event}, which failed in the recording too"
+            return f"with it memory runs out at {event}"
         if not reach.n_events:
-            return "the recording ends there: what would have been asked for next is not known"
-        return f"and so are all requests of the {format_count(reach.n_events)} events after it"
+            return "nothing follows in the recording: what would have been asked for next is not known"
+        return f"with it all requests of the {format_count(reach.n_events)} events that follow are served"
 
     def _confs(self, release: tuple[int, int] | None) -> Iterator[str]:
         """Settings in the order of what they ask of the user: a switch, one number, then more."""
@@ -402,8 +407,8 @@ class _Search:
     def _accumulated_words(self, rows: Int64Array, live_bytes: int) -> str:
         """What of the memory that a batch would shrink was there before this step: it may only grow more slowly."""
         steps = self._s.device.steps
-        if steps is None:
-            return ""
+        if steps is None or steps.source == REPEATED_STEPS:
+            return ""  # what repeats may be the layers of one step
         table, first = self._s.device.allocations, self._s.device.lifetimes.first_event
         began = int(steps.end[steps.end <= self._s.request.event].max(initial=first))
         held = int(table.block_bytes[rows[table.alloc_event[rows] < began]].sum())
@@ -465,8 +470,6 @@ class _Search:
         )
 
     def _memory(self) -> Counterfactual | str:
-        if self._s.limit.refused_with_room:
-            return ""  # there was enough of it
         more = self._more()
         if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
             return ""

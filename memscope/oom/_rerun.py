@@ -155,7 +155,9 @@ class Rerun:
         serving.limit(max(capacity, self._peak_bytes()))
         serving.serve(Calls.before_the_first_event(self._requests), keeps_peak_only=True)
         failed_call = serving.serve(Calls.of_events(self._requests), keeps_peak_only=True).failed_call
-        serving.limit(capacity)
+        reserved = lifetimes.usage.reserved_bytes
+        assert reserved is not None
+        serving.limit(max(capacity, int(reserved.max())))  # the device had at least what was reserved later
         n_events = lifetimes.last_event - self._s.request.event
         if failed_call is not None:
             return Reach(n_events, first + failed_call)

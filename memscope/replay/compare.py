@@ -67,8 +67,8 @@ class Verdict:
     kind
         ``not measured``: the recording does not tell what it reserved; ``none replayed``: no setting of PyTorch's
         allocator is among the replays; ``none fits``: all of them ran out of memory; ``only another fits``: the
-        recorded ones did, ``best`` did not; ``not reproduced``: a request failed in the recording, and is served when
-        the recorded settings are replayed, so that other replays prove nothing.
+        recorded ones did, ``best`` did not; ``not reproduced``: on the recorded device, the recorded settings run out
+        of memory in a replay where the recording did not, or serve what it did not: other replays prove nothing then.
     best
         The settings with the lowest peak, None where there are none.
     baseline_bytes, saved_bytes
@@ -146,10 +146,15 @@ class Comparison:
             has_ours = any(result.strategy == "caching" for result in self.results)
             return Verdict("none fits" if has_ours else "none replayed")
         as_recorded = self.as_recorded
+        if as_recorded is not None and not reproduces(as_recorded, self.recorded, self.limits):
+            return Verdict("not reproduced", best)
+        if as_recorded is None and self.recorded.fatal_event is not None and self.limits.source != "given":
+            return Verdict("only another fits", best)
         if as_recorded is not None and as_recorded.oom is not None:
             return Verdict("only another fits", best)
-        if self.recorded.fatal_event is not None:
-            return Verdict("only another fits" if as_recorded is None else "not reproduced", best)
+        if self.recorded.fatal_event is not None and as_recorded is not None:
+            # What the recording reserved is without the request that it did not get.
+            recorded = as_recorded.peak_reserved_bytes
         # A replay of the recorded settings can differ from the recording, in either direction, where the capacity or
         # the start was not recorded: only what is below both counts as saved.
         baseline = recorded if self.replayed is None else min(recorded, self.replayed.peak_reserved_bytes)
@@ -158,6 +163,14 @@ class Comparison:
         above = None if bound is None else max(best.peak_reserved_bytes - bound.peak_reserved_bytes, 0)
         kind: VerdictKind = "saves" if saved > NEGLIGIBLE_FRAC * baseline else "none helps"
         return Verdict(kind, best, baseline, saved, above)
+
+
+def reproduces(as_recorded: ReplayResult, recorded: RecordedRun, limits: Limits) -> bool:
+    """Whether a replay under the recorded settings ends as the recording did; on another device it need not."""
+    if limits.source == "given":
+        return True
+    failed = None if as_recorded.oom is None else as_recorded.oom.event
+    return failed == recorded.fatal_event
 
 
 def _settings(conf: str | None) -> CachingAllocatorConfig | str | None:

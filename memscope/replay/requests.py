@@ -130,9 +130,10 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     failed_pair = _repeat_failed(recording, op, row)
     n_survived = len(failed) - (fatal is not None)
     if n_survived:
+        what = "a request" if n_survived == 1 else f"each of {n_survived:,} requests"
         notes.append(
-            f"{n_survived:,} requests that failed in the recording, and did not end it, are tried: "
-            "one that is served is given back at once"
+            f"{what} that failed in the recording, and did not end it, is tried, and where it is served given back at "
+            "once"
         )
     if fatal is not None:
         notes.append("the request whose failure ended the recording is the last one served")

@@ -42,7 +42,7 @@ def verdict_words(verdict: Verdict) -> str:
 def _uncompared_words(verdict: Verdict) -> str:
     if verdict.kind == "not reproduced":
         return (
-            "replayed under the recorded settings, the request that failed in the recording is served: what these "
+            "replayed under the recorded settings, the run does not end as it did in the recording: what these "
             "replays say of it cannot be trusted"
         )
     if verdict.best is not None:
@@ -142,12 +142,12 @@ def tuning_words(tuning: Tuning) -> str:
         need = format_bytes(tuning.lower_bound.peak_reserved_bytes)
         return f"no setting avoids running out of memory: the requests alone need {need}"
     after = format_bytes(best.peak_reserved_bytes)
-    if tuning.serves_what_failed:
+    if not tuning.reproduces:
         return (
-            "the request that failed in the recording is served when the recorded settings are replayed: no setting is "
-            "recommended on that ground"
+            "replayed under the recorded settings, the run does not end as it did in the recording: on that "
+            "ground no setting is recommended"
         )
-    if tuning.recorded.fatal_event is not None:
+    if tuning.recorded.fatal_event is not None and tuning.limits.source != "given":
         return f"the request that failed in the recording is served with these; they need {after}"
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"

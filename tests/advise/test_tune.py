@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from memscope.advise.tune import tune
@@ -94,6 +95,12 @@ def test_what_is_recommended_after_a_failure_serves_the_request_when_the_program
     lifetimes = analysis.device(0).lifetimes
     tuning = tune(lifetimes)
     assert tuning.recorded.fatal_event == lifetimes.fatal_oom_event == analysis.oom().event
+    if name == "fraction-cap" and not program.knows_fraction:
+        # Nobody knows what refused the request: neither verb proposes anything.
+        assert not tuning.reproduces
+        assert tuning.recommended_conf is None
+        assert not analysis.oom().remedies.found
+        return
     assert tuning.baseline.oom.event == tuning.recorded.fatal_event
     settings = [change.conf for change in analysis.oom().remedies.found if change.kind == "setting"]
     if tuning.recommended_conf is None:
@@ -106,11 +113,23 @@ def test_what_is_recommended_after_a_failure_serves_the_request_when_the_program
 
 
 def test_nothing_is_recommended_where_the_replay_serves_what_failed():
-    lifetimes = Analysis(plant("external-fragmentation", 0).trace()).device(0).lifetimes
-    tuning = tune(lifetimes, limits=Limits(80 << 30))
-    assert tuning.serves_what_failed
+    program = plant("external-fragmentation", 0)
+    trace = program.trace()
+    lost = dataclasses.replace(trace, samples=trace.samples.take(np.zeros(len(trace.samples), np.bool_)))
+    without_total = dataclasses.replace(lost, metadata=dataclasses.replace(lost.metadata, device_total_bytes={}))
+    tuning = tune(DeviceLifetimes(without_total, 0))
+    assert not tuning.reproduces
     assert tuning.recommended_conf is tuning.line is None
     assert "no setting is recommended" in tuning_words(tuning)
+
+
+def test_on_a_larger_device_the_failed_request_is_one_like_the_others():
+    lifetimes = Analysis(plant("external-fragmentation", 0).trace()).device(0).lifetimes
+    tuning = tune(lifetimes, limits=Limits(80 << 30))
+    assert tuning.reproduces
+    assert tuning.baseline.oom is None
+    assert not tuning.warnings
+    assert tuning.recommended_conf is None or tuning.gain_bytes > 0
 
 
 def cached_before(n_bytes):

@@ -6,8 +6,8 @@ import dataclasses
 
 from memscope.device.limits import NO_LIMITS, Limits, available_bytes, limits_for, recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.units import GiB
-from tests.oom.planted import plant
+from memscope.units import GiB, MiB
+from tests.oom.planted import Program, plant
 from tests.training_trace import training_trace
 
 
@@ -50,7 +50,22 @@ def test_what_was_left_at_a_failure_is_what_the_allocator_could_have() -> None:
     assert limits.left_bytes == program.total - program.outside_bytes
 
 
-def test_a_driver_that_had_room_and_refused_granted_no_more_than_was_once_reserved() -> None:
-    program = plant("fraction-cap", 0)
+def test_the_allocator_could_have_at_least_what_it_had_at_some_time() -> None:
+    program = Program(GiB)
+    for key in [program.malloc(100 * MiB) for _ in range(8)]:
+        assert key is not None
+        program.free(key)
+    program.allocator.empty_cache()
+    program.malloc(200 * MiB)
+    program.fail(300 * MiB, free_bytes=100 * MiB)
     lifetimes = DeviceLifetimes(program.trace(), 0)
-    assert recorded_limits(lifetimes).left_bytes == lifetimes.usage.reserved_bytes.max()
+    assert recorded_limits(lifetimes) == Limits(GiB, GiB - 800 * MiB, source="recorded")
+
+
+def test_a_recorded_fraction_is_no_memory_of_others() -> None:
+    program = Program(2 * GiB, fraction=0.25)
+    program.malloc(400 * MiB)
+    assert program.malloc(200 * MiB) is None
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    assert recorded_limits(lifetimes) == Limits(2 * GiB, 0, source="recorded")
+    assert available_bytes(lifetimes) == 512 * MiB

@@ -89,3 +89,7 @@ def test_layers_made_one_by_one_at_the_start_are_no_leak(category: Category) -> 
 
 def test_what_a_program_in_use_keeps_after_each_step_is_a_leak() -> None:
     assert "leak" in kinds(start_up(Category.UNKNOWN, uses=True))
+
+
+def test_memory_of_no_category_that_comes_and_goes_is_use_where_what_stays_is_not_known() -> None:
+    assert "leak" in kinds(start_up(Category.UNKNOWN, uses=False))

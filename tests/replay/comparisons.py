@@ -46,7 +46,12 @@ def bound_of(peak_bytes: int) -> ReplayResult:
     return result_of(None, peak_bytes, strategy="lower-bound", exactness="bound")
 
 
-def comparison_of(recorded_bytes: int | None, *results: ReplayResult, conf: str | None = "") -> Comparison:
+UNKNOWN = Limits(None, 0, source="not known")
+
+
+def comparison_of(
+    recorded_bytes: int | None, *results: ReplayResult, conf: str | None = "", limits: Limits = UNKNOWN
+) -> Comparison:
     """A recording that reserved so much under ``conf``, beside replays."""
     run = RecordedRun(conf, recorded_bytes, 4 * GiB, n_device_allocs=3, n_device_frees=0, n_ooms=0)
-    return Comparison(0, run, Limits(None, 0, source="not known"), results)
+    return Comparison(0, run, limits, results)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from memscope.device.limits import Limits
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.compare import (
@@ -45,9 +47,9 @@ def test_only_what_is_below_both_the_recording_and_its_replay_counts_as_saved() 
 
 
 def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
-    def after_failure(*results: ReplayResult, conf: str | None = "") -> Comparison:
-        found = comparison_of(10 * GiB, *results, conf=conf)
-        return dataclasses.replace(found, recorded=dataclasses.replace(found.recorded, n_ooms=1, fatal_event=0))
+    def after_failure(*results: ReplayResult, event: int = FAILED.event, **changes: Any) -> Comparison:
+        found = comparison_of(10 * GiB, *results, **changes)
+        return dataclasses.replace(found, recorded=dataclasses.replace(found.recorded, n_ooms=1, fatal_event=event))
 
     failed, other = result_of("", 9 * GiB, oom=FAILED), result_of(OTHER, 10 * GiB)
     assert after_failure(failed, other).verdict.kind == "only another fits"
@@ -57,7 +59,15 @@ def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
     assert served.verdict.kind == "not reproduced"
     assert "cannot be trusted" in verdict_words(served.verdict)
     assert "is served that failed in the recording" in calibration_words(served)
-    assert f"memory runs out at event {FAILED.event}, not at event 0" in calibration_words(after_failure(failed, other))
+    elsewhere = after_failure(failed, other, event=3)
+    assert elsewhere.verdict.kind == "not reproduced"
+    assert f"memory runs out at event {FAILED.event}, not at event 3" in calibration_words(elsewhere)
+    went_on = comparison_of(10 * GiB, failed, other)
+    assert went_on.verdict.kind == "not reproduced"
+    assert "where the recording went on" in calibration_words(went_on)
+    # On a larger device the request is served, and savings count from what is needed there.
+    larger = after_failure(result_of("", 12 * GiB), result_of(OTHER, 11 * GiB), limits=Limits(80 * GiB))
+    assert (larger.verdict.kind, larger.verdict.baseline_bytes, larger.verdict.saved_bytes) == ("saves", 12 * GiB, GiB)
 
 
 def test_the_recorded_settings_are_known_however_they_are_written() -> None:
@@ -77,7 +87,7 @@ def test_modelled_allocators_and_bounds_are_no_settings_to_recommend() -> None:
 def test_a_replay_that_runs_out_of_memory_is_neither_best_nor_a_baseline() -> None:
     failed = result_of("", 9 * GiB, oom=FAILED)
     other = result_of(OTHER, 10 * GiB)
-    both = comparison_of(10 * GiB, failed, other)
+    both = comparison_of(10 * GiB, failed, other, limits=Limits(10 * GiB))
     assert (both.best, both.as_recorded, both.replayed) == (other, failed, None)
     assert both.verdict.kind == "only another fits"
     assert both.ranked == (other, failed)

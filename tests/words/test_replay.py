@@ -87,7 +87,9 @@ def _done(comparison: Comparison) -> object:
             "every replay of PyTorch's allocator ran out of memory",
         ),
         (
-            comparison_of(10 * GiB, result_of("", 9 * GiB, oom=FAILED), result_of(OTHER, 8 * GiB)),
+            comparison_of(
+                10 * GiB, result_of("", 9 * GiB, oom=FAILED), result_of(OTHER, 8 * GiB), limits=Limits(9 * GiB)
+            ),
             f"the recorded settings run out of memory on this device; {OTHER} would fit, reserving 8.0 GiB",
         ),
     ],
@@ -147,7 +149,7 @@ def test_running_out_of_memory_says_where_and_what_was_free() -> None:
 
 
 def tuning_of(baseline: ReplayResult | None, best: ReplayResult | None, bound_bytes: int) -> Tuning:
-    comparison = comparison_of(10 * GiB)
+    comparison = comparison_of(10 * GiB, limits=Limits(80 * GiB))
     return Tuning(
         0, comparison.recorded, comparison.limits, baseline, best, bound_of(bound_bytes), (), "PYTORCH_ALLOC_CONF", ()
     )

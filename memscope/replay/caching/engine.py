@@ -277,11 +277,10 @@ def replay_lower_bound(lifetimes: DeviceLifetimes, limits: Limits = NO_LIMITS) -
     UsageError
         If no allocation was recorded.
     """
-    table = lifetimes.allocations
-    if not len(table):
+    fatal = lifetimes.fatal_oom_event
+    if not len(lifetimes.allocations) and fatal is None:
         raise UsageError(f"device {lifetimes.device} has no allocations to replay")
     requested = lifetimes.usage.requested_bytes
-    fatal = lifetimes.fatal_oom_event
     if fatal is not None:
         requested = np.array(requested)
         requested[lifetimes.usage.index_of(fatal) :] += lifetimes.trace.size_bytes[fatal]

@@ -333,8 +333,7 @@ def plan_allocations(lifetimes: DeviceLifetimes, *, alignment_bytes: int = MIN_A
     """
     if alignment_bytes < MIN_ALIGNMENT_BYTES or alignment_bytes & (alignment_bytes - 1):
         raise UsageError(f"an alignment of {alignment_bytes:,} bytes: use a power of two of at least 512")
-    table = lifetimes.allocations
-    if not len(table):
+    if not len(lifetimes.allocations) and lifetimes.fatal_oom_event is None:
         raise UsageError(f"device {lifetimes.device} has no allocations to plan")
     found = _search(_epochs_of(lifetimes, alignment_bytes))
     start, end, n_units = _rows_of(lifetimes, alignment_bytes)
