@@ -72,6 +72,11 @@ def format_count(n: int) -> str:
     return f"{n:,}"
 
 
+def format_items(n: int, one: str) -> str:
+    """So many of something whose plural ends in s: ``1 request``, ``1,234 requests``."""
+    return f"{format_count(n)} {one}{'' if n == 1 else 's'}"
+
+
 def format_fraction(fraction: float) -> str:
     """Format a fraction between 0 and 1 as a percentage with one decimal: ``38.2 %``."""
     return f"{100 * fraction:.1f} %"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import UsageError
-from memscope.units import format_bytes, format_fraction, parse_bytes
+from memscope.units import format_bytes, format_fraction, format_items, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,7 @@ def test_printing_then_reading_loses_at_most_the_rounding(size: int) -> None:
 
 def test_fractions_are_printed_as_percent() -> None:
     assert format_fraction(0.3817) == "38.2 %"
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert [format_items(n, "request") for n in (0, 1, 1234)] == ["0 requests", "1 request", "1,234 requests"]

@@ -15,7 +15,7 @@ from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array, SampleTable
-from memscope.units import format_count
+from memscope.units import format_items
 
 PYTORCH_RESERVED = "pytorch_reserved"
 CUDA_CONTEXT = "cuda_context"
@@ -149,7 +149,7 @@ def driver_usage_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DriverUsage
     placed, is_usable = driver_usage_samples(lifetimes)
     samples = placed.take(is_usable)
     if not len(samples.moment):
-        return None, f"none of its {format_count(n_taken)} samples can be set against what was reserved"
+        return None, f"of its {format_items(n_taken, 'sample')} none can be set against what was reserved"
     index = lifetimes.usage.index_of(event) if event >= 0 else 0
     differs = samples.reserved_bytes != reserved[index]
     nearest = int(np.lexsort((np.abs(samples.moment - index), differs))[0])

@@ -291,7 +291,8 @@ def _facts(cause: Cause, failure: Failure) -> str:
         return f"this process holds {format_bytes(held or 0)} outside PyTorch"
     if cause.verdict is OomClass.CAPACITY and limit is not None:
         return (
-            f"{format_bytes(failure.allocated_bytes)} allocated of {format_bytes(limit.high_bytes)} "
+            f"{format_bytes(failure.allocated_bytes)} allocated of "
+            f"{'' if limit.low_bytes == limit.high_bytes else 'at most '}{format_bytes(limit.high_bytes)} "
             "that PyTorch could have"
         )
     return cause.reason
@@ -299,7 +300,9 @@ def _facts(cause: Cause, failure: Failure) -> str:
 
 def _pieces(failure: Failure) -> str:
     driver = failure.device_free_bytes or 0
-    free, largest = (0, 0) if failure.free is None else (failure.free.free_bytes, failure.free.largest_bytes)
+    found = failure.free
+    # What lies in other private pools is not the request's to use.
+    free, largest = (0, 0) if found is None else (found.free_bytes - found.private_bytes, found.largest_bytes)
     piece = max(largest, driver)
     if piece >= failure.request.rounded_bytes:
         return f"{format_bytes(free + driver)} free, but none of it where the settings let it be used"

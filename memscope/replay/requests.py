@@ -15,6 +15,7 @@ from memscope.replay.failures import reclaimed_rows, unused_pools_at
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int8Array, Int32Array, Int64Array, frozen_array
+from memscope.units import format_items
 
 _TAKES = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP, Action.OOM)
 
@@ -124,16 +125,16 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     start_rows = np.flatnonzero(table.alloc_event == NONE_ID)
     start_rows = start_rows[np.argsort(table.address[start_rows], kind="stable")]
     if len(start_rows):
-        notes.append(f"{len(start_rows):,} allocations from before the recording are made first, in order of address")
+        made = format_items(len(start_rows), "allocation")
+        notes.append(f"made first, in order of address: {made} from before the recording")
         is_modelled = True
     failed, fatal = lifetimes.oom_events, lifetimes.fatal_oom_event
     failed_pair = _repeat_failed(recording, op, row)
     n_survived = len(failed) - (fatal is not None)
     if n_survived:
-        what = "a request" if n_survived == 1 else f"each of {n_survived:,} requests"
         notes.append(
-            f"{what} that failed in the recording, and did not end it, is tried, and where it is served given back at "
-            "once"
+            f"tried, and given back at once where served: {format_items(n_survived, 'request')} that failed in the "
+            "recording and did not end it"
         )
     if fatal is not None:
         notes.append("the request whose failure ended the recording is the last one served")
@@ -207,11 +208,11 @@ def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int32Array,
     n_left_out = int(np.count_nonzero(is_retry))
     n_emptied = len(start) - n_left_out
     if n_emptied:
-        notes.append(f"{n_emptied:,} calls of empty_cache are repeated; those that gave nothing back left no trace")
+        calls = format_items(n_emptied, "call")
+        notes.append(f"repeated: {calls} of empty_cache; those that gave nothing back left no trace")
     if n_left_out:
-        notes.append(
-            f"{n_left_out:,} reclaims just before a new segment are taken as the allocator's, not the program's"
-        )
+        reclaims = format_items(n_left_out, "reclaim")
+        notes.append(f"taken as the allocator's, not the program's: {reclaims} just before a new segment")
     return bool(np.any(is_doubtful))
 
 

@@ -144,9 +144,10 @@ def _place(recording: RecordedTrace, verdict: OomVerdict, how: str = "--at EVENT
     others = [other for other in verdict.events if other != event]
     if not others:
         return place
-    named = ", ".join(str(other) for other in others[:_N_EVENTS_NAMED])
+    named = ", ".join(format_count(other) for other in others[:_N_EVENTS_NAMED])
     more = f" and {format_count(len(others) - _N_EVENTS_NAMED)} more" if len(others) > _N_EVENTS_NAMED else ""
-    return f"{place}; other requests failed at events {named}{more} ({how})"
+    what = "another request failed at event" if len(others) == 1 else "other requests failed at events"
+    return f"{place}; {what} {named}{more} ({how})"
 
 
 def _print_groups(groups: Sequence[FreeGroup], driver_bytes: int | None, console: Console) -> None:

@@ -109,7 +109,7 @@ def test_before_the_first_event_nothing_was_reserved() -> None:
 def test_a_sample_that_contradicts_what_was_reserved_is_not_used(sample: dict[str, Any]) -> None:
     found = ledger(lifetimes_of(sample), 1)
     assert found.driver_usage is None
-    assert found.not_measured == "none of its 1 samples can be set against what was reserved"
+    assert found.not_measured == "of its 1 sample none can be set against what was reserved"
     assert found.total_bytes == 2 * MiB
 
 

@@ -203,5 +203,5 @@ def test_what_to_do_depends_on_why_nothing_was_counted() -> None:
     assert "memscope run samples" in why_not_measured(sampled(source="torch-snapshot").at(3, 0))
     assert "memscope doctor" in why_not_measured(sampled().at(3, 0))
     contradictory = why_not_measured(sampled({**AFTER, "process_used_bytes": MiB}).at(3, 0))
-    assert contradictory.startswith("None of its 1 samples can be set against what was reserved.")
+    assert contradictory.startswith("Of its 1 sample none can be set against what was reserved.")
     assert "memscope run" not in contradictory

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
 from memscope.analysis import Analysis, load
 from memscope.oom.judge import judge_oom
 from memscope.oom.verdict import Counterfactual, OomClass, Remedies, oom_headline
+from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
-from memscope.trace.schema import MarkKind
+from memscope.trace.schema import Action, MarkKind
 from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins
 
@@ -130,3 +133,44 @@ def test_memory_that_is_held_from_earlier_steps_is_said_beside_a_smaller_batch()
     verdict = Analysis(program.trace()).oom()
     (change,) = (change for change in verdict.remedies.found if change.kind == "batch")
     assert "800.0 MiB of this memory is held from earlier steps" in change.note
+
+
+class SecondDevice(TraceBuilder):
+    """A builder of what happens on device 1."""
+
+    def add_event(self, action: Action | int, **columns: Any) -> int:
+        return super().add_event(action, **columns | {"device": 1})
+
+    def add_sample(self, **columns: Any) -> None:
+        super().add_sample(**columns | {"device": 1})
+
+    def add_segment(self, **columns: Any) -> int:
+        return super().add_segment(**columns | {"device": 1})
+
+
+def setting_after_churn(builder: TraceBuilder, device: int, n_events_before: int) -> tuple[str | None, int | None]:
+    """The setting that is offered to a program that goes on after its failure, and how far it comes from there."""
+    for _ in range(n_events_before // 2):
+        TraceBuilder.add_event(builder, Action.ALLOC, address=1 << 20, size_bytes=512)
+        TraceBuilder.add_event(builder, Action.FREE_COMPLETED, address=1 << 20, size_bytes=512)
+    program = Program(256 * MiB, builder=builder)
+    holes_between_pins(program)
+    freed = {call[1] for call in program.ops if call[0] == "free"}
+    rng, live = random.Random(0), [key for key in program.addresses if key not in freed]
+    for _ in range(30):
+        if rng.random() < 0.6 or not live:
+            key = program.malloc(rng.choice([3, 8, 14, 21, 27, 33, 48]) * MiB)
+            live += [] if key is None else [key]
+        else:
+            program.free(live.pop(rng.randrange(len(live))))
+    trace = program.trace(device_total_bytes={device: 256 * MiB})
+    verdict = Analysis(trace).oom(device)
+    (change,) = (change for change in verdict.remedies.found if change.kind == "setting")
+    assert verdict.event is not None
+    again = change.fails_again_event
+    return change.conf, None if again is None else again - verdict.event
+
+
+def test_a_second_device_is_offered_what_a_first_one_would_be() -> None:
+    alone = setting_after_churn(TraceBuilder(), 0, 0)
+    assert setting_after_churn(SecondDevice(), 1, 200) == alone

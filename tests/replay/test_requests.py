@@ -89,7 +89,7 @@ def test_run_of_segments_given_back_empties_the_cache_or_one_private_pool(pools,
     requests = requests_of(lifetimes_of(events))
     assert requests.op[8:].tolist() == [op, caching.Op.NONE]
     assert requests.row[8:].tolist() == [row, NONE_ID]
-    assert "1 calls of empty_cache are repeated; those that gave nothing back left no trace" in requests.notes
+    assert "repeated: 1 call of empty_cache; those that gave nothing back left no trace" in requests.notes
 
 
 def test_unknown_pool_of_a_segment_given_back_empties_the_whole_cache():
