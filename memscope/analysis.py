@@ -21,6 +21,7 @@ from memscope.kv_cache.lens import KvLens
 from memscope.oom.judge import judge_oom
 from memscope.oom.verdict import OomVerdict
 from memscope.trace.open import open_trace
+from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
 
 
@@ -110,7 +111,7 @@ class Analysis(RecordedTrace):
         return {device.index: Opinions(device) for device in devices}
 
     def opinions(self, index: int | None = None) -> Opinions:
-        """What is thought of one device, the first unless one is named.
+        """What is thought of one device: the one named, else the first that ran out of memory, else the first.
 
         Raises
         ------
@@ -120,7 +121,8 @@ class Analysis(RecordedTrace):
         if index is None:
             if not self.trace.devices:
                 raise UsageError("this trace is empty: it has no segments and no events")
-            index = self.trace.devices[0]
+            failed = self.trace.device[self.trace.action == Action.OOM]
+            index = int(failed.min()) if len(failed) else self.trace.devices[0]
         try:
             return self._opinions[index]
         except KeyError:
@@ -128,7 +130,7 @@ class Analysis(RecordedTrace):
             raise UsageError(f"device {index} is not in this trace (it has {known})") from None
 
     def device(self, index: int | None = None) -> Device:
-        """One device, the first unless one is named.
+        """One device: the one named, else the first that ran out of memory, else the first.
 
         Raises
         ------
@@ -138,7 +140,7 @@ class Analysis(RecordedTrace):
         return self.opinions(index).device
 
     def device_of_event(self, event: int | None, index: int | None = None) -> Device:
-        """The device that is named, or else that of an event, or else the first.
+        """The device that is named, or else that of an event, or else as :meth:`device` chooses.
 
         Raises
         ------
@@ -180,15 +182,12 @@ class Analysis(RecordedTrace):
         return self.opinions(index).findings
 
     def oom(self, index: int | None = None, event: int | None = None, *, searches: bool = True) -> OomVerdict:
-        """Why memory ran out on a device: that of the event if not given, else the first on which a request failed.
+        """Why memory ran out on a device: that of the event if not given, else the first that ran out of memory.
 
         Raises
         ------
         UsageError
             If there is no such device, or the event is not one of its out-of-memory errors.
         """
-        is_event = event is not None and 0 <= event < self.trace.n_events
-        if index is None and not is_event:
-            index = next((device.index for device in self.devices if len(device.oom_events)), None)
         device = self.device_of_event(event, index)
         return self.opinions(device.index).oom(event, searches=searches)

@@ -12,6 +12,7 @@ from memscope.errors import UsageError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action
 from tests.training_trace import training_trace
 
 
@@ -53,3 +54,15 @@ def test_opinions_are_formed_once(analysis: Analysis) -> None:
     assert opinions.findings is analysis.findings(0)
     assert opinions.kv_lens is analysis.kv_lens(0)
     assert opinions.oom(searches=False) is analysis.oom(searches=False)
+
+
+def test_the_device_that_ran_out_of_memory_is_meant_where_none_is_named() -> None:
+    builder = TraceBuilder()
+    for device in (0, 1, 2):
+        builder.add_event(Action.ALLOC, address=1 << 40, size_bytes=1 << 20, device=device)
+        if device == 1:
+            builder.add_event(Action.OOM, address=-1, size_bytes=1 << 30, device=device)
+    analysis = Analysis(builder.build(TraceMetadata(source="synthetic")))
+    assert analysis.device().index == analysis.peak().device.index == analysis.oom().device == 1
+    assert analysis.device(2).index == 2
+    assert analysis.device_of_event(0).index == 0

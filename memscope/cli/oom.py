@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, json_option, load_trace, print_json, trace_argument
+from memscope.cli.options import console, device_option, json_option, load_trace, print_json, trace_argument
 from memscope.errors import TrustError
 
 
 @click.command()
 @trace_argument
 @click.option("--at", "event", type=int, default=None, help="Which out-of-memory error, by its event. [default: first]")
-@click.option("--device", type=int, default=None, help="Device index. [default: the first where a request failed]")
+@device_option
 @json_option
 def oom(trace: Path, event: int | None, device: int | None, as_json: bool) -> None:
     """Say why memory ran out, and the smallest change that would have let the request through.

@@ -47,9 +47,12 @@ def json_option(command: Command) -> Command:
 
 def device_option(command: Command) -> Command:
     """``--device``: one device of the trace."""
-    return click.option("--device", type=int, default=None, help="Device index. [default: the first in the trace]")(
-        command
-    )
+    return click.option(
+        "--device",
+        type=int,
+        default=None,
+        help="Device index. [default: the first that ran out of memory, or the first]",
+    )(command)
 
 
 def event_option(command: Command) -> Command:
