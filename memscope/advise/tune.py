@@ -113,7 +113,7 @@ class Tuning:
             return None
         if not self.reproduces:
             return None
-        if self.recorded.fatal_event is not None and self.limits.source != "given":
+        if self.recorded.fatal_event is not None and self.limits.is_as_recorded:
             return self.best.conf
         if self.baseline is not None and self.baseline.oom is not None:
             return self.best.conf

@@ -8,6 +8,8 @@ import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
 
+GIVEN = "given"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -29,7 +31,12 @@ class Limits:
     total_bytes: int | None = None
     reserved_by_others_bytes: int | None = None
     memory_fraction: float | None = None
-    source: str = "given"
+    source: str = GIVEN
+
+    @property
+    def is_as_recorded(self) -> bool:
+        """Whether nothing of it was given: then a replay of the recorded settings must end as the recording did."""
+        return GIVEN not in self.source
 
     @property
     def left_bytes(self) -> int | None:
@@ -50,13 +57,13 @@ NO_LIMITS = Limits()
 
 def limits_for(lifetimes: DeviceLifetimes, given: Limits = NO_LIMITS) -> Limits:
     """What is given, and the recorded device's where nothing is."""
-    known = recorded_limits(lifetimes) if given.total_bytes is None else given
-    others = given.reserved_by_others_bytes
+    others, fraction = given.reserved_by_others_bytes, given.memory_fraction
+    known, source = given, GIVEN
+    if given.total_bytes is None:
+        known = recorded_limits(lifetimes)
+        source = known.source if others is None and fraction is None else f"{known.source}; the rest {GIVEN}"
     return Limits(
-        known.total_bytes,
-        (known.reserved_by_others_bytes or 0) if others is None else others,
-        given.memory_fraction,
-        known.source,
+        known.total_bytes, (known.reserved_by_others_bytes or 0) if others is None else others, fraction, source
     )
 
 

@@ -148,7 +148,7 @@ class Comparison:
         as_recorded = self.as_recorded
         if as_recorded is not None and not reproduces(as_recorded, self.recorded, self.limits):
             return Verdict("not reproduced", best)
-        if as_recorded is None and self.recorded.fatal_event is not None and self.limits.source != "given":
+        if as_recorded is None and self.recorded.fatal_event is not None and self.limits.is_as_recorded:
             return Verdict("only another fits", best)
         if as_recorded is not None and as_recorded.oom is not None:
             return Verdict("only another fits", best)
@@ -167,7 +167,7 @@ class Comparison:
 
 def reproduces(as_recorded: ReplayResult, recorded: RecordedRun, limits: Limits) -> bool:
     """Whether a replay under the recorded settings ends as the recording did; on another device it need not."""
-    if limits.source == "given":
+    if not limits.is_as_recorded:
         return True
     failed = None if as_recorded.oom is None else as_recorded.oom.event
     return failed == recorded.fatal_event

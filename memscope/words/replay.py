@@ -147,7 +147,7 @@ def tuning_words(tuning: Tuning) -> str:
             "replayed under the recorded settings, the run does not end as it did in the recording: on that "
             "ground no setting is recommended"
         )
-    if tuning.recorded.fatal_event is not None and tuning.limits.source != "given":
+    if tuning.recorded.fatal_event is not None and tuning.limits.is_as_recorded:
         return f"the request that failed in the recording is served with these; they need {after}"
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"

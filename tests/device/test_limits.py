@@ -18,7 +18,7 @@ def test_what_is_given_goes_before_what_was_recorded() -> None:
     assert recorded_limits(known) == Limits(5 * GiB, 512 << 20, source="recorded")
     assert limits_for(known) == recorded_limits(known)
     assert limits_for(known, Limits(8 * GiB)) == Limits(8 * GiB, 0)
-    assert limits_for(known, Limits(None, GiB, 0.5)) == Limits(5 * GiB, GiB, 0.5, "recorded")
+    assert limits_for(known, Limits(None, GiB, 0.5)) == Limits(5 * GiB, GiB, 0.5, "recorded; the rest given")
     assert recorded_limits(DeviceLifetimes(training_trace(total_bytes=None), 0)) == Limits(None, 0, source="not known")
 
 
