@@ -10,8 +10,11 @@ import pytest
 from playwright.sync_api import expect
 
 from memscope.oom.verdict import oom_headline
+from memscope.trace.categories import Category
+from memscope.trace.container import write_container
 from memscope.units import format_bytes
 from tests.browser.conftest import TRACES, Site, Watched, plot_box, served, wait_for_event_between
+from tests.findings.traces import layers_that_stay
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +22,13 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def failed() -> Iterator[Site]:
     with served({"oom": TRACES / "tiny-out-of-memory.memscope"}) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def leaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    trace = layers_that_stay(Category.UNKNOWN, uses=True)
+    with served({"leak": write_container(trace, tmp_path_factory.mktemp("leaking") / "leak.memscope")}) as site:
         yield site
 
 
@@ -34,13 +44,13 @@ def test_the_verdict_leads_to_the_state_at_the_failed_request(failed: Site, watc
     expect(page.locator("#map-title")).to_contain_text("in use at")
 
 
-def test_a_finding_leads_to_its_moment_and_pins_what_shows_it(failed: Site, watched: Watched) -> None:
-    finding = failed.analysis("oom").opinions(0).findings.findings[0]
-    page = watched.open(failed.url("overview", "oom"))
+def test_a_finding_leads_to_its_moment_and_pins_what_shows_it(leaking: Site, watched: Watched) -> None:
+    finding = leaking.analysis("leak").opinions(0).findings.findings[0]
+    page = watched.open(leaking.url("overview", "leak"))
     expect(page.locator("#overview-findings")).to_contain_text(finding.title)
     page.locator("#overview-findings").get_by_role("link").first.click()
     page.wait_for_url(re.compile(rf"/{finding.view}\?.*event={finding.event}\b"))
-    table = failed.analysis("oom").device(0).allocations
+    table = leaking.analysis("leak").device(0).allocations
     size = format_bytes(int(table.block_bytes[finding.rows[0]]))
     expect(page.locator("#inspector .inspector-size")).to_have_text(size)
 

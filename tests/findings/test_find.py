@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.findings.finding import Findings
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
-from tests.findings.traces import analysed, fragmented, kinds
+from tests.findings.traces import analysed, fragmented, kinds, layers_that_stay
 from tests.replay.recordings import Recorder
 
 MiB = 1 << 20
@@ -60,36 +59,16 @@ def test_a_recorder_out_of_memory_is_reported_like_any_other() -> None:
     assert analysed(recorder).opinions(0).findings.device == 0
 
 
-def start_up(category: Category, *, uses: bool) -> Findings:
-    """Twelve layers of one size made one after the other, each with a stack; used or not."""
-    builder = TraceBuilder()
-    stacks = builder.stacks
-    made = stacks.stack([stacks.frame("make_layer", "/home/user/serve.py", 7)])
-    used = stacks.stack([stacks.frame("work", "/home/user/serve.py", 9)])
-    address = 1 << 40
-    for layer in range(40):
-        kept = builder.add_event(Action.ALLOC, address=address, size_bytes=16 * MiB, stack_id=made)
-        builder.set_owner(kept, category, f"layer {layer}")
-        temporary = address + 32 * MiB
-        born = builder.add_event(Action.ALLOC, address=temporary, size_bytes=8 * MiB, stack_id=used)
-        if uses:
-            builder.set_owner(born, Category.ACTIVATIONS, "hidden states")
-        builder.add_event(Action.FREE_COMPLETED, address=temporary, size_bytes=8 * MiB, stack_id=used)
-        address += 64 * MiB
-    metadata = TraceMetadata(source="synthetic", has_segment_events=False)
-    return Analysis(builder.build(metadata)).opinions(0).findings
-
-
 @pytest.mark.parametrize("category", [Category.WEIGHTS, Category.KV_CACHE])
 def test_layers_made_one_by_one_at_the_start_are_no_leak(category: Category) -> None:
-    found = start_up(category, uses=False)
+    found = Analysis(layers_that_stay(category, uses=False)).opinions(0).findings
     assert not {"leak", "kv-kept"} & set(kinds(found))
     assert any("it may be the start, layer by layer" in note for note in found.notes)
 
 
 def test_what_a_program_in_use_keeps_after_each_step_is_a_leak() -> None:
-    assert "leak" in kinds(start_up(Category.UNKNOWN, uses=True))
+    assert "leak" in kinds(Analysis(layers_that_stay(Category.UNKNOWN, uses=True)).opinions(0).findings)
 
 
 def test_memory_of_no_category_that_comes_and_goes_is_use_where_what_stays_is_not_known() -> None:
-    assert "leak" in kinds(start_up(Category.UNKNOWN, uses=False))
+    assert "leak" in kinds(Analysis(layers_that_stay(Category.UNKNOWN, uses=False)).opinions(0).findings)

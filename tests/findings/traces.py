@@ -6,6 +6,11 @@ from pathlib import Path
 
 from memscope.analysis import Analysis
 from memscope.findings.finding import Finding, Findings
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action
+from memscope.trace.trace import Trace
 from tests.replay.recordings import Recorder
 
 MiB = 1 << 20
@@ -32,3 +37,24 @@ def fragmented(n_pairs: int = 40) -> Recorder:
         recorder.allocator.free(large)
     recorder.allocator.malloc(30 * MiB)
     return recorder
+
+
+def layers_that_stay(category: Category, *, uses: bool) -> Trace:
+    """Forty layers of one size made one after the other, each with a stack and a temporary; used or not."""
+    builder = TraceBuilder()
+    stacks = builder.stacks
+    made = stacks.stack([stacks.frame("make_layer", "/home/user/serve.py", 7)])
+    used = stacks.stack([stacks.frame("work", "/home/user/serve.py", 9)])
+    for layer in range(40):
+        address = (1 << 40) + layer * (64 << 20)
+        kept = builder.add_event(Action.ALLOC, address=address, size_bytes=16 << 20, stack_id=made)
+        builder.set_owner(kept, category, f"layer {layer}")
+        temporary = address + (16 << 20)
+        born = builder.add_event(Action.ALLOC, address=temporary, size_bytes=8 << 20, stack_id=used)
+        if uses:
+            builder.set_owner(born, Category.ACTIVATIONS, "hidden states")
+        builder.add_event(Action.FREE_COMPLETED, address=temporary, size_bytes=8 << 20, stack_id=used)
+        segment = builder.add_segment(address=address, size_bytes=24 << 20, is_large=True)
+        builder.add_block(segment, address=address, size_bytes=16 << 20, requested_bytes=16 << 20, state=0)
+        builder.add_block(segment, address=temporary, size_bytes=8 << 20, requested_bytes=0, state=2)
+    return builder.build(TraceMetadata(source="synthetic", has_segment_events=False))
