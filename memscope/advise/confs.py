@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import product
 
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.trace import Trace
 from memscope.units import MiB
 
 
@@ -38,18 +37,6 @@ def harmful_combinations(config: CachingAllocatorConfig) -> tuple[str, ...]:
         )
     return tuple(found)
 
-
-def forbidden_options(trace: Trace) -> dict[str, str]:
-    """Options that something in a recording does not go with, and what; empty for most.
-
-    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool").
-    """
-    if any(_CUMEM_FILE.search(text) for text in trace.strings):
-        return {"expandable_segments": "expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses"}
-    return {}
-
-
-_CUMEM_FILE = re.compile(r"device_allocator[/\\]cumem\.py$")
 
 _SINCE = {
     "expandable_segments": (2, 1),
@@ -81,7 +68,9 @@ def _knows(release: tuple[int, int] | None, option: str) -> bool:
     return since <= ((2, 6) if release is None else release)
 
 
-def grid(release: tuple[int, int] | None, *, can_collect_garbage: bool) -> tuple[str, ...]:
+def grid(
+    release: tuple[int, int] | None, *, can_collect_garbage: bool, forbidden: Container[str] = ()
+) -> tuple[str, ...]:
     """Settings worth a replay, simplest first; no harmful combination is among them.
 
     Parameters
@@ -90,6 +79,8 @@ def grid(release: tuple[int, int] | None, *, can_collect_garbage: bool) -> tuple
         The recording's PyTorch.
     can_collect_garbage
         Whether a memory fraction is in force: without one, garbage collection does nothing.
+    forbidden
+        Options that the recording does not go with.
     """
     rounding = ["", *(f"roundup_power2_divisions:{n}" for n in _DIVISIONS)]
     splitting = ["", *(f"max_split_size_mb:{n}" for n in _SPLIT_LIMITS_MIB)]
@@ -98,7 +89,7 @@ def grid(release: tuple[int, int] | None, *, can_collect_garbage: bool) -> tuple
         sizes += [f"large_segment_size_mb:{n}" for n in _SEGMENT_SIZES_MIB]
     found = [_join(*parts) for parts in product(splitting, rounding)]
     found += [_join(split, size) for split, size in product(splitting, sizes)]
-    if _knows(release, "expandable_segments"):
+    if _knows(release, "expandable_segments") and "expandable_segments" not in forbidden:
         found += [_join("expandable_segments:True", *parts) for parts in product(rounding, sizes)]
     if can_collect_garbage:
         thresholds = [f"garbage_collection_threshold:{t:g}" for t in _GC_THRESHOLDS]

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memscope.advise.confs import (
-    forbidden_options,
-    grid,
-    harmful_combinations,
-    neighbours,
-    torch_release,
-    variable_name,
-)
+from memscope.advise.confs import grid, harmful_combinations, neighbours, torch_release, variable_name
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run, reproduces
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.replay.sweep import ReplayJob, SweepWorkers, run_sweep
@@ -171,10 +164,10 @@ def tune(
     bound = replay(lifetimes, "lower-bound", ReplayOptions())
     baseline = _baseline(lifetimes, limits)
     results: dict[str, ReplayResult] = {}
-    todo: Sequence[str] = grid(release, can_collect_garbage=fraction < 1 and limits.total_bytes is not None)
+    can_collect_garbage = fraction < 1 and limits.total_bytes is not None
+    todo: Sequence[str] = grid(release, can_collect_garbage=can_collect_garbage, forbidden=forbidden)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
-        todo = [conf for conf in todo if not any(option in conf for option in forbidden)]
         jobs = [ReplayJob(lifetimes, "caching", ReplayOptions(conf, limits, keeps_usage=False)) for conf in todo]
 
         def count(n_done: int, n_all: int, n_before: int = n_before) -> None:

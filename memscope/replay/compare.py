@@ -11,7 +11,7 @@ import numpy as np
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import STRATEGIES, ReplayOptions, strategy_named
 from memscope.replay.sweep import Refused, ReplayJob, SweepWorkers, attempt, run_sweep
@@ -277,6 +277,8 @@ def default_confs(lifetimes: DeviceLifetimes) -> tuple[str, ...]:
     """The recorded settings first, where the simulator covers them, then the others of :data:`DEFAULT_CONFS`."""
     metadata = lifetimes.trace.metadata
     has_fraction = metadata.memory_fraction.get(lifetimes.device, 1.0) < 1
+    forbidden = forbidden_options(lifetimes.trace)
     confs = DEFAULT_CONFS + (_UNDER_A_FRACTION if has_fraction else ())
+    confs = tuple(conf for conf in confs if conf.partition(":")[0] not in forbidden)
     recorded = metadata.alloc_conf
     return (recorded, *(conf for conf in confs if conf != recorded)) if recorded else confs

@@ -300,3 +300,16 @@ _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "per_process_memory_fraction": ("memory_fraction", _read_fraction),
     "throw_on_cudamalloc_oom": ("throws_on_malloc_oom", _read_boolean),
 }
+
+
+def forbidden_options(trace: Trace) -> dict[str, str]:
+    """Options that something in a recording does not go with, and what; empty for most.
+
+    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool").
+    """
+    if any(_CUMEM_FILE.search(text) for text in trace.strings):
+        return {"expandable_segments": "expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses"}
+    return {}
+
+
+_CUMEM_FILE = re.compile(r"device_allocator[/\\]cumem\.py$")

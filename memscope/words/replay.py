@@ -59,6 +59,8 @@ def calibration_words(comparison: Comparison) -> str:
     """Whether the replay under the recorded settings gives what was recorded: the error of everything else here."""
     again, recorded = comparison.replayed, comparison.recorded.peak_reserved_bytes
     failed = None if comparison.as_recorded is None else comparison.as_recorded.oom
+    if not comparison.limits.is_as_recorded and (failed is not None or comparison.recorded.fatal_event is not None):
+        return "These replays are for another device than the recorded one, so their error is not known."
     if failed is not None:
         return _failure_words(failed, comparison.recorded.fatal_event)
     if comparison.recorded.fatal_event is not None and again is not None:

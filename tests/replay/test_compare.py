@@ -68,6 +68,17 @@ def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
     # On a larger device the request is served, and savings count from what is needed there.
     larger = after_failure(result_of("", 12 * GiB), result_of(OTHER, 11 * GiB), limits=Limits(80 * GiB))
     assert (larger.verdict.kind, larger.verdict.baseline_bytes, larger.verdict.saved_bytes) == ("saves", 12 * GiB, GiB)
+    assert calibration_words(larger).startswith("These replays are for another device than the recorded one")
+    smaller = comparison_of(10 * GiB, failed, other, limits=Limits(9 * GiB))
+    assert calibration_words(smaller).startswith("These replays are for another device than the recorded one")
+
+
+def test_what_something_in_the_recording_refuses_is_not_compared_by_default() -> None:
+    lifetimes = training_lifetimes()
+    strings = (*lifetimes.trace.strings, "/usr/lib/vllm/device_allocator/cumem.py")
+    pooled = DeviceLifetimes(dataclasses.replace(lifetimes.trace, strings=strings), 0)
+    assert "expandable_segments:True" in default_confs(lifetimes)
+    assert set(default_confs(lifetimes)) - set(default_confs(pooled)) == {"expandable_segments:True"}
 
 
 def test_the_recorded_settings_are_known_however_they_are_written() -> None:
