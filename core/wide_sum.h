@@ -18,7 +18,11 @@ class WideSum {
   }
 
   // Add a number that is not negative.
-  void add(std::int64_t value) { add(value, 1); }
+  void add(std::int64_t value) {
+    const auto a = static_cast<std::uint64_t>(value);
+    low_ += a;
+    high_ += low_ < a ? 1 : 0;
+  }
 
   std::uint64_t high() const { return high_; }
   std::uint64_t low() const { return low_; }

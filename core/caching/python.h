@@ -80,12 +80,13 @@ inline UsageMatrix to_numpy(UsageSeries usage) {
   return UsageMatrix(values, {UsageSeries::kColumns, n_moments}, owner, {stride, 1});
 }
 
+// Usage, the moment of its peak, unused bytes at the most and in the mean, and the call that failed.
+using ServedTuple = std::tuple<UsageMatrix, std::size_t, Bytes, nb::int_, std::optional<std::size_t>>;
+
 template <AllocatorModel Model>
-std::tuple<UsageMatrix, std::size_t, Bytes, nb::int_, std::optional<std::size_t>> serve(Model& model, const Array<std::int8_t>& op,
-                                                         const Array<std::int32_t>& row,
-                                                         const Array<std::int32_t>& dropped_pool,
-                                                         const Array<std::int64_t>& requested_bytes,
-                                                         const Array<std::int64_t>& pair, bool keeps_peak_only) {
+ServedTuple serve(Model& model, const Array<std::int8_t>& op, const Array<std::int32_t>& row,
+                  const Array<std::int32_t>& dropped_pool, const Array<std::int64_t>& requested_bytes,
+                  const Array<std::int64_t>& pair, bool keeps_peak_only) {
   Served served = without_gil([&] {
     return replay(model, {view(requested_bytes), view(pair)}, {view(op), view(row), view(dropped_pool)},
                   keeps_peak_only);

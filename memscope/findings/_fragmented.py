@@ -10,7 +10,7 @@ from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.tables import Int64Array
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_fraction, format_items
 
 NEAR_PEAK_FRAC = 0.9
 """Fragmentation is judged where more memory was taken and reserved then came to at least this share of its highest."""
@@ -55,7 +55,7 @@ def find_fragmentation(device: Device) -> list[Finding]:
         ""
         if first is None
         else (
-            f" The worst pin: {_blocks(len(first.allocation_ids))}, {_together(first)}, "
+            f" The worst pin: {format_items(len(first.allocation_ids), 'block')}, {_together(first)}, "
             f"hold{'s' if len(first.allocation_ids) == 1 else ''} {format_bytes(first.held_bytes)}."
         )
     )
@@ -97,10 +97,6 @@ def _judged_rows(device: Device, table: OverallSeries) -> Int64Array:
 def _together(pin: Pin) -> str:
     """The size of a pin's blocks, and that it is that of all of them where there are several."""
     return f"{format_bytes(pin.pinning_bytes)}{' together' if len(pin.allocation_ids) > 1 else ''}"
-
-
-def _blocks(n: int) -> str:
-    return "1 block" if n == 1 else f"{format_count(n)} blocks"
 
 
 def find_growing_pools(device: Device) -> list[Finding]:
