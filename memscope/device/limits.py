@@ -85,25 +85,26 @@ def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
     return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
 
 
+def device_free_at_failures(lifetimes: DeviceLifetimes) -> dict[int, int]:
+    """What the driver had left at each ``oom`` event for which that was recorded. Linear in the samples."""
+    samples = lifetimes.trace.samples
+    here = (samples.device == lifetimes.device) & (samples.device_free_bytes >= 0)
+    rows = np.flatnonzero(here & np.isin(samples.event, lifetimes.oom_events))
+    # Of several before one event the last counts: its own sample stands nearest to it.
+    return dict(zip(samples.event[rows].tolist(), samples.device_free_bytes[rows].tolist(), strict=True))
+
+
 def _left_at_failure(lifetimes: DeviceLifetimes) -> int | None:
     """What PyTorch could have when a request failed: what was reserved and the driver had left; None: not known.
 
     At least what it had at some time: other programs come and go.
     """
-    samples, reserved = lifetimes.trace.samples, lifetimes.usage.reserved_bytes
-    if reserved is None:
+    reserved, free = lifetimes.usage.reserved_bytes, device_free_at_failures(lifetimes)
+    if reserved is None or not free:
         return None
-    is_here = (samples.device == lifetimes.device) & (samples.event >= 0) & (samples.device_free_bytes >= 0)
-    is_failure = is_here & np.isin(samples.event, lifetimes.oom_events)
-    rows = np.flatnonzero(is_failure & (samples.event == lifetimes.fatal_oom_event))
-    if not len(rows):
-        rows = np.flatnonzero(is_failure)[:1]
-    if not len(rows):
-        return None
-    # The event's own sample stands nearest to it: others before the same event were taken earlier.
-    row = int(rows[-1])
-    index = lifetimes.usage.index_of(int(samples.event[row]))
-    return max(int(reserved[index]) + int(samples.device_free_bytes[row]), int(reserved.max()))
+    fatal = lifetimes.fatal_oom_event
+    event = fatal if fatal in free else min(free)
+    return max(int(reserved[lifetimes.usage.index_of(event)]) + free[event], int(reserved.max()))
 
 
 def available_bytes(lifetimes: DeviceLifetimes) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscope._core import caching
-from memscope.advise.confs import forbidden_options, grid, harmful_combinations, torch_release, variable_name
+from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.attribution.steps import REPEATED_STEPS
 from memscope.device.device import Device
 from memscope.errors import UsageError
@@ -19,7 +19,7 @@ from memscope.oom._request import FailedRequest, handle_bytes
 from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room
 from memscope.oom.verdict import Counterfactual, OomClass, Remedies
-from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
 from memscope.trace.schema import Action, BlockState
@@ -329,12 +329,11 @@ class _Search:
     def _confs(self, release: tuple[int, int] | None) -> Iterator[str]:
         """Settings in the order of what they ask of the user: a switch, one number, then more."""
         fraction, total = self._s.limit.memory_fraction, self._s.limit.total_bytes
-        confs = grid(release, can_collect_garbage=fraction < 1 and total is not None)
+        forbidden = forbidden_options(self._s.device.trace)
+        confs = grid(release, can_collect_garbage=fraction < 1 and total is not None, forbidden=forbidden)
         recorded = replace(self._s.config, memory_fraction=1.0)
         n_events = self._s.request.event - self._s.device.lifetimes.first_event
         most = 1 if n_events > _MAX_GRID_EVENTS else 3
-        forbidden = forbidden_options(self._s.device.trace)
-        confs = tuple(conf for conf in confs if not any(option in conf for option in forbidden))
         ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
         for conf in ordered:
             config = CachingAllocatorConfig.parse(conf)

@@ -9,6 +9,7 @@ import numpy as np
 
 from memscope._core import caching
 from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, driver_usage_samples
+from memscope.device.limits import device_free_at_failures
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import NONE_ID
@@ -127,15 +128,6 @@ def failed_request(lifetimes: DeviceLifetimes, event: int, config: CachingAlloca
     )
 
 
-def device_free_at(lifetimes: DeviceLifetimes, event: int) -> int | None:
-    """What the driver had left at an ``oom`` event, None where that was not recorded."""
-    samples = lifetimes.trace.samples
-    here = (samples.event == event) & (samples.device == lifetimes.device) & (samples.device_free_bytes >= 0)
-    rows = np.flatnonzero(here)
-    # The event's own sample stands nearest to it: others before the same event were taken earlier.
-    return int(samples.device_free_bytes[rows[-1]]) if len(rows) else None
-
-
 def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: CachingAllocatorConfig) -> Limit:
     """What PyTorch could have reserved at most when a request failed.
 
@@ -151,12 +143,13 @@ def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: Caching
     if usage.reserved_bytes is None:
         raise ValueError("reserved bytes are not known")
     reserved = int(usage.reserved_bytes[usage.index_of(request.event)])
-    free = device_free_at(lifetimes, request.event)
+    free_at = device_free_at_failures(lifetimes)
+    free = free_at.get(request.event)
     total = lifetimes.trace.metadata.device_total_bytes.get(lifetimes.device)
     fraction = config.memory_fraction
     cap = int(fraction * total) if fraction < 1 and total is not None else None
     with_room = free is not None and free >= request.driver_bytes + DRIVER_SLACK_BYTES
-    witnesses = _refused_with_room(lifetimes, config) if with_room else np.empty(0, np.int64)
+    witnesses = _refused_with_room(lifetimes, config, free_at) if with_room else np.empty(0, np.int64)
     by_cap = _refused_by_cap(request, reserved, free, cap, fraction)
     if by_cap is None and with_room and _bear_witness_to_a_cap(usage.reserved_bytes, witnesses):
         by_cap = True
@@ -169,13 +162,15 @@ def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: Caching
     return Limit(low, high, free, total, cap, fraction, by_cap, fraction < 1, with_room, len(witnesses))
 
 
-def _refused_with_room(lifetimes: DeviceLifetimes, config: CachingAllocatorConfig) -> Int64Array:
+def _refused_with_room(
+    lifetimes: DeviceLifetimes, config: CachingAllocatorConfig, free_at: dict[int, int]
+) -> Int64Array:
     """What would have been reserved with each request that was refused with room: int64."""
     usage, found = lifetimes.usage, []
     assert usage.reserved_bytes is not None
-    for event in lifetimes.oom_events.tolist():
-        request, free = failed_request(lifetimes, event, config), device_free_at(lifetimes, event)
-        if free is not None and free >= request.driver_bytes + DRIVER_SLACK_BYTES:
+    for event, free in free_at.items():
+        request = failed_request(lifetimes, event, config)
+        if free >= request.driver_bytes + DRIVER_SLACK_BYTES:
             found.append(int(usage.reserved_bytes[usage.index_of(event)]) + request.segment_bytes)
     return np.array(found, np.int64)
 

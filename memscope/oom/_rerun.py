@@ -122,17 +122,10 @@ class Rerun:
     def serve(self, change: Change | None = None) -> RerunOutcome:
         """Serve everything up to the failed request, and then the request, under a change. Linear in the events."""
         change = Change() if change is None else change
-        requests, config = self._changed(change), self._settings(change)
-        capacity, total = self._capacities(config)
-        allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
-        add_pairs(allocator, requests.pairs)
-        serving = Serving(allocator, requests)
-        serving.limit(max(capacity, self._peak_bytes()))
-        if serving.serve(Calls.before_the_first_event(requests)).failed_call is not None:
-            return RerunOutcome(False, NONE_ID, serving.reserved_bytes)
-        failed_call = serving.serve(Calls.of_events(requests)).failed_call
-        if failed_call is not None:
-            return RerunOutcome(False, requests.first_event + failed_call, serving.reserved_bytes)
+        serving, failed_event = self._begun(change)
+        if failed_event is not None:
+            return RerunOutcome(False, failed_event, serving.reserved_bytes)
+        capacity, _ = self._capacities(self._settings(change))
         if change.cap_bytes is None:
             serving.limit(capacity + change.more_bytes)
         else:
@@ -147,20 +140,14 @@ class Rerun:
         that failed later are tried as well.
         """
         lifetimes, first = self._s.device.lifetimes, self._requests.first_event
-        config = self._settings(Change(conf=conf))
-        capacity, total = self._capacities(config)
-        allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
-        add_pairs(allocator, self._requests.pairs)
-        serving = Serving(allocator, self._requests)
-        serving.limit(max(capacity, self._peak_bytes()))
-        serving.serve(Calls.before_the_first_event(self._requests), keeps_peak_only=True)
-        failed_call = serving.serve(Calls.of_events(self._requests), keeps_peak_only=True).failed_call
+        n_events = lifetimes.last_event - self._s.request.event
+        serving, failed_event = self._begun(Change(conf=conf))
+        if failed_event is not None:
+            return Reach(n_events, failed_event)
         reserved = lifetimes.usage.reserved_bytes
         assert reserved is not None
+        capacity, _ = self._capacities(self._settings(Change(conf=conf)))
         serving.limit(max(capacity, int(reserved.max())))  # the device had at least what was reserved later
-        n_events = lifetimes.last_event - self._s.request.event
-        if failed_call is not None:
-            return Reach(n_events, first + failed_call)
         events, recorded = lifetimes.oom_events, requests_of(lifetimes)
         later = [*events[events >= self._s.request.event].tolist(), lifetimes.end_event]
         for event, stop in pairwise(later):
@@ -171,6 +158,19 @@ class Rerun:
             if failed_call is not None:
                 return Reach(n_events, event + 1 + failed_call)
         return Reach(n_events, None)
+
+    def _begun(self, change: Change) -> tuple[Serving, int | None]:
+        """Everything before the failed request, served under a change; the event at which that ended early, or None."""
+        requests, config = self._changed(change), self._settings(change)
+        capacity, total = self._capacities(config)
+        allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
+        add_pairs(allocator, requests.pairs)
+        serving = Serving(allocator, requests)
+        serving.limit(max(capacity, self._peak_bytes()))
+        if serving.serve(Calls.before_the_first_event(requests), keeps_peak_only=True).failed_call is not None:
+            return serving, NONE_ID
+        failed_call = serving.serve(Calls.of_events(requests), keeps_peak_only=True).failed_call
+        return serving, None if failed_call is None else requests.first_event + failed_call
 
     def _peak_bytes(self) -> int:
         """The most that was reserved by the time of the request: the device had it then, whatever it had later."""

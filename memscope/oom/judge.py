@@ -17,7 +17,7 @@ from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdic
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 
 _SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
 _LEAST_HELD_FRAC = 0.02
@@ -177,8 +177,7 @@ def _held_since_failure(s: Situation) -> list[str]:
     size = int(table.block_bytes[held].sum())
     if not size or size < _LEAST_HELD_FRAC * s.room.state.active_bytes:
         return []
-    n_blocks = int(np.count_nonzero(held))
-    blocks = "1 block" if n_blocks == 1 else f"{format_count(n_blocks)} blocks"
+    blocks = format_items(int(np.count_nonzero(held)), "block")
     return [
         f"{format_bytes(size)} of activations, temporaries and inputs ({blocks}) were live when the request at event "
         f"{format_count(before)} failed, and still are: an exception that was caught holds its traceback's tensors "

@@ -167,6 +167,7 @@ def recorded_json(recorded: RecordedRun) -> dict[str, Any]:
         "n_device_allocs": recorded.n_device_allocs,
         "n_device_frees": recorded.n_device_frees,
         "n_ooms": recorded.n_ooms,
+        "fatal_event": recorded.fatal_event,
     }
 
 
