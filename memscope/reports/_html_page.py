@@ -58,9 +58,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Seque
 def tiles(moment: Moment) -> str:
     """The four numbers of a device's peak."""
     device = moment.device
-    highest, total = device.peak_reserved().reserved_bytes, device.total_bytes
+    highest, available = device.peak_reserved().reserved_bytes, device.available_bytes
     free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
-    known = f"of {format_bytes(total)}, at the highest reserved" if total is not None else "device size not recorded"
+    known = "device size not recorded" if available is None else f"of {format_bytes(available)} that PyTorch could have"
     share = f"{format_fraction(free / moment.reserved_bytes)} of reserved" if free and moment.reserved_bytes else ""
     cells = [
         ("Peak allocated", size(moment.allocated_bytes), f"active {format_bytes(moment.active_bytes)}"),

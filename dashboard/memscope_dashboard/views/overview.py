@@ -98,10 +98,10 @@ def tiles(moment: Moment) -> list[Component]:
     peak, highest = device.peak(), device.peak_reserved().reserved_bytes
     share = moment.allocated_bytes / peak.allocated_bytes if peak.allocated_bytes else None
     free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
-    total, headroom = device.total_bytes, device.headroom_bytes
+    available, headroom = device.available_bytes, device.headroom_bytes
     if headroom is not None:
-        room: Any = html.Span(["of ", size(total), ", at worst"])
-    elif total is None:
+        room: Any = html.Span(["of ", size(available), " that PyTorch could have"])
+    elif available is None:
         room = "device size not recorded"
     else:
         room = "segments not recorded"
