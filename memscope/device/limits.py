@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.reclaims import refused_above
+from memscope.units import format_items
 
 GIVEN = "given"
 
@@ -71,14 +73,22 @@ def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
     """The recorded device's memory, and what of it is known not to be the allocator's.
 
     Where a request failed, what was reserved then and what the driver had left are together what the allocator could
-    have: the one that ended the recording tells it, or else the first.
+    have: the one that ended the recording tells it, or else the first. Where none failed, but several were served only
+    after memory was given back, it is the most that was ever reserved.
     """
     metadata = lifetimes.trace.metadata
     total_bytes, left_bytes = metadata.device_total_bytes.get(lifetimes.device), _left_at_failure(lifetimes)
     if total_bytes is None:
-        if left_bytes is None:
+        if left_bytes is not None:
+            return Limits(left_bytes, 0, source="inferred from the failed request")
+        refused = None if len(lifetimes.oom_events) else refused_above(lifetimes)
+        if refused is None:
             return Limits(None, 0, source="not known")
-        return Limits(left_bytes, 0, source="inferred from the failed request")
+        reclaims = format_items(refused.n_reclaims, "reclaim")
+        return Limits(refused.granted_bytes, 0, source=f"inferred from {reclaims}")
+    if left_bytes is None and not len(lifetimes.oom_events):
+        refused = refused_above(lifetimes)
+        left_bytes = None if refused is None else refused.granted_bytes
     if left_bytes is not None and left_bytes <= total_bytes:
         return Limits(total_bytes, total_bytes - left_bytes, source="recorded")
     others_bytes = metadata.extra.get("context_bytes_modelled")

@@ -8,6 +8,8 @@ Other folders import:
 ``never_split``   Private pools made with ``no_split=True``: nothing records them, but what they hand out
                   proves it
 ``placing``       The block of every allocation: its size, and the segment that it lies in
+``reclaims``      Memory given back to the driver in runs, and what they tell of how much the driver could have
+                  given out
 ``rules``         The rules by which a recording's allocator sized and split blocks
 ``segments``      The segments of one device over its events, undone from the final ones where the recording
                   began mid-life

@@ -11,13 +11,12 @@ import numpy as np
 from memscope._core import caching
 from memscope.device.limits import available_bytes
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.reclaims import GivenBack, given_back
 from memscope.replay.failures import reclaimed_rows, unused_pools_at
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int8Array, Int32Array, Int64Array, frozen_array
 from memscope.units import format_items
-
-_TAKES = (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP, Action.OOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +194,12 @@ def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int32Array,
 
     Returns whether any of them could have been either.
     """
-    given, begins, start, end = _runs_given_back(recording.lifetimes)
-    if not len(given):
+    runs = given_back(recording.lifetimes)
+    if not len(runs.position):
         return False
-    is_retry, is_doubtful = _may_be_retry(recording.lifetimes, start, end)
-    pool = _pool_of_given(recording, given)
-    first_of_run = np.flatnonzero(begins)
+    start, (is_retry, is_doubtful) = runs.start, _may_be_retry(recording.lifetimes, runs)
+    pool = _pool_of_given(recording, runs.position)
+    first_of_run = np.flatnonzero(runs.begins)
     lowest, highest = np.minimum.reduceat(pool, first_of_run), np.maximum.reduceat(pool, first_of_run)
     is_one_pool = (lowest == highest) & (lowest > 0)
     op[start[~is_retry]] = np.where(is_one_pool, caching.Op.EMPTY_POOL, caching.Op.EMPTY_CACHE)[~is_retry]
@@ -218,45 +217,28 @@ def _replay_cache_emptying(recording: Recording, op: Int8Array, row: Int32Array,
 
 def find_reclaims(lifetimes: DeviceLifetimes) -> Reclaims:
     """Every run of memory given back by a device, and who gave it. Linear in the events."""
-    first = lifetimes.first_event
-    given, begins, start, end = _runs_given_back(lifetimes)
-    is_retry, is_doubtful = _may_be_retry(lifetimes, start, end)
-    size = np.zeros(len(start), np.int64)
-    np.add.at(size, np.cumsum(begins) - 1, lifetimes.trace.size_bytes[first + given])
-    return Reclaims(start + first, end + first, size, is_retry, is_doubtful)
+    first, runs = lifetimes.first_event, given_back(lifetimes)
+    is_retry, is_doubtful = _may_be_retry(lifetimes, runs)
+    return Reclaims(runs.start + first, runs.end + first, runs.given_bytes, is_retry, is_doubtful)
 
 
-def _runs_given_back(lifetimes: DeviceLifetimes) -> tuple[Int64Array, BoolArray, Int64Array, Int64Array]:
-    """Positions of what is given back, which of them begin a run, and where each run starts and ends."""
-    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
-    given = np.flatnonzero((action == Action.SEGMENT_FREE) | (action == Action.SEGMENT_UNMAP))
-    begins = np.ones(len(given), np.bool_)
-    begins[1:] = np.diff(given) > 1
-    ends = np.append(begins[1:], True) if len(given) else begins
-    return given, begins, given[begins], given[ends] + 1
-
-
-def _may_be_retry(lifetimes: DeviceLifetimes, start: Int64Array, end: Int64Array) -> tuple[BoolArray, BoolArray]:
-    """Whether the driver may have refused a request just before each reclaim, from ``start`` to before ``end``.
+def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArray, BoolArray]:
+    """Whether the driver may have refused a request just before each run of memory given back.
 
     It could give out at least what was reserved at the highest: a request that stays below that was not refused, so
-    that the reclaim was the program's. What lies above the device's memory was refused. In between it can be either:
-    that is the second answer.
+    that the reclaim was the program's; and so it was where what was given back would have served the request. What lies
+    above the device's memory was refused. In between it can be either: that is the second answer.
     """
-    trace = lifetimes.trace
-    is_last = end == lifetimes.n_events
-    next_event = lifetimes.first_event + end - is_last
-    after = np.where(is_last, NONE_ID, trace.action[next_event])
-    takes: BoolArray = np.isin(after, _TAKES)
+    is_last = runs.end == lifetimes.n_events
+    next_event = lifetimes.first_event + runs.end - is_last
+    failed: BoolArray = ~is_last & (lifetimes.trace.action[next_event] == Action.OOM)
+    takes: BoolArray = np.array(runs.takes)
     reserved = lifetimes.usage.reserved_bytes
     if reserved is None or not np.any(takes):
-        return takes, takes & (after != Action.OOM)
-    wanted = reserved[start] + np.where(is_last, 0, trace.size_bytes[next_event])
-    takes &= (after == Action.OOM) | (wanted > reserved.max())
+        return takes, takes & ~failed
+    takes &= failed | ((runs.wanted_bytes > reserved.max()) & ~runs.had_room)
     most = available_bytes(lifetimes)
-    is_certain = after == Action.OOM
-    if most is not None:
-        is_certain |= wanted > most
+    is_certain = failed if most is None else failed | (runs.wanted_bytes > most)
     return takes, takes & ~is_certain
 
 

@@ -6,7 +6,9 @@ import dataclasses
 
 from memscope.device.limits import NO_LIMITS, Limits, available_bytes, limits_for, recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.replay.strategies import ReplayOptions, replay
 from memscope.units import GiB, MiB
+from tests.lifetimes.test_reclaims import nearly_full
 from tests.oom.planted import Program, plant
 from tests.training_trace import training_trace
 
@@ -69,3 +71,15 @@ def test_a_recorded_fraction_is_no_memory_of_others() -> None:
     lifetimes = DeviceLifetimes(program.trace(), 0)
     assert recorded_limits(lifetimes) == Limits(2 * GiB, 0, source="recorded")
     assert available_bytes(lifetimes) == 512 * MiB
+
+
+def test_reclaims_tell_what_the_allocator_could_have_where_no_request_failed() -> None:
+    program = nearly_full()
+    trace = program.trace()
+    assert recorded_limits(DeviceLifetimes(trace, 0)) == Limits(GiB, 16 * MiB, source="recorded")
+    unknown = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, device_total_bytes={}))
+    lifetimes = DeviceLifetimes(unknown, 0)
+    assert recorded_limits(lifetimes) == Limits(1008 * MiB, 0, source="inferred from 4 reclaims")
+    result = replay(lifetimes, "caching", ReplayOptions(limits=limits_for(lifetimes)))
+    assert (result.n_retries, result.exactness) == (4, "exact")
+    assert result.peak_reserved_bytes == lifetimes.usage.reserved_bytes.max()

@@ -34,21 +34,22 @@ def test_emptying_the_cache_in_every_round_is_found_as_the_programs_own() -> Non
         recorder.allocator.free(recorder.allocator.malloc(40 * MiB))
     findings = analysed(recorder).opinions(0).findings
     (found,) = of_kind(findings, "cache-emptied")
-    # The first one, of 100 MiB, may have been a reclaim: 140 would have been more than the device is known to have.
-    assert found.evidence["n_calls"] == 24
-    assert found.evidence["given_back_bytes"] == 24 * 40 * MiB
-    assert found.evidence["taken_since_bytes"] == 24 * 40 * MiB
+    # With the first one 140 MiB would have been reserved, more than the device is known to have had: but the 100 MiB
+    # that were given back would have served the request.
+    assert found.evidence["n_calls"] == 25
+    assert found.evidence["given_back_bytes"] == (100 + 24 * 40) * MiB
+    assert found.evidence["taken_since_bytes"] == 25 * 40 * MiB
     assert "retries" not in kinds(findings)
 
 
 def test_where_it_cannot_be_told_who_gave_memory_back_that_is_said() -> None:
     recorder = Recorder()
-    for _ in range(25):
-        recorder.allocator.free(recorder.allocator.malloc(40 * MiB))
+    for i in range(13):
+        recorder.allocator.free(recorder.allocator.malloc((40 + 2 * i) * MiB))
         recorder.allocator.empty_cache()
     findings = analysed(recorder).opinions(0).findings
     (found,) = of_kind(findings, "cache-given-back")
-    assert found.evidence["n_reclaims"] == 24
+    assert found.evidence["n_reclaims"] == 12
     assert "does not tell which" in found.text
     assert not {"retries", "cache-emptied"} & set(kinds(findings))
 

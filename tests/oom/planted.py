@@ -78,6 +78,11 @@ class Program:
         self.allocator.free(self.addresses[key], waits=waits)
         self._note()
 
+    def empty_cache(self):
+        """What a program does that asks for it; repeated nowhere else."""
+        self.allocator.empty_cache()
+        self._note()
+
     def forget(self):
         """What was recorded until now is gone: the recording begins here."""
         self.builder, self.key_of_event = TraceBuilder(), {}
