@@ -137,6 +137,8 @@ _N_PROPOSALS = 6
 _MAX_GRID_EVENTS = 300_000
 """Above this many events only single options are tried: each costs a replay of them all."""
 _N_BLOCKS_SHOWN = 5
+_GRANULE_BYTES = caching.SMALL_SEGMENT_BYTES
+"""What memory that a device lacks is told in: the driver gives out no less at a time."""
 _NOWHERE = 1 << 60
 """An address that no recorded block has."""
 _N_REACHES = 8
@@ -459,9 +461,26 @@ class _Search:
         s = self._s
         return max(s.request.driver_bytes - max(s.limit.low_bytes - s.room.state.reserved_bytes, 0), 0)
 
+    def _least_more(self) -> int | None:
+        """The least that the driver would have had to have more, from the start; None where no amount was found."""
+        error_bytes = max(self._error_bytes, 0)
+        n_granules = -(-self._more() // _GRANULE_BYTES)
+
+        def serves(n: int) -> bool:
+            return self._serves(Change(more_bytes=n * _GRANULE_BYTES + error_bytes))
+
+        if not serves(n_granules):
+            return None
+        # With more memory earlier requests need fewer reclaims, so that less than what was lacking at the end may do.
+        low, high = (0, n_granules) if isinstance(self._rerun, Rerun) else (n_granules - 1, n_granules)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if serves(middle) else (middle, high)
+        return high * _GRANULE_BYTES
+
     def _outside(self) -> Counterfactual | str:
-        more = self._more()
-        if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
+        more = self._least_more()
+        if more is None:
             return "it fails in a replay even with that memory"
         checked, note = self._checked()
         return Counterfactual(
@@ -469,8 +488,8 @@ class _Search:
         )
 
     def _memory(self) -> Counterfactual | str:
-        more = self._more()
-        if not self._serves(Change(more_bytes=more + max(self._error_bytes, 0))):
+        more = self._least_more()
+        if more is None:
             return ""
         checked, note = self._checked()
         return Counterfactual(

@@ -39,7 +39,7 @@ class Change:
     scale_frac, scaled_rows
         Requests made smaller from the start, by this share.
     more_bytes
-        Memory that the device has more, at the failed request.
+        Memory that the device has more, from the start.
     cap_bytes
         Cap on reserved memory at the failed request, in place of the one in force then; None leaves that.
     completes_frees
@@ -166,7 +166,7 @@ class Rerun:
         allocator = new_allocator(config, Limits(total), tie_rule=self._tie_rule)
         add_pairs(allocator, requests.pairs)
         serving = Serving(allocator, requests)
-        serving.limit(max(capacity, self._peak_bytes()))
+        serving.limit(max(capacity, self._peak_bytes()) + change.more_bytes)
         if serving.serve(Calls.before_the_first_event(requests), keeps_peak_only=True).failed_call is not None:
             return serving, NONE_ID
         failed_call = serving.serve(Calls.of_events(requests), keeps_peak_only=True).failed_call

@@ -50,6 +50,19 @@ def test_only_what_a_replay_serves_is_offered_and_what_was_not_found_is_said() -
     )
 
 
+def test_less_memory_from_the_start_may_do_than_was_lacking_at_the_end() -> None:
+    program = Program(800 * MiB)
+    for size in (512, 560):  # the second needs a reclaim, after which what follows lies in it
+        program.free(program.malloc(size * MiB))
+    program.malloc(320 * MiB)
+    assert program.malloc(560 * MiB) is None
+    (memory,) = (change for change in Analysis(program.trace()).oom().remedies.found if change.kind == "memory")
+    # 240 MiB are left for 560; but with room for both segments the 320 MiB lie in the first.
+    assert memory.changed_bytes == (512 + 560 - 800) * MiB < (560 - 240) * MiB
+    assert program.survives(more_bytes=memory.changed_bytes)
+    assert not program.survives(more_bytes=memory.changed_bytes - 2 * MiB)
+
+
 def test_a_replay_that_serves_the_request_as_it_was_checks_nothing() -> None:
     program = full()
     program.free(3, waits=True)
