@@ -156,6 +156,28 @@ def driver_usage_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DriverUsage
     return _usage_of(lifetimes, samples.at(nearest), not differs[nearest]), ""
 
 
+def unbacked_bytes(lifetimes: DeviceLifetimes, event: int) -> int:
+    """At least so much of what was reserved after an event is not on the device, 0 where nothing speaks for it.
+
+    PyTorch goes on counting segments whose memory a pool has unmapped, or has in another place (vLLM's sleep mode,
+    managed memory). What is reserved above the device's size cannot be there, nor can what the device, sampled while
+    as much was reserved, says is not in use.
+    """
+    reserved = lifetimes.usage.reserved_bytes
+    if reserved is None or lifetimes.trace.metadata.source == "dry-run":
+        return 0
+    then = int(reserved[lifetimes.usage.index_of(event) if event >= 0 else 0])
+    total = lifetimes.trace.metadata.device_total_bytes.get(lifetimes.device)
+    most = [then] if total is None else [then, total]
+    taken = lifetimes.trace.samples.take(
+        (lifetimes.trace.samples.device == lifetimes.device) & (lifetimes.trace.samples.event != NONE_ID)
+    )
+    samples = _placed(lifetimes, taken)
+    fits = (samples.reserved_bytes == then) & (samples.used_bytes != NONE_ID) & _is_quiet(lifetimes, taken)
+    used: list[int] = samples.used_bytes[fits].tolist()
+    return then - min(most + used)
+
+
 def _placed(lifetimes: DeviceLifetimes, taken: SampleTable) -> DriverUsageSamples:
     reserved = lifetimes.usage.reserved_bytes
     index = np.clip(taken.event, lifetimes.first_event, lifetimes.end_event) - lifetimes.first_event

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.driver_usage import DriverUsage, LedgerRow, driver_usage_at
+from memscope.attribution.driver_usage import DriverUsage, LedgerRow, driver_usage_at, unbacked_bytes
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.rules import large_segment_bytes
@@ -33,6 +33,10 @@ ROW_MEANINGS = {
 }
 
 
+NOT_ON_THE_DEVICE = "of it not on the device"
+NOT_ON_THE_DEVICE_MEANING = "at least: unmapped while an engine sleeps, or in another place"
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """One device's bytes after one event.
@@ -52,6 +56,8 @@ class Ledger:
         Everything that is used on the device, sampled nearest to the event; None where it was not measured.
     not_measured
         Why it was not.
+    unbacked_bytes
+        At least so much of what is reserved is not on the device; see :func:`~.driver_usage.unbacked_bytes`.
     """
 
     event: int
@@ -61,6 +67,7 @@ class Ledger:
     total_of: str
     driver_usage: DriverUsage | None = None
     not_measured: str = ""
+    unbacked_bytes: int = 0
 
     def __getitem__(self, name: str) -> int:
         """Bytes of the row of that name; KeyError if it is not in this ledger."""
@@ -116,7 +123,8 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
     if total != expected:
         raise InvariantError(f"ledger of event {event} sums to {total:,} bytes, the {total_of} series has {expected:,}")
     driver_usage, not_measured = driver_usage_at(lifetimes, event)
-    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, driver_usage, not_measured)
+    unbacked = unbacked_bytes(lifetimes, event)
+    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, driver_usage, not_measured, unbacked)
 
 
 def _free_rows(state: AllocatorState, large_handle_bytes: int) -> list[LedgerRow]:

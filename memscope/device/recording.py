@@ -103,6 +103,8 @@ class RecordedTrace:
             return "Every byte that PyTorch's allocator gave out is accounted for, on an emulated device, not on a GPU."
         if self.completeness.is_complete:
             return "Every byte since the first allocation is accounted for."
+        if self.completeness.over_device_bytes:
+            return "More is reserved than the device has: part of it is not there, and is not accounted for."
         if self.completeness.n_events_lost is None:
             return "Whether anything is missing at the start of this recording cannot be told."
         return "Parts of what the device did are missing from this recording."

@@ -31,6 +31,8 @@ class Completeness:
         Allocs and frees without and with a stack.
     n_events_after_oom
         Events after the first ``oom``: what unwinding freed is not what the program held.
+    over_device_bytes
+        The most that was reserved above a device's whole memory, on any device: it cannot have been there.
     n_devices
         Devices with events or segments.
     warnings
@@ -45,14 +47,16 @@ class Completeness:
     n_events_without_stack: int
     n_events_with_stack: int
     n_events_after_oom: int
+    over_device_bytes: int
     n_devices: int
     warnings: tuple[str, ...]
     contradictions: tuple[str, ...]
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing that the device did since its first allocation is missing."""
-        return self.n_events_lost == 0 and not self.n_unmatched_frees and not self.preexisting_bytes
+        """Whether nothing that the device did since its first allocation is missing, or counted that was not there."""
+        is_missing = self.n_events_lost != 0 or self.n_unmatched_frees or self.preexisting_bytes
+        return not is_missing and not self.over_device_bytes
 
 
 def measure_completeness(trace: Trace, devices: Sequence[DeviceLifetimes]) -> Completeness:
@@ -75,6 +79,7 @@ def measure_completeness(trace: Trace, devices: Sequence[DeviceLifetimes]) -> Co
         n_events_without_stack=n_without,
         n_events_with_stack=int(np.count_nonzero(paired)) - n_without,
         n_events_after_oom=n_after_oom,
+        over_device_bytes=max((_over_device_bytes(device) for device in devices), default=0),
         n_devices=len(trace.devices),
         warnings=(),
         contradictions=contradictions,
@@ -84,6 +89,11 @@ def measure_completeness(trace: Trace, devices: Sequence[DeviceLifetimes]) -> Co
 
 def _events_after_oom(device: DeviceLifetimes) -> int:
     return int(device.last_event - device.oom_events[0]) if len(device.oom_events) else 0
+
+
+def _over_device_bytes(device: DeviceLifetimes) -> int:
+    total, reserved = device.trace.metadata.device_total_bytes.get(device.device), device.usage.reserved_bytes
+    return 0 if total is None or reserved is None else max(int(reserved.max()) - total, 0)
 
 
 def _contradictions(device: DeviceLifetimes) -> list[str]:
@@ -148,6 +158,14 @@ def _device_warnings(device: DeviceLifetimes) -> list[str]:
         warnings.append(
             f"device {device.device}: allocations from before the events, of whose block only a lower bound is known "
             f"(the rounded request): {format_count(n_inexact)}"
+        )
+    over = _over_device_bytes(device)
+    if over:
+        total = device.trace.metadata.device_total_bytes[device.device]
+        warnings.append(
+            f"device {device.device}: at most {format_bytes(total + over)} are reserved on a device of "
+            f"{format_bytes(total)}: {format_bytes(over)} cannot be there (a pool whose memory is unmapped while an "
+            "engine sleeps, or memory that is shared or managed)"
         )
     if device.n_events and not device.segments_are_known:
         warnings.append(f"device {device.device}: segment events are missing, so reserved bytes are not measured")

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, DriverUsage
 from memscope.attribution.grouping import Grouping
-from memscope.attribution.ledger import Ledger
+from memscope.attribution.ledger import NOT_ON_THE_DEVICE, NOT_ON_THE_DEVICE_MEANING, Ledger
 from memscope.device.device import Moment
 from memscope.device.recording import RecordedTrace
 from memscope.figures.ledger import (
@@ -81,6 +81,10 @@ def ledger_table(ledger: Ledger) -> str:
     nothing = ", ".join(empty_rows(ledger))
     more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
     rows = [*_line_rows(ledger_lines(ledger)), _total_row(ledger.total_of, ledger.total_bytes)]
+    if ledger.unbacked_bytes:
+        n_bytes = ledger.unbacked_bytes
+        figures = (format_bytes(n_bytes), "", format_count(n_bytes))
+        rows.append((escape(NOT_ON_THE_DEVICE), *figures, escape(NOT_ON_THE_DEVICE_MEANING)))
     return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
 
 

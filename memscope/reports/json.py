@@ -107,6 +107,7 @@ def ledger_json(moment: Moment) -> dict[str, Any]:
         "rows": [{"name": row.name, "bytes": row.bytes} for row in ledger.rows],
         "total_bytes": ledger.total_bytes,
         "total_of": ledger.total_of,
+        "unbacked_bytes": ledger.unbacked_bytes,
         "device_count": None if ledger.driver_usage is None else _driver_usage(ledger.driver_usage),
         "device_not_counted": ledger.not_measured or None,
     }

@@ -13,7 +13,7 @@ from rich.text import Text
 from memscope.analysis import Analysis
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, UNEXPLAINED
 from memscope.attribution.grouping import NOT_RECORDED
-from memscope.attribution.ledger import ROW_MEANINGS
+from memscope.attribution.ledger import NOT_ON_THE_DEVICE, NOT_ON_THE_DEVICE_MEANING, ROW_MEANINGS
 from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.findings.finding import Finding, Findings, Severity
@@ -184,6 +184,10 @@ def print_ledger(moment: Moment, console: Console) -> None:
         "the sum, to the byte",
         style="bold",
     )
+    if ledger.unbacked_bytes:
+        size = ledger.unbacked_bytes
+        figures = (format_bytes(size), "", format_count(size), "")
+        table.add_row(NOT_ON_THE_DEVICE, *figures, NOT_ON_THE_DEVICE_MEANING, style="yellow")
     console.print(table)
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))

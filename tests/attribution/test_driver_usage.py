@@ -156,3 +156,20 @@ def test_a_ledger_without_a_count_is_the_same_as_before() -> None:
     lifetimes = lifetimes_of(FULL)
     bare = dataclasses.replace(lifetimes.trace, samples=SampleTable.empty())
     assert ledger(DeviceLifetimes(bare, 0), 3).rows == ledger(lifetimes, 3).rows
+
+
+def test_what_is_reserved_above_the_devices_size_is_not_there() -> None:
+    lifetimes = lifetimes_of(device_total_bytes={0: 16 * MiB})
+    assert ledger(lifetimes, 1).unbacked_bytes == 0
+    asleep = ledger(lifetimes, 4)
+    assert (asleep.total_bytes, asleep.unbacked_bytes) == (22 * MiB, 6 * MiB)
+
+
+def test_what_the_device_says_is_not_used_while_it_is_reserved_is_not_there() -> None:
+    asleep = {"event": 5, "ms": 400, "device_used_bytes": 9 * MiB}
+    assert ledger(lifetimes_of(asleep), 4).unbacked_bytes == 13 * MiB
+    assert ledger(lifetimes_of(asleep), 1).unbacked_bytes == 0  # something else was reserved then
+    assert ledger(lifetimes_of(FULL), 1).unbacked_bytes == 0
+    hasty = {**asleep, "event": 4, "ms": 198}
+    assert ledger(lifetimes_of(hasty), 4).unbacked_bytes == 0
+    assert ledger(lifetimes_of(asleep, device_total_bytes={0: 8 * MiB}), 4).unbacked_bytes == 14 * MiB

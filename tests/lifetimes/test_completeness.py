@@ -84,3 +84,19 @@ def test_contradictions_say_where(events: list[tuple[Action, int, int]], text: s
     assert text in found.contradictions[0]
     assert found.contradictions[0].startswith("device 0, event 0")
     assert not found.is_complete
+
+
+def test_what_is_reserved_above_the_devices_size_is_never_called_accounted_for() -> None:
+    whole = random_layout(1, 60).trace()
+    reserved = DeviceLifetimes(whole, 0).usage.reserved_bytes
+    assert reserved is not None
+    most = int(reserved.max())
+
+    def on_a_device_of(total_bytes: int) -> Completeness:
+        metadata = dataclasses.replace(whole.metadata, device_total_bytes={0: total_bytes})
+        return completeness_of(dataclasses.replace(whole, metadata=metadata))
+
+    assert on_a_device_of(most).is_complete
+    found = on_a_device_of(most - 4 * MiB)
+    assert (found.is_complete, found.over_device_bytes) == (False, 4 * MiB)
+    assert any("4.0 MiB cannot be there" in warning for warning in found.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
@@ -10,9 +11,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.reclaims import RefusedAbove, given_back, refused_above
 from memscope.trace.schema import NONE_ID
 from memscope.units import GiB, MiB
-from tests.oom.planted import Program
-
-OTHER_STREAM = 0x7000
+from tests.oom.planted import OTHER_STREAM, Program
 
 
 def nearly_full(n_reclaims: int = 4, **options: object) -> Program:
@@ -27,12 +26,12 @@ def nearly_full(n_reclaims: int = 4, **options: object) -> Program:
     return program
 
 
-def emptied(stream: int = 0) -> Program:
+def emptied() -> Program:
     """A program that empties its cache between rounds, and asks for the same again each time."""
     program = Program(8 * GiB)
     program.malloc(900 * MiB)
     for _ in range(5):
-        key = program.malloc(40 * MiB, stream)
+        key = program.malloc(40 * MiB)
         assert key is not None
         program.free(key)
         program.empty_cache()
@@ -93,9 +92,9 @@ def test_requests_of_very_different_sizes_do_not_agree_on_a_limit() -> None:
     assert refused_above(lifetimes) is None
 
 
-@pytest.mark.parametrize("program", [Program(GiB), nearly_full(0)], ids=["nothing", "nothing given back"])
-def test_without_any_run_there_is_nothing_to_say(program: Program) -> None:
-    lifetimes = DeviceLifetimes(program.trace(), 0)
+@pytest.mark.parametrize("make", [lambda: Program(GiB), lambda: nearly_full(0)], ids=["nothing", "nothing given back"])
+def test_without_any_run_there_is_nothing_to_say(make: Callable[[], Program]) -> None:
+    lifetimes = DeviceLifetimes(make().trace(), 0)
     assert not len(given_back(lifetimes).start)
     assert refused_above(lifetimes) is None
 
