@@ -483,19 +483,13 @@ class _Search:
         if more is None:
             return "it fails in a replay even with that memory"
         checked, note = self._checked()
-        return Counterfactual(
-            "outside", f"{format_bytes(more)} less held outside PyTorch", checked, note, changed_bytes=more
-        )
+        text = f"{format_bytes(more)} less held outside PyTorch"
+        return Counterfactual("outside", text, checked, note, changed_bytes=more)
 
     def _memory(self) -> Counterfactual | str:
         more = self._least_more()
         if more is None:
             return ""
         checked, note = self._checked()
-        return Counterfactual(
-            "memory",
-            f"{format_bytes(more)} more device memory, for this one request",
-            checked,
-            note,
-            changed_bytes=more,
-        )
+        text = f"{format_bytes(more)} more device memory, for this one request"
+        return Counterfactual("memory", text, checked, note, changed_bytes=more)
