@@ -6,7 +6,7 @@ and never a whole file that the model is called through.
 
 from __future__ import annotations
 
-from memscope.attribution._frames import FramePattern
+from memscope.attribution.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 

@@ -13,7 +13,7 @@ from enum import Enum, IntEnum
 
 import numpy as np
 
-from memscope.attribution._frames import FramePattern, StackSearch
+from memscope.attribution.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.schema import NONE_ID, Action

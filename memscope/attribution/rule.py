@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memscope.attribution._frames import FramePattern, StackSearch
 from memscope.attribution._phases import Life, LifeTable, Phase, find_phases
+from memscope.attribution.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID

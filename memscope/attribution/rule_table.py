@@ -8,8 +8,8 @@ names the function that allocates. Order matters: a rule may rely on all those b
 from __future__ import annotations
 
 from memscope.attribution._distributed_rules import COMMUNICATION_RULES
-from memscope.attribution._frames import FramePattern
 from memscope.attribution._phases import Life, Phase
+from memscope.attribution.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 

@@ -12,7 +12,7 @@ from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace
 
 _LIBRARY = re.compile(
-    r"site-packages/|dist-packages/|lib/python3[^/]*/|^<frozen |^<string>|/torch/|^torch/|"
+    r"site-packages/|dist-packages/|lib/python3[^/]*/|^<frozen |^<string>|/torch/|^torch/|/memscope/capture/|"
     r"\.so(\.\d+)*$|\.(c|o|cpp|cc|h|cu|S)$|^\?\?$|^$|^Unknown",
     re.IGNORECASE,
 )

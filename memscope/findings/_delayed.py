@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array
@@ -17,7 +18,7 @@ SEVERE_PENDING_FRAC = 0.20
 decides whether a model fits."""
 
 
-def find_delayed_frees(device: Device) -> list[Finding]:
+def find_delayed_frees(device: Device, returned: Returned) -> list[Finding]:
     """Memory whose free waits for another stream, at the moment when it is most."""
     usage, table = device.usage, device.allocations
     waits = _waits(device)
@@ -47,7 +48,7 @@ def find_delayed_frees(device: Device) -> list[Finding]:
             title=f"{format_bytes(most)} freed but waiting for a stream, {format_fraction(most / peak)} of the peak",
             text=(
                 f"Tensors used on a second stream (record_stream) are reused only once that stream is done{time_words}."
-                f"{more} Letting go of them earlier, or waiting for the stream first, makes them reusable."
+                f"{more}"
             ),
             bytes=most,
             event=event,
@@ -60,6 +61,8 @@ def find_delayed_frees(device: Device) -> list[Finding]:
                 "n_segments_taken_meanwhile": n_grown,
                 "segment_bytes_taken_meanwhile": grown_bytes,
             },
+            fix="let go of them earlier, or make the first stream wait for the second (wait_stream) before",
+            returned_bytes=returned.if_frees_complete(),
         )
     ]
 

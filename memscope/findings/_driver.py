@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity
 from memscope.replay.requests import Reclaims, find_reclaims
 from memscope.replay.result import DriverCalls
@@ -23,7 +24,7 @@ MIN_STORM_FRAC = 0.01
 """Share of the allocations in the second half that led to a call of the driver; warmed up, next to none should."""
 
 
-def find_driver_calls(device: Device) -> list[Finding]:
+def find_driver_calls(device: Device, _returned: Returned) -> list[Finding]:
     """Reclaims, emptied caches, and driver calls that go on once the program is warm."""
     if device.fragmentation_series is None or not len(device.lifetimes.timeline.event):
         return []
@@ -44,13 +45,13 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             title=f"Cached memory was given back {_times(n)} to serve a request: {format_bytes(given)}",
             text=(
                 "The driver had too little left, so the allocator waited for the device and released its cache; "
-                f"each time is a stall.{_cost_words(device, reclaims, chosen)} "
-                "The device is nearly full: less memory at the peak, or less fragmentation, ends this."
+                f"each time is a stall.{_cost_words(device, reclaims, chosen)} The device is nearly full."
             ),
             bytes=given,
             event=int(reclaims.start[np.flatnonzero(chosen)[0]]),
             view="timeline",
             evidence={"n_retries": n, **_cost(device, reclaims, chosen)},
+            fix="less memory at the peak, or less fragmentation (memscope tune)",
         )
     ]
 
@@ -98,8 +99,7 @@ def _emptyings(device: Device, reclaims: Reclaims) -> list[Finding]:
             device=device.index,
             title=f"empty_cache() {_times(n)}: {format_bytes(given)} given back, {format_bytes(retaken)} taken since",
             text=(
-                "What is given back is asked of the driver again soon after."
-                f"{_cost_words(device, reclaims, chosen)} It helps only before another process needs the memory."
+                f"What is given back is asked of the driver again soon after.{_cost_words(device, reclaims, chosen)}"
             ),
             bytes=given,
             event=first,
@@ -109,6 +109,7 @@ def _emptyings(device: Device, reclaims: Reclaims) -> list[Finding]:
                 "taken_since_bytes": retaken,
                 **_cost(device, reclaims, chosen),
             },
+            fix="call it only before another process needs the memory",
         )
     ]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from memscope.advise.confs import torch_release, variable_name
 from memscope.device.device import Device
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import GroupSeries, OverallSeries
@@ -26,7 +28,7 @@ MIN_GROWTHS = 3
 """A pool must have grown so often in the second half: one segment more may be one odd request."""
 
 
-def find_fragmentation(device: Device) -> list[Finding]:
+def find_fragmentation(device: Device, returned: Returned) -> list[Finding]:
     """Free memory that live blocks kept, when more was taken from the driver or could not be had.
 
     Free memory in between, as after each step, costs nothing: the next step uses it again.
@@ -59,16 +61,14 @@ def find_fragmentation(device: Device) -> list[Finding]:
             f"hold{'s' if len(first.allocation_ids) == 1 else ''} {format_bytes(first.held_bytes)}."
         )
     )
+    fix, returned_bytes = _less_fragmented(device, returned)
     return [
         Finding(
             kind="fragmentation",
             severity=Severity.SEVERE if share >= SEVERE_PINNED_FRAC else Severity.WARNING,
             device=device.index,
             title=f"{format_bytes(size)} free but pinned when more was taken, {format_fraction(share)} of reserved",
-            text=(
-                f"Live blocks keep this memory from going back to the driver.{held} "
-                "memscope tune says whether another allocator setting avoids it."
-            ),
+            text=(f"Live blocks keep this memory from going back to the driver.{held}"),
             bytes=size,
             event=event,
             view="map",
@@ -81,8 +81,19 @@ def find_fragmentation(device: Device) -> list[Finding]:
                 "n_free_blocks": moment.n_free_blocks,
                 "worst_pin_returned_bytes": None if first is None else first.returned_bytes,
             },
+            fix=fix,
+            returned_bytes=returned_bytes,
         )
     ]
+
+
+def _less_fragmented(device: Device, returned: Returned) -> tuple[str, int | None]:
+    """The switch that ends most fragmentation, where it is not on and a replay says that it does; else the search."""
+    if not device.trace.metadata.allocator_settings.get("expandable_segments"):
+        saved = returned.if_expandable()
+        if saved:
+            return f"set {variable_name(torch_release(device.trace.metadata))}=expandable_segments:True", saved
+    return "none by a switch; memscope tune searches the other allocator settings", None
 
 
 def _judged_rows(device: Device, table: OverallSeries) -> Int64Array:
@@ -99,17 +110,17 @@ def _together(pin: Pin) -> str:
     return f"{format_bytes(pin.pinning_bytes)}{' together' if len(pin.allocation_ids) > 1 else ''}"
 
 
-def find_growing_pools(device: Device) -> list[Finding]:
+def find_growing_pools(device: Device, returned: Returned) -> list[Finding]:
     """Pools that took memory to the end and gave none back, by more than what was in use in them grew."""
     series = device.fragmentation_series
     if series is None:
         return []
     middle = series.first_event + (series.end_event - series.first_event) // 2
-    found = [_growing(device, group, middle) for group in series.groups]
+    found = [_growing(device, group, middle, returned) for group in series.groups]
     return [finding for finding in found if finding is not None]
 
 
-def _growing(device: Device, group: GroupSeries, middle: int) -> Finding | None:
+def _growing(device: Device, group: GroupSeries, middle: int, returned: Returned) -> Finding | None:
     table = group.table
     change = np.diff(table.reserved_bytes)
     late = table.event[1:] >= middle
@@ -123,6 +134,7 @@ def _growing(device: Device, group: GroupSeries, middle: int) -> Finding | None:
     if excess < max(MIN_GROWN_BYTES, MIN_GROWN_FRAC * end):
         return None
     name = _group_words(group)
+    fix, returned_bytes = _less_fragmented(device, returned)
     return Finding(
         kind="growing-pool",
         severity=Severity.WARNING,
@@ -143,6 +155,8 @@ def _growing(device: Device, group: GroupSeries, middle: int) -> Finding | None:
             "stream": group.stream,
             "pool": None if group.pool is None else f"{group.pool[0]}, {group.pool[1]}",
         },
+        fix=fix,
+        returned_bytes=returned_bytes,
     )
 
 

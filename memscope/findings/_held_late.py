@@ -10,6 +10,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.findings._leaks import MIN_STEPS
 from memscope.findings._patterns import Patterns
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
@@ -27,7 +28,7 @@ _LASTING = (Category.WEIGHTS, Category.GRADIENTS, Category.OPTIMIZER_STATE, Cate
 MAX_REPORTED = 5
 
 
-def find_held_late(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_held_late(device: Device, steps: Steps, patterns: Patterns, returned: Returned) -> list[Finding]:
     """Places that allocated in at least two steps, then no more, and of which something is still held at the end."""
     n_steps = len(steps)
     if n_steps < MIN_STEPS or not len(patterns):
@@ -41,12 +42,12 @@ def find_held_late(device: Device, steps: Steps, patterns: Patterns) -> list[Fin
     for pattern in np.flatnonzero(old & (patterns.live_bytes[:, -1] >= enough)).tolist():
         rows = patterns.live_rows(pattern, device, int(steps.end[-1]) - 1)
         if device.attribution.category[rows[-1]] not in _LASTING:
-            found.append(_held(device, steps, rows, int(last_use[pattern])))
-    found.sort(key=lambda finding: -(finding.bytes or 0))
-    return found[:MAX_REPORTED]
+            found.append((rows, int(last_use[pattern])))
+    found.sort(key=lambda one: -int(device.allocations.block_bytes[one[0]].sum()))
+    return [_held(device, steps, rows, step, returned) for rows, step in found[:MAX_REPORTED]]
 
 
-def _held(device: Device, steps: Steps, rows: Int64Array, last_use: int) -> Finding:
+def _held(device: Device, steps: Steps, rows: Int64Array, last_use: int, returned: Returned) -> Finding:
     size = int(device.allocations.block_bytes[rows].sum())
     name = site_name(device, int(device.site_frames_of(rows[-1:])[0]))
     since = len(steps) - 1 - last_use
@@ -65,4 +66,6 @@ def _held(device: Device, steps: Steps, rows: Int64Array, last_use: int) -> Find
         rows=largest_rows(device, rows),
         sites=(name,),
         evidence={"n_steps_since": since, "last_step": steps.labels[last_use], "n_allocations": len(rows)},
+        fix="let go of it when it is no longer needed (del)",
+        returned_bytes=returned.freed_after(rows, np.full(len(rows), steps.end[last_use] - 1)),
     )

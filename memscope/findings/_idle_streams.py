@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
 from memscope.fragmentation.series import GroupSeries
 from memscope.lifetimes.device import DeviceLifetimes
@@ -21,7 +22,7 @@ SEVERE_SAVED_FRAC = 0.20
 """Share of the highest reserved memory that one stream for everything would not have taken."""
 
 
-def find_idle_streams(device: Device) -> list[Finding]:
+def find_idle_streams(device: Device, _returned: Returned) -> list[Finding]:
     """Memory idle on another stream when reserved memory was highest, if one stream for all would have taken less.
 
     That it would is not assumed: the requests are replayed with all of them on one stream.
@@ -52,9 +53,7 @@ def find_idle_streams(device: Device) -> list[Finding]:
             ),
             text=(
                 "Memory that is free on one stream serves no request of another stream: "
-                f"{format_bytes(idle[most])} of it was on stream {most:#x}. Run that stream's work on the stream that "
-                "does the rest, or free its tensors first and call torch.cuda.empty_cache(). What one stream would "
-                "reserve is a replay of the same requests."
+                f"{format_bytes(idle[most])} of it was on stream {most:#x}."
             ),
             bytes=saved,
             event=event,
@@ -69,6 +68,11 @@ def find_idle_streams(device: Device) -> list[Finding]:
                 "reserved_bytes": highest,
                 "saved_bytes": saved,
             },
+            fix=(
+                "run that stream's work on the stream that does the rest, or free its tensors first and call "
+                "torch.cuda.empty_cache()"
+            ),
+            returned_bytes=saved,
         )
     ]
 

@@ -40,8 +40,7 @@ def find_kv_growth(device: Device, lens: KvLens) -> list[Finding]:
             title=f"KV cache grows by copying: {format_count(len(old))} copies moved {format_bytes(cost.moved_bytes)}",
             text=(
                 f"The cache held {format_bytes(most)} at most. Each of its tensors is made anew {how} beside the old "
-                f"one: {format_bytes(cost.copy_peak_bytes)} more at once.{holes} A static or paged cache is allocated "
-                "once; memscope kv replays the run without the copies."
+                f"one: {format_bytes(cost.copy_peak_bytes)} more at once.{holes}"
             ),
             bytes=most,
             event=event,
@@ -57,5 +56,6 @@ def find_kv_growth(device: Device, lens: KvLens) -> list[Finding]:
                 "median_growth_bytes": median,
                 "pinned_free_bytes_then": pinned,
             },
+            fix="a static or paged cache, which is allocated once (memscope kv replays the run without the copies)",
         )
     ]

@@ -8,11 +8,13 @@ what is made lazily in the first ones: optimizer state, workspaces, caches that 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
 from memscope.device.device import Device
 from memscope.findings._patterns import Patterns
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
@@ -53,7 +55,7 @@ def growing_patterns(patterns: Patterns, window: int) -> BoolArray:
     return grows
 
 
-def find_leaks(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_leaks(device: Device, steps: Steps, patterns: Patterns, returned: Returned) -> list[Finding]:
     """Patterns that keep more after every step, one finding for each line of code.
 
     Nothing is said of fewer than ``MIN_STEPS`` steps. A KV cache that gets more entries is named as such: it may be one
@@ -69,9 +71,22 @@ def find_leaks(device: Device, steps: Steps, patterns: Patterns) -> list[Finding
         is_kv_cache = bool(device.attribution.category[row[0]] == Category.KV_CACHE)
         by_site[int(device.site_frames_of(row)[0]), is_kv_cache].append(pattern)
     found = [_grown(device, steps, patterns, key, members, window) for key, members in by_site.items()]
-    kept = [finding for finding in found if finding is not None]
-    kept.sort(key=lambda finding: -(finding.bytes or 0))
-    return kept[:MAX_REPORTED]
+    kept = [(finding, members) for finding, members in zip(found, by_site.values(), strict=True) if finding is not None]
+    kept.sort(key=lambda one: -(one[0].bytes or 0))
+    return [_with_fix(device, steps, patterns, *one, returned) for one in kept[:MAX_REPORTED]]
+
+
+def _with_fix(
+    device: Device, steps: Steps, patterns: Patterns, finding: Finding, members: list[int], returned: Returned
+) -> Finding:
+    """What would be reserved if what is kept were let go of at the end of the step that made it."""
+    rows = np.concatenate([patterns.live_rows(pattern, device, int(steps.end[-1]) - 1) for pattern in members])
+    step = steps.step_of(device.allocations.alloc_event[rows])
+    rows, step = rows[step >= 0], step[step >= 0]
+    fix = "drop the references after each step; keep numbers (item()) or detached copies on the host instead"
+    if finding.kind == "kv-kept":
+        fix = "let go of the caches of requests that are done"
+    return replace(finding, fix=fix, returned_bytes=returned.freed_after(rows, steps.end[step] - 1))
 
 
 def _grown(
@@ -130,7 +145,7 @@ def _born_since(
     return born
 
 
-def find_regrown(device: Device, steps: Steps, patterns: Patterns) -> list[Finding]:
+def find_regrown(device: Device, steps: Steps, patterns: Patterns, _returned: Returned) -> list[Finding]:
     """Patterns that keep equally many allocations, but larger ones after every step.
 
     A buffer that is extended each step looks so, and so does what is kept of batches that get longer: which of the two
@@ -164,7 +179,7 @@ def _regrown(device: Device, rows: Int64Array, per_step: int, window: int, last:
         title=f"{format_bytes(per_step)} larger after each step: what {name} allocates",
         text=(
             f"In each of the last {window} steps it was made anew, larger than before; now {format_bytes(size)}. "
-            "Either a buffer is extended every step (then make it in its full size once), or batches get longer."
+            "Either a buffer is extended every step, or batches get longer."
         ),
         bytes=size,
         event=last,
@@ -172,4 +187,5 @@ def _regrown(device: Device, rows: Int64Array, per_step: int, window: int, last:
         rows=largest_rows(device, rows),
         sites=(name,),
         evidence={"bytes_per_step": per_step, "n_steps_judged": window, "n_allocations": len(rows)},
+        fix="make a buffer in its full size once",
     )

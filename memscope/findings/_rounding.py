@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.units import format_bytes, format_count, format_fraction
 
@@ -15,7 +16,7 @@ SEVERE_ROUNDING_FRAC = 0.20
 from blocks too little larger than the request to be split, or from very many tiny tensors."""
 
 
-def find_rounding(device: Device) -> list[Finding]:
+def find_rounding(device: Device, returned: Returned) -> list[Finding]:
     """Bytes given beyond the requests, at the moment when they are most."""
     usage, table = device.usage, device.allocations
     rounding = usage.active_bytes - usage.requested_bytes
@@ -29,7 +30,8 @@ def find_rounding(device: Device) -> list[Finding]:
     order = np.argsort(-given, kind="stable")
     n_half = int(np.searchsorted(np.cumsum(given[order]), most / 2)) + 1
     conf = device.trace.metadata.allocator_settings.get("roundup_power2_divisions") or {}
-    cause = " roundup_power2_divisions is set." if any(conf.values()) else ""
+    is_set = any(conf.values())
+    cause = " roundup_power2_divisions is set." if is_set else ""
     return [
         Finding(
             kind="rounding",
@@ -43,5 +45,7 @@ def find_rounding(device: Device) -> list[Finding]:
             rows=tuple(int(row) for row in rows[order[:20]]),
             sites=sites_by_bytes(device, rows, given),
             evidence={"active_bytes": active, "n_blocks": len(rows), "n_blocks_of_half": n_half},
+            fix="leave roundup_power2_divisions out of the allocator's settings" if is_set else "",
+            returned_bytes=returned.if_not_rounded() if is_set else None,
         )
     ]

@@ -8,13 +8,16 @@ from memscope.attribution.steps import REPEATED_STEPS
 from memscope.device.device import Device
 from memscope.findings._delayed import find_delayed_frees
 from memscope.findings._driver import find_driver_calls
+from memscope.findings._foreach import find_foreach
 from memscope.findings._fragmented import find_fragmentation, find_growing_pools
 from memscope.findings._held_late import find_held_late
 from memscope.findings._idle_streams import find_idle_streams
 from memscope.findings._kv_growth import find_kv_growth
 from memscope.findings._leaks import MIN_STEPS, find_leaks, find_regrown
 from memscope.findings._patterns import find_patterns
+from memscope.findings._returned import Returned
 from memscope.findings._rounding import find_rounding
+from memscope.findings._second_copies import find_second_copies
 from memscope.findings.finding import Finding, Findings, in_order
 from memscope.kv_cache.lens import KvLens
 from memscope.trace.categories import Category
@@ -31,6 +34,9 @@ _OF_USE = (
 """What a program has that computes with its model, and one does not that only makes or loads it."""
 _OF_START = (Category.WEIGHTS, Category.OPTIMIZER_STATE, Category.KV_CACHE)
 """What is made layer by layer at the start."""
+MIN_PASSING = 4
+"""Allocations of no category that come and go, for each that stays: what a model's use makes. A conversion makes one or
+two."""
 MOSTLY_UNKNOWN_FRAC = 0.5
 """With more than this share of all allocated bytes in no category, that no KV cache was seen says nothing; and with
 fewer than this share of the allocations with a stack, neither does what repeats."""
@@ -43,6 +49,8 @@ _LOOKS = (
     find_idle_streams,
     find_rounding,
     find_driver_calls,
+    find_foreach,
+    find_second_copies,
 )
 """What needs neither steps nor a key/value cache."""
 
@@ -58,14 +66,15 @@ def find_findings(device: Device, lens: KvLens) -> Findings:
     if not device.n_events:
         return Findings(device.index, (), ("no events were recorded: what happens over time cannot be judged",))
     found: list[Finding] = []
+    returned = Returned(device.lifetimes)
     for look in _LOOKS:
-        found += look(device)
+        found += look(device, returned)
     found += find_kv_growth(device, lens)
     steps = device.steps
     if steps is not None and not _are_guessed(device) and not _may_be_start_up(device):
         patterns = find_patterns(device, steps)
         for look_at_steps in (find_leaks, find_regrown, find_held_late):
-            found += look_at_steps(device, steps, patterns)
+            found += look_at_steps(device, steps, patterns, returned)
     return Findings(device.index, in_order(found), _notes(device))
 
 
@@ -80,9 +89,10 @@ def _are_guessed(device: Device) -> bool:
 def _may_be_start_up(device: Device) -> bool:
     """Whether steps rest on repetition alone, and most of them do not show that the program was in use.
 
-    Weights made or loaded layer by layer, and the layers of a cache, repeat and stay: that is no leak. Memory of use
-    shows it, and so does memory of no category that comes and goes in each step; but loading makes such memory too
-    where what stays is known to be weights or a cache.
+    Weights made, loaded or converted layer by layer, and the layers of a cache, repeat and stay: that is no leak.
+    Memory of use shows use, and so does much memory of no category that comes and goes in each step; but loading makes
+    such memory too where what stays is known to be weights or a cache, and so does a conversion, a piece or two for
+    each that stays.
     """
     steps = device.steps
     if steps is None or steps.source != REPEATED_STEPS:
@@ -98,7 +108,10 @@ def _may_be_start_up(device: Device) -> bool:
     stays = (step >= 0) & (table.let_go_event == NONE_ID)
     kept_bytes = int(table.block_bytes[stays].sum())
     made_bytes = int(table.block_bytes[stays & np.isin(category, _OF_START)].sum())
-    return 2 * made_bytes >= kept_bytes or are_few(steps.step_of(table.let_go_event) == step)
+    passes = (step >= 0) & (steps.step_of(table.let_go_event) == step)
+    n_passing, n_staying = (np.bincount(step[rows], minlength=len(steps)) for rows in (passes, stays))
+    n_of_use = int(np.count_nonzero((n_passing > 0) & (n_passing >= MIN_PASSING * n_staying)))
+    return 2 * made_bytes >= kept_bytes or 2 * n_of_use < len(steps)
 
 
 def _notes(device: Device) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
+from memscope.units import format_bytes
 
 
 class Severity(IntEnum):
@@ -53,6 +54,10 @@ class Finding:
         Lines of code that it comes from.
     evidence
         Its numbers by name; None is "not measured".
+    fix
+        What to change, as a phrase; empty where there is nothing to be done.
+    returned_bytes
+        How much lower reserved memory peaks in a replay with the fix; None where no replay can tell.
     """
 
     kind: str
@@ -66,6 +71,17 @@ class Finding:
     rows: tuple[int, ...] = ()
     sites: tuple[str, ...] = ()
     evidence: Mapping[str, int | float | str | None] = field(default_factory=dict)
+    fix: str = ""
+    returned_bytes: int | None = None
+
+    @property
+    def fix_words(self) -> str:
+        """The fix and what it returns, in a sentence; empty without one."""
+        if not self.fix or self.returned_bytes is None:
+            return f"Fix: {self.fix}." if self.fix else ""
+        if not self.returned_bytes:
+            return f"Fix: {self.fix}. By replay the peak of reserved memory stays as it is: it lies elsewhere."
+        return f"Fix: {self.fix}. By replay reserved memory peaks {format_bytes(self.returned_bytes)} lower."
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,11 +215,7 @@ class Rerun:
             sizes[change.scaled_rows] = np.maximum(kept.astype(np.int64), 1)
             requests = dataclasses.replace(requests, requested_bytes=sizes)
         if change.completes_frees:
-            op = np.array(requests.op)
-            op[op == caching.Op.FREE_LATER] = caching.Op.FREE
-            op[op == caching.Op.COMPLETE] = caching.Op.NONE
-            waits = np.zeros(len(requests.start_pending), np.bool_)
-            requests = dataclasses.replace(requests, op=op, start_pending=waits)
+            requests = requests.completing_frees()
         if not change.uses_pools:
             pairs = [(0, stream) for _, stream in requests.pairs]
             distinct = list(dict.fromkeys(pairs))

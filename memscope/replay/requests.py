@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -65,6 +65,13 @@ class Requests:
         for name in ("requested_bytes", "pair", "start_rows"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int64))
         object.__setattr__(self, "start_pending", frozen_array(self.start_pending, np.bool_))
+
+    def completing_frees(self) -> Requests:
+        """The same, with every free complete when it is asked for."""
+        op = np.array(self.op)
+        op[op == caching.Op.FREE_LATER] = caching.Op.FREE
+        op[op == caching.Op.COMPLETE] = caching.Op.NONE
+        return replace(self, op=op, start_pending=np.zeros(len(self.start_pending), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,9 @@ def print_findings(findings: Findings, console: Console) -> None:
     for finding in findings.findings:
         label = Text(f"  {finding.severity.label:<8}", style=_STYLES[finding.severity])
         console.print(label + Text(finding.title))
-        for line in wrap(_with_event(finding), width=min(console.width, _WIDTH) - _INDENT):
-            console.print(Text(f"{'':{_INDENT}}{line}", style="dim"))
+        for text, style in ((_with_event(finding), "dim"), (finding.fix_words, "")):
+            for line in wrap(text, width=min(console.width, _WIDTH) - _INDENT):
+                console.print(Text(f"{'':{_INDENT}}{line}", style=style))
     if not findings.findings:
         console.print(f"  {_NOTHING}")
     for note in findings.notes:
@@ -63,6 +64,8 @@ def findings_json(findings: Findings) -> list[dict[str, Any]]:
             "rows": list(finding.rows),
             "sites": list(finding.sites),
             "evidence": dict(finding.evidence),
+            "fix": finding.fix or None,
+            "returned_bytes": finding.returned_bytes,
         }
         for finding in findings.findings
     ]
@@ -73,7 +76,8 @@ def findings_html(findings: Findings) -> str:
     classes = {Severity.SEVERE: "bad", Severity.WARNING: "warn", Severity.INFO: "quiet"}
     items = "".join(
         f'<li><b class="{classes[finding.severity]}">{finding.severity.label}</b> {escape(finding.title)}'
-        f'<br><span class="quiet">{escape(_with_event(finding))}</span></li>'
+        f'<br><span class="quiet">{escape(_with_event(finding))}</span>'
+        f"{f'<br>{escape(finding.fix_words)}' if finding.fix else ''}</li>"
         for finding in findings.findings
     )
     listed = f"<ul>{items}</ul>" if items else f"<p>{_NOTHING}</p>"

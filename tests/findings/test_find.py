@@ -70,5 +70,11 @@ def test_what_a_program_in_use_keeps_after_each_step_is_a_leak() -> None:
     assert "leak" in kinds(Analysis(layers_that_stay(Category.UNKNOWN, uses=True)).opinions(0).findings)
 
 
-def test_memory_of_no_category_that_comes_and_goes_is_use_where_what_stays_is_not_known() -> None:
-    assert "leak" in kinds(Analysis(layers_that_stay(Category.UNKNOWN, uses=False)).opinions(0).findings)
+def test_much_memory_of_no_category_that_comes_and_goes_is_use_where_what_stays_is_not_known() -> None:
+    used = layers_that_stay(Category.UNKNOWN, uses=False, n_temporaries=6)
+    assert "leak" in kinds(Analysis(used).opinions(0).findings)
+
+
+def test_a_conversion_layer_by_layer_is_no_leak() -> None:
+    converted = layers_that_stay(Category.UNKNOWN, uses=False, n_temporaries=1)
+    assert "leak" not in kinds(Analysis(converted).opinions(0).findings)

@@ -43,3 +43,13 @@ def test_lines_of_code_are_named_by_the_bytes_that_come_from_them() -> None:
     found = sites_by_bytes(device, rows, sizes, limit=2)
     assert [by_site[site] for site in found] == sorted(by_site.values(), reverse=True)[:2]
     assert site_name(device, NONE_ID) == UNKNOWN_SITE
+
+
+def test_a_fix_says_what_it_returns_where_a_replay_can_tell() -> None:
+    def words(fix: str, returned_bytes: int | None) -> str:
+        return Finding("k", Severity.INFO, 0, "t", "x", 1, fix=fix, returned_bytes=returned_bytes).fix_words
+
+    assert words("", None) == ""
+    assert words("do it", None) == "Fix: do it."
+    assert words("do it", 0) == "Fix: do it. By replay the peak of reserved memory stays as it is: it lies elsewhere."
+    assert words("do it", 3 * MiB) == "Fix: do it. By replay reserved memory peaks 3.0 MiB lower."

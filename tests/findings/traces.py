@@ -39,8 +39,8 @@ def fragmented(n_pairs: int = 40) -> Recorder:
     return recorder
 
 
-def layers_that_stay(category: Category, *, uses: bool) -> Trace:
-    """Forty layers of one size made one after the other, each with a stack and a temporary; used or not."""
+def layers_that_stay(category: Category, *, uses: bool, n_temporaries: int = 1) -> Trace:
+    """Forty layers of one size made one after the other, each with a stack and temporaries; used or not."""
     builder = TraceBuilder()
     stacks = builder.stacks
     made = stacks.stack([stacks.frame("make_layer", "/home/user/serve.py", 7)])
@@ -50,10 +50,11 @@ def layers_that_stay(category: Category, *, uses: bool) -> Trace:
         kept = builder.add_event(Action.ALLOC, address=address, size_bytes=16 << 20, stack_id=made)
         builder.set_owner(kept, category, f"layer {layer}")
         temporary = address + (16 << 20)
-        born = builder.add_event(Action.ALLOC, address=temporary, size_bytes=8 << 20, stack_id=used)
-        if uses:
-            builder.set_owner(born, Category.ACTIVATIONS, "hidden states")
-        builder.add_event(Action.FREE_COMPLETED, address=temporary, size_bytes=8 << 20, stack_id=used)
+        for _ in range(n_temporaries):
+            born = builder.add_event(Action.ALLOC, address=temporary, size_bytes=8 << 20, stack_id=used)
+            if uses:
+                builder.set_owner(born, Category.ACTIVATIONS, "hidden states")
+            builder.add_event(Action.FREE_COMPLETED, address=temporary, size_bytes=8 << 20, stack_id=used)
         segment = builder.add_segment(address=address, size_bytes=24 << 20, is_large=True)
         builder.add_block(segment, address=address, size_bytes=16 << 20, requested_bytes=16 << 20, state=0)
         builder.add_block(segment, address=temporary, size_bytes=8 << 20, requested_bytes=0, state=2)

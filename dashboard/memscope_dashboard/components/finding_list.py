@@ -52,6 +52,7 @@ def _item(one: Finding, query: Query, position: int) -> Component:
                 [
                     html.Div(with_units(one.title), className="finding-title"),
                     html.Div(one.text, className="quiet"),
+                    html.Div(one.fix_words) if one.fix else None,
                     html.Div([_site(site) for site in one.sites], className="finding-sites") if one.sites else None,
                     html.Div(["See the ", link], id=finding_id(one, query, position), className="finding-link"),
                 ],
