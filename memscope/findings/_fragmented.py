@@ -9,7 +9,7 @@ from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
-from memscope.fragmentation.series import GroupSeries, OverallSeries
+from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_fraction, format_items
@@ -22,6 +22,9 @@ SEVERE_PINNED_FRAC = 0.25
 models, online allocators up to 43 % (STAlloc, arXiv 2507.16274): a tenth is worth a look, a quarter is much."""
 MIN_PINNED_BYTES = 64 << 20
 """Three of PyTorch's segments of 20 MiB partly in use are not fragmentation but its granularity."""
+MIN_IDLE_BYTES = 256 << 20
+WARNING_IDLE_FRAC = 0.25
+"""Share of the highest reserved memory that is worth a word although it could go back."""
 MIN_GROWN_BYTES = 64 << 20
 MIN_GROWN_FRAC = 0.05
 MIN_GROWTHS = 3
@@ -44,7 +47,7 @@ def find_fragmentation(device: Device, returned: Returned) -> list[Finding]:
     moment = series.at(event).overall
     reserved = moment.reserved_bytes
     if size < max(MIN_PINNED_BYTES, WARNING_PINNED_FRAC * reserved):
-        return []
+        return _idle(device, series, returned)
     share = size / reserved
     trace = device.trace
     pins = find_pins(
@@ -81,6 +84,36 @@ def find_fragmentation(device: Device, returned: Returned) -> list[Finding]:
                 "n_free_blocks": moment.n_free_blocks,
                 "worst_pin_returned_bytes": None if first is None else first.returned_bytes,
             },
+            fix=fix,
+            returned_bytes=returned_bytes,
+        )
+    ]
+
+
+def _idle(device: Device, series: FragmentationSeries, returned: Returned) -> list[Finding]:
+    """Cached memory that nothing used, however full it was, while most was reserved, where it was not pinned."""
+    is_highest = series.overall.reserved_bytes == series.overall.reserved_bytes.max()
+    row = int(np.argmax(np.where(is_highest, series.overall.active_bytes, -1)))
+    reserved, event = int(series.overall.reserved_bytes[row]), int(series.overall.event[row])
+    private = int(series.free_in_private_pools_bytes()[row])
+    idle = reserved - int(series.overall.active_bytes[row]) - private
+    if idle < max(MIN_IDLE_BYTES, WARNING_IDLE_FRAC * reserved):
+        return []
+    fix, returned_bytes = _less_fragmented(device, returned)
+    return [
+        Finding(
+            kind="idle-cache",
+            severity=Severity.INFO,
+            device=device.index,
+            title=f"{format_bytes(idle)} idle while most was reserved, {format_fraction(idle / reserved)} of it",
+            text=(
+                "What is cached did not fit what was asked for. PyTorch gives whole unused segments back before a "
+                "request fails, but until then no other process can have them."
+            ),
+            bytes=idle,
+            event=event,
+            view="map",
+            evidence={"reserved_bytes": reserved, "active_bytes": int(series.overall.active_bytes[row])},
             fix=fix,
             returned_bytes=returned_bytes,
         )

@@ -30,6 +30,26 @@ def test_free_memory_that_could_go_back_is_no_fragmentation() -> None:
     assert "fragmentation" not in kinds(analysed(recorder).opinions(0).findings)
 
 
+def test_cached_memory_that_nothing_used_while_most_was_reserved_is_said() -> None:
+    recorder = Recorder()
+    sizes = (100, 200, 300, 400)  # each larger than what is free, so that all stay cached
+    for size in sizes:
+        recorder.allocator.free(recorder.allocator.malloc(size * MiB))
+    recorder.allocator.malloc(390 * MiB)
+    (found,) = of_kind(analysed(recorder).opinions(0).findings, "idle-cache")
+    assert (found.bytes, found.severity) == ((sum(sizes) - 400) * MiB, Severity.INFO)
+    assert found.returned_bytes == (sum(sizes) - 400) * MiB
+    assert "expandable_segments:True" in found.fix
+
+
+def test_a_cache_that_was_full_at_some_time_is_not_idle() -> None:
+    recorder = Recorder()
+    live = [recorder.allocator.malloc(100 * MiB) for _ in range(10)]
+    for address in live:
+        recorder.allocator.free(address)
+    assert not of_kind(analysed(recorder).opinions(0).findings, "idle-cache")
+
+
 def test_free_memory_between_steps_is_no_fragmentation() -> None:
     recorder = Recorder()
     for _ in range(3):
