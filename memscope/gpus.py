@@ -77,6 +77,13 @@ def _mib(n: int) -> int:
     return n * MiB
 
 
+def _nominal(
+    name: str, device_name: str, gigabytes: int, capability: tuple[int, int], n_multiprocessors: int
+) -> GpuModel:
+    return GpuModel(name, device_name, gigabytes * GiB, capability, n_multiprocessors, is_nominal=True)
+
+
+_GEFORCE = "NVIDIA GeForce "
 _CATALOGUE = (
     GpuModel("A10G-24GB", "NVIDIA A10G", _mib(22_723), (8, 6), 80),
     GpuModel("A100-40GB", "NVIDIA A100-SXM4-40GB", _mib(40_326), (8, 0), 108),
@@ -89,10 +96,45 @@ _CATALOGUE = (
     GpuModel("L40S-48GB", "NVIDIA L40S", _mib(45_589), (8, 9), 142),
     GpuModel("RTX3090-24GB", "NVIDIA GeForce RTX 3090", _mib(24_259), (8, 6), 82),
     GpuModel("RTX4090-24GB", "NVIDIA GeForce RTX 4090", _mib(24_563), (8, 9), 128),
-    GpuModel("RTX5090-32GB", "NVIDIA GeForce RTX 5090", 32 * GiB, (12, 0), 170, is_nominal=True),
     GpuModel("T4-16GB", "Tesla T4", _mib(15_095), (7, 5), 40),
     GpuModel("V100-16GB", "Tesla V100-SXM2-16GB", _mib(16_160), (7, 0), 80),
     GpuModel("V100-32GB", "Tesla V100-SXM2-32GB", _mib(32_510), (7, 0), 80),
+    _nominal("A4000-16GB", "NVIDIA RTX A4000", 16, (8, 6), 48),
+    _nominal("A5000-24GB", "NVIDIA RTX A5000", 24, (8, 6), 64),
+    _nominal("GTX1080Ti-11GB", f"{_GEFORCE}GTX 1080 Ti", 11, (6, 1), 28),
+    _nominal("GTX1650-4GB", f"{_GEFORCE}GTX 1650", 4, (7, 5), 14),
+    _nominal("GTX1660Ti-6GB", f"{_GEFORCE}GTX 1660 Ti", 6, (7, 5), 24),
+    _nominal("P100-16GB", "Tesla P100-PCIE-16GB", 16, (6, 0), 56),
+    _nominal("RTX2060-6GB", f"{_GEFORCE}RTX 2060", 6, (7, 5), 30),
+    _nominal("RTX2070-8GB", f"{_GEFORCE}RTX 2070", 8, (7, 5), 36),
+    _nominal("RTX2080-8GB", f"{_GEFORCE}RTX 2080", 8, (7, 5), 46),
+    _nominal("RTX2080Ti-11GB", f"{_GEFORCE}RTX 2080 Ti", 11, (7, 5), 68),
+    _nominal("RTX3050-8GB", f"{_GEFORCE}RTX 3050", 8, (8, 6), 20),
+    _nominal("RTX3050-Laptop-4GB", f"{_GEFORCE}RTX 3050 Laptop GPU", 4, (8, 6), 16),
+    _nominal("RTX3060-12GB", f"{_GEFORCE}RTX 3060", 12, (8, 6), 28),
+    _nominal("RTX3060-Laptop-6GB", f"{_GEFORCE}RTX 3060 Laptop GPU", 6, (8, 6), 30),
+    _nominal("RTX3070-8GB", f"{_GEFORCE}RTX 3070", 8, (8, 6), 46),
+    _nominal("RTX3070-Laptop-8GB", f"{_GEFORCE}RTX 3070 Laptop GPU", 8, (8, 6), 40),
+    _nominal("RTX3080-10GB", f"{_GEFORCE}RTX 3080", 10, (8, 6), 68),
+    _nominal("RTX3080-Laptop-16GB", f"{_GEFORCE}RTX 3080 Laptop GPU", 16, (8, 6), 48),
+    _nominal("RTX4050-Laptop-6GB", f"{_GEFORCE}RTX 4050 Laptop GPU", 6, (8, 9), 20),
+    _nominal("RTX4060-8GB", f"{_GEFORCE}RTX 4060", 8, (8, 9), 24),
+    _nominal("RTX4060-Laptop-8GB", f"{_GEFORCE}RTX 4060 Laptop GPU", 8, (8, 9), 24),
+    _nominal("RTX4060Ti-16GB", f"{_GEFORCE}RTX 4060 Ti", 16, (8, 9), 34),
+    _nominal("RTX4070-12GB", f"{_GEFORCE}RTX 4070", 12, (8, 9), 46),
+    _nominal("RTX4070-Laptop-8GB", f"{_GEFORCE}RTX 4070 Laptop GPU", 8, (8, 9), 36),
+    _nominal("RTX4070Ti-12GB", f"{_GEFORCE}RTX 4070 Ti", 12, (8, 9), 60),
+    _nominal("RTX4080-16GB", f"{_GEFORCE}RTX 4080", 16, (8, 9), 76),
+    _nominal("RTX4080-Laptop-12GB", f"{_GEFORCE}RTX 4080 Laptop GPU", 12, (8, 9), 58),
+    _nominal("RTX4090-Laptop-16GB", f"{_GEFORCE}RTX 4090 Laptop GPU", 16, (8, 9), 76),
+    _nominal("RTX5060Ti-16GB", f"{_GEFORCE}RTX 5060 Ti", 16, (12, 0), 36),
+    _nominal("RTX5070-12GB", f"{_GEFORCE}RTX 5070", 12, (12, 0), 48),
+    _nominal("RTX5070Ti-16GB", f"{_GEFORCE}RTX 5070 Ti", 16, (12, 0), 70),
+    _nominal("RTX5080-16GB", f"{_GEFORCE}RTX 5080", 16, (12, 0), 84),
+    _nominal("RTX5090-32GB", f"{_GEFORCE}RTX 5090", 32, (12, 0), 170),
+    _nominal("RTX5090-Laptop-24GB", f"{_GEFORCE}RTX 5090 Laptop GPU", 24, (12, 0), 82),
+    _nominal("RTX6000Ada-48GB", "NVIDIA RTX 6000 Ada Generation", 48, (8, 9), 142),
+    _nominal("RTXPRO6000-96GB", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 96, (12, 0), 188),
 )
 _BY_KEY = {gpu.name.lower(): gpu for gpu in _CATALOGUE}
 

@@ -15,7 +15,7 @@ from memscope.serving.result import KvResult
 from memscope.serving.scheduler import CostModel, SchedulerOptions
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.labels import NOT_MEASURED
-from memscope.words.serving import refusal_words, result_label, room_words, token_words
+from memscope.words.serving import device_words, refusal_words, result_label, room_words, token_words
 
 LEGEND = (
     "tokens + reserved + internal + external = 100 % of the KV memory that requests claim,",
@@ -214,8 +214,8 @@ def print_serving(report: ServingReport, console: Console) -> None:
 
 def _print_budget(report: ServingReport, console: Console) -> None:
     shape, budget = report.plan.shape, report.plan.budget
-    gpus = f"one of {shape.tensor_parallel} × " if shape.tensor_parallel > 1 else ""
-    console.print(Text(f"{report.plan.question.config.name} on {gpus}{report.plan.question.gpu_name}", style="bold"))
+    question, one_of = report.plan.question, "one of " if shape.tensor_parallel > 1 else ""
+    console.print(Text(f"{question.config.name} on {one_of}{device_words(question)}", style="bold"))
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")

@@ -21,6 +21,7 @@ from memscope.words.serving import (
     WHAT_IS_ESTIMATED,
     WHAT_IS_EXACT,
     budget_finding,
+    device_words,
     refusal_words,
     requests_words,
     result_label,
@@ -50,8 +51,9 @@ def serving_html(report: ServingReport) -> str:
     plan, results = report.plan, report.results
     name = plan.question.config.name
     title = serving_finding(results) if results else budget_finding(plan)
+    where = f"{name} on {device_words(plan.question)}"
     body = (
-        f'<header><div><h1>{escape(name)} on {escape(plan.question.gpu_name)}</h1></div><span class="spring"></span>'
+        f'<header><div><h1>{escape(where)}</h1></div><span class="spring"></span>'
         f'<button id="scheme" type="button">light / dark</button></header><h2>{escape(title)}</h2>'
     )
     body += _budget(report)
@@ -65,7 +67,7 @@ def serving_html(report: ServingReport) -> str:
         body += "".join(_over_time(place, result) for place, result in enumerate(results))
         body += _notes(report)
     body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope serving: {name} on {plan.question.gpu_name}", body)
+    return page(f"memscope serving: {where}", body)
 
 
 def _section(title: str, *content: str) -> str:

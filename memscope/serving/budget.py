@@ -116,9 +116,33 @@ def make_budget(config: ModelConfig, shape: KvShape, parameters: Parameters | No
     left = total - sum(row.bytes or 0 for row in rows)
     if left < shape.bytes_per_token:
         taken = ", ".join(f"{row.name} {format_bytes(row.bytes)}" for row in rows if row.bytes)
-        raise UsageError(f"nothing is left for keys and values of {format_bytes(total)}: {taken}")
+        missing = shape.bytes_per_token - left
+        would_do = _what_would_do(missing, rows, parameters, shape.tensor_parallel, inputs)
+        raise UsageError(
+            f"nothing is left for keys and values of {format_bytes(total)}: {taken}; "
+            f"{format_bytes(missing)} are missing{would_do}"
+        )
     rows.append(BudgetRow("KV cache", left, "the rest"))
     return Budget(total, tuple(rows), left)
+
+
+def _what_would_do(
+    missing: int, rows: list[BudgetRow], parameters: Parameters | None, tensor_parallel: int, inputs: BudgetInputs
+) -> str:
+    """Single changes that leave something for keys and values, those that change least first."""
+    sizes = {row.name: row.bytes or 0 for row in rows}
+    changes = [("a utilisation of 100 %", sizes["left unused"])]
+    if inputs.activation_bytes is None:
+        changes.append(("fewer requests and tokens in a step", sizes["activations"]))
+    if inputs.weight_bytes is None and parameters is not None:
+        formats = [("weights of 8 bits", "int8"), ("weights of 4 bits", "int4")]
+        smaller = [(name, parameters.bytes_per_gpu(form, tensor_parallel)) for name, form in formats]
+        split = [(f"{n} GPUs", parameters.bytes_per_gpu(inputs.weight_format, n)) for n in (2, 4, 8)]
+        for ways in (smaller, split):
+            saved = [(name, sizes["weights"] - size) for name, size in ways]
+            changes += [next((way for way in saved if way[1] >= missing), saved[-1])]
+    enough = [f"{name} ({format_bytes(saved)} less)" for name, saved in changes if saved >= missing]
+    return f": {' or '.join(enough)} would do" if enough else ", which no single change would give"
 
 
 def _given(kv_bytes: int, total: int) -> Budget:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memscope.serving.question import ServingPlan
+from memscope.gpus import find_gpu
+from memscope.serving.question import ServingPlan, ServingQuestion
 from memscope.serving.result import KvResult, KvWaste
 from memscope.serving.scheduler import BANDWIDTH_FRAC, COMPUTE_FRAC, STEP_OVERHEAD_S
 from memscope.serving.shapes import KvShape
@@ -47,6 +48,14 @@ CLAIMED_PARTS = (
     ClaimedPart("external", "external", "free while a request waits for memory, or rounding to powers of two"),
 )
 """The parts, in stacking order; the shares of all of them sum to 1."""
+
+
+def device_words(question: ServingQuestion) -> str:
+    """What is served on: ``2 × H100-80GB``, or with the memory that was given in place of its own."""
+    gpus = f"{question.tensor_parallel} × " if question.tensor_parallel > 1 else ""
+    total = question.memory.total_bytes
+    given = "" if total == find_gpu(question.gpu_name).total_bytes else f" with {format_bytes(total)}"
+    return f"{gpus}{question.gpu_name}{given}"
 
 
 def result_label(result: KvResult) -> str:
@@ -111,10 +120,9 @@ def _requests(n: int) -> str:
 def budget_finding(plan: ServingPlan) -> str:
     """What is left for keys and values, in plain words."""
     question, budget = plan.question, plan.budget
-    gpus = f"{plan.shape.tensor_parallel} × " if plan.shape.tensor_parallel > 1 else ""
     each = " on each" if plan.shape.tensor_parallel > 1 else ""
     return (
-        f"{question.config.name} on {gpus}{question.gpu_name} leaves {format_bytes(budget.kv_bytes)}{each} for keys "
+        f"{question.config.name} on {device_words(question)} leaves {format_bytes(budget.kv_bytes)}{each} for keys "
         f"and values: {format_count(plan.n_tokens)} tokens"
     )
 

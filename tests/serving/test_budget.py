@@ -46,6 +46,19 @@ def test_a_model_too_large_for_the_device_is_refused_with_its_lines() -> None:
         _budget("llama-3-70b", total_bytes=24 * GiB)
 
 
+def test_where_nothing_is_left_it_says_how_much_is_missing_and_what_would_do() -> None:
+    missing = r"5\.5 GiB are missing: weights of 8 bits \(6\.5 GiB less\) or 2 GPUs \(7\.5 GiB less\) would do"
+    with pytest.raises(UsageError, match=missing):
+        _budget(total_bytes=12 * GiB, context_bytes=GiB // 2)
+    # What is said does: with nothing left there would be no budget.
+    assert _budget(total_bytes=12 * GiB, context_bytes=GiB // 2, weight_format="int8").kv_bytes > 0
+    assert _budget(total_bytes=12 * GiB, context_bytes=GiB // 2, tensor_parallel=2).kv_bytes > 0
+    with pytest.raises(UsageError, match="are missing, which no single change would give"):
+        _budget(total_bytes=GiB)
+    with pytest.raises(UsageError, match=r"a utilisation of 100 % \(1\.7 GiB less\) or fewer requests and tokens"):
+        _budget(total_bytes=17 * GiB, context_bytes=GiB // 4)
+
+
 def test_tensor_parallelism_shares_weights() -> None:
     whole, half = (_row(_budget(total_bytes=80 * GiB, tensor_parallel=n), "weights") for n in (1, 2))
     assert whole is not None

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from memscope.gpus import find_gpu
 from memscope.serving.budget import BudgetInputs
 from memscope.serving.model_config import read_model_config
 from memscope.serving.question import ServingQuestion, plan_serving
@@ -16,6 +17,7 @@ from memscope.words.serving import (
     CLAIMED_PARTS,
     best_result,
     budget_finding,
+    device_words,
     manager_label,
     refusal_words,
     requests_words,
@@ -71,7 +73,7 @@ def test_of_managers_that_serve_as_many_the_first_is_best_unless_it_wastes_more(
 def test_a_plan_is_said_in_sentences() -> None:
     question = ServingQuestion(read_model_config("mistral-7b"), "H100-80GB", BudgetInputs(80 * GiB), tensor_parallel=2)
     plan = plan_serving(question)
-    assert budget_finding(plan).startswith("mistral-7b on 2 × H100-80GB leaves ")
+    assert budget_finding(plan).startswith("mistral-7b on 2 × H100-80GB with 80.0 GiB leaves ")
     assert "on each for keys and values" in budget_finding(plan)
     assert "in layers that keep 4,096 tokens" in shape_words(plan)
     assert requests_words(plan) == "No requests."
@@ -86,3 +88,14 @@ def test_labels_tell_sizes_and_refusals_say_why(results: list[KvResult]) -> None
     assert refusal_words(results[1], 32) is None
     refused = dataclasses.replace(results[1], n_refused=3)
     assert refusal_words(refused, 32) == "3 requests are refused: longer than 32 tokens, or than the memory"
+
+
+def test_memory_that_was_given_in_place_of_the_gpus_is_named() -> None:
+    config = read_model_config("llama-3-8b")
+
+    def words(total_bytes: int, name: str = "H100-80GB", tensor_parallel: int = 1) -> str:
+        return device_words(ServingQuestion(config, name, BudgetInputs(total_bytes), tensor_parallel=tensor_parallel))
+
+    assert words(find_gpu("H100-80GB").total_bytes) == "H100-80GB"
+    assert words(40 * GiB) == "H100-80GB with 40.0 GiB"
+    assert words(24 * GiB, "24GiB", 2) == "2 × 24GiB"
