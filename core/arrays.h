@@ -17,6 +17,10 @@ namespace memscope {
 
 namespace nb = nanobind;
 
+// What a program still holds when Python ends, such as an allocator in a global of it, is no defect to be told of on the
+// program's standard error.
+inline void end_quietly() { nb::set_leak_warnings(false); }
+
 // Arguments. An array of another dtype or order is converted on the way in; one that is written to must be the caller's
 // own: declare it with `nb::arg().noconvert()`.
 template <typename T>

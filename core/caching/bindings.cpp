@@ -661,6 +661,7 @@ void bind_rules(nb::module_& module) {
 }  // namespace
 
 NB_MODULE(caching, module) {
+  memscope::end_quietly();
   module.doc() = "PyTorch's caching allocator, and what every simulated allocator is made of.";
   bind_rules(module);
   bind_enums(module);

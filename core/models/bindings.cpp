@@ -54,6 +54,7 @@ std::vector<BlockHandle> free_blocks(std::shared_ptr<Arena> self, std::size_t po
 }  // namespace
 
 NB_MODULE(models, module) {
+  memscope::end_quietly();
   module.doc() = "Allocators that are models, after what is known of others than PyTorch's own.";
   nb::module_::import_("memscope._core.caching");
   bind<CudaMalloc, Bytes, Bytes>(module, "CudaMalloc", "alignment_bytes"_a, "page_bytes"_a);

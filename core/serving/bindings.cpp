@@ -191,6 +191,7 @@ NewArray<std::uint8_t> is_refused(const Engine& engine) {
 }  // namespace
 
 NB_MODULE(serving, module) {
+  memscope::end_quietly();
   module.doc() = "A serving engine's steps under one way to manage key/value memory.";
 
   nb::enum_<Status>(module, "Status", "Why a simulation stopped.")

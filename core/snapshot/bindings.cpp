@@ -259,6 +259,7 @@ void bind_lists(nb::class_<Tape>& tape) {
 }  // namespace
 
 NB_MODULE(snapshot, module) {
+  memscope::end_quietly();
   module.doc() =
       "Pickles of plain data, read without running anything. A value is an int64 that only a tape can take apart; 0 is no\n"
       "value.";
