@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -198,6 +200,7 @@ class Recorder:
         self._gpu = find_gpu(options.gpu)
         self._backend: RecordingBackend | None = None
         self._has_begun = self._is_running = False
+        self._process = os.getpid()
 
     @property
     def path(self) -> Path | None:
@@ -206,8 +209,13 @@ class Recorder:
 
     @property
     def records_here(self) -> bool:
-        """Whether this process records: not where ``MEMSCOPE_RANKS`` leaves its rank out."""
-        return self._environment.records_here
+        """Whether this process records: not where ``MEMSCOPE_RANKS`` leaves its rank out, nor a forked child."""
+        return self._environment.records_here and not self._is_forked
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the process that records: the recording, and its file, are the parent's."""
+        return os.getpid() != self._process
 
     @property
     def trace(self) -> Trace:
@@ -268,7 +276,7 @@ class Recorder:
             _under_way.remove(self)
             if self._backend is not None:
                 self._backend.stop()
-                if self._path is not None:
+                if self._path is not None and not self._is_forked:
                     write_container(self.trace, self._path, overwrite=True)
                     self._backend.written()
         return self.trace if self.records_here else None
@@ -318,12 +326,12 @@ class Recorder:
             self.explain(error)
 
     def __call__(self, function: _Function) -> _Function:
-        """Record every call of a function; with a path, the file is the last call's."""
-        options = replace(self._options, overwrite=True)
+        """Record every call of a function; with a path, the second call's file is ``NAME-2.memscope``, and so on."""
+        calls = itertools.count(1)
 
         @functools.wraps(function)
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            with Recorder.of(options):
+            with Recorder.of(replace(self._options, path=_numbered(self._options.path, next(calls)))):
                 return function(*args, **kwargs)
 
         return recorded  # type: ignore[return-value]
@@ -364,6 +372,13 @@ class Recorder:
             environment=self._environment,
             overwrite=options.overwrite,
         )
+
+
+def _numbered(path: str | Path | None, number: int) -> Path | None:
+    """The name of a call's file."""
+    if path is None or number == 1:
+        return None if path is None else Path(path)
+    return Path(path).with_name(f"{Path(path).stem}-{number}{Path(path).suffix}")
 
 
 record = Recorder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import memscope.analysis
 from memscope.errors import CaptureError, UsageError
 from memscope.trace.categories import Category
 from memscope.trace.container import read_container
-from memscope.trace.schema import MarkKind
-from tests.capture.programs import dry_run, requested, small_model, train
+from memscope.trace.schema import Action, MarkKind
+from tests.capture.programs import dry_run, requested, sizes, small_model, train
 
 torch = pytest.importorskip("torch")
 
@@ -53,9 +54,30 @@ def test_as_a_decorator_it_records_every_call(tmp_path: Path) -> None:
     def work(n: int) -> int:
         return int(torch.zeros(n, device="cuda").numel())
 
-    assert (work(10), work(300)) == (10, 300)
-    assert read_container(path).size_bytes.max() == 2 << 20
-    assert 1200 in read_container(path).size_bytes
+    assert (work(10), work(300), work(600)) == (10, 300, 600)
+    for name, size in (("run", 40), ("run-2", 1200), ("run-3", 2400)):
+        trace = read_container(tmp_path / f"{name}.memscope")
+        assert sizes(trace, Action.ALLOC) == [size]
+
+
+def test_a_forked_child_leaves_the_parents_recording_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.memscope"
+    program = f"""
+import os, torch, memscope
+recorder = memscope.record({str(path)!r}, backend="dry-run")
+with recorder:
+    kept = torch.ones(1000, device="cuda")
+    child = os.fork()
+    if not child:
+        os.sched_yield()
+    else:
+        os.waitpid(child, 0)
+        more = torch.ones(3000, device="cuda")
+print(recorder.records_here, recorder.path is not None)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["False False", "True True"]
+    assert sizes(read_container(path), Action.ALLOC) == [4000, 12_000]
 
 
 def test_start_and_stop_do_without_a_block() -> None:

@@ -3,13 +3,12 @@
 import random
 
 from memscope.device.limits import Limits
-from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import TieRule
 from memscope.units import MiB
-from tests.replay.private_pools import PoolReleasingAllocator
 
 SIZES = (
     lambda r: int(r.uniform(1, 5000)),
@@ -51,7 +50,7 @@ class Recorder:
         self.config = CachingAllocatorConfig.parse(conf)
         self.conf, self.total, self.tie_rule = conf, total, tie_rule
         self.has_pool_ids, self.knows_total = has_pool_ids, knows_total
-        self.allocator = PoolReleasingAllocator(self.config, limits=Limits(total), tie_rule=tie_rule)
+        self.allocator = CachingAllocator(self.config, limits=Limits(total), tie_rule=tie_rule)
         self.events = []
 
     def start_recording(self):

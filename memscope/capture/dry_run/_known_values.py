@@ -18,6 +18,8 @@ _ATTRIBUTE = "_memscope_value"
 _UNKNOWABLE = frozenset({"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "_pin_memory"})
 _HARMLESS = frozenset({"_amp_foreach_non_finite_check_and_unscale_"})
 """Writes into its inputs only what a healthy run never sees (a gradient that is not finite)."""
+_OF_ONE_ANSWER = frozenset({"all", "any"})
+"""What a tensor of one number for very many is still computed for: one element answers as all do."""
 _ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
 
 
@@ -47,6 +49,18 @@ def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
 def remember(tensor: torch.Tensor, value: torch.Tensor, cell: _Cell | None = None) -> None:
     """Attach real values to a fake tensor."""
     setattr(tensor, _ATTRIBUTE, (value, cell or _Cell()))
+
+
+def believe(tensor: torch.Tensor, answer: bool) -> None:
+    """Say that all truth values of a fake tensor are the same, unless they are known."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    if value_of(tensor) is not None:
+        return
+    with _disable_current_modes():
+        # One number stands for all: a mask may be as large as a layer's output.
+        remember(tensor, torch.full((), answer).expand(tuple(tensor.shape)))
 
 
 def forget(tensor: torch.Tensor) -> None:
@@ -93,6 +107,8 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
         return
     if not tensors and name not in ("ones", "zeros", "full", "arange", "scalar_tensor", "eye"):
         return
+    if any(_is_vast(tensor) for tensor in tensors) and name not in _OF_ONE_ANSWER:
+        return
     cell = _shared_cell(tensors, outputs)
     real = compute(func, args, kwargs)
     for out, value in zip(outputs, real if isinstance(real, tuple | list) else (real,), strict=False):
@@ -136,6 +152,11 @@ def _shared_cell(tensors: Sequence[Any], outputs: Sequence[Any]) -> _Cell | None
     return None
 
 
+def _is_vast(tensor: torch.Tensor) -> bool:
+    """Whether its known values are one number for very many."""
+    return tensor.numel() > MAX_NUMBERS and value_of(tensor) is not None
+
+
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the operation on the real values, on the host."""
     import torch
@@ -143,7 +164,8 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     def real(given: Any) -> Any:
         if isinstance(given, FakeTensor):
-            return value_of(given)
+            value = value_of(given)
+            return value if value is None or not _is_vast(given) else value[(slice(1),) * value.dim()]
         if isinstance(given, tuple | list):
             return type(given)(real(part) for part in given)
         return given

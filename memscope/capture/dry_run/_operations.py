@@ -9,8 +9,10 @@ be built on it.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
@@ -77,8 +79,8 @@ class OperationRouter:
         self._kinds: dict[Any, str] = {}
         self._has_workspace = False
         self._has_lt_workspace = False
-        self.is_tracing = False
-        """True inside an operation, where torch's own Python code must find torch as it is."""
+        self._is_tracing = False
+        self._thread = get_ident()
         self.hides_device = False
         """True while fake tensors are on the host to C++ inside an operation as well."""
         self.is_leaving_device = False
@@ -88,6 +90,11 @@ class OperationRouter:
         self.is_accumulating = False
         """True while the autograd engine runs and no Python code of a user."""
         self.fixed_answers: Counter[str] = Counter()
+
+    @property
+    def is_tracing(self) -> bool:
+        """True inside an operation, where torch's own Python code must find torch as it is; in its thread alone."""
+        return self._is_tracing and get_ident() == self._thread
 
     def is_device_tensor(self, value: object) -> bool:
         """Whether this is a tensor on the simulated device."""
@@ -102,13 +109,24 @@ class OperationRouter:
         tensors = self._tensors(args, kwargs)
         has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
         wants_device = self._settle_device(kwargs, has_device)
-        self.is_tracing = True
+        self._is_tracing = True
         try:
             if has_device or wants_device:
                 return self._on_device(func, args, kwargs, tensors)
             return self._on_host(func, args, kwargs, tensors)
         finally:
-            self.is_tracing = False
+            self._is_tracing = False
+
+    def made_up(self, answer: Any) -> Any:
+        """Count an answer that nothing but the type of a value decided; the first is said."""
+        place = user_line()
+        if not self.fixed_answers:
+            sys.stderr.write(
+                f"memscope: dry run: {place} reads a value that a dry run does not have: it gets {answer}, and code "
+                "that branches on it takes that branch (said once; the trace counts them)\n"
+            )
+        self.fixed_answers[place] += 1
+        return answer
 
     def refuse_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation of another thread: on the host as ever, on the device not at all."""
@@ -251,10 +269,7 @@ class OperationRouter:
         """The value itself where it is known, else 1.0, 1 or False by type."""
         if known_values.known_inputs(tensors, self._fake_type):
             return known_values.compute(func, args, {})
-        self.fixed_answers[user_line()] += 1
-        if kind != "_local_scalar_dense":
-            return False
-        return fixed_answer(args[0].dtype)
+        return self.made_up(False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype))
 
     def _largest(self, kind: str, args: tuple[Any, ...]) -> Any:
         """The largest result that an operation with a data-dependent shape can have; None if there is none."""

@@ -9,23 +9,35 @@ from memscope.capture.dry_run import _kernel_choices as kernel_choices
 from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
+from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run._streams import Streams
 from memscope.capture.patches import Patches
-from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 
 
 class Redirector:
     """Replaces those functions of torch that would reach for a driver; every replacement is undone at the end."""
 
-    def __init__(self, router: OperationRouter, autocast: Autocast, on_input: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        router: OperationRouter,
+        autocast: Autocast,
+        on_input: Callable[[Any], None],
+        *,
+        storages: StorageTable,
+        streams: Streams,
+    ) -> None:
         import torch
         from torch._subclasses.fake_tensor import FakeTensor
 
         self._router = router
         self._autocast = autocast
         self._on_input = on_input
+        self._storages = storages
+        self._streams = streams
         self._fake_type = FakeTensor
         self._plain_to = torch.Tensor.to
+        self._plain_format = torch.Tensor.__format__
         self._plain_numpy = torch.Tensor.numpy
         self._plain_tolist = torch.Tensor.tolist
 
@@ -38,17 +50,19 @@ class Redirector:
         tensor, router = torch.Tensor, self._router
         plain_get_device, plain_pin = tensor.get_device, tensor.pin_memory
         is_device = router.is_device_tensor
-        for name, replacement in {
+        replacements: dict[str, Callable[..., Any]] = {
             "to": self._to,
             "cuda": self._cuda,
             "cpu": self._cpu,
             "numpy": self._numpy,
+            "__format__": self._format,
             "tolist": self._tolist,
             "get_device": lambda t: 0 if is_device(t) else plain_get_device(t),
             "pin_memory": lambda t, *_, **__: plain_pin(t) if is_device(t) else t,
             "is_pinned": lambda *_, **__: False,
-            "record_stream": lambda *_: None,
-        }.items():
+            "record_stream": self._record_stream,
+        }
+        for name, replacement in replacements.items():
             patches.set(tensor, name, self._method(getattr(tensor, name), replacement))
         plain_is_cuda, plain_is_cpu = vars(torch._C.TensorBase)["is_cuda"], vars(torch._C.TensorBase)["is_cpu"]
         patches.set(
@@ -57,7 +71,6 @@ class Redirector:
         patches.set(
             tensor, "is_cpu", property(lambda t: plain_is_cpu.__get__(t) and (router.is_tracing or not is_device(t)))
         )
-        patches.set(torch, "load", self._loading(torch.load))
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
 
@@ -72,21 +85,6 @@ class Redirector:
         patches.set(torch, "dropout", drop)
         patches.set(torch._VF, "dropout", drop)
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
-
-    def _loading(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """``torch.load``: files are read on the host for real, and moved where the program wants them."""
-
-        def load(file: Any, map_location: Any = None, **options: Any) -> Any:
-            from torch.utils._python_dispatch import _disable_current_modes
-            from torch.utils._pytree import tree_map
-
-            with _disable_current_modes():
-                loaded = plain(file, map_location="cpu", **options)
-            if map_location is None or not str(map_location).startswith("cuda"):
-                return loaded
-            return tree_map(lambda part: part.cuda() if hasattr(part, "untyped_storage") else part, loaded)
-
-        return load
 
     def _choice(self, plain: Callable[..., Any], on_device: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs the second where the tensor is on the device and the second has an answer."""
@@ -135,6 +133,8 @@ class Redirector:
             if not options and not copy:
                 return tensor
             return self._plain_to(tensor, copy=copy, **options)
+        if goes_there and device is not None and device.index:
+            raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {device})")
         if goes_there:
             moved = self._to_device(tensor, options)
             if not isinstance(tensor, self._fake_type) and known_values.is_worth_knowing(tensor):
@@ -144,6 +144,12 @@ class Redirector:
             self._on_input(moved)
             return moved
         return self._to_host(tensor, options)
+
+    def _format(self, tensor: Any, form: str) -> str:
+        """``f"{loss:.3f}"``: tensors of other classes than its own PyTorch does not format."""
+        if tensor.dim() or not isinstance(tensor, self._fake_type):
+            return str(self._plain_format(tensor, form))
+        return format(tensor.item(), form)
 
     def _to_device(self, tensor: Any, options: dict[str, Any]) -> Any:
         """A copy on the device. Of a real tensor only the shape is read, so that nothing refers to it afterwards."""
@@ -178,8 +184,8 @@ class Redirector:
         known = known_values.value_of(tensor)
         if known is not None:
             return known.clone()
-        self._router.fixed_answers[user_line()] += 1
-        return torch.full(tuple(tensor.shape), fixed_answer(tensor.dtype), dtype=tensor.dtype, device="cpu")
+        answer = self._router.made_up(fixed_answer(tensor.dtype))
+        return torch.full(tuple(tensor.shape), answer, dtype=tensor.dtype, device="cpu")
 
     def _cuda(self, tensor: Any, device: Any = None, *_: Any, **__: Any) -> Any:
         import torch
@@ -192,6 +198,9 @@ class Redirector:
         import torch
 
         return self._move(tensor, torch.device("cpu"), options)
+
+    def _record_stream(self, tensor: Any, stream: Any) -> None:
+        self._streams.record(self._storages.address_of(tensor.untyped_storage()), stream)
 
     def _numpy(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(tensor, self._fake_type):
@@ -226,8 +235,16 @@ class CallContext:
     """
 
     def __init__(self, router: OperationRouter, autocast: Autocast) -> None:
+        import torch
+
         self._router = router
         self._autocast = autocast
+        self._healthy = {
+            function: answer
+            for name, answer in (("isfinite", True), ("isnan", False), ("isinf", False))
+            for function in (getattr(torch, name), getattr(torch.Tensor, name))
+        }
+        """What a healthy run's values are, which programs ask of their losses and gradients."""
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call of a torch function."""
@@ -236,9 +253,12 @@ class CallContext:
         router.call_has_device = self._touches_device(args)
         try:
             args, kwargs = self._autocast.arguments(func, args, kwargs)
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
         finally:
             router.call_has_device = outer
+        if func in self._healthy and args and router.is_device_tensor(result):
+            known_values.believe(result, self._healthy[func])
+        return result
 
     def _touches_device(self, args: tuple[Any, ...]) -> bool:
         is_device = self._router.is_device_tensor

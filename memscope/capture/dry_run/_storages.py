@@ -181,6 +181,11 @@ class StorageTable:
         """The allocation behind a tensor; None for a host tensor, or one of no bytes."""
         return self._live.get(tensor.untyped_storage()._cdata)
 
+    def address_of(self, storage: Any) -> int | None:
+        """Where a storage lies in the device; None for one of the host, or of no bytes."""
+        allocation = self._live.get(storage._cdata)
+        return None if allocation is None else allocation.address
+
     def track(self, tensor: torch.Tensor) -> None:
         """Allocate for a device tensor's storage if it is new."""
         storage = tensor.untyped_storage()

@@ -9,13 +9,17 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from memscope.capture.dry_run._device import Clock, SimulatedDevice, patch_cuda
+from memscope.capture.dry_run._cuda_api import patch_cuda
+from memscope.capture.dry_run._device import Clock, SimulatedDevice
+from memscope.capture.dry_run._ended import end_tensors
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import CallContext, Redirector
+from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
-from memscope.capture.environment import tie_rule_of
+from memscope.capture.dry_run._streams import Streams
+from memscope.capture.environment import allocator_settings, tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
 from memscope.capture.ownership import ModulePaths
@@ -35,9 +39,9 @@ _NOTES = (
     "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
     "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
     "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
-    "cuDNN plans and workspaces, NCCL buffers, CUDA graphs",
+    "cuDNN plans and workspaces, NCCL buffers",
     "torch.compile is left out: compiled functions run eagerly",
-    "not seen: side streams; every allocation is on the default stream",
+    "modelled: work on a side stream is done when the next memory is asked for",
 )
 
 
@@ -86,9 +90,12 @@ class DryRun:
         config = CachingAllocatorConfig.parse(conf, tie_rule=self._tie_rule)
         if config.backend != "native":
             raise CaptureError(f"a dry run simulates PyTorch's native allocator only, not backend:{config.backend}")
+        self._asked = config
         builder = TraceBuilder()
         stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
         self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock)
+        self._environment_conf = allocator_settings()
+        self.device.before_first = self._read_settings
         paths = ModulePaths()
         self._context = RunContext(self.device, paths)
         self._owners = OwnerBook(builder)
@@ -123,16 +130,21 @@ class DryRun:
         if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
             raise CaptureError("a dry run cannot start inside a FakeTensorMode: start it outside, at the program's top")
         autocast = Autocast(self._router.is_device_tensor)
-        redirector = Redirector(self._router, autocast, self._sink.moved_to_device)
+        saving = Saving(self._router, self._storages)
+        streams = Streams(self.device)
+        redirector = Redirector(
+            self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
+        )
         modes = _modes(self._router, autocast)
         self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
-            patch_cuda(self._patches, self.device)
+            patch_cuda(self._patches, self.device, streams, self._built)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
             self._patches.set(
                 fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
             )
             redirector.install(self._patches)
+            saving.install(self._patches)
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:
@@ -151,6 +163,7 @@ class DryRun:
             self._leave()
         self.trace = self._built()
         self._storages.close()
+        end_tensors(self._router.fake_mode)
 
     def snapshot(self) -> Trace:
         """The trace until now; the recording goes on.
@@ -168,6 +181,13 @@ class DryRun:
     def explain(self, error: BaseException) -> None:
         """Say in an out-of-memory error where the trace is, and why memory ran out."""
         self._oom_file.explain(error)
+
+    def _read_settings(self) -> None:
+        """Take the allocator settings that the program has put into its environment since the start."""
+        conf = allocator_settings()
+        if conf != self._environment_conf:
+            in_force = list(conf.values())[-1] if conf else ""
+            self.device.configure(CachingAllocatorConfig.parse(in_force, tie_rule=self._tie_rule))
 
     def _built(self) -> Trace:
         """The trace of what has happened until now."""
@@ -228,6 +248,8 @@ class DryRun:
         self._watcher.scan()
         device = self.device
         unused = device.reserved_bytes - device.allocated_bytes
+        for observer in device.oom_observers:
+            observer(0, error.rounded_bytes, device.reserved_bytes, device.free_bytes)
         self._oom_file.ran_out(0, time.time_ns(), self._built)
         raised = torch.OutOfMemoryError(
             f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU 0 has a total capacity "
@@ -242,9 +264,14 @@ class DryRun:
     def _metadata(self) -> TraceMetadata:
         import torch
 
-        gpu = self.gpu
+        gpu, fraction = self.gpu, self.device.config.memory_fraction
         answers = self._router.fixed_answers
         notes = [*_NOTES, f"modelled: {format_bytes(gpu.context_bytes)} of the device are the CUDA context's"]
+        if self.device.settings_not_followed is not None:
+            notes.append(
+                f"not followed: the program changed the allocator's settings to {self.device.settings_not_followed!r} "
+                "while memory was in use"
+            )
         if answers:
             notes.append(
                 f"{answers.total()} reads of values that a dry run does not have were answered with 1.0, 1 or False: "
@@ -254,10 +281,10 @@ class DryRun:
             source="dry-run",
             torch_version=torch.__version__,
             tie_rule=self._tie_rule,
-            alloc_conf=self._conf,
+            alloc_conf=self._conf if self.device.config == self._asked else self.device.config.to_conf(),
             device_names={0: gpu.device_name},
             device_total_bytes={0: gpu.total_bytes},
-            memory_fraction={},
+            memory_fraction={0: fraction} if fraction < 1 else {},
             rank=self._rank,
             n_events_lost=0,
             has_pool_ids=True,

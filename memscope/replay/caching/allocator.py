@@ -88,6 +88,7 @@ class CachingAllocator:
         self._streams: dict[int, int] = {0: 0}
         self._pairs: dict[tuple[int, int], int] = {}
         self._block_at: dict[int, caching.Block] = {}
+        self._released: set[tuple[int, int]] = set()
         self._pair(0, DEFAULT_POOL)
 
     @property
@@ -106,7 +107,7 @@ class CachingAllocator:
         if pair is None:
             self._streams.setdefault(stream, len(self._streams))
             pair = self._pairs[key] = len(self._pairs)
-            self._allocator.add_pair(key[0], stream)
+            self._allocator.add_pair(key[0], stream, pool in self._released)
         return pair
 
     def malloc(self, requested_bytes: int, stream: int = 0, pool: tuple[int, int] = DEFAULT_POOL) -> int:
@@ -169,6 +170,17 @@ class CachingAllocator:
     def empty_cache(self) -> None:
         """Wait for all streams and give all unused memory back: ``torch.cuda.empty_cache()``."""
         self._allocator.empty_cache()
+
+    def limit(self, allowed_bytes: int) -> None:
+        """PyTorch may reserve at most so much from now on."""
+        self._allocator.allowed_bytes = allowed_bytes
+
+    def release_pool(self, pool: tuple[int, int]) -> None:
+        """A private pool's owner is gone: reclaims may give its unused memory back, as upstream's ``releasePool``."""
+        self._released.add(pool)
+        released = self._pools.get(pool)
+        for each in self._allocator.pools:
+            each.is_releasable = each.is_releasable or each.pool_id == released
 
     def drain_events(self) -> list[SimulatedEvent]:
         """What happened since the last call, in order; allocs and frees carry requested bytes, as in PyTorch."""

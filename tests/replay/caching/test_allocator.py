@@ -9,19 +9,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from memscope.device.limits import Limits
 from memscope.errors import UsageError
-from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.replay.caching.allocator import CachingAllocator, SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import Action, BlockState, TieRule
 from memscope.units import GiB, MiB
 from tests.properties import examples
 from tests.replay.caching.naive_caching import NaiveCachingAllocator, OutOfMemoryError
-from tests.replay.private_pools import PoolReleasingAllocator
 
 BASE = 0x7F0000000000
 
 
 def make(conf="", total=80 * GiB, tie_rule=TieRule.SEGMENT_AGE):
-    return PoolReleasingAllocator(CachingAllocatorConfig.parse(conf), limits=Limits(total), tie_rule=tie_rule)
+    return CachingAllocator(CachingAllocatorConfig.parse(conf), limits=Limits(total), tie_rule=tie_rule)
 
 
 def actions(allocator):
@@ -294,7 +293,7 @@ class Both:
 
     def __init__(self, options, tie, total):
         self.naive = NaiveCachingAllocator(total=total, tie=tie, **options)
-        self.fast = PoolReleasingAllocator(config_of(options), limits=Limits(total), tie_rule=TieRule[tie.upper()])
+        self.fast = CachingAllocator(config_of(options), limits=Limits(total), tie_rule=TieRule[tie.upper()])
         self.fast.malloc(1, pool=(0, 1))
         self.fast.release_pool((0, 1))
         self.naive.malloc(1, pool=1)

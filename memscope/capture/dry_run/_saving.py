@@ -1,0 +1,186 @@
+"""Checkpoints in a dry run: files with the names, shapes and types of what a program saves, and no values.
+
+A saved tensor of a dry run takes the place of one number in a ``torch.save`` file, and none of the disk's in a
+safetensors file, whose data is a hole that reads as zeros. What is loaded again has the shapes, and lies on the device
+where the program saved it from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run._operations import OperationRouter
+from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.patches import Patches
+from memscope.capture.stacks import user_line
+
+if TYPE_CHECKING:
+    import torch
+
+_ON_DEVICE = "cuda:0"
+
+
+class Saving:
+    """Lets a program write checkpoints, and read them.
+
+    Parameters
+    ----------
+    router, storages
+        What tells device tensors, and where they lie in the simulated device.
+    """
+
+    def __init__(self, router: OperationRouter, storages: StorageTable) -> None:
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        self._router = router
+        self._storages = storages
+        self._fake_type = FakeTensor
+        self._has_said = False
+        self._from_device: set[int] = set()
+        self._plain_load = torch.load
+
+    def install(self, patches: Patches) -> None:
+        """Put the replacements in place."""
+        import torch
+
+        patches.set(self._fake_type, "__reduce_ex__", lambda tensor, protocol: self._reduced(tensor, protocol))
+        patches.set(torch.serialization, "location_tag", self._tagging(torch.serialization.location_tag))
+        patches.set(torch, "load", self._load)
+        for owner, method, replacement in (
+            (torch.Tensor, "data_ptr", self._address_of),
+            (torch.UntypedStorage, "data_ptr", self._storage_address),
+        ):
+            patches.set(owner, method, replacement(getattr(owner, method)))
+        if find_spec("safetensors") is not None:
+            self._install_safetensors(patches)
+
+    def _install_safetensors(self, patches: Patches) -> None:
+        import safetensors.torch as safetensors
+
+        plain = safetensors.save_file
+        saving = self._sparsely(plain)
+        for module in list(sys.modules.values()):  # libraries keep the function by names of their own
+            for name in ("save_file", "safe_save_file"):
+                if getattr(module, "__dict__", {}).get(name) is plain:
+                    patches.set(module, name, saving)
+
+    def _say(self) -> None:
+        if not self._has_said:
+            self._has_said = True
+            sys.stderr.write(
+                f"memscope: dry run: {user_line()} saves tensors, which have no values here: "
+                "the file gets their names, shapes and types (said once)\n"
+            )
+
+    def _stand_in(self, tensor: Any) -> torch.Tensor:
+        """A real tensor of the same shape and type: with its values where they are known, else of one number."""
+        import torch
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        known = known_values.value_of(tensor)
+        with _disable_current_modes():
+            value = torch.zeros((), dtype=tensor.dtype).expand(tuple(tensor.shape)) if known is None else known.clone()
+            if getattr(tensor, "_is_param", False):
+                value = torch.nn.Parameter(value, requires_grad=tensor.requires_grad)
+        return value
+
+    def _reduced(self, tensor: Any, protocol: Any) -> Any:
+        """How a fake tensor is pickled: as its stand-in."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        self._say()
+        value = self._stand_in(tensor)
+        with _disable_current_modes():
+            if self._router.is_device_tensor(tensor):
+                self._from_device.add(value.untyped_storage()._cdata)
+            return value.__reduce_ex__(protocol)
+
+    def _tagging(self, plain: Callable[[Any], str]) -> Callable[[Any], str]:
+        """Where a storage is said to have been: on the device if what it stands in for was."""
+
+        def location_tag(storage: Any) -> str:
+            is_from_device = getattr(storage, "_cdata", None) in self._from_device
+            return _ON_DEVICE if is_from_device else plain(storage)
+
+        return location_tag
+
+    def _load(self, file: Any, map_location: Any = None, **options: Any) -> Any:
+        """``torch.load``: files are read on the host for real, and moved where they were or the program wants them."""
+        from torch.utils._python_dispatch import _disable_current_modes
+        from torch.utils._pytree import tree_map
+
+        from_device: set[int] = set()
+
+        def keep_on_host(storage: Any, location: str) -> Any:
+            if location.startswith("cuda"):
+                from_device.add(storage._cdata)
+            return storage
+
+        with _disable_current_modes():
+            loaded = self._plain_load(file, map_location=keep_on_host, **options)
+        if map_location is not None and not str(map_location).startswith("cuda"):
+            return loaded
+
+        def placed(part: Any) -> Any:
+            if not hasattr(part, "untyped_storage"):
+                return part
+            return part.cuda() if map_location is not None or part.untyped_storage()._cdata in from_device else part
+
+        return tree_map(placed, loaded)
+
+    def _address_of(self, plain: Callable[[Any], int]) -> Callable[[Any], int]:
+        def data_ptr(tensor: Any) -> int:
+            if self._router.is_tracing or not isinstance(tensor, self._fake_type):
+                return plain(tensor)
+            offset = tensor.storage_offset() * tensor.element_size()
+            return self._lies_at(tensor.untyped_storage()) + int(offset) if tensor.numel() else 0
+
+        return data_ptr
+
+    def _storage_address(self, plain: Callable[[Any], int]) -> Callable[[Any], int]:
+        def data_ptr(storage: Any) -> int:
+            is_real = self._router.is_tracing or storage.device.type != "meta"
+            return plain(storage) if is_real else self._lies_at(storage)
+
+        return data_ptr
+
+    def _lies_at(self, storage: Any) -> int:
+        """The address in the simulated device; for the host's fake memory a number of its own."""
+        address = self._storages.address_of(storage)
+        return int(storage._cdata) if address is None else address
+
+    def _sparsely(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def save_file(tensors: dict[str, Any], filename: Any, metadata: dict[str, str] | None = None) -> Any:
+            if not any(isinstance(tensor, self._fake_type) for tensor in tensors.values()):
+                return plain(tensors, filename, metadata)
+            self._say()
+            _write_sparse(tensors, Path(filename), metadata)
+            return None
+
+        return save_file
+
+
+def _write_sparse(tensors: dict[str, Any], path: Path, metadata: dict[str, str] | None) -> None:
+    """Write a safetensors file (eight bytes of length, a JSON header, data) whose data is a hole."""
+    from safetensors.torch import _TYPES
+
+    names = {dtype: name for name, dtype in _TYPES.items()}
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.flush()
+        os.truncate(file.fileno(), 8 + len(text) + end)
