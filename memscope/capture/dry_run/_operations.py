@@ -244,7 +244,9 @@ class OperationRouter:
         try:
             return self._run(func, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            shaped = self._largest(kind, args)
+            shaped = self._shaped_as_known(func, args, kwargs, tensors)
+            if shaped is None:
+                shaped = self._largest(kind, args)
             if shaped is None:
                 raise CaptureError(
                     f"{user_line()}: the result of {func} depends on values that a dry run does not have; "
@@ -271,6 +273,22 @@ class OperationRouter:
             return known_values.compute(func, args, {})
         return self.made_up(False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype))
 
+    def _shaped_as_known(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
+        """The result of an operation with a data-dependent shape whose data are known; None if they are not."""
+        if not tensors or not known_values.known_inputs(tensors, self._fake_type):
+            return None
+        if any(tensor.numel() > known_values.MAX_NUMBERS for tensor in tensors):
+            return None
+        real = known_values.compute(func, args, kwargs)
+        like = next(tensor for tensor in tensors if isinstance(tensor, self._fake_type))
+
+        def shaped(value: Any) -> Any:
+            made = like.new_empty(tuple(value.shape), dtype=value.dtype)
+            known_values.remember(made, value)
+            return made
+
+        return tuple(map(shaped, real)) if isinstance(real, tuple) else shaped(real)
+
     def _largest(self, kind: str, args: tuple[Any, ...]) -> Any:
         """The largest result that an operation with a data-dependent shape can have; None if there is none."""
         import torch
@@ -280,6 +298,13 @@ class OperationRouter:
             shaped = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
         elif kind == "masked_select":
             shaped = tensor.new_empty((tensor.numel(),))
+        elif kind in ("_unique2", "unique_consecutive", "_unique"):
+            index = tensor.new_empty((tensor.numel(),), dtype=torch.int64)
+            inverse = tensor.new_empty(tuple(tensor.shape), dtype=torch.int64)
+            shaped = (tensor.new_empty((tensor.numel(),)), inverse, index)[: 2 if kind == "_unique" else 3]
+        elif kind == "unique_dim":
+            index = tensor.new_empty((tensor.shape[args[1]],), dtype=torch.int64)
+            shaped = (tensor.new_empty(tuple(tensor.shape)), index, index.new_empty(tuple(index.shape)))
         elif kind == "index":
             return self._largest_index(tensor, args[1])
         else:

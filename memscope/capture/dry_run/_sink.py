@@ -187,7 +187,9 @@ class DryRunSink:
 
 
 def _uncompiled(model: Any = None, **_: Any) -> Any:
-    """``torch.compile`` in a dry run: the function itself, run eagerly."""
+    """``torch.compile`` in a dry run: the function itself, run eagerly; a module is its own original."""
+    if hasattr(model, "_parameters"):
+        object.__setattr__(model, "_orig_mod", model)  # not as one of its modules
     return _uncompiled if model is None else model
 
 

@@ -47,3 +47,31 @@ def test_convolutions_norms_masks_and_inference_mode_run() -> None:
             out = torch.nn.RMSNorm(64).cuda()(small_model().eval()[0](torch.ones(2, 64, device="cuda"))[:, :64])
         assert out.shape == (2, 64)
     assert requested(rec.trace, Category.GRADIENTS)["0.weight.grad"] == 8 * 3 * 9 * 4
+
+
+def test_shapes_that_depend_on_known_values_are_those_of_the_values() -> None:
+    with dry_run():
+        kept = torch.tensor([1, 0, 1, 1, 0]).cuda()
+        assert kept.nonzero().shape == (3, 1)
+        assert torch.arange(10, device="cuda")[torch.tensor([True] * 4 + [False] * 6).cuda()].shape == (4,)
+        values, counts = torch.unique(kept, return_counts=True)
+        assert (values.tolist(), counts.tolist()) == ([0, 1], [2, 3])
+        assert torch.bincount(kept).tolist() == [2, 3]
+        assert torch.repeat_interleave(torch.tensor([2, 3]).cuda()).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_shapes_that_depend_on_unknown_values_are_the_largest_that_there_can_be() -> None:
+    with dry_run():
+        unknown = torch.randint(0, 9, (4, 8), device="cuda")
+        values, inverse, counts = torch.unique(unknown, return_inverse=True, return_counts=True)
+        assert (values.shape, inverse.shape, counts.shape) == ((32,), (4, 8), (32,))
+        assert torch.unique_consecutive(unknown).shape == (32,)
+        assert torch.unique(unknown, dim=1).shape == (4, 8)
+
+
+def test_a_compiled_module_has_its_original() -> None:
+    with dry_run():
+        model = torch.nn.Linear(4, 2).cuda()
+        compiled = torch.compile(model)
+        assert compiled._orig_mod is model
+        assert list(compiled.state_dict()) == ["weight", "bias"]
