@@ -41,6 +41,10 @@ _RESULTS = {
 
 The mask of a dropout comes first; seed and offset of the attention are on the host outside of CUDA graphs.
 """
+_WRITTEN_IN_PLACE = frozenset(
+    ["scatter_add", "index_add", "index_put", "_unsafe_index_put", "scatter", "masked_scatter", "index_copy"]
+)
+"""What backward formulas write into zeros that they have made."""
 _RANDOM_IN_PLACE = frozenset(
     ["uniform_", "normal_", "random_", "bernoulli_", "exponential_", "cauchy_", "log_normal_", "geometric_"]
 )
@@ -197,6 +201,8 @@ class OperationRouter:
             reused = self._accumulated_in_place(args)
             if reused is not None:
                 return reused
+        if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]):
+            return args[0].detach()
         result = self._traced(func, kind, args, kwargs, tensors)
         from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 
@@ -271,6 +277,8 @@ class OperationRouter:
         """The value itself where it is known, else 1.0, 1 or False by type."""
         if known_values.known_inputs(tensors, self._fake_type):
             return known_values.compute(func, args, {})
+        if self.is_accumulating and kind == "_local_scalar_dense" and not args[0].dtype.is_floating_point:
+            return 0  # PyTorch's formulas ask how many odd values there are, such as zeros in a product: none
         return self.made_up(False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype))
 
     def _shaped_as_known(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
@@ -340,6 +348,13 @@ class OperationRouter:
             if self._is_sole_holder(old):
                 return old.detach()
         return None
+
+    def _is_fresh(self, tensor: Any) -> bool:
+        """Whether a gradient's formula has just made a tensor, to write into it.
+
+        Where a tensor subclass is among what it was given, fake ones included, PyTorch's formulas write into a copy.
+        """
+        return self.is_device_tensor(tensor) and self._is_sole_holder(tensor)
 
     def _is_sole_holder(self, tensor: Any) -> bool:
         import torch

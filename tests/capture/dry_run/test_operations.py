@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from memscope.trace.categories import Category
@@ -75,3 +78,27 @@ def test_a_compiled_module_has_its_original() -> None:
         compiled = torch.compile(model)
         assert compiled._orig_mod is model
         assert list(compiled.state_dict()) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.gather(-1, torch.zeros(1024, 8, dtype=torch.long, device="cuda")),
+        lambda x: x.max(-1).values,
+        lambda x: x.topk(8, -1).values,
+        lambda x: x.sort(-1).values,
+        lambda x: x.median(-1).values,
+        lambda x: x.index_select(1, torch.zeros(8, dtype=torch.long, device="cuda")),
+        lambda x: x[torch.zeros(8, dtype=torch.long, device="cuda")],
+    ],
+    ids=["gather", "max", "topk", "sort", "median", "index_select", "index"],
+)
+def test_a_gradient_that_is_written_into_zeros_is_made_once(function: Callable[[Any], Any]) -> None:
+    # As the CUDA build does: one tensor of the input's size is made in the backward pass.
+    with dry_run():
+        x = torch.randn(1024, 2048, device="cuda", requires_grad=True)
+        loss = function(x).sum()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        loss.backward()
+        assert x.nbytes <= torch.cuda.max_memory_allocated() - before < 1.1 * x.nbytes
