@@ -125,12 +125,37 @@ def rms_norm(tensor: Any, normalized_shape: Any, weight: Any = None, eps: float 
     return torch.ops.aten._fused_rms_norm(tensor, list(normalized_shape), weight, eps)[0]
 
 
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross entropy of half-precision logits under autocast: CUDA's lists have its second part alone.
+
+    The logarithms are made in the precision of the logits, and copied to float32 for the loss. Source:
+    ``aten/src/ATen/autocast_mode.h`` and ``native/LossNLL.cpp``, behaviour at 2.13.
+    """
+    import torch
+
+    is_plain = not label_smoothing and size_average is None and reduce is None and not target.is_floating_point()
+    if not torch.is_autocast_enabled("cuda") or logits.dtype.itemsize != 2 or not is_plain:
+        return None
+    logarithms = torch.log_softmax(logits, 1 if logits.dim() > 1 else 0, dtype=logits.dtype)
+    return torch.nn.functional.nll_loss(logarithms, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+
 _LOWER = frozenset(
     [
-        *("__matmul__", "__rmatmul__", "addbmm", "addmm", "addmv", "addr", "baddbmm", "bilinear", "bmm"),
+        *("__matmul__", "__rmatmul__", "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm"),
         *("chain_matmul", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
         *("conv_transpose3d", "einsum", "gru_cell", "linear", "lstm_cell", "matmul", "mm", "multi_dot", "mv"),
         *("prelu", "rnn_relu_cell", "rnn_tanh_cell", "scaled_dot_product_attention"),
+        *("gru", "lstm", "rnn_relu", "rnn_tanh", "linalg_multi_dot", "linalg_vecdot"),
     ]
 )
 _FLOAT = frozenset(
@@ -143,7 +168,28 @@ _FLOAT = frozenset(
         *("soft_margin_loss", "softplus", "tan", "triplet_margin_loss"),
     ]
 )
-_FLOAT_RESULT = frozenset(["cumprod", "cumsum", "log_softmax", "prod", "softmax", "softmin", "sum"])
+_FLOAT_OF_SOME_RELEASES = {
+    "huber_loss": "huber_loss",
+    "interpolate": "upsample_nearest2d",
+    "logsumexp": "logsumexp",
+    "normalize": "linalg_vector_norm",
+    "pdist": "pdist",
+    "upsample": "upsample_nearest2d",
+}
+"""Functions in float32 where the release's dispatcher has a rule of CUDA's autocast for the operation that they are."""
+_FLOAT_RESULT = frozenset(
+    [
+        "cumprod",
+        "cumsum",
+        "linalg_vector_norm",
+        "linalg_matrix_norm",
+        "log_softmax",
+        "prod",
+        "softmax",
+        "softmin",
+        "sum",
+    ]
+)
 """These are told to compute in float32; their input is not copied first."""
 
 
@@ -155,6 +201,9 @@ class Autocast:
 
         self._is_device_tensor = is_device_tensor
         self._is_enabled = torch.is_autocast_enabled
+        has_rule = torch._C._dispatch_has_kernel_for_dispatch_key
+        added = (name for name, op in _FLOAT_OF_SOME_RELEASES.items() if has_rule(f"aten::{op}", "AutocastCUDA"))
+        self._float = _FLOAT.union(added)
         self._plain_clear = torch.clear_autocast_cache
         self._casts: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
@@ -174,7 +223,7 @@ class Autocast:
         name = getattr(func, "__name__", "")
         if name in _LOWER:
             dtype = torch.get_autocast_dtype("cuda")
-        elif name in _FLOAT:
+        elif name in self._float:
             dtype = torch.float32
         elif name in _FLOAT_RESULT and self._wants_float(args) and kwargs.get("dtype") is None:
             return args, {**kwargs, "dtype": torch.float32}

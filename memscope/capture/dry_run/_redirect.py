@@ -84,14 +84,22 @@ class Redirector:
         drop = self._choice(torch.dropout, kernel_choices.dropout)
         patches.set(torch, "dropout", drop)
         patches.set(torch._VF, "dropout", drop)
+        entropy = self._choice(torch.nn.functional.cross_entropy, kernel_choices.cross_entropy, casts=False)
+        patches.set(torch.nn.functional, "cross_entropy", entropy)
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
 
-    def _choice(self, plain: Callable[..., Any], on_device: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that runs the second where the tensor is on the device and the second has an answer."""
+    def _choice(
+        self, plain: Callable[..., Any], on_device: Callable[..., Any], *, casts: bool = True
+    ) -> Callable[..., Any]:
+        """A function that runs the second where the tensor is on the device and the second has an answer.
+
+        ``casts``: whether the arguments are first cast as autocast casts those of the function as a whole.
+        """
 
         def chosen(*args: Any, **kwargs: Any) -> Any:
             if not self._router.is_tracing and args and self._router.is_device_tensor(args[0]):
-                args, kwargs = self._autocast.arguments(plain, args, kwargs)
+                if casts:
+                    args, kwargs = self._autocast.arguments(plain, args, kwargs)
                 result = on_device(*args, **kwargs)
                 if result is not None:
                     return result
