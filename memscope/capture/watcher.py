@@ -302,7 +302,8 @@ class Watcher:
 
     def _run_outermost(self, call: Call, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._know_model(module)
-        self._claim_arguments(args, kwargs)
+        if self._phase != "backward":  # a block that is computed again there is given what the forward pass made
+            self._claim_arguments(args, kwargs)
         self._caches.begins(kwargs)
         self._sink.flush()
         with self._in_phase("forward"):

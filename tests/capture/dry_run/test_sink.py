@@ -61,3 +61,20 @@ def test_checkpointing_saves_activations() -> None:
 
     activation = 4096 * 512 * 4
     assert peak(False) - peak(True) >= 3 * activation
+
+
+def test_a_block_that_is_computed_again_has_no_inputs() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    with dry_run() as rec:
+        blocks = [torch.nn.Linear(256, 256).cuda() for _ in range(3)]
+        x = torch.randn(64, 256, device="cuda").requires_grad_()
+
+        class Net(torch.nn.Module):
+            def forward(self, x):
+                for block in blocks:
+                    x = checkpoint(block, x, use_reentrant=True)
+                return x
+
+        Net()(x).sum().backward()
+    assert requested(rec.trace, Category.INPUTS) == {"argument 0": 64 * 256 * 4}
