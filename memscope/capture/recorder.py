@@ -213,6 +213,11 @@ class Recorder:
         return self._environment.records_here and not self._is_forked
 
     @property
+    def is_dry_run(self) -> bool:
+        """Whether it runs the program on tensors without memory."""
+        return self._options.backend == "dry-run"
+
+    @property
     def _is_forked(self) -> bool:
         """Whether this is a child of the process that records: the recording, and its file, are the parent's."""
         return os.getpid() != self._process

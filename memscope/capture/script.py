@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import runpy
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,13 +42,48 @@ def run_recorded(recorder: Recorder, target: str, arguments: Sequence[str], *, i
     with _as_main(target, arguments, is_module=is_module) as module:
         recorder.start()
         try:
-            exit_code, error = _run(module, code, target)
+            with _kept_if_killed(recorder):
+                exit_code, error = _run(module, code, target)
         finally:
             recorder.stop()  # before the traceback is touched: its frames hold what was alive when the program failed
         if error is not None:
             recorder.explain(error)
             _print_error(error)
         return exit_code
+
+
+@contextmanager
+def _kept_if_killed(recorder: Recorder) -> Iterator[None]:
+    """Have a dry run write its trace where the program is told to end, or leaves without a word (``os._exit``).
+
+    A recording on a GPU is on disk as it goes: nothing need be done for it. Where the program handles a signal itself,
+    it does so as ever.
+    """
+    if not recorder.is_dry_run or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    def leave(code: int) -> None:
+        recorder.stop()
+        leave_at_once(code)
+
+    leave_at_once = os._exit
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, end)
+    os._exit = leave  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = leave_at_once
+        for number, handler in before.items():
+            if signal.getsignal(number) is end:
+                signal.signal(number, handler)
 
 
 def run_triggered(trigger: SignalTrigger, target: str, arguments: Sequence[str], *, is_module: bool = False) -> int:

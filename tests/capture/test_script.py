@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,3 +114,28 @@ def test_each_rank_has_its_own_file(memscope: Run, folder: Path, monkeypatch: py
     (folder / "train.py").write_text("pass\n")
     assert memscope("run", "--dry-run", "train.py").code == 0
     assert (folder / "train-rank3.memscope").is_file()
+
+
+@pytest.mark.parametrize(("ending", "code"), [("os.kill(os.getpid(), signal.SIGTERM)", 143), ("os._exit(3)", 3)])
+def test_a_dry_run_that_is_told_to_end_keeps_its_trace(tmp_path: Path, ending: str, code: int) -> None:
+    script, trace = tmp_path / "script.py", tmp_path / "run.memscope"
+    script.write_text(
+        f"import os, signal, time, torch\nkept = torch.ones(1000, device='cuda')\n{ending}\ntime.sleep(30)\n"
+    )
+    command = [sys.executable, "-m", "memscope", "run", "--dry-run", "-o", str(trace), str(script)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == code
+    assert read_container(trace).n_events == 2
+
+
+def test_a_program_that_handles_the_signal_itself_does_so(tmp_path: Path) -> None:
+    script, trace = tmp_path / "script.py", tmp_path / "run.memscope"
+    script.write_text(
+        "import os, signal, torch\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "kept = torch.ones(1000, device='cuda')\n"
+    )
+    command = [sys.executable, "-m", "memscope", "run", "--dry-run", "-o", str(trace), str(script)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n")
