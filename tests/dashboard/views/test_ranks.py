@@ -125,7 +125,7 @@ def test_a_broken_file_is_left_out_and_named(folder: Path) -> None:
 
 def test_two_files_of_one_rank_are_named_in_place_of_the_view(folder: Path, tmp_path: Path) -> None:
     twin = write_container(rank_trace(FOUR[1], rank=0), tmp_path / "again.memscope")
-    store = TraceStore([folder / "run-rank0.memscope", twin])
+    store = TraceStore([folder / "run-rank0.memscope", folder / "run-rank1.memscope", twin])
     with pytest.raises(UsageError, match=r"run-rank0\.memscope and .*again\.memscope both say"):
         shown(store, "run-rank0.memscope")
     data = moment_data(store, "run-rank0.memscope")
