@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from memscope.analysis import Analysis
+    from memscope.reports.terminal import Terminal
 
 SCHEMA_VERSION = 1
 """Version of every ``--json`` object: keys are added, never renamed, within a version."""
@@ -29,6 +29,9 @@ FLAGS = {
     "weight_bytes": "--weight-bytes",
 }
 """Fields that errors name, and the options that stand for them."""
+
+_LEAST_COLUMNS, _MOST_COLUMNS = 20, 10_000
+"""What ``COLUMNS`` may say."""
 
 _M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
@@ -109,11 +112,17 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def console() -> Console:
-    """A console on stdout; 120 columns where the output is not a terminal, so that files and pipes look the same."""
-    from rich.console import Console
+def console() -> Terminal:
+    """A console on stdout, as wide as its terminal or as ``COLUMNS`` says.
+
+    Where it is neither, tables have 120 columns and long lines stay whole, so that files and pipes look the same.
+    """
+    from memscope.reports.terminal import Terminal
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a pipe on Windows takes has not every sign of a report
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return Terminal(width=min(max(int(told), _LEAST_COLUMNS), _MOST_COLUMNS))
     is_terminal = sys.stdout.isatty()
-    return Console(width=None if is_terminal else 120, highlight=False, soft_wrap=not is_terminal, emoji=False)
+    return Terminal(width=None if is_terminal else 120, soft_wrap=not is_terminal)

@@ -41,6 +41,7 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
     callback=_list,
     help="Name the strategies.",
 )
+@click.option("--explain", is_flag=True, help="Also say what every modelled strategy assumes, and the whole legend.")
 @sweep_options
 @device_option
 @json_option
@@ -50,6 +51,7 @@ def replay(
     confs: tuple[str, ...],
     sweep: SweepOptions,
     device: int | None,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Serve the recorded requests with other allocators and settings, and compare their peaks.
@@ -76,6 +78,6 @@ def replay(
         if as_json:
             contents.append(comparison_json(analysis, comparison))
         else:
-            print_comparison(analysis, comparison, console())
+            print_comparison(analysis, comparison, console(), "" if explain else "--explain lists them")
     if as_json:
         print_json(contents[0] if len(contents) == 1 else {"traces": contents})

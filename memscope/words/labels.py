@@ -20,6 +20,9 @@ ROW_LABELS = {
 
 NOT_MEASURED = "not measured"
 
+SCATTER_MEANING = "0: all free memory is one block; towards 1: in ever smaller pieces"
+"""Of fragmentation's ``scatter_frac``, which is no share of anything that the other columns hold."""
+
 _SITE = re.compile(r"(.*?:-?\d+) (.*)", re.DOTALL)
 
 
@@ -55,6 +58,11 @@ def pool_label(pool: tuple[int, int] | None) -> str:
     if pool is None:
         return "pool not recorded"
     return "default pool" if pool == (0, 0) else f"private pool ({pool[0]}, {pool[1]})"
+
+
+def scatter_words(scatter_frac: float | None) -> str:
+    """How scattered free memory is, a plain number so that no one adds it to percentages; empty where none is free."""
+    return "" if scatter_frac is None else f"{scatter_frac:.2f}"
 
 
 def split_site(site: str) -> tuple[str, str]:
