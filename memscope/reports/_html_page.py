@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -26,10 +26,17 @@ from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEME
 from memscope.files import whole_file
 from memscope.replay.compare import Comparison
 from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.words.labels import (
+    NOT_MEASURED,
+    SCATTER_MEANING,
+    pool_label,
+    row_label,
+    scatter_words,
+    short_place,
+    split_site,
+    stream_label,
+)
 from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
-
-_LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
 
 
 def size(n_bytes: int | None) -> str:
@@ -80,44 +87,38 @@ def ledger_table(ledger: Ledger) -> str:
     """The ledger's rows, their sum, and the names of the empty ones."""
     nothing = ", ".join(empty_rows(ledger))
     more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
-    rows = [*_line_rows(ledger_lines(ledger)), _total_row(ledger.total_of, ledger.total_bytes)]
+    rows = [
+        (label, line.size, line.share, format_count(line.bytes), escape(line.meaning))
+        for label, line in _labelled(ledger_lines(ledger))
+    ]
+    name, total, exact, sums = _total_row(ledger.total_of, ledger.total_bytes)
+    rows.append((name, total, format_fraction(1) if ledger.total_bytes else "", exact, sums))
     if ledger.unbacked_bytes:
         n_bytes = ledger.unbacked_bytes
         figures = (format_bytes(n_bytes), "", format_count(n_bytes))
         rows.append((escape(NOT_ON_THE_DEVICE), *figures, escape(NOT_ON_THE_DEVICE_MEANING)))
-    return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
+    return table(("", "size", f"of {ledger.total_of}", "bytes", ""), rows, (1, 2, 3)) + more
 
 
 def driver_usage_table(count: DriverUsage) -> str:
     """The rows of the device's own count and their sum; what was not measured is named."""
-    rows = _line_rows(device_lines(count))
+    rows = [
+        (label, line.size, format_count(line.bytes), escape(line.meaning))
+        for label, line in _labelled(device_lines(count))
+    ]
     for name in unmeasured_device_rows(count):
         label = swatch(name) + escape(row_label(name))
-        rows.append((label, size(None), "", "", escape(DEVICE_ROW_MEANINGS[name])))
-    return table(_LEDGER_HEADINGS, [*rows, _total_row("device used", count.total_bytes)], (1, 2, 3))
+        rows.append((label, size(None), "", escape(DEVICE_ROW_MEANINGS[name])))
+    return table(("", "size", "bytes", ""), [*rows, _total_row("device used", count.total_bytes)], (1, 2))
 
 
-def _line_rows(lines: Iterable[LedgerLine]) -> list[tuple[str, ...]]:
-    return [
-        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
-        for line in lines
-    ]
+def _labelled(lines: Iterable[LedgerLine]) -> Iterator[tuple[str, LedgerLine]]:
+    return ((swatch(line.name) + escape(line.label), line) for line in lines)
 
 
-def _total_row(name: str, n_bytes: int) -> tuple[str, ...]:
+def _total_row(name: str, n_bytes: int) -> tuple[str, str, str, str]:
     exact = f"<b>{format_count(n_bytes)}</b>"
-    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", "", exact, "the sum, to the byte"
-
-
-def coverage_words(moment: Moment) -> str:
-    """How much of what is in use has a category, and what decided it."""
-    coverage = moment.coverage
-    if coverage.attributed_frac is None:
-        return "Nothing is in use."
-    sources = ", ".join(f"{name} {format_bytes(n)}" for name, n in coverage.by_source.items() if n)
-    return f"{format_fraction(coverage.attributed_frac)} of requested bytes have a category" + (
-        f" (by {sources})" if sources else ""
-    )
+    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", exact, "the sum, to the byte"
 
 
 def unknown_table(moment: Moment, limit: int) -> str:
@@ -140,12 +141,12 @@ def groups_table(moment: Moment) -> str:
             size(group.releasable_bytes),
             size(group.free_in_split_segments_bytes),
             size(group.largest_free_block_bytes),
-            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+            scatter_words(group.scatter_frac),
         )
         for group in moment.fragmentation.groups
     ]
-    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scattered")
-    return table(headings, rows, range(1, 8))
+    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scatter")
+    return table(headings, rows, range(1, 8)) + f'<p class="quiet">Scatter: {SCATTER_MEANING}.</p>'
 
 
 def pins_table(moment: Moment, limit: int) -> str:

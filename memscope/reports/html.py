@@ -25,7 +25,7 @@ from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.version import __version__
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
-from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
+from memscope.words.headlines import allocations_finding, coverage_words, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED, sentence
 from memscope.words.replay import calibration_words, verdict_words
@@ -63,7 +63,7 @@ def _split_table(report: LensReport) -> str:
     n_tokens = NOT_MEASURED if tokens is None else format_count(tokens)
     at = f"At its peak, after event {format_count(report.event)}. " if report.lens.device.n_events else ""
     words = f"{at}Tokens held: {n_tokens} ({escape(source)})."
-    return table(("", "size", "share", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
+    return table(("", "size", "of the cache", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
 
 
 def _caches_table(lens: KvLens) -> str:
@@ -194,7 +194,8 @@ def _device(opinions: Opinions) -> str:
     if len(device.oom_events):
         body += _section("Out of memory", oom_html(device.recording, opinions.oom()))
     body += _section("Findings", findings_html(opinions.findings))
-    coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
+    words = sentence(coverage_words(peak)) or "Nothing is in use."
+    coverage = f'<p class="quiet">{escape(words)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
     body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
     body += _driver_usage(peak)
     if device.n_events:

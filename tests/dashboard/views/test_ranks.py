@@ -59,7 +59,7 @@ def test_the_finding_and_the_differences_are_those_of_the_comparison(four: Trace
         ("fc output", "owner", 50 * MiB),
     ]
     assert [column["headerName"] for column in columns[2:4]] == ["rank 1", "rank 0"]
-    assert "n_steps" in text_of(same)
+    assert "steps2 (ranks" in text_of(same)
 
 
 def test_the_comparison_keeps_no_trace_in_memory(four: TraceStore) -> None:
