@@ -163,7 +163,7 @@ def pins_table(moment: Moment, limit: int) -> str:
     ]
     if not rows:
         return '<p class="quiet">No live block keeps free memory from going back.</p>'
-    return table(("free, held", "gives back", "live", "blocks", "the largest of them"), rows, range(4))
+    return table(("free, held", "gives back", "live, together", "blocks", "the largest of them"), rows, range(4))
 
 
 def holder(moment: Moment, row: int) -> str:
@@ -192,7 +192,7 @@ def sites_table(moment: Moment, limit: int) -> str:
         )
     rest = sum(group.requested_bytes for group in grouped[limit:])
     n_more = len(grouped) - limit
-    more = f'<p class="quiet">{format_count(n_more)} more hold {format_bytes(rest)}</p>' if n_more > 0 else ""
+    more = f'<p class="quiet">{format_count(n_more)} more together hold {format_bytes(rest)}</p>' if n_more > 0 else ""
     return table(("line of code", "allocations", "requested"), rows, (1, 2)) + more
 
 

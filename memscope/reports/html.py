@@ -22,7 +22,7 @@ from memscope.reports.kv_cache import LensReport, lens_report
 from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.version import __version__
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
 from memscope.words.headlines import allocations_finding, coverage_words, ledger_finding, map_finding, timeline_finding
@@ -83,7 +83,11 @@ def _caches_table(lens: KvLens) -> str:
         for cache in caches[:_N_CACHES]
     ]
     headings = ("cache", "kept by", "sequences", "tokens", "room", "a token", "peak")
-    more = f'<p class="quiet">{len(caches) - _N_CACHES:,} smaller ones</p>' if len(caches) > _N_CACHES else ""
+    more = (
+        f'<p class="quiet">{len(caches) - _N_CACHES:,} smaller caches are not shown</p>'
+        if len(caches) > _N_CACHES
+        else ""
+    )
     return table(headings, rows, (2, 3, 4, 5, 6)) + more
 
 
@@ -171,7 +175,7 @@ def _head(analysis: Analysis) -> str:
     facts = [
         metadata.origin,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
-        f"{format_count(trace.n_events)} events",
+        format_items(trace.n_events, "event"),
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
     ]
     words = " · ".join(escape(str(fact)) for fact in facts if fact)

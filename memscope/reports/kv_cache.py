@@ -242,7 +242,10 @@ def _print_caches(report: LensReport, console: Console) -> None:
     if len(caches) > len(shown):
         rest = sum(cache.peak_bytes for cache in caches) - sum(cache.peak_bytes for cache in shown)
         console.print(
-            Text(f"  {len(caches) - len(shown):,} smaller caches, {format_bytes(rest)} at their peaks", style="dim")
+            Text(
+                f"  {len(caches) - len(shown):,} smaller caches: {format_bytes(rest)} together, each at its own peak",
+                style="dim",
+            )
         )
 
 

@@ -21,7 +21,7 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.headlines import coverage_words
 from memscope.words.labels import row_label
 
@@ -112,8 +112,8 @@ def print_trust_header(recording: RecordedTrace, console: Console) -> None:
     settings = metadata.alloc_conf or ("default" if metadata.alloc_conf == "" else "not recorded")
     console.print(
         Text(
-            f"  {metadata.origin}{torch}, {format_count(trace.n_events)} events, "
-            f"{format_count(len(trace.segments))} segments, settings {settings}"
+            f"  {metadata.origin}{torch}, {format_items(trace.n_events, 'event')}, "
+            f"{format_items(len(trace.segments), 'segment')}, settings {settings}"
         )
     )
     completeness = recording.completeness
@@ -296,6 +296,7 @@ def _print_groups(moment: Moment, by: str, grouped: Sequence[Group], top: int, c
         add(sum(group.requested_bytes for group in rest), n_rest, f"{format_count(len(rest))} more, together", "dim")
     others = [row for row in ledger.rows if not row.is_category and row.bytes]
     if others:
-        add(sum(row.bytes for row in others), None, ", ".join(row_label(row.name) for row in others), "dim")
+        names = dict.fromkeys("free memory" if row.name.startswith("free") else row_label(row.name) for row in others)
+        add(sum(row.bytes for row in others), None, ", ".join(names), "dim")
     add(ledger.total_bytes, None, f"{ledger.total_of}: the sum, to the byte", "bold")
     table.print(console)

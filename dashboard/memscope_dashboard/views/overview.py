@@ -12,7 +12,7 @@ from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.headlines import ledger_finding
 from memscope.words.labels import (
     NOT_MEASURED,
@@ -94,7 +94,7 @@ def provenance(moment: Moment) -> str:
         moment.device.name,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
         metadata.origin,
-        f"{format_count(trace.n_events)} events",
+        format_items(trace.n_events, "event"),
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
     ]
     return " · ".join(part for part in parts if part)
@@ -220,7 +220,7 @@ def sites(moment: Moment) -> list[Component]:
     rest = sum(group.requested_bytes for group in grouped[_N_SITES:])
     n_more = len(grouped) - _N_SITES
     more = (
-        html.P([f"{format_count(n_more)} more lines hold ", size(rest)], className="quiet small")
+        html.P([f"{format_count(n_more)} more lines together hold ", size(rest)], className="quiet small")
         if n_more > 0
         else None
     )
