@@ -64,9 +64,10 @@ class UnknownNameError(UsageError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name that was probably meant, whatever the case of its letters; None if none is like it."""
+    """The name that was probably meant, or that this one begins, in letters of any case; None if none is like it."""
     by_lower = {other.lower(): other for other in known}
-    found = get_close_matches(name.lower(), by_lower, n=1)
+    begun = [other for other in by_lower if len(name) > 1 and other.startswith(name.lower())]
+    found = get_close_matches(name.lower(), by_lower, n=1) or begun
     return by_lower[found[0]] if found else None
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.options import console, json_option, load_trace, print_json, rules_option, trace_argument
+from memscope.cli.options import (
+    GroupedCommand,
+    console,
+    grouped,
+    json_option,
+    load_trace,
+    print_json,
+    rules_option,
+    trace_argument,
+)
 from memscope.cli.serving import token_options
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 _NOW_CALLED = "memscope: 'memscope kv --config' is now 'memscope serving', and goes with the next release"
 
 
-class _KvCommand(click.Command):
+class _KvCommand(GroupedCommand):
     """Takes for one more release what ``memscope serving`` takes, where no TRACE is named."""
 
     def make_context(
@@ -54,14 +63,22 @@ def _is_all_about(command: click.Command, args: Sequence[str], parent: click.Con
 
 @click.command(cls=_KvCommand)
 @trace_argument
-@click.option(
-    "--config", default=None, help="The model: its config.json, a folder with one, or a preset. Tells a token's bytes."
+@grouped(
+    "The moment",
+    click.option("--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]"),
+    click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]"),
+    rules_option,
+)
+@grouped(
+    "The model",
+    click.option(
+        "--config",
+        default=None,
+        help="The model: its config.json, a folder with one, or a preset. Tells a token's bytes.",
+    ),
 )
 @token_options
-@click.option("--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]")
-@click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]")
-@rules_option
-@json_option
+@grouped("Output", json_option)
 def kv(
     trace: Path,
     config: str | None,

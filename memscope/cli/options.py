@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memscope.errors import UnknownNameError
+
 if TYPE_CHECKING:
     from memscope.analysis import Analysis
     from memscope.reports.terminal import Terminal
@@ -36,6 +38,57 @@ _LEAST_COLUMNS, _MOST_COLUMNS = 20, 10_000
 _M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_GROUP = "help_group"
+
+
+class GroupedCommand(click.Command):
+    """A command whose help has its options under headings, in the order in which :func:`grouped` gave them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options, those without a heading last."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups.setdefault(getattr(parameter, _GROUP, ""), []).append(record)
+        rest = groups.pop("", [])
+        for heading, records in (*groups.items(), ("Other", rest)):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def grouped(heading: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options of a command in the order of its help, under one heading of it."""
+
+    def decorate(command: Command) -> Command:
+        before = list(getattr(command, "__click_params__", ()))
+        for option in reversed(options):
+            command = option(command)
+        for parameter in command.__click_params__:  # type: ignore[attr-defined]  # click's own place for them
+            if parameter not in before:
+                setattr(parameter, _GROUP, heading)
+        return command
+
+    return decorate
+
+
+class Choice(click.Choice[str]):
+    """Names to choose from; one that there is not is answered with that which was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, as it is.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none of it.
+        """
+        if value not in self.choices:
+            option = "" if param is None else f"{param.opts[0]}: "
+            raise UnknownNameError(f"{option}there is no {value!r}", str(value), self.choices)
+        return super().convert(value, param, ctx)
 
 
 def trace_argument(command: Command) -> Command:

@@ -116,7 +116,7 @@ def test_a_trace_without_a_cache_says_how_one_would_be_known(memscope: Run, tmp_
     [
         (("TRACE", "--requests", "x.csv"), "--requests is about simulated serving: 'memscope serving'"),
         (("TRACE", "--config", "gpt2", "--manager", "paged"), "--manager is about simulated serving"),
-        (("TRACE", "--nonsense"), "No such option '--nonsense'"),
+        (("TRACE", "--nonsense"), "there is no option '--nonsense'"),
         (("--config", "gpt2", "--at", 3), "Missing argument 'TRACE'"),
         (("--config", "gpt2", "--rules", "x"), "Missing argument 'TRACE'"),
         ((), "Missing argument 'TRACE'"),
