@@ -11,16 +11,19 @@ import click
 from memscope.cli.options import (
     GroupedCommand,
     console,
+    force_option,
     grouped,
+    html_option,
     json_option,
     load_trace,
     print_json,
     rules_option,
     trace_argument,
+    wrote,
 )
 from memscope.cli.serving import token_options
 from memscope.cli.sweeping import progress
-from memscope.errors import UsageError
+from memscope.errors import UsageError, needed_for
 
 if TYPE_CHECKING:
     from memscope.kv_cache.lens import KvLens
@@ -78,7 +81,7 @@ def _is_all_about(command: click.Command, args: Sequence[str], parent: click.Con
     ),
 )
 @token_options
-@grouped("Output", json_option)
+@grouped("Output", json_option, html_option, force_option)
 def kv(
     trace: Path,
     config: str | None,
@@ -88,6 +91,8 @@ def kv(
     event: int | None,
     rules: Path | None,
     as_json: bool,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """What the key/value cache of a recording holds and wastes.
 
@@ -96,6 +101,9 @@ def kv(
     """
     from memscope.reports.kv_cache import lens_json, print_lens
 
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.html import write_kv_html
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
     token_bytes = None if config is None else _token_bytes(config, kv_dtype, tensor_parallel)
@@ -104,7 +112,10 @@ def kv(
     reports = [report for report in found if report is not None]
     if as_json:
         print_json(lens_json(analysis, reports))
-    else:
+    if output is not None:
+        write_kv_html(analysis, reports, output, overwrite=force)
+        wrote(output)
+    elif not as_json:
         print_lens(analysis, reports, console())
 
 

@@ -123,6 +123,18 @@ def force_option(command: Command) -> Command:
     return click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")(command)
 
 
+def html_option(command: Command) -> Command:
+    """``-o``: a page in place of text."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file."
+    )(command)
+
+
+def wrote(path: Path) -> None:
+    """Say that a file was written, on stderr: stdout is for answers."""
+    click.echo(f"memscope: wrote {path}", err=True)
+
+
 def rules_option(command: Command) -> Command:
     """``--rules``: the user's own rules."""
     return click.option(

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, device_option, json_option, load_trace, print_json
+from memscope.cli.options import (
+    console,
+    device_option,
+    force_option,
+    html_option,
+    json_option,
+    load_trace,
+    print_json,
+    wrote,
+)
 from memscope.cli.sweeping import SweepOptions, progress, sweep_options
+from memscope.errors import needed_for
 
 
 def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -45,6 +55,8 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
 @sweep_options
 @device_option
 @json_option
+@html_option
+@force_option
 def replay(
     traces: tuple[Path, ...],
     strategies: tuple[str, ...],
@@ -53,6 +65,8 @@ def replay(
     device: int | None,
     explain: bool,
     as_json: bool,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """Serve the recorded requests with other allocators and settings, and compare their peaks.
 
@@ -61,7 +75,10 @@ def replay(
     from memscope.replay.compare import compare
     from memscope.reports.replay import comparison_json, print_comparison
 
-    contents = []
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.html import write_replay_html
+    contents, compared = [], []
     for trace in traces:
         analysis = load_trace(trace)
         analysis.require_consistent()
@@ -77,7 +94,12 @@ def replay(
             )
         if as_json:
             contents.append(comparison_json(analysis, comparison))
-        else:
+        if output is not None:
+            compared.append((analysis, comparison))
+        elif not as_json:
             print_comparison(analysis, comparison, console(), "" if explain else "--explain lists them")
     if as_json:
         print_json(contents[0] if len(contents) == 1 else {"traces": contents})
+    if output is not None:
+        write_replay_html(compared, output, overwrite=force)
+        wrote(output)

@@ -14,8 +14,10 @@ from memscope.cli.options import (
     console,
     force_option,
     grouped,
+    html_option,
     json_option,
     print_json,
+    wrote,
 )
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError, needed_for
@@ -206,7 +208,7 @@ def scheduler_options(command: Command) -> Command:
     "Output",
     click.option("-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]"),
     json_option,
-    click.option("-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file."),
+    html_option,
     force_option,
 )
 def serving(as_json: bool, output: Path | None, force: bool, n_jobs: int, **given: Any) -> None:
@@ -227,7 +229,7 @@ def serving(as_json: bool, output: Path | None, force: bool, n_jobs: int, **give
         print_json(serving_json(report))
     if output is not None:
         write_serving_html(report, output, overwrite=force)
-        click.echo(f"memscope: wrote {output}", err=True)
+        wrote(output)
     elif not as_json:
         print_serving(report, console())
 

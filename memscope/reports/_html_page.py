@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -22,10 +23,11 @@ from memscope.figures.ledger import (
     ledger_lines,
     unmeasured_device_rows,
 )
-from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
+from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, LIGHT, MONO_FAMILY, THEMES, Theme
 from memscope.files import whole_file
 from memscope.replay.compare import Comparison
 from memscope.units import format_bytes, format_count, format_fraction
+from memscope.version import __version__
 from memscope.words.labels import (
     NOT_MEASURED,
     SCATTER_MEANING,
@@ -37,6 +39,8 @@ from memscope.words.labels import (
     stream_label,
 )
 from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
+
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[KMGT]iB|B|%)(?!\w))")
 
 
 def size(n_bytes: int | None) -> str:
@@ -253,6 +257,27 @@ def _replay_row(
     )
 
 
+def headline(text: str, about: str = "", *, is_bad: bool = False) -> str:
+    """What follows, in large letters, and below it what of; a number is not parted from its unit."""
+    whole = _BEFORE_UNIT.sub("\u00a0", text)
+    below = f'<p class="quiet">{escape(about)}</p>' if about else ""
+    return f"<h2{' class=bad' if is_bad else ''}>{escape(whole)}</h2>{below}"
+
+
+def page_head(title: str, facts: str = "") -> str:
+    """The line above everything: what the page is about, and the switch between light and dark."""
+    words = f'<p class="quiet">{escape(facts)}</p>' if facts else ""
+    return (
+        f'<header><div><h1>{escape(title)}</h1>{words}</div><span class="spring"></span>'
+        '<button id="scheme" type="button">light / dark</button></header>'
+    )
+
+
+def page_foot() -> str:
+    """The line below everything."""
+    return f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
+
+
 def trust(recording: RecordedTrace) -> str:
     """How far the report can be trusted."""
     completeness, metadata = recording.completeness, recording.trace.metadata
@@ -298,18 +323,34 @@ ul{margin:8px 0 0;padding:0;list-style:none}li{margin:4px 0}.warn{color:var(--am
 .picture{margin-top:12px}
 footer{margin-top:32px;color:var(--muted);font-size:12px}
 @media(max-width:760px){.tiles{grid-template-columns:repeat(2,1fr)}}
-@media print{button{display:none}section{border-color:#ccc}}
+@media print{button{display:none}section{border-color:#ccc;padding:12px 16px}.tiles{padding:0}
+body{background:#fff;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+main{max-width:none;padding:0}h2{font-size:22px;margin-top:24px}h2,h3{break-after:avoid;break-inside:avoid}
+section{break-inside:auto}.picture,tr,.tiles{break-inside:avoid}thead{display:table-header-group}
+td,th{padding-right:8px}.num{white-space:nowrap}code{font-size:11px}table{font-size:12px}}
+@page{margin:14mm}
+.printing main{max-width:680px;padding:0}
 """
 
+_PRINT_PAGE = ("#ffffff", "#cccccc")
+"""Paper is white, whatever the screen shows: the colours of its page and of its lines."""
+
 _SCRIPT = """
-const root=document.documentElement;
+const root=document.documentElement,paper=window.matchMedia("print");
+let chosen=window.matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";
 function draw(scheme){root.dataset.scheme=scheme;
 document.querySelectorAll(".picture").forEach(function(place){
 const figure=JSON.parse(document.getElementById(place.id+"-"+scheme).textContent);
+if(root.classList.contains("printing"))Object.assign(figure.layout,{width:place.clientWidth,
+height:figure.layout.height||place.offsetHeight,autosize:false});
 Plotly.react(place,figure.data,figure.layout,{displayModeBar:false,responsive:true});});}
-document.getElementById("scheme").addEventListener("click",function(){draw(root.dataset.scheme==="dark"?"light":"dark");});
-window.addEventListener("beforeprint",function(){draw("light");});
-draw(window.matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light");
+document.getElementById("scheme").addEventListener("click",function(){chosen=chosen==="dark"?"light":"dark";draw(chosen);});
+function print(is){if(is===root.classList.contains("printing"))return;
+root.classList.toggle("printing",is);draw(is?"light":chosen);}
+window.addEventListener("beforeprint",function(){print(true);});
+window.addEventListener("afterprint",function(){print(false);});
+paper.addEventListener("change",function(event){print(event.matches);});
+if(paper.matches)print(true);else draw(chosen);
 """
 
 
@@ -317,6 +358,7 @@ def page(title: str, body: str) -> str:
     """A whole HTML page around a body that is already markup; the title is text."""
     style = _STYLE.replace("FONT", FONT_FAMILY).replace("MONO", MONO_FAMILY)
     variables = "".join(_variables(theme) for theme in THEMES.values())
+    variables += f"@media print{{:root[data-scheme]{{{_colors(LIGHT, *_PRINT_PAGE)}}}}}"
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -326,16 +368,19 @@ def page(title: str, body: str) -> str:
     )
 
 
-def _variables(theme: Theme) -> str:
-    page_color, line = _PAGE_COLORS[theme.name]
+def _colors(theme: Theme, page_color: str, line: str) -> str:
+    """The colours of a theme as the style names them."""
     names = ("ink", "muted", "faint", "surface", "red", "amber")
     colors = {name: getattr(theme, name) for name in names} | {"page": page_color, "line": line}
     rows = "".join(f"--row-{name}:{color};" for name, color in theme.rows.items())
-    body = "".join(f"--{name}:{color};" for name, color in colors.items())
+    return "".join(f"--{name}:{color};" for name, color in colors.items()) + rows
+
+
+def _variables(theme: Theme) -> str:
     hatched = ",".join(f'[data-scheme="{theme.name}"] .row-{name}' for name in HATCHED_ROWS)
     hatch = f"{hatched}{{background:repeating-linear-gradient(135deg,{theme.faint} 0 1.5px,transparent 1.5px 4px)}}"
     plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in HATCHED_ROWS)
-    return f':root[data-scheme="{theme.name}"]{{{body}{rows}}}{hatch}{plain}'
+    return f':root[data-scheme="{theme.name}"]{{{_colors(theme, *_PAGE_COLORS[theme.name])}}}{hatch}{plain}'
 
 
 def write_page(content: str, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -20,6 +20,11 @@ from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, growth_verdict, kinds_words, layer_runs, pool_words
 
+NO_CACHE = "No key/value cache is known of in this trace"
+HOW_CACHES_ARE_KNOWN = (
+    "Caches of Hugging Face models are found by themselves where memscope records; of other programs' by stack, by "
+    'memscope.register_kv_cache, or by memscope.tag("kv_cache").'
+)
 _N_CACHES, _N_LAYER_RUNS = 12, 80
 
 
@@ -141,11 +146,8 @@ def print_lens(recording: RecordedTrace, reports: Sequence[LensReport], console:
     print_trust_header(recording, console)
     if not reports:
         console.print()
-        console.print(Text("No key/value cache is known of in this trace.", style="bold"))
-        console.print(
-            "  Caches of Hugging Face models are found by themselves where memscope records; of other programs'\n"
-            '  by stack, by memscope.register_kv_cache, or by memscope.tag("kv_cache").'
-        )
+        console.print(Text(f"{NO_CACHE}.", style="bold"))
+        console.print(f"  {HOW_CACHES_ARE_KNOWN}")
     for report in reports:
         console.print()
         _print_device(report, console)

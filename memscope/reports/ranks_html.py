@@ -12,7 +12,6 @@ from memscope.reports import _html_page as parts
 from memscope.reports._html_page import in_themes, page, picture, write_page
 from memscope.reports.ranks import WHERE_OTHERS
 from memscope.units import format_bytes, format_count
-from memscope.version import __version__
 from memscope.words.labels import row_label, sentence, split_site
 from memscope.words.ranks import (
     change_words,
@@ -52,17 +51,12 @@ def ranks_html(comparison: RankComparison) -> str:
     """A comparison as one page: each rank's peak, the spread, the steps, what differs."""
     finding = ranks_finding(comparison)
     n_files = len(comparison.analyses)
-    body = (
-        f'<header><div><h1>{n_files} recordings side by side</h1></div><span class="spring"></span>'
-        '<button id="scheme" type="button">light / dark</button></header>'
-        f"<h2>{escape(sentence(finding))}</h2>"
-    )
+    body = parts.page_head(f"{n_files} recordings side by side") + parts.headline(sentence(finding))
     body += _peaks(comparison) + _trust(comparison)
     if len(comparison.rows) > 1:
         body += _categories(comparison) + _steps(comparison) + _differences(comparison) + _settings(comparison)
     body += "".join(_ledger(comparison, i) for i in named_rows(comparison, _N_ROWS))
-    body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope: {n_files} recordings side by side", body)
+    return page(f"memscope: {n_files} recordings side by side", body + parts.page_foot())
 
 
 def _section(title: str, *content: str) -> str:

@@ -74,7 +74,8 @@ def test_the_help_of_a_verb_with_many_options_has_them_under_headings(verb: str,
     listed = text[text.index(f"\n{headings[0]}:") :].splitlines()
     for flag in flags:
         assert sum(line.strip().startswith((f"{flag} ", f"{flag},")) for line in listed) == 1, flag
-    assert [line.split()[0] for line in listed[listed.index("Other:") + 1 :]] == ["--help"]
+    (rest,) = listed[listed.index("Other:") + 1 :]
+    assert "--help" in rest
 
 
 def test_a_choice_takes_its_names_only() -> None:
