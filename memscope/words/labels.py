@@ -79,4 +79,4 @@ def short_place(place: str) -> str:
 def sentence(text: str) -> str:
     """The same beginning with a capital letter, unless it begins with a setting."""
     first = text.split(" ", 1)[0]
-    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text
+    return f"{text[0].upper()}{text[1:]}" if first.rstrip(":,;").isalpha() else text
