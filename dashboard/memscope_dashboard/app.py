@@ -185,4 +185,4 @@ def _server(app: Dash, host: str, port: int | None) -> Any:
     try:
         return make_server(host, port, app.server, threaded=True)
     except (OSError, SystemExit) as error:
-        raise UsageError(f"cannot listen on {host}:{port}: choose another --port, or 0 for any free one") from error
+        raise UsageError(f"cannot listen on {host}:{port}: choose another port, or 0 for any free one") from error

@@ -24,7 +24,7 @@ _MAX_LABELLED = 10
 _MAX_NAMED = 24
 _MAX_COLUMNS = 240
 _LABEL_LIMIT = 28
-_AXIS_CHARACTERS = 120
+_AXIS_CHARACTERS = 75
 """How much all names along an axis may take together."""
 _NAME_PX = 6.6
 """Width of a character beside a table of colours."""

@@ -263,7 +263,7 @@ def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None
     headings = [comparison.rows[i].label if isinstance(i, int) else i for i in names]
     notes = [
         html.Div((_HOW + _CLICK).format(noun=comparison.noun)),
-        *[html.Div(text) for text in numbering_words(comparison)],
+        *[html.Div(sentence(text)) for text in numbering_words(comparison)],
         *left_out(ranks),
     ]
     height = max(120, 44 + _MIN_ROW_PX * len(comparison.rows))
