@@ -27,8 +27,12 @@ _HEADING_ENDS = re.compile(r"(?<=[\s_./-])")
 """Headings may be names of files."""
 _INDENT = re.compile(r"\s*(?:[·⚠●✓≈?!○]\s+)?")
 
-_LINE_ENDS = re.compile(r"(?<=\s)(?<!\d\s)|(?<=\d\s)(?!(?:[KMGT]i?)?B\b|%|[nµm]?s\b)|(?<=[^\s,],)(?=[a-z_]+:)")
-"""Between words, but not between a number and its unit; between settings."""
+_WORD_ENDS = r"(?<=\s)(?<!\d\s)|(?<=\d\s)(?!(?:[KMGT]i?)?B\b|%|[nµm]?s\b)"
+"""Between words, but not between a number and its unit."""
+_LINE_ENDS = re.compile(rf"{_WORD_ENDS}|(?<=[^\s,],)(?=[a-z_]+:)")
+"""And between settings."""
+_CELL_ENDS = re.compile(rf"{_WORD_ENDS}|(?<=[/\\])|(?<=[^\d\s]\.)(?=\w)(?!\w{{1,4}}:-?\d)")
+"""And between the parts of a path, or of a module's name."""
 
 Cell = str | Text
 
@@ -162,9 +166,8 @@ class FittedTable:
             console.print(Text(f"  not shown in {console.width} columns: {', '.join(left_out)}", style="dim"))
 
     def _fitted(self, i: int, cell: Text, width: int) -> Text:
-        if self.columns[i].kind is not Kind.SETTING:
-            return cell
-        return Text(_broken(cell.plain, _SETTING_ENDS, width), style=cell.style)
+        ends = {Kind.SETTING: _SETTING_ENDS, Kind.WORDS: _CELL_ENDS}.get(self.columns[i].kind)
+        return cell if ends is None else Text(_broken(cell.plain, ends, width), style=cell.style)
 
     def _layout(self, width: int) -> _Layout:
         """As many columns as there is room for; headings are broken where that makes room for more."""

@@ -94,3 +94,17 @@ def test_where_lines_may_be_long_they_stay_whole() -> None:
     out = io.StringIO()
     Terminal(file=out, width=20, soft_wrap=True).print("  a line that is longer than that")
     assert out.getvalue() == "  a line that is longer than that\n"
+
+
+def test_words_are_broken_between_them_and_paths_between_their_parts() -> None:
+    made = FittedTable(Column("size"), Column("what", Kind.WORDS))
+    made.add_row("1.5 MiB", "weights: /home/user/project/module/attention.py:36 forward")
+    made.add_row("2 B", "exp_avg_sq of model.layers.10.mlp.down_proj.weight")
+    assert [line.rstrip() for line in printed(made, 36).splitlines()[1:]] == [
+        "  1.5 MiB  weights: /home/user/",
+        "           project/module/",
+        "           attention.py:36 forward",
+        "      2 B  exp_avg_sq of model.",
+        "           layers.10.mlp.down_proj.",
+        "           weight",
+    ]
