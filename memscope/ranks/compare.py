@@ -17,6 +17,7 @@ import numpy as np
 from memscope.analysis import Analysis
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
+from memscope.attribution.sites import natural_order
 from memscope.device.device import Device, Moment
 from memscope.errors import UsageError
 from memscope.lifetimes.steps import DeviceStep, StepKey, align_steps, device_steps
@@ -360,7 +361,7 @@ def _holder_bytes(moment: Moment) -> Named:
 def _largest_first(one: Named, two: Named, *, keep_equal: bool) -> tuple[Difference, ...]:
     found = [Difference(*key, one.get(key, 0), two.get(key, 0)) for key in {**one, **two}]
     found = [d for d in found if d.difference_bytes or (keep_equal and (d.highest_bytes or d.lowest_bytes))]
-    return tuple(sorted(found, key=lambda d: -abs(d.difference_bytes)))
+    return tuple(sorted(found, key=lambda d: (-abs(d.difference_bytes), natural_order(d.name))))
 
 
 def _settings_that_differ(analyses: Sequence[Analysis], rows: Sequence[RankRow]) -> tuple[SettingDifference, ...]:

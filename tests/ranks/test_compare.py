@@ -335,3 +335,11 @@ def test_a_shipped_trace_on_four_ranks_agrees_with_its_own_report() -> None:
         assert use.allocated_bytes == max(int(size) for size in held)
     assert [step.title for step in comparison.steps] == ["step 0", "step 1", "step 2", "after the last step"]
     assert max(step.allocated.highest_bytes for step in comparison.steps) == comparison.peak_allocated.highest_bytes
+
+
+def test_what_differs_equally_stands_in_the_order_that_people_count() -> None:
+    more = [Alloc(f"a{i}", 10, Category.WEIGHTS, f"layers.{i}.weight") for i in (10, 1, 11, 2)]
+    found = compared(more, [Alloc("b", 10)]).differences
+    assert found is not None
+    named = [d.name for d in found.holders if d.kind == "owner"]
+    assert named == [f"layers.{i}.weight" for i in (1, 2, 10, 11)]
