@@ -345,12 +345,12 @@ if(root.classList.contains("printing"))Object.assign(figure.layout,{width:place.
 height:figure.layout.height||place.offsetHeight,autosize:false});
 Plotly.react(place,figure.data,figure.layout,{displayModeBar:false,responsive:true});});}
 document.getElementById("scheme").addEventListener("click",function(){chosen=chosen==="dark"?"light":"dark";draw(chosen);});
-function print(is){if(is===root.classList.contains("printing"))return;
+function toPaper(is){if(is===root.classList.contains("printing"))return;
 root.classList.toggle("printing",is);draw(is?"light":chosen);}
-window.addEventListener("beforeprint",function(){print(true);});
-window.addEventListener("afterprint",function(){print(false);});
-paper.addEventListener("change",function(event){print(event.matches);});
-if(paper.matches)print(true);else draw(chosen);
+window.addEventListener("beforeprint",function(){toPaper(true);});
+window.addEventListener("afterprint",function(){toPaper(false);});
+paper.addEventListener("change",function(event){toPaper(event.matches);});
+if(paper.matches)toPaper(true);else draw(chosen);
 """
 
 
