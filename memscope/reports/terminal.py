@@ -137,13 +137,8 @@ class FittedTable:
         """Print what fits, and name what does not."""
         layout = self._layout(console.width)
         shown = sorted(layout.widths)
-        table = Table(
-            box=None,
-            padding=(0, 0, 0, _GAP),
-            show_header=self._has_header,
-            header_style="dim",
-            width=sum(layout.widths.values()) + _GAP * len(shown),
-        )
+        width = sum(layout.widths.values()) + _GAP * len(shown)
+        table = Table(box=None, padding=(0, 0, 0, _GAP), show_header=self._has_header, header_style="dim", width=width)
         for i in shown:
             column = self.columns[i]
             table.add_column(
@@ -156,7 +151,10 @@ class FittedTable:
             )
         for cells, style in self._rows:
             table.add_row(*(self._fitted(i, cells[i], layout.widths[i]) for i in shown), style=style)
-        console.print(table, crop=False)
+        for line in console.render_lines(table, console.options.update(max_width=width), pad=False):
+            text = Text.assemble(*((part.text, part.style or "") for part in line if not part.control))
+            text.rstrip()
+            console.print(text, soft_wrap=True)
         left_out = [
             column.called or column.heading.replace("\n", " ")
             for i, column in enumerate(self.columns)

@@ -108,3 +108,8 @@ def test_words_are_broken_between_them_and_paths_between_their_parts() -> None:
         "           layers.10.mlp.down_proj.",
         "           weight",
     ]
+
+
+def test_no_line_of_a_table_ends_with_blanks() -> None:
+    for width in (40, 80, 120):
+        assert not [line for line in printed(table(), width).splitlines() if line != line.rstrip()]

@@ -242,7 +242,7 @@ def steps_title(comparison: RankComparison, measure: str) -> str:
 def alone() -> list[Component]:
     """What stands there while there is nothing to compare: how to open several traces."""
     how, command, where = _ALONE
-    return [section("One rank only", html.P(how), html.Pre(command, className="command"), html.P(where))]
+    return [section("One trace only", html.P(how), html.Pre(command, className="command"), html.P(where))]
 
 
 def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None, measure: str | None) -> list[Any]:
@@ -255,7 +255,7 @@ def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None
     ranks, measure = open_ranks(store), measure or MEASURES[0]
     comparison = ranks.comparison
     if comparison is None:
-        title = "One rank is open: there is nothing to set it against"
+        title = "One trace is open: there is nothing to set it against"
         return [title, left_out(ranks), alone(), "hidden", *[no_update] * 8]
     theme = theme_named(scheme)
     found = comparison.differences
