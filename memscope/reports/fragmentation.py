@@ -17,7 +17,7 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_fragmentation_line, print_trust_header, when
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_duration, format_fraction
+from memscope.units import format_bytes, format_count, format_duration, format_fraction, format_items
 from memscope.words.labels import SCATTER_MEANING, row_label, scatter_words
 
 _NOT_MEASURED = "not measured"
@@ -97,7 +97,7 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
         Column("gives back", place=1),
         Column("live", place=2),
         Column("blocks", place=3),
-        Column("age (events)", Kind.NAME, place=4),
+        Column("age", Kind.WORDS, place=4),
         Column("the largest of them", Kind.WORDS),
     )
     for pin in pins:
@@ -124,12 +124,14 @@ def _holder_words(moment: Moment, holder: Holder) -> str:
 
 
 def _age_words(holder: Holder) -> str:
-    """``1,465, step 0``; what predates the events is older than all of them."""
-    parts = [f"{'over ' if holder.alloc_event is None else ''}{format_count(holder.age_events)}"]
+    """``1,465 events, from step 0``; what predates the events is older than all of them."""
+    over = "over " if holder.alloc_event is None else ""
+    parts = [f"{over}{format_items(holder.age_events, 'event')}"]
     if holder.age_ns is not None:
         parts.append(format_duration(holder.age_ns))
     if holder.step is not None:
-        parts.append(holder.step if holder.step.lower().startswith("step") else f"step {holder.step}")
+        step = holder.step if holder.step.lower().startswith("step") else f"step {holder.step}"
+        parts.append(f"from {step}")
     return ", ".join(parts)
 
 

@@ -31,8 +31,9 @@ _WORD_ENDS = r"(?<=\s)(?<!\d\s)|(?<=\d\s)(?!(?:[KMGT]i?)?B\b|%|[nµm]?s\b)"
 """Between words, but not between a number and its unit."""
 _LINE_ENDS = re.compile(rf"{_WORD_ENDS}|(?<=[^\s,],)(?=[a-z_]+:)")
 """And between settings."""
-_CELL_ENDS = re.compile(rf"{_WORD_ENDS}|(?<=[/\\])|(?<=[^\d\s]\.)(?=\w)(?!\w{{1,4}}:-?\d)")
-"""And between the parts of a path, or of a module's name."""
+_CELL_ENDS = re.compile(_WORD_ENDS)
+_NAME_ENDS = re.compile(r"(?<=[/\\])|(?<=[^\d\s]\.)(?=\w)(?!\w{1,4}:-?\d)")
+"""Between the parts of a path, or of a module's name, but not before a file's ending."""
 
 Cell = str | Text
 
@@ -237,15 +238,25 @@ def _broken(text: str, ends: re.Pattern[str], width: int) -> str:
 
 
 def _breaks(text: str, ends: re.Pattern[str], width: int) -> list[int]:
-    """Where lines begin that are no wider than that: where a part ends, within a part only where it is too wide."""
+    """Where lines begin that are no wider than that: where a part ends, within a part only where it is too wide.
+
+    A part that is too wide is broken where a path or a module's name has a part of its own. Linear in the text.
+    """
     breaks: list[int] = []
     begin = at = 0
-    for part in ends.split(text):
-        if at > begin and cell_len(text[begin : at + len(part.rstrip())]) > width:
-            begin = at
-            breaks.append(begin)
-        at += len(part)
-        while cell_len(text[begin:at].rstrip()) > max(width, 1):
-            begin += next(n for n in range(at - begin, 0, -1) if cell_len(text[begin : begin + n]) <= width or n == 1)
-            breaks.append(begin)
+    for whole in ends.split(text):
+        for part in [whole] if _is_within(whole, width) else _NAME_ENDS.split(whole):
+            if at > begin and not _is_within(text[begin : at + len(part)], width):
+                begin = at
+                breaks.append(begin)
+            at += len(part)
+            while not _is_within(text[begin:at], width):
+                most = range(min(at - begin, width), 1, -1)
+                begin += next((n for n in most if cell_len(text[begin : begin + n]) <= width), 1)
+                breaks.append(begin)
     return breaks
+
+
+def _is_within(text: str, width: int) -> bool:
+    """Whether a text is no wider than that, blanks at its end aside; of a long one only the beginning is looked at."""
+    return cell_len(text[: 2 * width + 2].rstrip()) <= max(width, 1)

@@ -41,3 +41,8 @@ def test_without_segments_it_is_not_measured() -> None:
     assert "fragmentation is not measured: the segments were not recorded" in printed(peak)
     content = fragmentation_json(peak, 2)
     assert (content["fragmentation"], content["pins"], content["over_time"]) == (None, [], None)
+
+
+def test_the_age_of_a_pin_says_what_its_numbers_count() -> None:
+    text = printed(Analysis(training_trace()).peak(0))
+    assert re.search(r" \d+ events, .*from step \d ", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.text import Text
@@ -100,7 +101,7 @@ def test_words_are_broken_between_them_and_paths_between_their_parts() -> None:
     made = FittedTable(Column("size"), Column("what", Kind.WORDS))
     made.add_row("1.5 MiB", "weights: /home/user/project/module/attention.py:36 forward")
     made.add_row("2 B", "exp_avg_sq of model.layers.10.mlp.down_proj.weight")
-    assert [line.rstrip() for line in printed(made, 36).splitlines()[1:]] == [
+    assert printed(made, 36).splitlines()[1:] == [
         "  1.5 MiB  weights: /home/user/",
         "           project/module/",
         "           attention.py:36 forward",
@@ -108,6 +109,26 @@ def test_words_are_broken_between_them_and_paths_between_their_parts() -> None:
         "           layers.10.mlp.down_proj.",
         "           weight",
     ]
+    assert printed(made, 54).splitlines()[1:] == [
+        "  1.5 MiB  weights:",
+        "           /home/user/project/module/attention.py:36",
+        "           forward",
+        "      2 B  exp_avg_sq of",
+        "           model.layers.10.mlp.down_proj.weight",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 200_000, "x " * 100_000, "\u0301" * 100_000, "a," * 100_000 + "b:1", "漢" * 50_000]
+)
+def test_a_text_of_any_length_is_broken_in_time_and_loses_nothing(text: str) -> None:
+    for kind in (Kind.WORDS, Kind.SETTING):
+        made = FittedTable(Column("what", kind), Column("size"))
+        made.add_row(text, "1 B")
+        began = time.perf_counter()
+        lines = printed(made, 60)
+        assert time.perf_counter() - began < 20
+        assert lines.count(text[0]) >= text.count(text[0])
 
 
 def test_no_line_of_a_table_ends_with_blanks() -> None:
