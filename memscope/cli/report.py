@@ -36,7 +36,8 @@ class _Traces(click.Argument):
 def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
     """Say where the memory went, at the peak of each device, and how far the answer can be trusted.
 
-    Several TRACEs, one of each rank, are set side by side and aligned by step: who peaks, the spread, what differs.
+    Several TRACEs are set side by side and aligned by step: who peaks, the spread, what differs. They are called ranks
+    where they or their files' names say that they are.
     """
     if len(traces) == 1:
         _report_one(traces[0], as_json, output, force, rules)
