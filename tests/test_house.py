@@ -19,8 +19,8 @@ PACKAGE = ROOT / "memscope"
 DASHBOARD = ROOT / "dashboard" / "memscope_dashboard"
 
 MAX_MODULES = 300
-"""May only become smaller, but for a file that a new finding, view, allocator or part of PyTorch's interface is (and one
-for what every verb with a table needed: how reports fit a terminal)."""
+"""May only become smaller, but for a file that a new finding, view, allocator or part of PyTorch's interface is; one
+is how reports fit a terminal, which every verb with a table needed."""
 MAX_MODULES_IN_A_FOLDER = 15
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
