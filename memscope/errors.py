@@ -37,6 +37,10 @@ class UsageError(MemscopeError):
     """An option, an argument or a combination of them cannot be used."""
 
 
+_MOST_LISTED = 16
+"""So many names are listed beside the one that was probably meant."""
+
+
 class UnknownNameError(UsageError):
     """A name is not one of those that there are.
 
@@ -47,7 +51,7 @@ class UnknownNameError(UsageError):
     name
         What was given.
     known
-        The names that there are.
+        The names that there are; very many are listed only where none is like the one given.
     otherwise
         What else could be given.
     """
@@ -55,8 +59,12 @@ class UnknownNameError(UsageError):
     def __init__(self, problem: str, name: str, known: Iterable[str], otherwise: str = "") -> None:
         known = tuple(known)
         near = nearest(name, known)
-        choose = "choose one of" if near is None else f"did you mean {near!r}? Choose one of"
-        super().__init__(f"{problem}: {choose} {', '.join(known)}{otherwise}")
+        listed = f"hoose one of {', '.join(known)}{otherwise}"
+        meant = f"did you mean {near!r}?"
+        if near is None:
+            super().__init__(f"{problem}: c{listed}")
+        else:
+            super().__init__(f"{problem}: {meant}" + (f" C{listed}" if len(known) <= _MOST_LISTED else ""))
         self._parts = problem, name, known, otherwise
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,9 +72,10 @@ class UnknownNameError(UsageError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name that was probably meant, whatever the case of its letters; None if none is like it."""
+    """The name that was probably meant, or that this one begins, in letters of any case; None if none is like it."""
     by_lower = {other.lower(): other for other in known}
-    found = get_close_matches(name.lower(), by_lower, n=1)
+    begun = [other for other in by_lower if len(name) > 1 and other.startswith(name.lower())]
+    found = get_close_matches(name.lower(), by_lower, n=1) or begun
     return by_lower[found[0]] if found else None
 
 

@@ -17,6 +17,9 @@ from memscope.cli.main import main
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Reports are as wide as this says; readline sets it where a worker imports it.
+os.environ.pop("COLUMNS", None)
+
 if importlib.util.find_spec("hypothesis"):  # the emulated environments, which test capture only, have none
     from hypothesis import HealthCheck, settings
 

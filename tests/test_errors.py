@@ -34,8 +34,22 @@ def test_a_name_that_there_is_not_is_said_with_the_one_that_was_meant() -> None:
     )
 
 
+def test_very_many_names_are_listed_only_where_none_is_like_it() -> None:
+    many = [f"option-{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    assert str(UnknownNameError("no 'option-bbb'", "option-bbb", many)) == "no 'option-bbb': did you mean 'option-bb'?"
+    assert str(UnknownNameError("no '1'", "1", many)).endswith("option-yy, option-zz")
+
+
 @pytest.mark.parametrize(
-    ("name", "meant"), [("stiching", "stitching"), ("a100-80g", "A100-80GB"), ("", None), ("zzz", None)]
+    ("name", "meant"),
+    [
+        ("stiching", "stitching"),
+        ("a100-80g", "A100-80GB"),
+        ("", None),
+        ("zzz", None),
+        ("A10", "A100-80GB"),
+        ("p", None),
+    ],
 )
 def test_the_nearest_name_is_like_it_or_none(name: str, meant: str | None) -> None:
     assert nearest(name, ("stitching", "paged", "A100-80GB")) == meant

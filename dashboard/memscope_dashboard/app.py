@@ -94,7 +94,7 @@ def page(store: TraceStore, views: Sequence[View]) -> Component:
             dmc.AppShellFooter(scrubber.layout()),
         ],
         header={"height": 52},
-        navbar={"width": {"base": 60, "lg": 168}, "breakpoint": 0},
+        navbar={"width": {"base": 60, "lg": 192}, "breakpoint": 0},
         aside={"width": {"base": 264, "lg": 304}, "breakpoint": 0},
         footer={"height": 116},
         padding=0,
@@ -185,4 +185,4 @@ def _server(app: Dash, host: str, port: int | None) -> Any:
     try:
         return make_server(host, port, app.server, threaded=True)
     except (OSError, SystemExit) as error:
-        raise UsageError(f"cannot listen on {host}:{port}: choose another --port, or 0 for any free one") from error
+        raise UsageError(f"cannot listen on {host}:{port}: choose another port, or 0 for any free one") from error

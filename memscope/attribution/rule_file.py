@@ -25,7 +25,7 @@ from memscope.attribution._phases import PHASE_BY_LABEL, Life
 from memscope.attribution.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
-from memscope.errors import InputFileError
+from memscope.errors import InputFileError, UnknownNameError
 from memscope.trace.categories import CATEGORY_BY_LABEL
 
 if sys.version_info >= (3, 11):
@@ -100,7 +100,7 @@ def _rule(record: Any, taken: set[str]) -> Rule:
         raise _RuleError("not a table")
     unknown = sorted(set(record) - _KEYS)
     if unknown:
-        raise _RuleError(f"{unknown[0]!r} is not known; a rule has {', '.join(sorted(_KEYS))}")
+        raise _RuleError(str(UnknownNameError(f"a rule has no {unknown[0]!r}", unknown[0], sorted(_KEYS))))
     name, reason = _text(record, "name"), _text(record, "reason")
     if name in taken:
         raise _RuleError("there is a rule of that name already")
@@ -136,7 +136,7 @@ def _list(record: dict[str, Any], key: str) -> list[Any]:
 
 def _one_of(value: Any, what: str, known: dict[str, Any]) -> Any:
     if not isinstance(value, str) or value not in known:
-        raise _RuleError(f"{what} {value!r} is not known: choose from {', '.join(known)}")
+        raise _RuleError(str(UnknownNameError(f"{what} {value!r} is not known", str(value), known)))
     return known[value]
 
 

@@ -72,7 +72,10 @@ def _torch() -> tuple[Check, bool, bool]:
         finding = f"{torch.__version__} for CUDA {built}, but no usable device"
         return (
             Check(
-                "torch", "info", finding, "--dry-run and --emulate work; nvidia-smi tells whether the driver is loaded"
+                "torch",
+                "info",
+                finding,
+                "dry runs and the emulated device work; nvidia-smi says if the driver is loaded",
             ),
             True,
             False,

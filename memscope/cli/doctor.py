@@ -18,17 +18,20 @@ def doctor(as_json: bool) -> None:
     from rich.text import Text
 
     from memscope.capture.doctor import diagnose
+    from memscope.reports.terminal import Column, FittedTable, Kind
 
     diagnosis = diagnose()
     if as_json:
         print_json(asdict(diagnosis))
         return
     out = console()
+    table = FittedTable(Column("", Kind.NAME), Column("", Kind.NAME), Column("", Kind.WORDS), has_header=False)
     for check in diagnosis.checks:
         sign, style = _SIGNS[check.status]
-        out.print(Text.assemble((sign, style), f" {check.name:<20} {check.finding}"))
+        table.add_row(Text(sign, style), check.name, check.finding)
         if check.advice:
-            out.print(Text(f"  {'':<20} {check.advice}", style="dim"))
+            table.add_row("", "", Text(check.advice, "dim"))
+    table.print(out)
     out.print()
     for can, what in (
         (diagnosis.can_read_traces, "read traces and snapshots, report, verify, replay"),

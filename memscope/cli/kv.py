@@ -8,10 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.options import console, json_option, load_trace, print_json, rules_option, trace_argument
+from memscope.cli.options import (
+    GroupedCommand,
+    console,
+    force_option,
+    grouped,
+    html_option,
+    json_option,
+    load_trace,
+    print_json,
+    rules_option,
+    trace_argument,
+    wrote,
+)
 from memscope.cli.serving import token_options
 from memscope.cli.sweeping import progress
-from memscope.errors import UsageError
+from memscope.errors import UsageError, needed_for
 
 if TYPE_CHECKING:
     from memscope.kv_cache.lens import KvLens
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
 _NOW_CALLED = "memscope: 'memscope kv --config' is now 'memscope serving', and goes with the next release"
 
 
-class _KvCommand(click.Command):
+class _KvCommand(GroupedCommand):
     """Takes for one more release what ``memscope serving`` takes, where no TRACE is named."""
 
     def make_context(
@@ -54,14 +66,22 @@ def _is_all_about(command: click.Command, args: Sequence[str], parent: click.Con
 
 @click.command(cls=_KvCommand)
 @trace_argument
-@click.option(
-    "--config", default=None, help="The model: its config.json, a folder with one, or a preset. Tells a token's bytes."
+@grouped(
+    "The moment",
+    click.option("--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]"),
+    click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]"),
+    rules_option,
+)
+@grouped(
+    "The model",
+    click.option(
+        "--config",
+        default=None,
+        help="The model: its config.json, a folder with one, or a preset. Tells a token's bytes.",
+    ),
 )
 @token_options
-@click.option("--device", type=int, default=None, help="Device of the trace. [default: every one that has a cache]")
-@click.option("--at", "event", type=int, default=None, help="Moment after this event. [default: cache's peak]")
-@rules_option
-@json_option
+@grouped("Output", json_option, html_option, force_option)
 def kv(
     trace: Path,
     config: str | None,
@@ -71,6 +91,8 @@ def kv(
     event: int | None,
     rules: Path | None,
     as_json: bool,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """What the key/value cache of a recording holds and wastes.
 
@@ -79,6 +101,9 @@ def kv(
     """
     from memscope.reports.kv_cache import lens_json, print_lens
 
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.html import write_kv_html
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
     token_bytes = None if config is None else _token_bytes(config, kv_dtype, tensor_parallel)
@@ -87,7 +112,10 @@ def kv(
     reports = [report for report in found if report is not None]
     if as_json:
         print_json(lens_json(analysis, reports))
-    else:
+    if output is not None:
+        write_kv_html(analysis, reports, output, overwrite=force)
+        wrote(output)
+    elif not as_json:
         print_lens(analysis, reports, console())
 
 

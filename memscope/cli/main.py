@@ -92,9 +92,11 @@ def main() -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = 1
+    except click.NoSuchOption as error:
+        _say(_no_such_option(error) + _how(error))
+        code = 1
     except click.UsageError as error:
-        how = f" ({error.ctx.command_path} --help says how)" if error.ctx is not None else ""
-        _say(error.format_message().rstrip(".") + how)
+        _say(error.format_message().rstrip(".") + _how(error))
         code = 1
     except click.ClickException as error:
         _say(error.format_message())
@@ -122,6 +124,18 @@ def main() -> NoReturn:
             _say(f"a defect in memscope: {type(error).__name__}: {error} (set MEMSCOPE_DEBUG=1 for the traceback)")
         code = 1
     sys.exit(code)
+
+
+def _how(error: click.UsageError) -> str:
+    """Where to read on."""
+    return f" ({error.ctx.command_path} --help says how)" if error.ctx is not None else ""
+
+
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """Like any other name that there is not."""
+    parameters = [] if error.ctx is None else error.ctx.command.get_params(error.ctx)
+    near = nearest(error.option_name, (name for parameter in parameters for name in parameter.opts if name[:2] == "--"))
+    return f"there is no option {error.option_name!r}" + (f": did you mean {near!r}?" if near else "")
 
 
 def _say(text: str) -> None:

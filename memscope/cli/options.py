@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from memscope.errors import UnknownNameError
 
+if TYPE_CHECKING:
     from memscope.analysis import Analysis
+    from memscope.reports.terminal import Terminal
 
 SCHEMA_VERSION = 1
 """Version of every ``--json`` object: keys are added, never renamed, within a version."""
@@ -30,9 +32,63 @@ FLAGS = {
 }
 """Fields that errors name, and the options that stand for them."""
 
+_LEAST_COLUMNS, _MOST_COLUMNS = 20, 10_000
+"""What ``COLUMNS`` may say."""
+
 _M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_GROUP = "help_group"
+
+
+class GroupedCommand(click.Command):
+    """A command whose help has its options under headings, in the order in which :func:`grouped` gave them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options, those without a heading last."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups.setdefault(getattr(parameter, _GROUP, ""), []).append(record)
+        rest = groups.pop("", [])
+        for heading, records in (*groups.items(), ("Other", rest)):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def grouped(heading: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options of a command in the order of its help, under one heading of it."""
+
+    def decorate(command: Command) -> Command:
+        before = list(getattr(command, "__click_params__", ()))
+        for option in reversed(options):
+            command = option(command)
+        for parameter in command.__click_params__:  # type: ignore[attr-defined]  # click's own place for them
+            if parameter not in before:
+                setattr(parameter, _GROUP, heading)
+        return command
+
+    return decorate
+
+
+class Choice(click.Choice[str]):
+    """Names to choose from; one that there is not is answered with that which was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, as it is.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none of it.
+        """
+        if value not in self.choices:
+            option = "" if param is None else f"{param.opts[0]}: "
+            raise UnknownNameError(f"{option}there is no {value!r}", str(value), self.choices)
+        return super().convert(value, param, ctx)
 
 
 def trace_argument(command: Command) -> Command:
@@ -65,6 +121,18 @@ def event_option(command: Command) -> Command:
 def force_option(command: Command) -> Command:
     """``-f``: overwrite."""
     return click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")(command)
+
+
+def html_option(command: Command) -> Command:
+    """``-o``: a page in place of text."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file."
+    )(command)
+
+
+def wrote(path: Path) -> None:
+    """Say that a file was written, on stderr: stdout is for answers."""
+    click.echo(f"memscope: wrote {path}", err=True)
 
 
 def rules_option(command: Command) -> Command:
@@ -109,11 +177,17 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def console() -> Console:
-    """A console on stdout; 120 columns where the output is not a terminal, so that files and pipes look the same."""
-    from rich.console import Console
+def console() -> Terminal:
+    """A console on stdout, as wide as its terminal or as ``COLUMNS`` says.
+
+    Where it is neither, tables have 120 columns and long lines stay whole, so that files and pipes look the same.
+    """
+    from memscope.reports.terminal import Terminal
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a pipe on Windows takes has not every sign of a report
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return Terminal(width=min(max(int(told), _LEAST_COLUMNS), _MOST_COLUMNS))
     is_terminal = sys.stdout.isatty()
-    return Console(width=None if is_terminal else 120, highlight=False, soft_wrap=not is_terminal, emoji=False)
+    return Terminal(width=None if is_terminal else 120, soft_wrap=not is_terminal)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from memscope.cli.options import (
+    Choice,
     console,
     device_option,
     event_option,
@@ -24,7 +25,7 @@ from memscope.cli.options import (
 @device_option
 @click.option(
     "--by",
-    type=click.Choice(["category", "site", "module", "step", "tag", "rule"]),
+    type=Choice(["category", "site", "module", "step", "tag", "rule"]),
     default="category",
     show_default=True,
     help="What to sum the memory by; rule is what decided each category.",

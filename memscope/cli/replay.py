@@ -6,8 +6,18 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, device_option, json_option, load_trace, print_json
+from memscope.cli.options import (
+    console,
+    device_option,
+    force_option,
+    html_option,
+    json_option,
+    load_trace,
+    print_json,
+    wrote,
+)
 from memscope.cli.sweeping import SweepOptions, progress, sweep_options
+from memscope.errors import needed_for
 
 
 def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -41,16 +51,22 @@ def _list(context: click.Context, _parameter: click.Parameter, wanted: bool) -> 
     callback=_list,
     help="Name the strategies.",
 )
+@click.option("--explain", is_flag=True, help="Also say what every modelled strategy assumes, and the whole legend.")
 @sweep_options
 @device_option
 @json_option
+@html_option
+@force_option
 def replay(
     traces: tuple[Path, ...],
     strategies: tuple[str, ...],
     confs: tuple[str, ...],
     sweep: SweepOptions,
     device: int | None,
+    explain: bool,
     as_json: bool,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """Serve the recorded requests with other allocators and settings, and compare their peaks.
 
@@ -59,7 +75,10 @@ def replay(
     from memscope.replay.compare import compare
     from memscope.reports.replay import comparison_json, print_comparison
 
-    contents = []
+    if output is not None:
+        with needed_for("an HTML page", "dash"):
+            from memscope.reports.html import write_replay_html
+    contents, compared = [], []
     for trace in traces:
         analysis = load_trace(trace)
         analysis.require_consistent()
@@ -75,7 +94,12 @@ def replay(
             )
         if as_json:
             contents.append(comparison_json(analysis, comparison))
-        else:
-            print_comparison(analysis, comparison, console())
+        if output is not None:
+            compared.append((analysis, comparison))
+        elif not as_json:
+            print_comparison(analysis, comparison, console(), "" if explain else "--explain lists them")
     if as_json:
         print_json(contents[0] if len(contents) == 1 else {"traces": contents})
+    if output is not None:
+        write_replay_html(compared, output, overwrite=force)
+        wrote(output)

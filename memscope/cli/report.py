@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option
+from memscope.cli.options import (
+    console,
+    force_option,
+    html_option,
+    json_option,
+    load_trace,
+    print_json,
+    rules_option,
+    wrote,
+)
 from memscope.errors import needed_for
 
 
@@ -21,13 +30,14 @@ class _Traces(click.Argument):
 @click.command()
 @click.argument("traces", cls=_Traces, nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @json_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file.")
+@html_option
 @force_option
 @rules_option
 def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
     """Say where the memory went, at the peak of each device, and how far the answer can be trusted.
 
-    Several TRACEs, one of each rank, are set side by side and aligned by step: who peaks, the spread, what differs.
+    Several TRACEs are set side by side and aligned by step: who peaks, the spread, what differs. They are called ranks
+    where they or their files' names say that they are.
     """
     if len(traces) == 1:
         _report_one(traces[0], as_json, output, force, rules)
@@ -47,7 +57,7 @@ def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, ru
     analysis.require_consistent()
     if output is not None:
         write_html_report(analysis, output, overwrite=force)
-        click.echo(f"memscope: wrote {output}", err=True)
+        wrote(output)
     elif not as_json:
         from memscope.reports.text import print_report
 
@@ -69,7 +79,7 @@ def _report_ranks(
         print_json(ranks_json(comparison))
     if output is not None:
         write_ranks_html(comparison, output, overwrite=force)
-        click.echo(f"memscope: wrote {output}", err=True)
+        wrote(output)
     elif not as_json:
         from memscope.reports.ranks import print_ranks
 

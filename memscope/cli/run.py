@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from memscope.cli.dash import require_dashboard, serve_traces
-from memscope.cli.options import force_option
+from memscope.cli.options import Choice, GroupedCommand, force_option, grouped
 from memscope.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
@@ -84,16 +84,14 @@ def emulation_options(command: Command) -> Command:
         options = EmulationOptions(**{name: kwargs.pop(name) for name in _NAMES})
         return command(*args, emulation=options, **kwargs)
 
-    for option in (
-        click.option(
-            "--event-latency", type=int, default=None, help="Emulate: device calls until an event is complete."
-        ),
-        click.option("--overhead", default=None, help="Emulate: memory of the CUDA context. [default: the --gpu's]"),
-        click.option("--compute-capability", default=None, help="Emulate: such as 8.0. [default: the --gpu's]"),
-        click.option("--devices", type=int, default=None, help="Emulate: how many devices. [default: 1]"),
-    ):
-        collected = option(collected)
-    return collected  # type: ignore[return-value]
+    options = grouped(
+        "The emulated device",
+        click.option("--devices", type=int, default=None, help="How many devices. [default: 1]"),
+        click.option("--compute-capability", default=None, help="Such as 8.0. [default: the --gpu's]"),
+        click.option("--overhead", default=None, help="Memory of the CUDA context. [default: the --gpu's]"),
+        click.option("--event-latency", type=int, default=None, help="Device calls until an event is complete."),
+    )
+    return options(collected)  # type: ignore[return-value]
 
 
 def enter_emulation(options: EmulationOptions, gpu_name: str, conf: str | None) -> None:
@@ -143,26 +141,33 @@ def _start_again(machine: EmulatedMachine, conf: str | None) -> None:
 _SUFFIX = ".memscope"
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: SCRIPT.memscope]")
-@force_option
-@click.option("--dry-run", is_flag=True, help="Run on tensors without memory, on a simulated device. Needs no GPU.")
-@click.option(
-    "--emulate", is_flag=True, help="Run PyTorch's CUDA build on an emulated device. Needs no GPU; see below."
+@click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@grouped(
+    "What is recorded",
+    click.option("-m", "module", default=None, help="Run a module, as python -m does."),
+    click.option(
+        "--stacks",
+        type=Choice(["python", "all", "none"]),
+        default="python",
+        show_default=True,
+        help="Stacks to record; all adds PyTorch's C++ frames, and costs more.",
+    ),
+    click.option("--no-stacks", "stacks", flag_value="none", help="The same as --stacks none."),
 )
-@click.option("--gpu", default=None, help="Dry run, emulate: the device, by name or size. [default: H100-80GB]")
-@click.option("--conf", default=None, help="Dry run, emulate: PYTORCH_ALLOC_CONF. [default: the environment's]")
+@grouped(
+    "Without a GPU",
+    click.option("--dry-run", is_flag=True, help="Run on tensors without memory, on a simulated device."),
+    click.option("--emulate", is_flag=True, help="Run PyTorch's CUDA build on an emulated device; see above."),
+    click.option("--gpu", default=None, help="The device, by name or size. [default: H100-80GB]"),
+    click.option("--conf", default=None, help="PYTORCH_ALLOC_CONF. [default: the environment's]"),
+)
 @emulation_options
-@click.option(
-    "--stacks",
-    type=click.Choice(["python", "all", "none"]),
-    default="python",
-    show_default=True,
-    help="Stacks to record; all adds PyTorch's C++ frames, and costs more.",
+@grouped(
+    "Output",
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: SCRIPT.memscope]"),
+    force_option,
+    click.option("--dash", "opens_dashboard", is_flag=True, help="Open the dashboard on the recording at its end."),
 )
-@click.option("--no-stacks", "stacks", flag_value="none", help="The same as --stacks none.")
-@click.option("--dash", "opens_dashboard", is_flag=True, help="Open the dashboard on the recording when it has ended.")
-@click.option("-m", "module", default=None, help="Run a module, as python -m does.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
 @click.pass_context
 def run(
@@ -196,6 +201,8 @@ def run(
     """  # noqa: D301  click knows the character, not the letters
     if module is None and not arguments:
         raise UsageError("nothing to run: name a script, or a module with -m")
+    if module is None and arguments[0].startswith("-"):
+        raise click.NoSuchOption(arguments[0].partition("=")[0], ctx=ctx)
     _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
     target, script_arguments = (module, arguments) if module is not None else (arguments[0], arguments[1:])
     from memscope.capture.environment import rank_path, read_environment

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memscope.cli.options import Command, console, force_option, json_option, print_json
+from memscope.cli.options import (
+    Choice,
+    Command,
+    GroupedCommand,
+    console,
+    force_option,
+    grouped,
+    html_option,
+    json_option,
+    print_json,
+    wrote,
+)
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError, needed_for
 from memscope.units import parse_bytes
@@ -43,28 +54,26 @@ _SIZE: dict[str, Any] = {"default": None, "metavar": "SIZE", "callback": _size}
 _COUNT = click.IntRange(min=1)
 
 
-def _with(command: Command, *options: Any) -> Command:
-    """A command with options, in the order of its help."""
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def token_options(command: Command) -> Command:
     """How a token is kept: ``--kv-dtype --tensor-parallel``."""
-    return _with(
-        command,
-        click.option("--kv-dtype", type=click.Choice(("bf16", "fp8", "int4")), default="bf16", help="[default: bf16]"),
+    return grouped(
+        "The model",
+        click.option(
+            "--kv-dtype",
+            type=Choice(("bf16", "fp8", "int4")),
+            default="bf16",
+            help="Type of keys and values. [default: bf16]",
+        ),
         click.option(
             "--tensor-parallel", type=_COUNT, default=1, metavar="N", help="GPUs that share the model. [default: 1]"
         ),
-    )
+    )(command)
 
 
 def request_options(command: Command) -> Command:
     """The requests to replay: from a file, or made."""
-    return _with(
-        command,
+    return grouped(
+        "The requests",
         click.option(
             "--requests",
             "file",
@@ -83,7 +92,7 @@ def request_options(command: Command) -> Command:
             metavar="F",
             help="Share of generated requests that begin with a common prefix. [default: 0]",
         ),
-        click.option("--seed", type=int, default=0, help="Of the generator. [default: 0]"),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the generator. [default: 0]"),
         click.option("--limit", type=_COUNT, default=None, metavar="N", help="The first N requests only."),
         click.option(
             "--samples",
@@ -94,13 +103,13 @@ def request_options(command: Command) -> Command:
             help="Answers of each request, which share its prompt. [default: 1, or the file's]",
         ),
         click.option("--speed-up", type=float, default=1.0, metavar="F", help="Let requests arrive F times as fast."),
-    )
+    )(command)
 
 
 def memory_options(command: Command) -> Command:
     """The device's memory, and what of it is not for keys and values."""
-    return _with(
-        command,
+    return grouped(
+        "The GPU's memory",
         click.option("--gpu", "gpu_name", default=None, help="A GPU of the catalogue, or a size. [default: H100-80GB]"),
         click.option("--capacity", **_SIZE, help="Memory of the device, in place of the GPU's."),
         click.option(
@@ -113,17 +122,17 @@ def memory_options(command: Command) -> Command:
         click.option("--kv-memory", **_SIZE, help="Memory for keys and values, in place of a budget."),
         click.option(
             "--weights",
-            type=click.Choice(("none", "int8", "int4")),
+            type=Choice(("none", "int8", "int4")),
             default="none",
             help="Quantisation. [default: none]",
         ),
-    )
+    )(command)
 
 
 def manager_options(command: Command) -> Command:
     """How key/value memory is managed."""
-    return _with(
-        command,
+    return grouped(
+        "How the cache is managed",
         click.option(
             "--max-length",
             type=_COUNT,
@@ -155,44 +164,53 @@ def manager_options(command: Command) -> Command:
             callback=_size,
             help="Page of virtual: 64KiB or 2MiB. [default: 2MiB]",
         ),
-    )
+    )(command)
 
 
 def scheduler_options(command: Command) -> Command:
     """How steps are formed, and what they cost."""
-    return _with(
-        command,
+    return grouped(
+        "Steps, and what they cost",
         click.option(
             "--scheduler",
             "policy",
-            type=click.Choice(("static", "continuous", "chunked")),
+            type=Choice(("static", "continuous", "chunked")),
             default="chunked",
-            help="[default: chunked, that is continuous with prompts spread over steps]",
+            help="How steps are formed; chunked spreads prompts over steps. [default: chunked]",
         ),
         click.option("--max-requests", type=int, default=256, help="Sequences of a step. [default: 256]"),
         click.option("--max-step-tokens", type=int, default=8192, help="Tokens of a step. [default: 8192]"),
         click.option(
-            "--preemption", type=click.Choice(("recompute", "swap")), default="recompute", help="[default: recompute]"
+            "--preemption",
+            type=Choice(("recompute", "swap")),
+            default="recompute",
+            help="What becomes of a request that has to make room. [default: recompute]",
         ),
         click.option("--swap-space", **_SIZE, help="Host memory for preempted requests."),
         click.option(
             "--tflops", type=float, default=None, help="Peak arithmetic, for time estimates. [default: the GPU's]"
         ),
         click.option("--bandwidth", **_SIZE, help="Peak memory traffic a second. [default: the GPU's]"),
-    )
+    )(command)
 
 
-@click.command()
-@click.option("--config", required=True, help="The model: its config.json, a folder with one, or a preset.")
+@click.command(cls=GroupedCommand)
+@grouped(
+    "The model",
+    click.option("--config", required=True, help="The model: its config.json, a folder with one, or a preset."),
+)
+@token_options
 @request_options
 @memory_options
-@token_options
 @manager_options
 @scheduler_options
-@click.option("-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]")
-@json_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained offline HTML file.")
-@force_option
+@grouped(
+    "Output",
+    click.option("-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]"),
+    json_option,
+    html_option,
+    force_option,
+)
 def serving(as_json: bool, output: Path | None, force: bool, n_jobs: int, **given: Any) -> None:
     """How many requests a GPU could serve, under each way to manage its key/value cache.
 
@@ -211,7 +229,7 @@ def serving(as_json: bool, output: Path | None, force: bool, n_jobs: int, **give
         print_json(serving_json(report))
     if output is not None:
         write_serving_html(report, output, overwrite=force)
-        click.echo(f"memscope: wrote {output}", err=True)
+        wrote(output)
     elif not as_json:
         print_serving(report, console())
 
@@ -266,7 +284,7 @@ def _memory(given: dict[str, Any], gpu: GpuModel) -> BudgetInputs:
 
     context = given["context"]
     return BudgetInputs(
-        total_bytes=given["capacity"] or gpu.total_bytes,
+        total_bytes=gpu.total_bytes if given["capacity"] is None else given["capacity"],
         utilisation_frac=given["utilisation"],
         context_bytes=gpu.context_bytes if context is None else context,
         context_source=CONTEXT_ESTIMATE if context is None else "given",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from memscope.cli.options import Choice
 from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("-j", "--jobs", "n_jobs", type=int, default=1, help="Replays at a time; -1: all cores. [default: 1]")
     @click.option(
         "--engine",
-        type=click.Choice(("local", "dask", "ray")),
+        type=Choice(("local", "dask", "ray")),
         default="local",
         help="Where replays run. [default: local]",
     )
@@ -66,14 +67,16 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         address: str | None,
         **others: Any,
     ) -> Any:
-        from memscope.device.limits import Limits
+        from memscope.device.limits import Limits, checked_limits
         from memscope.replay.sweep import SweepWorkers
 
         sweep = SweepOptions(
-            limits=Limits(
-                total_bytes=None if capacity is None else parse_bytes(capacity),
-                reserved_by_others_bytes=None if held_by_others is None else parse_bytes(held_by_others),
-                memory_fraction=memory_fraction,
+            limits=checked_limits(
+                Limits(
+                    total_bytes=None if capacity is None else parse_bytes(capacity),
+                    reserved_by_others_bytes=None if held_by_others is None else parse_bytes(held_by_others),
+                    memory_fraction=memory_fraction,
+                )
             ),
             spread=SweepWorkers(n_jobs, engine, address),
         )

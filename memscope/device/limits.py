@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.reclaims import refused_above
-from memscope.units import format_items
+from memscope.units import format_bytes, format_items
 
 GIVEN = "given"
 
@@ -51,6 +52,25 @@ class Limits:
         """What a fraction of the device is, that of these limits before the one given; None where nothing caps it."""
         fraction = memory_fraction if self.memory_fraction is None else self.memory_fraction
         return None if self.total_bytes is None or fraction >= 1 else int(fraction * self.total_bytes)
+
+
+def checked_limits(limits: Limits) -> Limits:
+    """What someone asks for, if there is such a device.
+
+    Raises
+    ------
+    UsageError
+        If it has no memory, all of it is held by others, or the fraction is none.
+    """
+    total, others, fraction = limits.total_bytes, limits.reserved_by_others_bytes, limits.memory_fraction
+    if total is not None and total <= 0:
+        raise UsageError("a capacity must be above 0")
+    if total is not None and others is not None and others >= total:
+        held = format_bytes(others)
+        raise UsageError(f"nothing is left: others hold {held} of a capacity of {format_bytes(total)}")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise UsageError(f"a memory fraction of {fraction:g} is not between 0 and 1")
+    return limits
 
 
 NO_LIMITS = Limits()

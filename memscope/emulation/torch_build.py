@@ -58,7 +58,7 @@ def find_torch_build() -> TorchBuild:
     """
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise CaptureError(
-            f"the emulated device needs Linux on x86-64, not {sys.platform} on {platform.machine()}: use --dry-run"
+            f"the emulated device needs Linux on x86-64, not {sys.platform} on {platform.machine()}: make a dry run"
         )
     spec = util.find_spec("torch")
     if spec is None or spec.origin is None:
@@ -80,7 +80,7 @@ def read_torch_build(folder: Path) -> TorchBuild:
     if cuda is None or not (folder / "lib" / "libtorch_cuda.so").is_file():
         raise CaptureError(
             f"torch {name} is a build without CUDA, and the emulated device stands in for the device alone: install a "
-            "CUDA build of torch (it needs no GPU), or use --dry-run"
+            "CUDA build of torch (it needs no GPU), or make a dry run"
         )
     major, minor = int(cuda[1]), int(cuda[2])
     if major not in _CUDA_MAJORS:

@@ -317,7 +317,7 @@ def holes_color(position: int, theme: Theme) -> str:
 
 
 def holes_finding(holes: tuple[Holes, ...]) -> str:
-    """``38 free blocks, 1.2 GiB: the largest 240.0 MiB, half of the bytes in blocks of 64.0 MiB or more``."""
+    """``38 free blocks, 1.2 GiB together: the largest 240.0 MiB, half of the bytes in blocks of 64.0 MiB or more``."""
     half = half_size_bytes(holes)
     if half is None:
         return "No free blocks at this moment"
@@ -327,7 +327,7 @@ def holes_finding(holes: tuple[Holes, ...]) -> str:
     if n == 1:
         return f"1 free block of {format_bytes(total)}"
     return (
-        f"{format_count(n)} free blocks, {format_bytes(total)}: the largest {format_bytes(largest)}, "
+        f"{format_count(n)} free blocks, {format_bytes(total)} together: the largest {format_bytes(largest)}, "
         f"half of the bytes in blocks of {format_bytes(half)} or more"
     )
 
@@ -372,7 +372,7 @@ def holes_figure(holes: Sequence[Holes], theme: Theme, height: int | None = 200)
             marker={"color": holes_color(position, theme), "line": {"width": 0}},
             customdata=[
                 f"{_power(low + b)} to {_power(low + b + 1)}: {format_count(int(counts[position, b]))} free "
-                f"block{'s' if counts[position, b] != 1 else ''}, {format_bytes(int(totals[position, b]))}"
+                f"block{'s, together' if counts[position, b] != 1 else ','} {format_bytes(int(totals[position, b]))}"
                 for b in seen.tolist()
             ],
             hovertemplate=f"<b>{name}</b><br>%{{customdata}}<extra></extra>",

@@ -126,6 +126,7 @@ def ledger_figure(ledger: Ledger, theme: Theme, height: int = 64) -> go.Figure:
     for line in ledger_lines(ledger):
         if not line.bytes:
             continue
+        share = f"{line.share} of {ledger.total_of}"
         fits = line.share_frac >= max(_MIN_TEXT_FRAC, _CHARACTER_FRAC * max(len(line.label), len(line.size)))
         figure.add_bar(
             x=[line.bytes],
@@ -144,7 +145,7 @@ def ledger_figure(ledger: Ledger, theme: Theme, height: int = 64) -> go.Figure:
             textangle=0,
             constraintext="none",
             textfont={"color": theme.ink_on(line.name), "size": 12},
-            hovertemplate=f"<b>{line.label}</b><br>{line.size} · {line.share}<br>{line.exact}<extra></extra>",
+            hovertemplate=f"<b>{line.label}</b><br>{line.size} · {share}<br>{line.exact}<extra></extra>",
         )
         if fits and line.is_hatched:
             figure.add_annotation(

@@ -24,12 +24,21 @@ _MAX_LABELLED = 10
 _MAX_NAMED = 24
 _MAX_COLUMNS = 240
 _LABEL_LIMIT = 28
+_AXIS_CHARACTERS = 75
+"""How much all names along an axis may take together."""
+_NAME_PX = 6.6
+"""Width of a character beside a table of colours."""
 _UNMEASURED = -1
+
+
+def row_names(comparison: RankComparison) -> list[str]:
+    """The rows' names, as text: they may be names of files."""
+    return [plain(row.label) for row in comparison.rows]
 
 
 def rank_labels(comparison: RankComparison) -> list[str]:
     """The rows' names as they stand along an axis."""
-    return [row.label.replace(", ", "<br>") for row in comparison.rows]
+    return [name.replace(", device ", "<br>device ") for name in row_names(comparison)]
 
 
 def ranks_figure(
@@ -85,7 +94,11 @@ def _rank_axis(comparison: RankComparison, theme: Theme) -> dict[str, Any]:
     """The ranks side by side; many are named by their numbers, and of very many not all."""
     labels = rank_labels(comparison)
     named = labels[:: -(-len(labels) // _MAX_NAMED)]
-    texts = named if len(labels) <= _MAX_LABELLED else [label.removeprefix("rank ") for label in named]
+    if not comparison.is_one_run:
+        rows = [row.label for row in comparison.rows][:: -(-len(labels) // _MAX_NAMED)]
+        texts = [plain(label, max(_AXIS_CHARACTERS // len(named), 8)) for label in rows]
+    else:
+        texts = named if len(labels) <= _MAX_LABELLED else [label.removeprefix("rank ") for label in named]
     return quiet_axis(
         theme,
         type="category",
@@ -247,18 +260,28 @@ def steps_figure(
     low, high = (int(known.min()), int(known.max())) if len(known) else (0, 1)
     scale = byte_axis(max(high, 1))
     is_written = len(table.columns) <= _MAX_LABELLED
+    names = [plain(row.label, _LABEL_LIMIT) for row in comparison.rows]
     values = np.where(table.highest_bytes == _UNMEASURED, np.nan, table.highest_bytes / scale.unit_bytes)
     figure = empty_figure(
         theme,
         height,
-        margin={"l": 104, "r": 24, "t": 8, "b": 28},
+        margin={"l": max(104, int(24 + _NAME_PX * max(map(len, names)))), "r": 24, "t": 8, "b": 28},
         hovermode="closest",
         xaxis=quiet_axis(theme, type="category", fixedrange=True, nticks=min(len(table.columns), 8)),
-        yaxis=quiet_axis(theme, type="category", fixedrange=True, autorange="reversed", ticklabelstandoff=8),
+        yaxis=quiet_axis(
+            theme,
+            type="category",
+            fixedrange=True,
+            autorange="reversed",
+            ticklabelstandoff=8,
+            tickmode="array",
+            tickvals=row_names(comparison),
+            ticktext=names,
+        ),
     )
     figure.add_heatmap(
         x=table.titles,
-        y=[row.label for row in comparison.rows],
+        y=row_names(comparison),
         z=values.astype(np.float32),
         zmin=low / scale.unit_bytes,
         zmax=max(high, low + 1) / scale.unit_bytes,

@@ -364,10 +364,11 @@ class _Search:
         size = int(table.block_bytes[rows].sum())
         largest = rows[np.argsort(-table.block_bytes[rows], kind="stable")]
         blocks = tuple(block_of(self._s.device, int(row)) for row in largest[:_N_BLOCKS_SHOWN])
-        what = "this block" if len(rows) == 1 else f"these {len(rows):,} blocks"
+        is_one = len(rows) == 1
+        what, how = ("this block", "") if is_one else (f"these {len(rows):,} blocks", " together")
         return Counterfactual(
             "blocks",
-            f"{what} ({format_bytes(size)}) freed before the request",
+            f"{what} ({format_bytes(size)}{how}) freed before the request",
             "unchecked",
             changed_bytes=size,
             blocks=blocks,

@@ -9,12 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from memscope.analysis import Analysis
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
+from memscope.attribution.sites import natural_order
 from memscope.device.device import Device, Moment
 from memscope.errors import UsageError
 from memscope.lifetimes.steps import DeviceStep, StepKey, align_steps, device_steps
@@ -40,7 +43,15 @@ _RANK_IN_NAME = re.compile(r"(?:^|[-_.])rank[-_]?(\d{1,9})(?!\d)", re.IGNORECASE
 _AFTER_LAST = "after the last step"
 
 Place = tuple[int, int, int]
-"""A row's rank, device and trace: the position of that among the traces compared."""
+"""A row's rank (0 where they are not one run's), trace (its position among those compared) and device."""
+
+
+class _Told(NamedTuple):
+    """What is known of one trace's rank, and what to call the trace."""
+
+    rank: int | None
+    source: RankSource
+    label: str
 
 
 def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
@@ -57,26 +68,28 @@ def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
     Raises
     ------
     UsageError
-        If two of them claim the same rank and device (both are named), or none has a device.
+        If two of several ranks claim to be the same one (both are named), or none has a device.
     ContradictionError
         If one contradicts itself; it is named.
     """
     for analysis in analyses:
         analysis.require_consistent()
-    ranks = _ranks_of(analyses)
+    told, is_one_run = _told_of(analyses)
     places = sorted(
-        (rank, device, position)
-        for position, (analysis, (rank, _)) in enumerate(zip(analyses, ranks, strict=True))
+        ((one.rank or 0) if is_one_run else 0, position, device)
+        for position, (analysis, one) in enumerate(zip(analyses, told, strict=True))
         for device in analysis.trace.devices
     )
     if not places:
         raise UsageError("there is nothing to compare: no trace has segments or events")
-    _require_distinct(analyses, places)
-    steps_of_row = [device_steps(analyses[position].trace, device) for _, device, position in places]
+    if is_one_run:
+        places.sort(key=lambda place: (place[0], place[2], place[1]))
+        _require_distinct(analyses, places)
+    steps_of_row = [device_steps(analyses[position].trace, device) for _, position, device in places]
     order, keys_of_row = align_steps(steps_of_row)
-    n_of_rank = Counter(rank for rank, _, _ in places)
+    n_of_label = Counter(told[position].label for _, position, _ in places)
     rows = tuple(
-        _row(analyses[place[2]].device(place[1]), place, ranks[place[2]][1], n_of_rank[place[0]] > 1, steps, keys)
+        _row(analyses[place[1]].device(place[2]), place, told[place[1]], n_of_label, steps, keys)
         for place, steps, keys in zip(places, steps_of_row, keys_of_row, strict=True)
     )
     aligned = _aligned_steps(analyses, rows, steps_of_row, order, keys_of_row)
@@ -84,6 +97,7 @@ def compare_ranks(analyses: Sequence[Analysis]) -> RankComparison:
     return RankComparison(
         analyses=tuple(analyses),
         rows=rows,
+        is_one_run=is_one_run,
         peak_allocated=allocated,
         peak_reserved=_spread_of_measured([_reserved(row.peak_reserved) for row in rows]),
         category_spreads=_category_spreads(rows),
@@ -100,22 +114,53 @@ def rank_in_name(name: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _ranks_of(analyses: Sequence[Analysis]) -> list[tuple[int, RankSource]]:
-    """The rank of each trace, and what told it; traces that nothing names get the lowest numbers left."""
-    told: list[tuple[int, RankSource] | None] = []
+def _told_of(analyses: Sequence[Analysis]) -> tuple[list[_Told], bool]:
+    """What tells each trace's rank and what to call it, and whether they are ranks of one run.
+
+    They are where each tells its rank, files that tell it by name differ in nothing else, and not all of several claim
+    the same one. What is not known to be one run's is called by its file.
+    """
+    ranks: list[tuple[int | None, RankSource]] = []
+    patterns = set()
     for analysis in analyses:
-        named = None if analysis.path is None else rank_in_name(analysis.path.name)
-        if analysis.trace.metadata.rank is not None:
-            told.append((analysis.trace.metadata.rank, RankSource.METADATA))
+        name = "" if analysis.path is None else analysis.path.name
+        recorded, named = analysis.trace.metadata.rank, rank_in_name(name)
+        if recorded is not None:
+            ranks.append((recorded, RankSource.METADATA))
+        elif named is not None:
+            ranks.append((named, RankSource.FILE_NAME))
+            patterns.add(_RANK_IN_NAME.sub("#", name))
         else:
-            told.append(None if named is None else (named, RankSource.FILE_NAME))
-    taken = {rank for rank, _ in filter(None, told)}
-    free = (number for number in range(2 * len(told) + 1) if number not in taken)
-    return [(next(free), RankSource.POSITION) if rank is None else rank for rank in told]
+            ranks.append((None, RankSource.NONE))
+    numbers = [rank for rank, _ in ranks]
+    is_repeated = len(numbers) > 1 and len(set(numbers)) == 1
+    is_one_run = None not in numbers and len(patterns) <= 1 and not is_repeated
+    labels = [f"rank {rank}" for rank in numbers] if is_one_run else _file_labels(analyses)
+    return [_Told(*rank, label) for rank, label in zip(ranks, labels, strict=True)], is_one_run
+
+
+def _file_labels(analyses: Sequence[Analysis]) -> list[str]:
+    """The files' names, with as much of their folders as tells them apart; the same file is numbered."""
+    paths = [Path(analysis.name) if analysis.path is None else analysis.path for analysis in analyses]
+    n_parts = [1] * len(paths)
+    while True:
+        labels = [str(Path(*path.parts[-n:])) for path, n in zip(paths, n_parts, strict=True)]
+        n_of = Counter(labels)
+        alike = [i for i, label in enumerate(labels) if n_of[label] > 1 and n_parts[i] < len(paths[i].parts)]
+        if not alike:
+            break
+        for i in alike:
+            n_parts[i] += 1
+    seen: Counter[str] = Counter()
+    for i, label in enumerate(labels):
+        seen[label] += 1
+        if seen[label] > 1:
+            labels[i] = f"{label} ({seen[label]})"
+    return labels
 
 
 def _require_distinct(analyses: Sequence[Analysis], places: Sequence[Place]) -> None:
-    for (rank, device, one), (other_rank, other_device, two) in pairwise(places):
+    for (rank, one, device), (other_rank, two, other_device) in pairwise(places):
         if (rank, device) == (other_rank, other_device):
             files = " and ".join(str(a.path or a.name) for a in (analyses[one], analyses[two]))
             raise UsageError(f"{files} both say that they are rank {rank}, device {device}: give one of each rank")
@@ -124,19 +169,19 @@ def _require_distinct(analyses: Sequence[Analysis], places: Sequence[Place]) -> 
 def _row(
     device: Device,
     place: Place,
-    rank_source: RankSource,
-    is_one_of_several: bool,
+    told: _Told,
+    n_of_label: Mapping[str, int],
     steps: Sequence[DeviceStep],
     keys: Sequence[StepKey | None],
 ) -> RankRow:
-    rank, index, position = place
+    _, position, index = place
     usage, peak = device.usage, device.peak()
     active = device.at(usage.event_at(int(np.argmax(usage.active_bytes))))
     reserved = None if usage.reserved_bytes is None else device.peak_reserved()
     return RankRow(
-        label=f"rank {rank}, device {index}" if is_one_of_several else f"rank {rank}",
-        rank=rank,
-        rank_source=rank_source,
+        label=f"{told.label}, device {index}" if n_of_label[told.label] > 1 else told.label,
+        rank=told.rank,
+        rank_source=told.source,
         position=position,
         device=index,
         path=device.recording.path,
@@ -316,7 +361,7 @@ def _holder_bytes(moment: Moment) -> Named:
 def _largest_first(one: Named, two: Named, *, keep_equal: bool) -> tuple[Difference, ...]:
     found = [Difference(*key, one.get(key, 0), two.get(key, 0)) for key in {**one, **two}]
     found = [d for d in found if d.difference_bytes or (keep_equal and (d.highest_bytes or d.lowest_bytes))]
-    return tuple(sorted(found, key=lambda d: -abs(d.difference_bytes)))
+    return tuple(sorted(found, key=lambda d: (-abs(d.difference_bytes), natural_order(d.name))))
 
 
 def _settings_that_differ(analyses: Sequence[Analysis], rows: Sequence[RankRow]) -> tuple[SettingDifference, ...]:

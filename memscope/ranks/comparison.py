@@ -23,8 +23,8 @@ class RankSource(Enum):
     """The recording itself says it."""
     FILE_NAME = "file name"
     """The file is called ``…-rank3…``."""
-    POSITION = "order of the files"
-    """Nothing says it: the lowest number that no other file has, in the order given."""
+    NONE = "nothing"
+    """Nothing says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,10 @@ class RankRow:
     Attributes
     ----------
     label
-        What to call it: ``rank 3``, or ``rank 3, device 1`` where the rank has several devices.
+        What to call it: ``rank 3``, or ``rank 3, device 1`` where the rank has several devices; in a comparison of what
+        is not one run's ranks, the file in place of the rank.
     rank, rank_source
-        The rank, and what told it.
+        The rank, None where nothing tells it, and what told it.
     position
         Which of the analyses it is a part of.
     path, name
@@ -88,7 +89,7 @@ class RankRow:
     """
 
     label: str
-    rank: int
+    rank: int | None
     rank_source: RankSource
     position: int
     device: int
@@ -283,7 +284,9 @@ class RankComparison:
     analyses
         As given.
     rows
-        One for each rank and device, by rank, then device.
+        One for each trace and device: by rank, then device, or in the order given where they are not one run's.
+    is_one_run
+        Whether the traces are, by what they and their files' names say, different ranks of one run.
     peak_allocated
         How far the rows' highest allocated bytes lie apart.
     peak_reserved
@@ -302,6 +305,7 @@ class RankComparison:
 
     analyses: tuple[Analysis, ...]
     rows: tuple[RankRow, ...]
+    is_one_run: bool
     peak_allocated: Spread
     peak_reserved: Spread | None
     category_spreads: Mapping[str, Spread]
@@ -312,8 +316,13 @@ class RankComparison:
 
     @property
     def n_ranks(self) -> int:
-        """Number of ranks; each may have several rows."""
-        return len({row.rank for row in self.rows})
+        """Number of ranks, or of traces that are not one run's; each may have several rows."""
+        return len({row.rank if self.is_one_run else row.position for row in self.rows})
+
+    @property
+    def noun(self) -> str:
+        """What is compared: ``rank``, or ``trace`` where the traces are not one run's."""
+        return "rank" if self.is_one_run else "trace"
 
     def device_of(self, row: int) -> Device:
         """The device that a row is about."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing_extensions import Self
 
 from memscope._core import caching
-from memscope.errors import UsageError
+from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import TieRule
 from memscope.trace.trace import Trace
@@ -153,7 +153,7 @@ class CachingAllocatorConfig:
             elif name == "expandable_segments_reserve_by_class":
                 unmodelled.append(name)
             elif name not in _WITHOUT_EFFECT:
-                raise UsageError(f"allocator option {name!r} is not one of PyTorch's")
+                raise UnknownNameError(f"allocator option {name!r} is not one of PyTorch's", name, OPTION_NAMES)
         if "large_segment_bytes" in values:
             values.setdefault("max_non_split_rounding_bytes", values["large_segment_bytes"])
         return cls(**values, unmodelled=tuple(unmodelled))  # type: ignore[arg-type]
@@ -300,6 +300,12 @@ _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "per_process_memory_fraction": ("memory_fraction", _read_fraction),
     "throw_on_cudamalloc_oom": ("throws_on_malloc_oom", _read_boolean),
 }
+
+
+OPTION_NAMES = tuple(
+    sorted({*_READERS, *_WITHOUT_EFFECT, "roundup_power2_divisions", "expandable_segments_reserve_by_class"})
+)
+"""Every option that PyTorch knows."""
 
 
 def forbidden_options(trace: Trace) -> dict[str, str]:

@@ -16,5 +16,7 @@ Other folders import:
 ``replay``         Reports of verification and of replays, as JSON and as text
 ``serving``        Reports of serving replays, as JSON and as text
 ``serving_html``   A serving replay's report as one HTML file that needs nothing else
+``terminal``       What fits a terminal's width: tables that leave out columns rather than cut a number, and lines that
+                   hang
 ``text``           Reports as text for a terminal. They receive computed results and only format them
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -22,14 +23,24 @@ from memscope.figures.ledger import (
     ledger_lines,
     unmeasured_device_rows,
 )
-from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, MONO_FAMILY, THEMES, Theme
+from memscope.figures.theme import FONT_FAMILY, HATCHED_ROWS, LIGHT, MONO_FAMILY, THEMES, Theme
 from memscope.files import whole_file
 from memscope.replay.compare import Comparison
 from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.version import __version__
+from memscope.words.labels import (
+    NOT_MEASURED,
+    SCATTER_MEANING,
+    pool_label,
+    row_label,
+    scatter_words,
+    short_place,
+    split_site,
+    stream_label,
+)
 from memscope.words.replay import RECORDED, change_words, conf_label, oom_words, result_label
 
-_LEDGER_HEADINGS = ("", "size", "share", "bytes", "")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[KMGT]iB|B|%)(?!\w))")
 
 
 def size(n_bytes: int | None) -> str:
@@ -80,44 +91,38 @@ def ledger_table(ledger: Ledger) -> str:
     """The ledger's rows, their sum, and the names of the empty ones."""
     nothing = ", ".join(empty_rows(ledger))
     more = f'<p class="quiet">Nothing in: {escape(nothing)}</p>' if nothing else ""
-    rows = [*_line_rows(ledger_lines(ledger)), _total_row(ledger.total_of, ledger.total_bytes)]
+    rows = [
+        (label, line.size, line.share, format_count(line.bytes), escape(line.meaning))
+        for label, line in _labelled(ledger_lines(ledger))
+    ]
+    name, total, exact, sums = _total_row(ledger.total_of, ledger.total_bytes)
+    rows.append((name, total, format_fraction(1) if ledger.total_bytes else "", exact, sums))
     if ledger.unbacked_bytes:
         n_bytes = ledger.unbacked_bytes
         figures = (format_bytes(n_bytes), "", format_count(n_bytes))
         rows.append((escape(NOT_ON_THE_DEVICE), *figures, escape(NOT_ON_THE_DEVICE_MEANING)))
-    return table(_LEDGER_HEADINGS, rows, (1, 2, 3)) + more
+    return table(("", "size", f"of {ledger.total_of}", "bytes", ""), rows, (1, 2, 3)) + more
 
 
 def driver_usage_table(count: DriverUsage) -> str:
     """The rows of the device's own count and their sum; what was not measured is named."""
-    rows = _line_rows(device_lines(count))
+    rows = [
+        (label, line.size, format_count(line.bytes), escape(line.meaning))
+        for label, line in _labelled(device_lines(count))
+    ]
     for name in unmeasured_device_rows(count):
         label = swatch(name) + escape(row_label(name))
-        rows.append((label, size(None), "", "", escape(DEVICE_ROW_MEANINGS[name])))
-    return table(_LEDGER_HEADINGS, [*rows, _total_row("device used", count.total_bytes)], (1, 2, 3))
+        rows.append((label, size(None), "", escape(DEVICE_ROW_MEANINGS[name])))
+    return table(("", "size", "bytes", ""), [*rows, _total_row("device used", count.total_bytes)], (1, 2))
 
 
-def _line_rows(lines: Iterable[LedgerLine]) -> list[tuple[str, ...]]:
-    return [
-        (swatch(line.name) + escape(line.label), line.size, line.share, format_count(line.bytes), escape(line.meaning))
-        for line in lines
-    ]
+def _labelled(lines: Iterable[LedgerLine]) -> Iterator[tuple[str, LedgerLine]]:
+    return ((swatch(line.name) + escape(line.label), line) for line in lines)
 
 
-def _total_row(name: str, n_bytes: int) -> tuple[str, ...]:
+def _total_row(name: str, n_bytes: int) -> tuple[str, str, str, str]:
     exact = f"<b>{format_count(n_bytes)}</b>"
-    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", "", exact, "the sum, to the byte"
-
-
-def coverage_words(moment: Moment) -> str:
-    """How much of what is in use has a category, and what decided it."""
-    coverage = moment.coverage
-    if coverage.attributed_frac is None:
-        return "Nothing is in use."
-    sources = ", ".join(f"{name} {format_bytes(n)}" for name, n in coverage.by_source.items() if n)
-    return f"{format_fraction(coverage.attributed_frac)} of requested bytes have a category" + (
-        f" (by {sources})" if sources else ""
-    )
+    return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", exact, "the sum, to the byte"
 
 
 def unknown_table(moment: Moment, limit: int) -> str:
@@ -140,12 +145,12 @@ def groups_table(moment: Moment) -> str:
             size(group.releasable_bytes),
             size(group.free_in_split_segments_bytes),
             size(group.largest_free_block_bytes),
-            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+            scatter_words(group.scatter_frac),
         )
         for group in moment.fragmentation.groups
     ]
-    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scattered")
-    return table(headings, rows, range(1, 8))
+    headings = ("group", "reserved", "active", "rounding", "releasable", "pinned", "largest free", "scatter")
+    return table(headings, rows, range(1, 8)) + f'<p class="quiet">Scatter: {SCATTER_MEANING}.</p>'
 
 
 def pins_table(moment: Moment, limit: int) -> str:
@@ -162,7 +167,7 @@ def pins_table(moment: Moment, limit: int) -> str:
     ]
     if not rows:
         return '<p class="quiet">No live block keeps free memory from going back.</p>'
-    return table(("free, held", "gives back", "live", "blocks", "the largest of them"), rows, range(4))
+    return table(("free, held", "gives back", "live, together", "blocks", "the largest of them"), rows, range(4))
 
 
 def holder(moment: Moment, row: int) -> str:
@@ -191,7 +196,7 @@ def sites_table(moment: Moment, limit: int) -> str:
         )
     rest = sum(group.requested_bytes for group in grouped[limit:])
     n_more = len(grouped) - limit
-    more = f'<p class="quiet">{format_count(n_more)} more hold {format_bytes(rest)}</p>' if n_more > 0 else ""
+    more = f'<p class="quiet">{format_count(n_more)} more together hold {format_bytes(rest)}</p>' if n_more > 0 else ""
     return table(("line of code", "allocations", "requested"), rows, (1, 2)) + more
 
 
@@ -252,6 +257,27 @@ def _replay_row(
     )
 
 
+def headline(text: str, about: str = "", *, is_bad: bool = False) -> str:
+    """What follows, in large letters, and below it what of; a number is not parted from its unit."""
+    whole = _BEFORE_UNIT.sub("\u00a0", text)
+    below = f'<p class="quiet">{escape(about)}</p>' if about else ""
+    return f"<h2{' class=bad' if is_bad else ''}>{escape(whole)}</h2>{below}"
+
+
+def page_head(title: str, facts: str = "") -> str:
+    """The line above everything: what the page is about, and the switch between light and dark."""
+    words = f'<p class="quiet">{escape(facts)}</p>' if facts else ""
+    return (
+        f'<header><div><h1>{escape(title)}</h1>{words}</div><span class="spring"></span>'
+        '<button id="scheme" type="button">light / dark</button></header>'
+    )
+
+
+def page_foot() -> str:
+    """The line below everything."""
+    return f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
+
+
 def trust(recording: RecordedTrace) -> str:
     """How far the report can be trusted."""
     completeness, metadata = recording.completeness, recording.trace.metadata
@@ -297,18 +323,34 @@ ul{margin:8px 0 0;padding:0;list-style:none}li{margin:4px 0}.warn{color:var(--am
 .picture{margin-top:12px}
 footer{margin-top:32px;color:var(--muted);font-size:12px}
 @media(max-width:760px){.tiles{grid-template-columns:repeat(2,1fr)}}
-@media print{button{display:none}section{border-color:#ccc}}
+@media print{button{display:none}section{border-color:#ccc;padding:12px 16px}.tiles{padding:0}
+body{background:#fff;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+main{max-width:none;padding:0}h2{font-size:22px;margin-top:24px}h2,h3{break-after:avoid;break-inside:avoid}
+section{break-inside:auto}.picture,tr,.tiles{break-inside:avoid}thead{display:table-header-group}
+td,th{padding-right:8px}.num{white-space:nowrap}code{font-size:11px}table{font-size:12px}}
+@page{margin:14mm}
+.printing main{max-width:680px;padding:0}
 """
 
+_PRINT_PAGE = ("#ffffff", "#cccccc")
+"""Paper is white, whatever the screen shows: the colours of its page and of its lines."""
+
 _SCRIPT = """
-const root=document.documentElement;
+const root=document.documentElement,paper=window.matchMedia("print");
+let chosen=window.matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light";
 function draw(scheme){root.dataset.scheme=scheme;
 document.querySelectorAll(".picture").forEach(function(place){
 const figure=JSON.parse(document.getElementById(place.id+"-"+scheme).textContent);
+if(root.classList.contains("printing"))Object.assign(figure.layout,{width:place.clientWidth,
+height:figure.layout.height||place.offsetHeight,autosize:false});
 Plotly.react(place,figure.data,figure.layout,{displayModeBar:false,responsive:true});});}
-document.getElementById("scheme").addEventListener("click",function(){draw(root.dataset.scheme==="dark"?"light":"dark");});
-window.addEventListener("beforeprint",function(){draw("light");});
-draw(window.matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light");
+document.getElementById("scheme").addEventListener("click",function(){chosen=chosen==="dark"?"light":"dark";draw(chosen);});
+function toPaper(is){if(is===root.classList.contains("printing"))return;
+root.classList.toggle("printing",is);draw(is?"light":chosen);}
+window.addEventListener("beforeprint",function(){toPaper(true);});
+window.addEventListener("afterprint",function(){toPaper(false);});
+paper.addEventListener("change",function(event){toPaper(event.matches);});
+if(paper.matches)toPaper(true);else draw(chosen);
 """
 
 
@@ -316,6 +358,7 @@ def page(title: str, body: str) -> str:
     """A whole HTML page around a body that is already markup; the title is text."""
     style = _STYLE.replace("FONT", FONT_FAMILY).replace("MONO", MONO_FAMILY)
     variables = "".join(_variables(theme) for theme in THEMES.values())
+    variables += f"@media print{{:root[data-scheme]{{{_colors(LIGHT, *_PRINT_PAGE)}}}}}"
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -325,16 +368,19 @@ def page(title: str, body: str) -> str:
     )
 
 
-def _variables(theme: Theme) -> str:
-    page_color, line = _PAGE_COLORS[theme.name]
+def _colors(theme: Theme, page_color: str, line: str) -> str:
+    """The colours of a theme as the style names them."""
     names = ("ink", "muted", "faint", "surface", "red", "amber")
     colors = {name: getattr(theme, name) for name in names} | {"page": page_color, "line": line}
     rows = "".join(f"--row-{name}:{color};" for name, color in theme.rows.items())
-    body = "".join(f"--{name}:{color};" for name, color in colors.items())
+    return "".join(f"--{name}:{color};" for name, color in colors.items()) + rows
+
+
+def _variables(theme: Theme) -> str:
     hatched = ",".join(f'[data-scheme="{theme.name}"] .row-{name}' for name in HATCHED_ROWS)
     hatch = f"{hatched}{{background:repeating-linear-gradient(135deg,{theme.faint} 0 1.5px,transparent 1.5px 4px)}}"
     plain = "".join(f".row-{name}{{background:var(--row-{name})}}" for name in theme.rows if name not in HATCHED_ROWS)
-    return f':root[data-scheme="{theme.name}"]{{{body}{rows}}}{hatch}{plain}'
+    return f':root[data-scheme="{theme.name}"]{{{_colors(theme, *_PAGE_COLORS[theme.name])}}}{hatch}{plain}'
 
 
 def write_page(content: str, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -7,22 +7,28 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memscope.device.device import Moment
 from memscope.fragmentation.over_time import Outline, OverTime, WorstMoment
 from memscope.fragmentation.pins import Holder, Pin
 from memscope.reports.json import fragmentation_of, trace_json, usage_json
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_fragmentation_line, print_trust_header, when
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_duration, format_fraction
-from memscope.words.labels import row_label
+from memscope.units import format_bytes, format_count, format_duration, format_fraction, format_items
+from memscope.words.labels import SCATTER_MEANING, row_label, scatter_words
 
 _NOT_MEASURED = "not measured"
+_PIN_MEANINGS = (
+    "free, held: in the segment beside these blocks; live: the blocks together",
+    "gives back: what freeing these blocks and then emptying the cache returns to the driver",
+)
 _BARS = " ▁▂▃▄▅▆▇█"
 _N_OUTLINE_TEXT = 60
+_N_BESIDE_OUTLINE = 32
+"""Of a line with an outline, what its name and its highest value take."""
 _N_OUTLINE_JSON = 200
 
 
@@ -49,33 +55,34 @@ def print_fragmentation(moment: Moment, top: int, console: Console, *, over_time
         _print_over_time(moment, console)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
 def _print_groups(moment: Moment, console: Console) -> None:
-    table = _table(
-        "pool", "stream", "class", "reserved", "active", "rounding", "releasable", "pinned", "largest", "scatter"
+    table = FittedTable(
+        Column("pool", Kind.NAME),
+        Column("stream", Kind.NAME),
+        Column("class", Kind.NAME),
+        Column("reserved"),
+        Column("active", place=3),
+        Column("rounding", place=6),
+        Column("releasable", place=2),
+        Column("pinned", place=1),
+        Column("largest free", place=4),
+        Column("scatter", place=5),
     )
-    for column in table.columns[:3]:
-        column.justify = "left"
     for group in moment.fragmentation.groups:
         table.add_row(
             "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
             "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
-            group.size_class,
+            group.size_class or "",
             format_bytes(group.reserved_bytes),
             format_bytes(group.active_bytes),
             format_bytes(group.rounding_bytes),
             format_bytes(group.releasable_bytes),
             format_bytes(group.free_in_split_segments_bytes),
             format_bytes(group.largest_free_block_bytes),
-            "" if group.scatter_frac is None else format_fraction(group.scatter_frac),
+            scatter_words(group.scatter_frac),
         )
-    console.print(table)
+    table.print(console)
+    console.print(Text(f"  scatter: {SCATTER_MEANING}", style="dim"))
 
 
 def _print_pins(moment: Moment, top: int, console: Console) -> None:
@@ -85,8 +92,14 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
         return
     console.print()
     console.print(Text("Free memory that live blocks keep from going back", style="bold"))
-    table = _table("free, held", "gives back", "live", "blocks", "age (events)")
-    table.add_column("the largest of them", overflow="fold")
+    table = FittedTable(
+        Column("free, held"),
+        Column("gives back", place=1),
+        Column("live", place=2),
+        Column("blocks", place=3),
+        Column("age", Kind.WORDS, place=4),
+        Column("the largest of them", Kind.WORDS),
+    )
     for pin in pins:
         (largest,) = moment.holders(pin, 1)
         table.add_row(
@@ -95,12 +108,11 @@ def _print_pins(moment: Moment, top: int, console: Console) -> None:
             format_bytes(pin.pinning_bytes),
             format_count(len(pin.allocation_ids)),
             _age_words(largest),
-            Text(_holder_words(moment, largest)),
+            _holder_words(moment, largest),
         )
-    console.print(table)
-    console.print(
-        Text("  gives back: what freeing these blocks and then emptying the cache returns to the driver", style="dim")
-    )
+    table.print(console)
+    for meaning in _PIN_MEANINGS:
+        console.print(Text(f"  {meaning}", style="dim"))
     if not all(pin.is_pool_known for pin in pins):
         unknown = "  the recording does not tell all pools: what lies in a private one goes back only when that is gone"
         console.print(Text(unknown, style="yellow"))
@@ -112,19 +124,21 @@ def _holder_words(moment: Moment, holder: Holder) -> str:
 
 
 def _age_words(holder: Holder) -> str:
-    """``1,465, step 0``; what predates the events is older than all of them."""
-    parts = [f"{'over ' if holder.alloc_event is None else ''}{format_count(holder.age_events)}"]
+    """``1,465 events, from step 0``; what predates the events is older than all of them."""
+    over = "over " if holder.alloc_event is None else ""
+    parts = [f"{over}{format_items(holder.age_events, 'event')}"]
     if holder.age_ns is not None:
         parts.append(format_duration(holder.age_ns))
     if holder.step is not None:
-        parts.append(holder.step if holder.step.lower().startswith("step") else f"step {holder.step}")
+        step = holder.step if holder.step.lower().startswith("step") else f"step {holder.step}"
+        parts.append(f"from {step}")
     return ", ".join(parts)
 
 
 def _print_over_time(moment: Moment, console: Console) -> None:
     device = moment.device
     summary = device.fragmentation_over_time
-    outline = device.fragmentation_outline(_N_OUTLINE_TEXT)
+    outline = device.fragmentation_outline(min(_N_OUTLINE_TEXT, max(console.width - _N_BESIDE_OUTLINE, 10)))
     console.print()
     console.print(Text("Over time", style="bold"))
     if summary is None or outline is None:
@@ -183,8 +197,15 @@ def _print_worst(moment: Moment, summary: OverTime, console: Console) -> None:
         return
     console.print()
     console.print(Text("Moments with most free memory that could not go back", style="bold"))
-    table = _table("pinned", "reserved", "active", "in use", "largest", "free blocks")
-    table.add_column("when", overflow="fold")
+    table = FittedTable(
+        Column("pinned"),
+        Column("reserved"),
+        Column("active", place=2),
+        Column("active, of reserved", place=3),
+        Column("largest free", place=4),
+        Column("free blocks", place=5),
+        Column("when", Kind.WORDS, place=1),
+    )
     for worst in summary.worst:
         table.add_row(
             format_bytes(worst.pinned_bytes),
@@ -195,7 +216,7 @@ def _print_worst(moment: Moment, summary: OverTime, console: Console) -> None:
             format_count(worst.n_free_blocks),
             when(moment.device.at(worst.event)),
         )
-    console.print(table)
+    table.print(console)
 
 
 def fragmentation_json(moment: Moment, top: int) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from memscope.analysis import Analysis, Opinions
-from memscope.device.device import Moment
+from memscope.device.device import Device, Moment
+from memscope.device.recording import RecordedTrace
 from memscope.figures.address_map import map_figure
 from memscope.figures.device import driver_usage_figure
 from memscope.figures.kv_cache import cache_figure, layers_figure
@@ -15,30 +17,27 @@ from memscope.figures.replay import replay_figure
 from memscope.figures.timeline import timeline_figure
 from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
+from memscope.oom.verdict import oom_headline
 from memscope.replay.compare import Comparison, compare_confs
 from memscope.reports import _html_page as parts
 from memscope.reports._html_page import in_themes, page, picture, size, table, write_page
-from memscope.reports.kv_cache import LensReport, lens_report
+from memscope.reports.kv_cache import HOW_CACHES_ARE_KNOWN, NO_CACHE, LensReport, lens_report
 from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
-from memscope.version import __version__
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
-from memscope.words.headlines import allocations_finding, ledger_finding, map_finding, timeline_finding
+from memscope.words.headlines import allocations_finding, coverage_words, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED, sentence
-from memscope.words.replay import calibration_words, verdict_words
+from memscope.words.replay import LEGEND, calibration_words, limits_words, verdict_words
 
 _N_CACHES = 12
 
 
-def cache_sections(lens: KvLens) -> list[tuple[str, str]]:
-    """Titles and markup of the sections about a device's key/value cache; none where it has none."""
-    report = lens_report(lens)
-    if report is None:
-        return []
-    event, device = report.event, lens.device
+def cache_sections(report: LensReport) -> list[tuple[str, str]]:
+    """Titles and markup of the sections about a device's key/value cache."""
+    lens, event, device = report.lens, report.event, report.lens.device
     body = _split_table(report)
     if device.n_events:
         over_run = in_themes(lambda theme: cache_figure(lens, theme, moment=event))
@@ -46,7 +45,7 @@ def cache_sections(lens: KvLens) -> list[tuple[str, str]]:
     layers = lens.by_layer(event)
     if any(row.key != NONE_ID for row in layers):
         bars = in_themes(lambda theme: layers_figure(layers, theme))
-        body += picture(f"kv-layers-{device.index}", bars, "the layers at the cache's peak")
+        body += picture(f"kv-layers-{device.index}", bars, "the layers at that moment")
     body += _caches_table(lens) + _pools(lens, event)
     return [(cache_finding(lens, event), body), *_growth_section(report)]
 
@@ -61,9 +60,12 @@ def _split_table(report: LensReport) -> str:
     ]
     tokens, source = report.held_tokens()
     n_tokens = NOT_MEASURED if tokens is None else format_count(tokens)
-    at = f"At its peak, after event {format_count(report.event)}. " if report.lens.device.n_events else ""
+    is_peak = report.event == report.lens.peak_event
+    moment = f"after event {format_count(report.event)}. "
+    at = f"At its peak, {moment}" if is_peak else sentence(moment)
+    at = at if report.lens.device.n_events else ""
     words = f"{at}Tokens held: {n_tokens} ({escape(source)})."
-    return table(("", "size", "share", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
+    return table(("", "size", "of the cache", ""), rows, (1, 2)) + f'<p class="quiet">{words}</p>'
 
 
 def _caches_table(lens: KvLens) -> str:
@@ -83,7 +85,11 @@ def _caches_table(lens: KvLens) -> str:
         for cache in caches[:_N_CACHES]
     ]
     headings = ("cache", "kept by", "sequences", "tokens", "room", "a token", "peak")
-    more = f'<p class="quiet">{len(caches) - _N_CACHES:,} smaller ones</p>' if len(caches) > _N_CACHES else ""
+    more = (
+        f'<p class="quiet">{len(caches) - _N_CACHES:,} smaller caches are not shown</p>'
+        if len(caches) > _N_CACHES
+        else ""
+    )
     return table(headings, rows, (2, 3, 4, 5, 6)) + more
 
 
@@ -149,7 +155,7 @@ def write_html_report(analysis: Analysis, path: str | Path, *, overwrite: bool =
 
 
 def html_report(analysis: Analysis) -> str:
-    """The report of a trace as one page.
+    """The report of a trace as one page: what follows for each device, how far to trust it, then the evidence.
 
     Raises
     ------
@@ -157,50 +163,107 @@ def html_report(analysis: Analysis) -> str:
         If the trace contradicts itself.
     """
     analysis.require_consistent()
-    body = _head(analysis) + parts.trust(analysis)
-    body += "".join(_device(analysis.opinions(device.index)) for device in analysis.devices)
-    if not analysis.devices:
+    opinions = [analysis.opinions(device.index) for device in analysis.devices]
+    body = parts.page_head(analysis.name, _facts(analysis)) + "".join(map(_answer, opinions))
+    if not opinions:
         body += "<section><p>This trace is empty: it has no segments and no events.</p></section>"
-    body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope: {analysis.name}", body)
+    body += parts.trust(analysis)
+    for one in opinions:
+        name = parts.headline(_device_label(one.device)) if len(opinions) > 1 else ""
+        body += name + _evidence(one)
+    return page(f"memscope: {analysis.name}", body + parts.page_foot())
 
 
-def _head(analysis: Analysis) -> str:
-    trace, metadata = analysis.trace, analysis.trace.metadata
+def write_kv_html(
+    recording: RecordedTrace, reports: Sequence[LensReport], path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write what a recorded key/value cache holds and wastes as one page; see :func:`write_html_report`."""
+    return write_page(kv_html(recording, reports), path, overwrite=overwrite)
+
+
+def kv_html(recording: RecordedTrace, reports: Sequence[LensReport]) -> str:
+    """Each device's cache: what it holds, its layers and caches, what growing cost; then how far to trust it."""
+    body = parts.page_head(recording.name, _facts(recording))
+    for report in reports:
+        (title, content), *others = cache_sections(report)
+        body += parts.headline(title, _device_label(report.lens.device))
+        body += f"<section>{content}</section>" + "".join(_section(*other) for other in others)
+    if not reports:
+        body += parts.headline(NO_CACHE, HOW_CACHES_ARE_KNOWN)
+    return page(f"memscope kv: {recording.name}", body + parts.trust(recording) + parts.page_foot())
+
+
+def write_replay_html(
+    compared: Sequence[tuple[RecordedTrace, Comparison]], path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write replays of one recording or several as one page; see :func:`write_html_report`."""
+    return write_page(replay_html(compared), path, overwrite=overwrite)
+
+
+def replay_html(compared: Sequence[tuple[RecordedTrace, Comparison]]) -> str:
+    """What other allocators would have done with each recording: the verdict, the replays, what they assume."""
+    names = ", ".join(recording.name for recording, _ in compared)
+    body = parts.page_head(names, "replayed under other allocators and settings")
+    for place, (recording, comparison) in enumerate(compared):
+        of = f"{recording.name}, device {comparison.device} · {limits_words(comparison.limits)}"
+        title = sentence(verdict_words(comparison.verdict))
+        body += parts.headline(title, of) + f"<section>{_replays(comparison, place)}</section>"
+        legend = "".join(f"<li>{escape(line)}</li>" for line in LEGEND)
+        notes = dict.fromkeys(note for result in comparison.results for note in result.notes)
+        body += _section("What the columns mean", f"<ul>{legend}</ul>")
+        if notes:
+            items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+            body += _section("What the replays assume", f"<ul>{items}</ul>")
+        body += parts.trust(recording)
+    return page(f"memscope replay: {names}", body + parts.page_foot())
+
+
+def _facts(recording: RecordedTrace) -> str:
+    trace, metadata = recording.trace, recording.trace.metadata
     conf = metadata.alloc_conf
     facts = [
         metadata.origin,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
-        f"{format_count(trace.n_events)} events",
+        format_items(trace.n_events, "event"),
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
     ]
-    words = " · ".join(escape(str(fact)) for fact in facts if fact)
-    return (
-        f'<header><div><h1>{escape(analysis.name)}</h1><p class="quiet">{words}</p></div>'
-        '<span class="spring"></span><button id="scheme" type="button">light / dark</button></header>'
-    )
+    return " · ".join(str(fact) for fact in facts if fact)
+
+
+def _device_label(device: Device) -> str:
+    return f"GPU {device.index}{f' · {device.name}' if device.name else ''}"
 
 
 def _section(title: str, *content: str) -> str:
     return f"<section><h3>{escape(title)}</h3>{''.join(content)}</section>"
 
 
-def _device(opinions: Opinions) -> str:
+def _answer(opinions: Opinions) -> str:
+    """What follows for a device: the finding, its numbers, why memory ran out, what deserves attention."""
+    device, peak = opinions.device, opinions.device.peak()
+    if len(device.oom_events):
+        verdict = opinions.oom()
+        body = parts.headline(sentence(oom_headline(verdict)), _device_label(device), is_bad=True)
+        body += f"<p>{escape(ledger_finding(peak))}</p>{parts.tiles(peak)}"
+        body += _section("Out of memory", oom_html(device.recording, verdict))
+    else:
+        body = parts.headline(ledger_finding(peak), _device_label(device)) + parts.tiles(peak)
+    return body + _section("Findings", findings_html(opinions.findings))
+
+
+def _evidence(opinions: Opinions) -> str:
     device, index = opinions.device, opinions.device.index
     peak = device.peak()
-    label = f"GPU {index}{f' · {device.name}' if device.name else ''}"
-    body = f'<h2>{escape(ledger_finding(peak))}</h2><p class="quiet">{escape(label)}</p>{parts.tiles(peak)}'
     bar = picture(f"ledger-{index}", in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar")
-    if len(device.oom_events):
-        body += _section("Out of memory", oom_html(device.recording, opinions.oom()))
-    body += _section("Findings", findings_html(opinions.findings))
-    coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
-    body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
+    words = sentence(coverage_words(peak)) or "Nothing is in use."
+    coverage = f'<p class="quiet">{escape(words)}</p>' + parts.unknown_table(peak, _N_UNKNOWN_SITES)
+    body = _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
     body += _driver_usage(peak)
     if device.n_events:
         figures = in_themes(lambda theme: timeline_figure(device, theme, moment=peak.event))
         body += _section(timeline_finding(device), picture(f"timeline-{index}", figures, "memory over events"))
-    body += "".join(_section(title, content) for title, content in cache_sections(opinions.kv_lens))
+    cache = lens_report(opinions.kv_lens)
+    body += "".join(_section(*one) for one in ([] if cache is None else cache_sections(cache)))
     body += _fragmentation(device.fragmentation_moment())
     if len(device.allocations):
         body += replay_section(compare_confs(device.lifetimes))
@@ -210,11 +273,14 @@ def _device(opinions: Opinions) -> str:
 
 def replay_section(comparison: Comparison) -> str:
     """What other settings would have reserved: the verdict, a picture, the numbers, and how far to trust them."""
+    return _section(sentence(verdict_words(comparison.verdict)), _replays(comparison, comparison.device))
+
+
+def _replays(comparison: Comparison, place: int) -> str:
     drawn = in_themes(lambda theme: replay_figure(comparison, theme))
-    bars = picture(f"replay-{comparison.device}", drawn, "replays compared")
+    bars = picture(f"replay-{place}", drawn, "replays compared")
     check = f'<p class="quiet">{escape(calibration_words(comparison))}</p>'
-    title = sentence(verdict_words(comparison.verdict))
-    return _section(title, bars, parts.replay_table(comparison), check)
+    return bars + parts.replay_table(comparison) + check
 
 
 def _driver_usage(peak: Moment) -> str:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memscope.device.recording import RecordedTrace
@@ -15,11 +14,17 @@ from memscope.kv_cache.alternatives import SUMMARIES, GrowthReplay, replay_witho
 from memscope.kv_cache.lens import KvLens, KvRow
 from memscope.kv_cache.series import SPLITS
 from memscope.reports.json import trace_json
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_trust_header, when
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, growth_verdict, kinds_words, layer_runs, pool_words
 
+NO_CACHE = "No key/value cache is known of in this trace"
+HOW_CACHES_ARE_KNOWN = (
+    "Caches of Hugging Face models are found by themselves where memscope records; of other programs' by stack, by "
+    'memscope.register_kv_cache, or by memscope.tag("kv_cache").'
+)
 _N_CACHES, _N_LAYER_RUNS = 12, 80
 
 
@@ -56,7 +61,7 @@ class LensReport:
             return self.total.token_bytes // self.token_bytes, "bytes that hold tokens ÷ the configuration's"
         if self.total.untold_bytes:
             return None, "only the owner of these tensors knows"
-        return None, "not recorded: --config gives the bytes of a token"
+        return None, "not recorded: a model's configuration would give the bytes of a token"
 
     def room_tokens(self, row: KvRow) -> int | None:
         """Tokens that a pool has room for, None without a configuration."""
@@ -141,11 +146,8 @@ def print_lens(recording: RecordedTrace, reports: Sequence[LensReport], console:
     print_trust_header(recording, console)
     if not reports:
         console.print()
-        console.print(Text("No key/value cache is known of in this trace.", style="bold"))
-        console.print(
-            "  Caches of Hugging Face models are found by themselves where memscope records; of other programs'\n"
-            '  by stack, by memscope.register_kv_cache, or by memscope.tag("kv_cache").'
-        )
+        console.print(Text(f"{NO_CACHE}.", style="bold"))
+        console.print(f"  {HOW_CACHES_ARE_KNOWN}")
     for report in reports:
         console.print()
         _print_device(report, console)
@@ -168,16 +170,18 @@ def _print_device(report: LensReport, console: Console) -> None:
 
 
 def _print_split(total: KvRow, console: Console) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
-    for justify in ("left", "right", "right"):
-        table.add_column(justify=justify)
-    table.add_column(style="dim")
+    table = FittedTable(
+        Column("", Kind.NAME),
+        Column("size"),
+        Column("of the cache"),
+        Column("", Kind.WORDS, place=1, style="dim", called="what the rows mean"),
+    )
     for name in SPLITS:
         size = getattr(total, name)
         if size:
             share = format_fraction(size / total.block_bytes)
-            table.add_row(f"  {LABELS[name]}", format_bytes(size), share, MEANINGS[name])
-    console.print(table)
+            table.add_row(LABELS[name], format_bytes(size), share, MEANINGS[name])
+    table.print(console)
 
 
 def _print_tokens(report: LensReport, console: Console) -> None:
@@ -199,12 +203,13 @@ def _print_layers(rows: Sequence[KvRow], console: Console) -> None:
     if len(rows) == 1 and rows[0].key == NONE_ID:
         return
     shown = [split for split in SPLITS if any(getattr(row, split) for row in rows)]
-    table = _table("layer", "each", *(LABELS[split] for split in shown))
+    columns = (Column(LABELS[split], place=1 + i) for i, split in enumerate(shown))
+    table = FittedTable(Column("layer", Kind.NAME), Column("size, each"), *columns)
     runs = layer_runs(rows)
     for name, row, n in runs[:_N_LAYER_RUNS]:
         sizes = [format_bytes(getattr(row, split)) if getattr(row, split) else "" for split in shown]
         table.add_row(name, f"{format_bytes(row.block_bytes)}{f' × {n}' if n > 1 else ''}", *sizes)
-    console.print(table)
+    table.print(console)
     if len(runs) > _N_LAYER_RUNS:
         console.print(Text(f"  and {format_count(len(runs) - _N_LAYER_RUNS)} more", style="dim"))
 
@@ -214,8 +219,16 @@ def _print_caches(report: LensReport, console: Console) -> None:
     if not caches:
         return
     shown = sorted(caches, key=lambda cache: -cache.peak_bytes)[:_N_CACHES]
-    table = _table("cache", "layers", "sequences", "tokens", "room", "a token", "peak")
-    table.add_column("kept by", overflow="fold")
+    table = FittedTable(
+        Column("cache", Kind.NAME),
+        Column("layers", place=5),
+        Column("sequences", place=3),
+        Column("tokens"),
+        Column("room", place=2),
+        Column("a token", place=1),
+        Column("peak"),
+        Column("kept by", Kind.WORDS, place=4, style="dim"),
+    )
     for cache in sorted(shown, key=lambda cache: cache.cache_id):
         table.add_row(
             str(cache.cache_id),
@@ -225,13 +238,16 @@ def _print_caches(report: LensReport, console: Console) -> None:
             "grows" if cache.capacity_tokens is None and cache.kinds else _count(cache.capacity_tokens),
             "" if cache.bytes_per_token is None else format_bytes(cache.bytes_per_token),
             format_bytes(cache.peak_bytes),
-            Text(kinds_words(cache), style="dim"),
+            kinds_words(cache),
         )
-    console.print(table)
+    table.print(console)
     if len(caches) > len(shown):
         rest = sum(cache.peak_bytes for cache in caches) - sum(cache.peak_bytes for cache in shown)
         console.print(
-            Text(f"  {len(caches) - len(shown):,} smaller caches, {format_bytes(rest)} at their peaks", style="dim")
+            Text(
+                f"  {len(caches) - len(shown):,} smaller caches: {format_bytes(rest)} together, each at its own peak",
+                style="dim",
+            )
         )
 
 
@@ -260,7 +276,13 @@ def _print_growth(report: LensReport, console: Console) -> None:
     console.print(f"  old tensors beside their replacements: {format_bytes(cost.copy_peak_bytes)} at most")
     if replay is None:
         return
-    table = _table("the same requests, the cache", "peak reserved", "saved", "peak allocated", "free at the peak")
+    table = FittedTable(
+        Column("the same requests, the cache", Kind.NAME),
+        Column("peak reserved"),
+        Column("saved", place=1),
+        Column("peak allocated", place=2),
+        Column("free at the peak", place=3),
+    )
     for one in replay.alternatives:
         saved, oom = replay.saved_bytes(one), one.result.oom
         table.add_row(
@@ -270,7 +292,7 @@ def _print_growth(report: LensReport, console: Console) -> None:
             format_bytes(one.peak_allocated_bytes),
             format_bytes(one.free_at_peak_bytes),
         )
-    console.print(table)
+    table.print(console)
     for name, meaning in SUMMARIES.items():
         console.print(Text(f"  {name}: {meaning}", style="dim"))
     how = "exact" if replay.alternatives[0].result.exactness == "exact" else "modelled"
@@ -285,11 +307,3 @@ def _signed(saved: int) -> str:
 
 def _count(n: int | None) -> str:
     return "not recorded" if n is None else format_count(n)
-
-
-def _table(first: str, *headings: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    table.add_column(first, no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table

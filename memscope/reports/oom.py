@@ -8,7 +8,6 @@ from html import escape
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memscope.device.recording import RecordedTrace
@@ -24,6 +23,7 @@ from memscope.oom.verdict import (
     oom_headline,
 )
 from memscope.reports.json import trace_json
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_trust_header
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
@@ -135,7 +135,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _place(recording: RecordedTrace, verdict: OomVerdict, how: str = "--at EVENT") -> str:
+def _place(recording: RecordedTrace, verdict: OomVerdict) -> str:
     event = verdict.event
     assert event is not None
     where = describe_moment(recording.trace, event)
@@ -147,18 +147,24 @@ def _place(recording: RecordedTrace, verdict: OomVerdict, how: str = "--at EVENT
     named = ", ".join(format_count(other) for other in others[:_N_EVENTS_NAMED])
     more = f" and {format_count(len(others) - _N_EVENTS_NAMED)} more" if len(others) > _N_EVENTS_NAMED else ""
     what = "another request failed at event" if len(others) == 1 else "other requests failed at events"
-    return f"{place}; {what} {named}{more} ({how})"
+    return f"{place}; {what} {named}{more} (memscope oom judges each)"
 
 
 def _print_groups(groups: Sequence[FreeGroup], driver_bytes: int | None, console: Console) -> None:
     console.print()
     console.print(Text("Where memory was free", style="bold"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in ("pool", "stream", "class"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("reserved", "free", "waiting", "releasable", "pinned", "largest"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("for this request", style="dim")
+    table = FittedTable(
+        Column("pool", Kind.NAME),
+        Column("stream", Kind.NAME, place=5),
+        Column("class", Kind.NAME),
+        Column("reserved", place=2),
+        Column("free"),
+        Column("waiting", place=6),
+        Column("releasable", place=4),
+        Column("pinned", place=3),
+        Column("largest free", place=1),
+        Column("for this request", Kind.WORDS, style="dim"),
+    )
     for group in groups:
         table.add_row(
             "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
@@ -179,17 +185,18 @@ def _print_groups(groups: Sequence[FreeGroup], driver_bytes: int | None, console
         )
     left = "not recorded" if driver_bytes is None else format_bytes(driver_bytes)
     table.add_row("driver", "", "", "", left, style="bold")
-    console.print(table)
+    table.print(console)
 
 
 def _print_owners(owners: Sequence[OomOwner], console: Console) -> None:
     console.print()
     console.print(Text("Who held memory", style="bold"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("allocations", justify="right")
-    table.add_column("category", no_wrap=True)
-    table.add_column("owner and line", overflow="fold")
+    table = FittedTable(
+        Column("together"),
+        Column("allocations", place=1),
+        Column("category", Kind.NAME),
+        Column("owner and line", Kind.WORDS),
+    )
     for owner in owners:
         others = f" and {owner.n_owners - 1:,} more" if owner.n_owners > 1 else ""
         name = None if owner.owner is None else f"{owner.owner}{others}"
@@ -197,9 +204,9 @@ def _print_owners(owners: Sequence[OomOwner], console: Console) -> None:
             format_bytes(owner.block_bytes),
             format_count(owner.n_allocations),
             row_label(owner.category),
-            Text(_name(name, owner.site)),
+            _name(name, owner.site),
         )
-    console.print(table)
+    table.print(console)
 
 
 def _name(owner: str | None, site: str | None) -> str:
@@ -232,7 +239,7 @@ def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:
     if verdict.reason not in oom_headline(verdict):
         parts.append(f"<p>{escape(_sentence(verdict.reason))}.</p>")
     if verdict.event is not None:
-        parts.append(f'<p class="quiet">{escape(_sentence(_place(recording, verdict, "memscope oom --at EVENT")))}</p>')
+        parts.append(f'<p class="quiet">{escape(_sentence(_place(recording, verdict)))}</p>')
     parts.append(_list_html(escape(text) for text in verdict.evidence))
     parts.append(_list_html(f'<span class="warn">⚠</span> {escape(text)}' for text in verdict.trust))
     changes = [_change_html(change) for change in verdict.remedies.found]

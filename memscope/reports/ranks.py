@@ -1,4 +1,4 @@
-"""Ranks side by side as text for a terminal, at most 120 columns wide."""
+"""Ranks side by side as text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Column, Table
 from rich.text import Text
 
 from memscope.ranks.comparison import (
@@ -21,6 +19,7 @@ from memscope.ranks.comparison import (
     Spread,
     StepUse,
 )
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import row_label
 from memscope.words.ranks import (
@@ -30,21 +29,24 @@ from memscope.words.ranks import (
     numbering_words,
     place_words,
     ranks_finding,
+    same_settings_words,
+    setting_label,
     setting_words,
     shortened,
     shown_steps,
     spread_words,
 )
 
-WHERE_OTHERS = " (--json has them)"
+WHERE_OTHERS = " (the JSON has them)"
 """Where texts can be read that differ from those shown in their numbers only."""
 
 
 def ranks_json(comparison: RankComparison) -> dict[str, Any]:
-    """The object of ``memscope report A B --json``; rows are named by rank and device everywhere."""
+    """The object of ``memscope report A B --json``; rows are named by label, rank and device everywhere."""
     rows = comparison.rows
     return {
         "n_ranks": comparison.n_ranks,
+        "is_one_run": comparison.is_one_run,
         "ranks": [_row(comparison, row) for row in rows],
         "without_devices": list(comparison.without_devices),
         "spread": {
@@ -58,8 +60,9 @@ def ranks_json(comparison: RankComparison) -> dict[str, Any]:
     }
 
 
-def _who(row: RankRow) -> dict[str, int]:
-    return {"rank": row.rank, "device": row.device}
+def _who(row: RankRow) -> dict[str, Any]:
+    """A row; its rank is null where nothing tells it."""
+    return {"label": row.label, "rank": row.rank, "device": row.device}
 
 
 def _row(comparison: RankComparison, row: RankRow) -> dict[str, Any]:
@@ -211,46 +214,37 @@ def _print_trust(comparison: RankComparison, console: Console) -> None:
         console.print(Text(f"  ⚠ {words}: {warning}", style="yellow"))
 
 
-def _table(*columns: str) -> Table:
-    """A table whose first column is text and the others are numbers."""
-    headings = (f" {columns[0]}", *columns[1:])
-    return Table(
-        *(Column(h, justify="right" if i else "left", no_wrap=True) for i, h in enumerate(headings)),
-        box=None,
-        padding=(0, 1, 0, 1),
-        header_style="dim",
-    )
-
-
-def _name(text: str) -> Text:
-    return Text(f" {shortened(text, _NAME_LENGTH)}")
-
-
 def _size(size: int | None) -> str:
     return _NOT_MEASURED if size is None else format_bytes(size)
 
 
 def _print_rows(comparison: RankComparison, console: Console) -> None:
     listed = named_rows(comparison, N_ROWS_EACH)
-    headings = ["rank", "peak allocated", "at", "peak reserved", "free then"]
+    table = FittedTable(
+        Column(comparison.noun, Kind.WORDS),
+        Column("peak allocated"),
+        Column("at", Kind.WORDS, place=3),
+        Column("peak reserved", place=1),
+        Column("free then", place=4),
+        Column("headroom", place=5),
+        Column("out of memory", place=2),
+        Column("", Kind.NAME, place=6, style="dim", called="which is highest"),
+    )
     has_headroom = any(row.headroom_bytes is not None for row in comparison.rows)
-    has_oom = any(row.oom_events for row in comparison.rows)
-    headings += ["headroom"] * has_headroom + ["out of memory"] * has_oom
-    table = _table(*headings, "")
-    table.columns[2].justify = table.columns[-1].justify = "left"
-    table.columns[2].no_wrap = False
     for i in listed:
         row = comparison.rows[i]
-        cells: list[str | Text] = [
+        table.add_row(
+            row.label,
             format_bytes(row.peak.allocated_bytes),
-            Text(place_words(row.peak)),
+            place_words(row.peak),
             _size(None if row.peak_reserved is None else row.peak_reserved.reserved_bytes),
             _size(row.free_at_peak_reserved_bytes),
-        ]
-        cells += [_size(row.headroom_bytes)] * has_headroom + [_oom_words(row)] * has_oom
-        remark = Text(_remark(comparison, i), style="dim")
-        table.add_row(_name(row.label), *cells, remark, style="bold red" if row.oom_events else None)
-    console.print(table)
+            _size(row.headroom_bytes) if has_headroom else "",
+            _oom_words(row),
+            _remark(comparison, i),
+            style="bold red" if row.oom_events else None,
+        )
+    table.print(console)
     rest = [row for i, row in enumerate(comparison.rows) if i not in set(listed)]
     if rest:
         console.print(f"  {_rest_words(rest)}")
@@ -278,7 +272,7 @@ def _rest_words(rest: Sequence[RankRow]) -> str:
     ooms = f", {format_count(n_ooms)} of them out of memory" if n_ooms else ""
     low, high = format_bytes(min(sizes)), format_bytes(max(sizes))
     between = f"peaks from {low} to {high} allocated" if low != high else f"peaks of {low} allocated"
-    return f"{format_count(len(rest))} more: {between}{ooms} (--json has each)"
+    return f"{format_count(len(rest))} more: {between}{ooms} (the JSON has each)"
 
 
 def _print_by_row(
@@ -286,18 +280,28 @@ def _print_by_row(
 ) -> None:
     """A table with a column for each rank, or for the extremes and the median where there are too many."""
     rows = comparison.rows
+    first = Column(heading, Kind.WORDS)
     if len(rows) <= N_ROWS_EACH:
-        table = _table(heading, *(row.label.replace(", ", "\n") for row in rows), "spread")
+        table = FittedTable(first, *(Column(row.label) for row in rows), Column("spread"))
         for name, cells, spread in lines:
             apart = format_bytes(spread.spread_bytes) if spread.n_rows > 1 else _NOT_RECORDED
-            table.add_row(_name(name), *cells, apart)
-        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= console.width:
-            console.print(table)
+            table.add_row(shortened(name, _NAME_LENGTH), *cells, apart)
+        if table.fits(console.width):
+            table.print(console)
             return
-    table = _table(heading, "highest", "of", "median", "lowest", "of", "spread", "ranks")
+    table = FittedTable(
+        first,
+        Column("highest"),
+        Column("of", Kind.WORDS, place=2, called="which is highest"),
+        Column("median", place=4),
+        Column("lowest"),
+        Column("of", Kind.WORDS, place=3, called="which is lowest"),
+        Column("spread", place=1),
+        Column(f"{comparison.noun}s", place=5),
+    )
     for name, _, spread in lines:
         table.add_row(
-            _name(name),
+            shortened(name, _NAME_LENGTH),
             format_bytes(spread.highest_bytes),
             rows[spread.highest].label,
             format_bytes(spread.median_bytes),
@@ -306,12 +310,12 @@ def _print_by_row(
             format_bytes(spread.spread_bytes),
             format_count(spread.n_rows),
         )
-    console.print(table)
+    table.print(console)
 
 
 def _print_categories(comparison: RankComparison, console: Console) -> None:
     console.print()
-    console.print(Text("Allocated, each rank at its own peak", style="bold"))
+    console.print(Text(f"Allocated, each {comparison.noun} at its own peak", style="bold"))
     lines = [
         (row_label(name), [format_bytes(row.category_bytes[name]) for row in comparison.rows], spread)
         for name, spread in comparison.category_spreads.items()
@@ -322,7 +326,7 @@ def _print_categories(comparison: RankComparison, console: Console) -> None:
 def _print_steps(comparison: RankComparison, console: Console) -> None:
     if not comparison.steps:
         console.print()
-        console.print("  no steps were recorded, so ranks are not aligned: mark them with rec.step()")
+        console.print(f"  no steps were recorded, so {comparison.noun}s are not aligned: mark them with rec.step()")
         return
     shown = shown_steps(comparison, _N_STEPS)
     n_all = len(comparison.steps)
@@ -391,42 +395,41 @@ def _print_differences(comparison: RankComparison, console: Console) -> None:
         )
     )
     categories = [d for d in found.categories if d.difference_bytes]
-    headings = (highest.replace(", ", "\n"), lowest.replace(", ", "\n"), "difference", "bytes")
-    _print_difference_table("category", headings, categories, console)
-    _print_difference_table("owner or line of code", headings, found.holders[:_N_HOLDERS], console)
+    _print_difference_table("category", (highest, lowest), categories, console)
+    _print_difference_table("owner or line of code", (highest, lowest), found.holders[:_N_HOLDERS], console)
     rest = found.holders[_N_HOLDERS:]
     if rest:
         total = change_words(sum(d.difference_bytes for d in rest))
-        console.print(f"  {format_count(len(rest))} more, {total} together (--json has them)")
+        console.print(f"  {format_count(len(rest))} more, {total} together (the JSON has each)")
 
 
 def _print_difference_table(
-    heading: str, headings: Sequence[str], differences: Sequence[Difference], console: Console
+    heading: str, labels: tuple[str, str], differences: Sequence[Difference], console: Console
 ) -> None:
     if not differences:
         return
-    table = _table(heading, *headings)
-    table.columns[0].no_wrap = False
-    table.columns[0].overflow = "fold"
-    table.columns[0].max_width = 62
+    columns = [Column(label, place=2 + i) for i, label in enumerate(labels)]
+    table = FittedTable(Column(heading, Kind.WORDS), *columns, Column("difference"), Column("bytes", place=1))
     for d in differences:
         sizes = (format_bytes(d.highest_bytes), format_bytes(d.lowest_bytes))
-        name = Padding(Text(shortened(d.name, _SITE_LENGTH)), (0, 0, 0, 1))
-        table.add_row(name, *sizes, change_words(d.difference_bytes), f"{d.difference_bytes:+,}")
-    console.print(table)
+        name = row_label(d.name) if d.kind in ("category", "rounding") else d.name
+        table.add_row(
+            shortened(name, _SITE_LENGTH), *sizes, change_words(d.difference_bytes), f"{d.difference_bytes:+,}"
+        )
+    table.print(console)
 
 
 def _print_settings(comparison: RankComparison, console: Console) -> None:
     console.print()
     if not comparison.settings_that_differ:
-        console.print("  settings, versions, device sizes and numbers of events are the same on all ranks")
+        console.print(f"  {same_settings_words(comparison)}")
         return
     console.print(Text("Settings and facts that differ", style="bold"))
     for setting in comparison.settings_that_differ:
         groups: Mapping[str, str] = setting_words(comparison, setting)
         parts = [f"{shortened(value, _SITE_LENGTH)} ({who})" for value, who in groups.items()]
-        line = f"  {setting.name}: {'; '.join(parts)}"
+        line = f"  {setting_label(setting.name)}: {'; '.join(parts)}"
         if len(line) <= console.width:
             console.print(Text(line))
         else:
-            console.print(Text("\n".join([f"  {setting.name}", *(f"    {part}" for part in parts)])))
+            console.print(Text("\n".join([f"  {setting_label(setting.name)}", *(f"    {part}" for part in parts)])))

@@ -12,8 +12,7 @@ from memscope.reports import _html_page as parts
 from memscope.reports._html_page import in_themes, page, picture, write_page
 from memscope.reports.ranks import WHERE_OTHERS
 from memscope.units import format_bytes, format_count
-from memscope.version import __version__
-from memscope.words.labels import row_label, split_site
+from memscope.words.labels import row_label, sentence, split_site
 from memscope.words.ranks import (
     change_words,
     grouped_by_rank,
@@ -21,6 +20,8 @@ from memscope.words.ranks import (
     numbering_words,
     place_words,
     ranks_finding,
+    same_settings_words,
+    setting_label,
     setting_words,
     shown_steps,
     spread_words,
@@ -50,17 +51,12 @@ def ranks_html(comparison: RankComparison) -> str:
     """A comparison as one page: each rank's peak, the spread, the steps, what differs."""
     finding = ranks_finding(comparison)
     n_files = len(comparison.analyses)
-    body = (
-        f'<header><div><h1>{n_files} recordings side by side</h1></div><span class="spring"></span>'
-        '<button id="scheme" type="button">light / dark</button></header>'
-        f"<h2>{escape(finding[:1].upper() + finding[1:])}</h2>"
-    )
-    body += _trust(comparison) + _peaks(comparison)
+    body = parts.page_head(f"{n_files} recordings side by side") + parts.headline(sentence(finding))
+    body += _peaks(comparison) + _trust(comparison)
     if len(comparison.rows) > 1:
         body += _categories(comparison) + _steps(comparison) + _differences(comparison) + _settings(comparison)
     body += "".join(_ledger(comparison, i) for i in named_rows(comparison, _N_ROWS))
-    body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope: {n_files} recordings side by side", body)
+    return page(f"memscope: {n_files} recordings side by side", body + parts.page_foot())
 
 
 def _section(title: str, *content: str) -> str:
@@ -85,10 +81,11 @@ def _peaks(comparison: RankComparison) -> str:
     rows = []
     for row in (comparison.rows[i] for i in listed):
         n_ooms = len(row.oom_events)
+        file = f'<br><span class="quiet">{escape(row.name)}</span>' if comparison.is_one_run else ""
         oom = f' <span class="bad">out of memory{f" {n_ooms} times" if n_ooms > 1 else ""}</span>' if n_ooms else ""
         rows.append(
             (
-                f'{escape(row.label)}{oom}<br><span class="quiet">{escape(row.name)}</span>',
+                f"{escape(row.label)}{oom}{file}",
                 parts.size(row.peak.allocated_bytes),
                 escape(place_words(row.peak)),
                 parts.size(None if row.peak_reserved is None else row.peak_reserved.reserved_bytes),
@@ -96,7 +93,7 @@ def _peaks(comparison: RankComparison) -> str:
                 parts.size(row.headroom_bytes),
             )
         )
-    headings = ("rank", "peak allocated", "at", "peak reserved", "free then", "headroom")
+    headings = (comparison.noun, "peak allocated", "at", "peak reserved", "free then", "headroom")
     n_more = len(comparison.rows) - len(listed)
     more = f'<p class="quiet">{format_count(n_more)} more lie between these.</p>' if n_more else ""
     spread = "".join(f'<p class="quiet">{escape(words)}</p>' for words in spread_words(comparison))
@@ -113,7 +110,7 @@ def _by_row(comparison: RankComparison, heading: str, lines: Sequence[tuple[str,
             for name, sizes, spread in lines
         ]
         return parts.table(headings, cells, range(1, len(headings)))
-    headings = (heading, "highest", "of", "median", "lowest", "of", "spread", "ranks")
+    headings = (heading, "highest", "of", "median", "lowest", "of", "spread", f"{comparison.noun}s")
     cells = [
         (
             name,
@@ -139,12 +136,12 @@ def _categories(comparison: RankComparison) -> str:
         )
         for name, spread in comparison.category_spreads.items()
     ]
-    return _section("Allocated, each rank at its own peak", _by_row(comparison, "category", lines))
+    return _section(f"Allocated, each {comparison.noun} at its own peak", _by_row(comparison, "category", lines))
 
 
 def _steps(comparison: RankComparison) -> str:
     if not comparison.steps:
-        missing = "No steps were recorded, so the ranks are not aligned: mark them with rec.step()."
+        missing = f"No steps were recorded, so the {comparison.noun}s are not aligned: mark them with rec.step()."
         return _section("Steps", f'<p class="missing">{missing}</p>')
     shown = shown_steps(comparison, _N_STEPS)
     n_all = len(comparison.steps)
@@ -211,9 +208,9 @@ def _difference(difference: Difference) -> tuple[str, ...]:
 
 def _settings(comparison: RankComparison) -> str:
     if not comparison.settings_that_differ:
-        return _section("Settings, versions, device sizes and numbers of events are the same on all ranks")
+        return _section(sentence(same_settings_words(comparison)))
     rows = [
-        ("" if i else f"<code>{escape(setting.name)}</code>", escape(value), escape(who))
+        ("" if i else escape(setting_label(setting.name)), escape(value), escape(who))
         for setting in comparison.settings_that_differ
         for i, (value, who) in enumerate(setting_words(comparison, setting).items())
     ]

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memscope.advise.confs import harmful_combinations
@@ -19,17 +18,22 @@ from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
 from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
 from memscope.words.replay import (
     COST_WORDS,
     LEGEND,
+    SHORT_LEGEND,
     limits_words,
     oom_words,
     signed_bytes,
     tuning_words,
     verdict_words,
 )
+
+_N_ASSUMPTIONS = 3
+"""Up to so many assumptions of modelled strategies are printed at once."""
 
 
 def verification_json(analysis: Analysis, result: VerifyResult) -> dict[str, Any]:
@@ -193,18 +197,30 @@ def result_json(result: ReplayResult) -> dict[str, Any]:
     }
 
 
-def print_comparison(analysis: Analysis, comparison: Comparison, console: Console) -> None:
-    """Print the recording beside its replays, and what follows."""
+def print_comparison(analysis: Analysis, comparison: Comparison, console: Console, how_explained: str = "") -> None:
+    """Print the recording beside its replays, and what follows.
+
+    Parameters
+    ----------
+    how_explained
+        How the reader gets at the assumptions of the modelled strategies, which then are only counted where they are
+        many; empty to print them all, and the whole legend.
+    """
     console.print(
         Text(f"{analysis.name}, device {comparison.device}: {verdict_words(comparison.verdict)}", style="bold")
     )
     console.print(_limits_line(comparison.limits))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("settings", overflow="fold", min_width=24)
-    for heading in ("reserved", "saved", "efficiency", "calls", "≈ cost", "retries"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = FittedTable(
+        Column("strategy", Kind.NAME),
+        Column("settings", Kind.SETTING),
+        Column("reserved"),
+        Column("saved", place=1),
+        Column("efficiency", place=3),
+        Column("calls", place=4),
+        Column("≈ cost", place=5),
+        Column("retries", place=6),
+        Column("", Kind.NAME, place=2, called="how exact"),
+    )
     recorded = comparison.recorded
     table.add_row(
         "recorded",
@@ -216,8 +232,8 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     )
     for result in comparison.ranked:
         table.add_row(*_cells(comparison, result))
-    console.print(table)
-    for line in LEGEND:
+    table.print(console)
+    for line in SHORT_LEGEND if how_explained else LEGEND:
         console.print(Text(f"  {line}", style="dim"))
     for result in comparison.ranked:
         if result.oom is not None:
@@ -226,13 +242,28 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     for conf in dict.fromkeys(result.conf for result in comparison.results if result.conf):
         for words in harmful_combinations(CachingAllocatorConfig.parse(conf)):
             console.print(Text(f"  ! {conf}: {words}", style="yellow"))
-    for note in dict.fromkeys(note for result in comparison.results for note in result.notes):
+    _print_notes(comparison, how_explained, console)
+
+
+def _print_notes(comparison: Comparison, how_explained: str, console: Console) -> None:
+    """Print what is assumed of this recording, and what modelled strategies assume besides, or how much that is."""
+    exact = dict.fromkeys(note for result in comparison.results for note in _notes_of_recording(result))
+    assumed = dict.fromkeys(note for result in comparison.results for note in result.notes if note not in exact)
+    is_counted = bool(how_explained) and len(assumed) > _N_ASSUMPTIONS
+    for note in (*exact, *(() if is_counted else assumed)):
         console.print(Text(f"  · {note}", style="dim"))
+    if is_counted:
+        words = f"modelled strategies rest on {format_count(len(assumed))} assumptions: {how_explained}"
+        console.print(Text(f"  · {words}", style="dim"))
+
+
+def _notes_of_recording(result: ReplayResult) -> tuple[str, ...]:
+    """What is assumed whatever the strategy, as far as PyTorch's own allocator says it."""
+    return result.notes if result.strategy in ("caching", "lower-bound") else ()
 
 
 def _limits_line(limits: Limits) -> Text:
-    hint = " (--capacity sets it)" if limits.total_bytes is None else ""
-    return Text(f"  {limits_words(limits)}{hint}", style="dim")
+    return Text(f"  {limits_words(limits)}", style="dim")
 
 
 def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
@@ -280,12 +311,15 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
     console.print(_limits_line(tuning.limits))
     if tuning.line is not None:
         # On a line of its own, without decoration: it is there to be copied.
-        console.print(Text(f"\n{tuning.line}\n", style="bold green"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    table.add_column("settings", overflow="fold", min_width=30)
-    for heading in ("peak reserved", "calls", "≈ cost", "retries"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+        console.print(Text(f"\n{tuning.line}\n", style="bold green"), soft_wrap=True)
+    table = FittedTable(
+        Column("settings", Kind.SETTING),
+        Column("peak reserved"),
+        Column("calls", place=2),
+        Column("≈ cost", place=3),
+        Column("retries", place=4),
+        Column("", Kind.NAME, place=1, called="how exact"),
+    )
     for label, result in _tuning_rows(tuning, top):
         calls = result.driver_calls
         table.add_row(
@@ -296,7 +330,7 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
             "" if result.n_retries is None else format_count(result.n_retries),
             Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
         )
-    console.print(table)
+    table.print(console)
     console.print(Text(f"  {len(tuning.results)} settings replayed; calls are the driver's, {COST_WORDS}", style="dim"))
     for words in tuning.warnings:
         console.print(Text(f"  ! {words}", style="yellow"))

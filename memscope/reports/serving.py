@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.serving.question import ServingPlan
 from memscope.serving.requests import RequestTable
 from memscope.serving.result import KvResult
@@ -18,12 +18,12 @@ from memscope.words.labels import NOT_MEASURED
 from memscope.words.serving import device_words, refusal_words, result_label, room_words, token_words
 
 LEGEND = (
-    "tokens + reserved + internal + external = 100 % of the KV memory that requests claim,",
-    "  over time, in byte·µs. tokens: holds tokens of running requests; reserved: kept for",
-    "  tokens to come; internal: taken and never filled (block tails, padding, lengths not reached);",
-    "  external: free while a request waits for memory, and rounding to powers of two",
-    "memory, counts and hits are exact in the model; ~ marks estimates of the cost model, which",
-    "  also decides when requests meet. wait: until a request's first token",
+    "tokens + reserved + internal + external = 100 % of the KV memory that requests claim, over time, in byte·µs",
+    "tokens: holds tokens of running requests; reserved: kept for tokens to come",
+    "internal: taken and never filled (block tails, padding, lengths not reached)",
+    "external: free while a request waits for memory, and rounding to powers of two",
+    "memory, counts and hits are exact in the model",
+    "~ marks estimates of the cost model, which also decides when requests meet; wait: until a request's first token",
 )
 
 
@@ -182,7 +182,7 @@ def print_serving(report: ServingReport, console: Console) -> None:
     """Print the budget, the managers side by side, and what the numbers mean."""
     _print_budget(report, console)
     if report.requests is None:
-        console.print(Text("No requests were given: --requests FILE or --generate N replays some.", style="dim"))
+        console.print(Text("No requests were given: nothing is replayed, only the budget is worked out.", style="dim"))
         return
     requests, scheduler = report.requests, report.scheduler
     console.print()
@@ -197,9 +197,9 @@ def print_serving(report: ServingReport, console: Console) -> None:
         f"  {scheduler.policy} scheduler, at most {scheduler.max_requests:,} requests and "
         f"{scheduler.max_step_tokens:,} tokens a step, {scheduler.preemption} when memory lacks"
     )
-    console.print(_memory_table(report))
+    _memory_table(report).print(console)
     console.print()
-    console.print(_service_table(report))
+    _service_table(report).print(console)
     _print_refused(report, console)
     for result in report.results:
         if result.sharing_saved_frac:
@@ -216,25 +216,34 @@ def _print_budget(report: ServingReport, console: Console) -> None:
     shape, budget = report.plan.shape, report.plan.budget
     question, one_of = report.plan.question, "one of " if shape.tensor_parallel > 1 else ""
     console.print(Text(f"{question.config.name} on {one_of}{device_words(question)}", style="bold"))
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    table.add_row("  device", format_bytes(budget.total_bytes), "")
+    table = FittedTable(
+        Column("", Kind.NAME),
+        Column(""),
+        Column("", Kind.WORDS, place=1, style="dim", called="where the numbers are from"),
+        has_header=False,
+    )
+    table.add_row("device", format_bytes(budget.total_bytes), "")
     for row in budget.rows:
         size = NOT_MEASURED if row.bytes is None else format_bytes(row.bytes)
-        table.add_row(f"  − {row.name}" if row.name != "KV cache" else "  = KV cache", size, row.source)
-    console.print(table)
+        table.add_row(f"− {row.name}" if row.name != "KV cache" else "= KV cache", size, row.source)
+    table.print(console)
     console.print(f"  a {token_words(shape)}")
     console.print(f"  room {room_words(report.plan)}")
     if report.plan.question.config.is_partial:
         console.print(Text("  only the text part of the model is counted", style="yellow"))
 
 
-def _memory_table(report: ServingReport) -> Table:
+def _memory_table(report: ServingReport) -> FittedTable:
     """Where the memory goes, and what fits."""
-    table = _new_table(
-        "tokens", "reserved", "internal", "external", "peak\nrequests", "fit at\nonce", "longest\ncontext"
+    table = FittedTable(
+        Column("manager", Kind.NAME),
+        Column("tokens"),
+        Column("reserved", place=2),
+        Column("internal", place=3),
+        Column("external", place=4),
+        Column("peak\nrequests", place=1),
+        Column("fit at\nonce", place=5),
+        Column("longest\ncontext", place=6),
     )
     for result in report.results:
         waste = result.waste
@@ -249,10 +258,16 @@ def _memory_table(report: ServingReport) -> Table:
     return table
 
 
-def _service_table(report: ServingReport) -> Table:
+def _service_table(report: ServingReport) -> FittedTable:
     """What the requests got; the last three columns are estimates."""
-    table = _new_table(
-        "prefix\nhits", "evic-\ntions", "pre-\nempted", "~tokens\na second", "~wait s\nmedian", "~wait s\n99 %"
+    table = FittedTable(
+        Column("manager", Kind.NAME),
+        Column("prefix\nhits", place=3),
+        Column("evictions", place=6),
+        Column("preempted", place=2),
+        Column("~tokens\na second", place=1),
+        Column("~wait s\nmedian", place=4),
+        Column("~wait s\n99 %", place=5),
     )
     for result in report.results:
         table.add_row(
@@ -264,14 +279,6 @@ def _service_table(report: ServingReport) -> Table:
             _estimate(result.first_token_s(50), "{:,.1f}"),
             _estimate(result.first_token_s(99), "{:,.1f}"),
         )
-    return table
-
-
-def _new_table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("manager", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -15,7 +15,6 @@ from memscope.reports._html_page import in_themes, page, picture, write_page
 from memscope.reports.serving import ServingReport
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction
-from memscope.version import __version__
 from memscope.words.serving import (
     CLAIMED_PARTS,
     WHAT_IS_ESTIMATED,
@@ -52,10 +51,7 @@ def serving_html(report: ServingReport) -> str:
     name = plan.question.config.name
     title = serving_finding(results) if results else budget_finding(plan)
     where = f"{name} on {device_words(plan.question)}"
-    body = (
-        f'<header><div><h1>{escape(where)}</h1></div><span class="spring"></span>'
-        f'<button id="scheme" type="button">light / dark</button></header><h2>{escape(title)}</h2>'
-    )
+    body = parts.page_head(where) + parts.headline(title)
     body += _budget(report)
     if results:
         body += _section("KV memory that requests claim, over the whole run", _shares(results), _memory_table(results))
@@ -66,8 +62,7 @@ def serving_html(report: ServingReport) -> str:
             body += _section("By block size", picture("kv-sweep", sweep, words))
         body += "".join(_over_time(place, result) for place, result in enumerate(results))
         body += _notes(report)
-    body += f"<footer>memscope {__version__} · sizes in binary units; exact bytes on hover</footer>"
-    return page(f"memscope serving: {where}", body)
+    return page(f"memscope serving: {where}", body + parts.page_foot())
 
 
 def _section(title: str, *content: str) -> str:

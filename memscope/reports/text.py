@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memscope.analysis import Analysis
 from memscope.attribution.driver_usage import DEVICE_ROW_MEANINGS, UNEXPLAINED
-from memscope.attribution.grouping import NOT_RECORDED
+from memscope.attribution.grouping import NOT_RECORDED, Group
 from memscope.attribution.ledger import NOT_ON_THE_DEVICE, NOT_ON_THE_DEVICE_MEANING, ROW_MEANINGS
 from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.findings.finding import Finding, Findings, Severity
+from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
+from memscope.words.headlines import coverage_words
 from memscope.words.labels import row_label
 
 _STYLES = {Severity.SEVERE: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -110,8 +112,8 @@ def print_trust_header(recording: RecordedTrace, console: Console) -> None:
     settings = metadata.alloc_conf or ("default" if metadata.alloc_conf == "" else "not recorded")
     console.print(
         Text(
-            f"  {metadata.origin}{torch}, {format_count(trace.n_events)} events, "
-            f"{format_count(len(trace.segments))} segments, settings {settings}"
+            f"  {metadata.origin}{torch}, {format_items(trace.n_events, 'event')}, "
+            f"{format_items(len(trace.segments), 'segment')}, settings {settings}"
         )
     )
     completeness = recording.completeness
@@ -133,8 +135,9 @@ def _print_device(device: Device, console: Console) -> None:
     )
     if device.total_bytes is not None and device.headroom_bytes is not None:
         others = device.limits.reserved_by_others_bytes
-        held = f", {format_bytes(others)} of it held by others" if others else ""
-        console.print(f"  headroom {format_bytes(device.headroom_bytes)} of {format_bytes(device.total_bytes)}{held}")
+        held = f", of which others hold {format_bytes(others)}" if others else ""
+        room = f"headroom {format_bytes(device.headroom_bytes)}"
+        console.print(f"  {room}; the device has {format_bytes(device.total_bytes)}{held}")
     n_ooms = len(device.oom_events)
     if n_ooms:
         first = int(device.oom_events[0])
@@ -163,47 +166,43 @@ def when(moment: Moment) -> str:
 def print_ledger(moment: Moment, console: Console) -> None:
     """Print a moment's ledger and how much of it is attributed."""
     ledger = moment.ledger
-    table = Table(box=None, padding=(0, 1, 0, 2), show_header=True, header_style="dim")
-    table.add_column("ledger")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("share", justify="right")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("highest", justify="right", no_wrap=True, style="dim")
-    table.add_column("", style="dim")
+    table = FittedTable(
+        Column("ledger", Kind.NAME),
+        Column("size"),
+        Column(f"of {ledger.total_of}"),
+        Column("bytes", place=1),
+        Column("its own peak", place=3, style="dim"),
+        Column("", Kind.WORDS, place=2, style="dim", called="what the rows mean"),
+    )
     highest = {category.label: int(series.max()) for category, series in moment.device.category_usage.items()}
     for row in ledger.rows:
         if row.bytes or row.name == Category.UNKNOWN.label or highest.get(row.name):
-            share = format_fraction(row.bytes / ledger.total_bytes) if ledger.total_bytes else ""
             meaning = ROW_MEANINGS.get(row.name, "")
             own_peak = format_bytes(highest[row.name]) if row.name in highest else ""
+            share = share_words(row.bytes, ledger.total_bytes)
             table.add_row(
                 row_label(row.name), format_bytes(row.bytes), share, format_count(row.bytes), own_peak, meaning
             )
-    table.add_row(
-        ledger.total_of,
-        format_bytes(ledger.total_bytes),
-        "",
-        format_count(ledger.total_bytes),
-        "",
-        "the sum, to the byte",
-        style="bold",
-    )
+    total = (format_bytes(ledger.total_bytes), share_words(ledger.total_bytes, ledger.total_bytes))
+    exact = format_count(ledger.total_bytes)
+    table.add_row(ledger.total_of, *total, exact, "", "the sum, to the byte", style="bold")
     if ledger.unbacked_bytes:
         size = ledger.unbacked_bytes
         figures = (format_bytes(size), "", format_count(size), "")
         table.add_row(NOT_ON_THE_DEVICE, *figures, NOT_ON_THE_DEVICE_MEANING, style="yellow")
-    console.print(table)
+    table.print(console)
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
     _print_driver_usage(moment, console)
-    coverage = moment.coverage
-    if coverage.attributed_frac is not None:
-        sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
-        console.print(
-            f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
-            f"{f' (by {sources})' if sources else ''}"
-        )
+    words = coverage_words(moment)
+    if words:
+        console.print(Text(f"  {words}"))
     _print_unknown_sites(moment, console)
+
+
+def share_words(n_bytes: int, total_bytes: int) -> str:
+    """A share of what a column's heading says; empty where that is nothing."""
+    return format_fraction(n_bytes / total_bytes) if total_bytes else ""
 
 
 def _print_unknown_sites(moment: Moment, console: Console) -> None:
@@ -227,17 +226,20 @@ def _print_driver_usage(moment: Moment, console: Console) -> None:
     sampled = when(Moment(moment.device, count.event))
     then = "" if count.is_same_reserved else ", when PyTorch had reserved a different size"
     console.print(Text(f"  the device's own count, sampled {sampled}{then}", style="dim"))
-    table = Table(box=None, padding=(0, 1, 0, 2), show_header=False)
-    for style in ("", "", "", "dim"):
-        table.add_column("", style=style, justify="left" if style else "right")
-    table.columns[0].justify = "left"
+    table = FittedTable(
+        Column("", Kind.NAME),
+        Column(""),
+        Column("", place=1, called="bytes"),
+        Column("", Kind.WORDS, place=2, style="dim", called="what the rows mean"),
+        has_header=False,
+    )
     for row in count.rows:
         if row.bytes or row.name == UNEXPLAINED:
             meaning = DEVICE_ROW_MEANINGS.get(row.name, "")
             table.add_row(row_label(row.name), format_bytes(row.bytes), format_count(row.bytes), meaning)
     total = (format_bytes(count.total_bytes), format_count(count.total_bytes))
     table.add_row("device used", *total, "the sum, to the byte", style="bold")
-    console.print(table)
+    table.print(console)
 
 
 def print_fragmentation_line(moment: Moment, console: Console) -> None:
@@ -274,16 +276,27 @@ def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
     steps = moment.device.steps if by == "step" else None
     if steps is not None and steps.source != "marks":
         console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in ("requested", "share", "allocations"):
-        table.add_column(heading, justify="right")
-    table.add_column(by, overflow="fold")
-    total = sum(group.requested_bytes for group in grouped)
+    _print_groups(moment, by, grouped, top, console)
+
+
+def _print_groups(moment: Moment, by: str, grouped: Sequence[Group], top: int, console: Console) -> None:
+    """Print groups and what nobody requested: together all that is reserved."""
+    ledger = moment.ledger
+    table = FittedTable(Column("size"), Column(f"of {ledger.total_of}"), Column("allocations"), Column(by, Kind.WORDS))
+
+    def add(n_bytes: int, n_allocations: int | None, label: str, style: str | None = None) -> None:
+        n_words = "" if n_allocations is None else format_count(n_allocations)
+        table.add_row(format_bytes(n_bytes), share_words(n_bytes, ledger.total_bytes), n_words, label, style=style)
+
     for group in grouped[:top]:
-        share = format_fraction(group.requested_bytes / total) if total else ""
-        size, n_allocations = format_bytes(group.requested_bytes), format_count(group.n_allocations)
-        table.add_row(size, share, n_allocations, Text(group.label))
-    console.print(table)
-    if len(grouped) > top:
-        rest = sum(group.requested_bytes for group in grouped[top:])
-        console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")
+        add(group.requested_bytes, group.n_allocations, row_label(group.label) if by == "tag" else group.label)
+    rest = grouped[top:]
+    if rest:
+        n_rest = sum(group.n_allocations for group in rest)
+        add(sum(group.requested_bytes for group in rest), n_rest, f"{format_count(len(rest))} more, together", "dim")
+    others = [row for row in ledger.rows if not row.is_category and row.bytes]
+    if others:
+        names = dict.fromkeys("free memory" if row.name.startswith("free") else row_label(row.name) for row in others)
+        add(sum(row.bytes for row in others), None, ", ".join(names), "dim")
+    add(ledger.total_bytes, None, f"{ledger.total_of}: the sum, to the byte", "bold")
+    table.print(console)

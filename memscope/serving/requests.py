@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +98,15 @@ class RequestTable:
         )
 
     def faster(self, factor: float) -> RequestTable:
-        """The same requests, arriving that many times as fast."""
-        return replace(self, arrival_us=np.rint(self.arrival_us / factor).astype(np.int64))
+        """The same requests, arriving that many times as fast.
+
+        Raises
+        ------
+        UsageError
+            If they would then arrive later than can be counted.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return replace(self, arrival_us=_whole_us(self.arrival_us / factor))
 
     def with_samples(self, n_samples: int) -> RequestTable:
         """The same requests, each asking for so many samples.
@@ -127,6 +135,8 @@ def in_order_of_arrival(
     return RequestTable(arrival - arrival[0], prompt_tokens[order], output_tokens[order], source, n_samples=each)
 
 
+MAX_ARRIVAL_US = 10**15
+"""No request comes later: 32 years after the first."""
 CHUNK_TOKENS = 16
 
 
@@ -197,8 +207,9 @@ def generate_requests(options: GeneratorOptions, seed: int = 0) -> RequestTable:
     rng = np.random.default_rng(seed)
     n = options.n_requests
     shape = 1 / options.burstiness
-    gaps = rng.gamma(shape, 1 / (options.rate_per_s * shape), n)
-    arrival = np.rint(np.cumsum(gaps) * 1e6).astype(np.int64)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        gaps = rng.gamma(shape, np.float64(1) / (options.rate_per_s * shape), n)  # without end where the rate is near 0
+        arrival = _whole_us(np.cumsum(gaps) * 1e6)
     prompts, outputs = LENGTHS[options.lengths]
     prompt, output = prompts.draw(rng, n), outputs.draw(rng, n)
     is_shared = rng.random(n) < options.shared_prefix_frac
@@ -210,12 +221,27 @@ def generate_requests(options: GeneratorOptions, seed: int = 0) -> RequestTable:
     return table.with_samples(options.n_samples)
 
 
+def _whole_us(times_us: npt.NDArray[np.float64]) -> Int64Array:
+    """Times as whole microseconds.
+
+    Raises
+    ------
+    UsageError
+        If one is too late to be counted, or no time at all.
+    """
+    if not np.all(np.abs(times_us) <= MAX_ARRIVAL_US):
+        years = MAX_ARRIVAL_US / (1e6 * 86_400 * 365.25)
+        raise UsageError(f"the requests would not arrive within {years:,.0f} years: let them come faster")
+    return np.rint(times_us).astype(np.int64)
+
+
 def _check(options: GeneratorOptions) -> None:
     if options.lengths not in LENGTHS:
         raise UnknownNameError(f"{options.lengths!r} are not known lengths", options.lengths, LENGTHS)
     if options.n_requests < 1 or options.n_prefixes < 1 or options.prefix_tokens < 1:
         raise UsageError("numbers of requests, prefixes and prefix tokens start at 1")
-    if not (options.rate_per_s > 0 and options.burstiness > 0 and 0 <= options.shared_prefix_frac <= 1):
+    is_spread = options.burstiness > 0 and isfinite(1 / options.burstiness)
+    if not (options.rate_per_s > 0 and is_spread and 0 <= options.shared_prefix_frac <= 1):
         raise UsageError("a rate and a burstiness must be above 0, a shared share between 0 and 1")
 
 

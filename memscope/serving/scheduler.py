@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from memscope.errors import FieldError, UnknownNameError, UsageError
 from memscope.serving._parameters import Parameters
@@ -53,6 +54,8 @@ class SchedulerOptions:
             raise FieldError("{swap_bytes} is used with {preemption} swap only", fields)
 
 
+_LEAST_SPEED = 1e6
+"""Slower than any machine of the last fifty years; times at less could not be counted."""
 COMPUTE_FRAC = 0.5
 """Share of peak arithmetic that a prefill reaches: an assumption, in the middle of what engines report."""
 BANDWIDTH_FRAC = 0.8
@@ -128,8 +131,8 @@ def peaks_of(gpu: str, tflops: float | None, bandwidth_bytes_per_s: int | None) 
         raise FieldError("the speed of {gpu} is not known: give {peaks}", fields, gpu=gpu)
     flops = known[0] if tflops is None and known is not None else (tflops or 0) * 1e12
     traffic = known[1] if bandwidth_bytes_per_s is None and known is not None else float(bandwidth_bytes_per_s or 0)
-    if flops <= 0 or traffic <= 0:
-        raise UsageError("a speed must be above 0")
+    if not all(_LEAST_SPEED <= speed < inf for speed in (flops, traffic)):
+        raise UsageError(f"a speed must be at least {_LEAST_SPEED:,.0f} operations, or bytes, a second")
     return flops, traffic
 
 

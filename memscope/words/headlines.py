@@ -21,21 +21,33 @@ def where(moment: Moment) -> str:
 
 
 def _largest(moment: Moment, n: int = 2) -> str:
-    rows = sorted((row for row in moment.ledger.rows if row.is_category), key=lambda row: -row.bytes)[:n]
-    total = sum(row.bytes for row in moment.ledger.rows if row.is_category)
-    named = [f"{row_label(row.name)} {100 * row.bytes / total:.0f} %" for row in rows if total and row.bytes]
-    return ", ".join(named)
+    """The largest categories, as shares of what the ledger sums to: the same numbers as in its rows."""
+    ledger = moment.ledger
+    rows = sorted((row for row in ledger.rows if row.is_category and row.bytes), key=lambda row: -row.bytes)[:n]
+    named = [f"{row_label(row.name)} {format_fraction(row.bytes / ledger.total_bytes)}" for row in rows]
+    return f"{', '.join(named)} of {format_bytes(ledger.total_bytes)} {ledger.total_of}" if named else ""
 
 
 def ledger_finding(moment: Moment) -> str:
-    """``Peak 909.5 MiB at step 1, backward: activations 56 %, optimizer state 29 %``."""
+    """``Peak 909.5 MiB at step 1, backward: activations 46.1 %, optimizer state 23.9 % of 1.1 GiB reserved``."""
     peak = moment.device.peak()
     largest = _largest(moment)
     tail = f": {largest}" if largest else ""
     if moment.event == peak.event:
-        return f"Peak {format_bytes(moment.allocated_bytes)} at {where(moment)}{tail}"
-    share = f", {100 * moment.allocated_bytes / peak.allocated_bytes:.0f} % of the peak" if peak.allocated_bytes else ""
-    return f"{format_bytes(moment.allocated_bytes)} at {where(moment)}{share}{tail}"
+        return f"Peak {format_bytes(moment.allocated_bytes)} allocated at {where(moment)}{tail}"
+    highest = f", {format_bytes(peak.allocated_bytes)} at the peak"
+    return f"{format_bytes(moment.allocated_bytes)} allocated at {where(moment)}{highest}{tail}"
+
+
+def coverage_words(moment: Moment) -> str:
+    """How much of what is in use has a category, and what decided it; empty where nothing is in use."""
+    coverage = moment.coverage
+    total_bytes = coverage.attributed_bytes + coverage.unknown_bytes
+    if not total_bytes:
+        return ""
+    sources = ", ".join(f"{format_bytes(size)} by {name}" for name, size in coverage.by_source.items() if size)
+    told = f"{format_bytes(coverage.attributed_bytes)} of {format_bytes(total_bytes)} requested"
+    return f"with a category: {told}{f' ({sources})' if sources else ''}"
 
 
 def timeline_finding(device: Device) -> str:
@@ -46,7 +58,7 @@ def timeline_finding(device: Device) -> str:
     reserved = device.usage.reserved_bytes
     if reserved is not None and peak.allocated_bytes:
         highest = int(reserved.max())
-        text += f"; reserved at {format_bytes(highest)}, {format_fraction(highest / peak.allocated_bytes - 1)} more"
+        text += f"; reserved at {format_bytes(highest)}, {format_bytes(highest - peak.allocated_bytes)} more"
     if n_ooms:
         text += f"; out of memory {n_ooms} time{'s' if n_ooms > 1 else ''}"
     return text

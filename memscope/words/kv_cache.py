@@ -104,4 +104,4 @@ def growth_verdict(replay: GrowthReplay | None) -> str:
         return "it does not change the peak of reserved memory here"
     if saved < 0:
         return f"allocated at its final length from the start, the peak would be {format_bytes(-saved)} higher"
-    return f"it costs {format_bytes(saved)} of reserved memory at the peak ({format_fraction(saved / recorded)})"
+    return f"it costs {format_bytes(saved)} of the {format_bytes(recorded)} reserved at the peak"

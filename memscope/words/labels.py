@@ -20,6 +20,9 @@ ROW_LABELS = {
 
 NOT_MEASURED = "not measured"
 
+SCATTER_MEANING = "0: all free memory is one block; towards 1: in ever smaller pieces"
+"""Of fragmentation's ``scatter_frac``, which is no share of anything that the other columns hold."""
+
 _SITE = re.compile(r"(.*?:-?\d+) (.*)", re.DOTALL)
 
 
@@ -57,6 +60,11 @@ def pool_label(pool: tuple[int, int] | None) -> str:
     return "default pool" if pool == (0, 0) else f"private pool ({pool[0]}, {pool[1]})"
 
 
+def scatter_words(scatter_frac: float | None) -> str:
+    """How scattered free memory is, a plain number so that no one adds it to percentages; empty where none is free."""
+    return "" if scatter_frac is None else f"{scatter_frac:.2f}"
+
+
 def split_site(site: str) -> tuple[str, str]:
     """Function and place of a frame written as ``file:line function``; the whole text as function if it is not one."""
     match = _SITE.fullmatch(site)
@@ -71,4 +79,4 @@ def short_place(place: str) -> str:
 def sentence(text: str) -> str:
     """The same beginning with a capital letter, unless it begins with a setting."""
     first = text.split(" ", 1)[0]
-    return f"{text[0].upper()}{text[1:]}" if first.isalpha() else text
+    return f"{text[0].upper()}{text[1:]}" if first.rstrip(":,;").isalpha() else text

@@ -21,6 +21,17 @@ from memscope.units import format_bytes, format_count, format_fraction
 _N_GROUPS = 6
 _N_ALIKE = 3
 _PLACE_LENGTH = 32
+_LABEL_LENGTH = 80
+_SETTING_LABELS = {
+    "source": "recorded by",
+    "torch_version": "torch",
+    "alloc_conf": "allocator settings",
+    "device_name": "device",
+    "device_total_bytes": "device memory",
+    "memory_fraction": "memory fraction",
+    "n_steps": "steps",
+    "n_events": "events",
+}
 _NUMBERS = re.compile(r"\d[\d,.]*( [KMGT]?i?B\b)?")
 
 
@@ -31,7 +42,7 @@ def ranks_finding(comparison: RankComparison) -> str:
     if len(rows) == 1:
         return f"{top.label}: peak {format_bytes(spread.highest_bytes)} allocated ({place_words(top.peak)})"
     if not spread.spread_bytes:
-        what = "devices" if comparison.n_ranks < len(rows) else "ranks"
+        what = "devices" if comparison.n_ranks < len(rows) else f"{comparison.noun}s"
         return f"all {len(rows)} {what} peak at {format_bytes(spread.highest_bytes)} allocated"
     less = f"{format_bytes(spread.spread_bytes)} ({format_fraction(spread.spread_frac or 0)}) less"
     peak = f"{format_bytes(spread.highest_bytes)} allocated ({place_words(top.peak)})"
@@ -62,8 +73,12 @@ def numbers_words(numbers: Iterable[int]) -> str:
 
 
 def rank_words(comparison: RankComparison, rows: Sequence[RankRow]) -> str:
-    """Who is meant: ``rank 3``, ``ranks 0–3, 7``, ``all ranks``; a part of a rank's devices by their labels."""
-    ranks = {row.rank for row in rows}
+    """Who is meant: ``rank 3``, ``ranks 0–3, 7``, ``all ranks``; a part of a rank's devices, and files, by name."""
+    if not comparison.is_one_run:
+        if len(rows) == len(comparison.rows) > 1:
+            return "all traces"
+        return "; ".join(shortened(row.label, _LABEL_LENGTH) for row in rows)
+    ranks = {row.rank for row in rows if row.rank is not None}
     if len(rows) < sum(row.rank in ranks for row in comparison.rows):
         return "; ".join(row.label for row in rows)
     if len(ranks) == comparison.n_ranks > 1:
@@ -96,21 +111,13 @@ def grouped_by_rank(
 
 
 def numbering_words(comparison: RankComparison) -> list[str]:
-    """What told the ranks, where that was not the recordings themselves."""
-    words = []
-    for source, meaning in (
-        (RankSource.FILE_NAME, "numbered by the name of the file"),
-        (
-            RankSource.POSITION,
-            "numbered in the order given: neither recording nor file name tells a rank",
-        ),
-    ):
-        rows = [row for row in comparison.rows if row.rank_source is source]
-        if rows:
-            words.append(f"{rank_words(comparison, rows)}: {meaning}")
-            if source is RankSource.POSITION:
-                words += [f"  {row.label} is {row.name}" for row in rows[:16]]
-    return words
+    """What told the ranks, where that was not the recordings themselves, or that nothing did."""
+    if not comparison.is_one_run:
+        if comparison.n_ranks == 1:
+            return []
+        return ["nothing says that these are ranks of one run: each is called by its file"]
+    rows = [row for row in comparison.rows if row.rank_source is RankSource.FILE_NAME]
+    return [f"{rank_words(comparison, rows)}: numbered by the name of the file"] if rows else []
 
 
 def spread_words(comparison: RankComparison) -> list[str]:
@@ -160,6 +167,17 @@ def shown_steps(comparison: RankComparison, limit: int) -> list[AlignedStep]:
         if position not in chosen:
             chosen[-1] = position
     return [steps[i] for i in sorted(chosen)]
+
+
+def same_settings_words(comparison: RankComparison) -> str:
+    """That nothing of what was set or is fixed differs."""
+    who = "on all ranks" if comparison.is_one_run else "in all traces"
+    return f"settings, versions, device sizes and numbers of events are the same {who}"
+
+
+def setting_label(name: str) -> str:
+    """What people call a setting or a fact of a recording."""
+    return _SETTING_LABELS.get(name, name.replace("allocator_settings.", "allocator setting "))
 
 
 def setting_words(comparison: RankComparison, setting: SettingDifference) -> dict[str, str]:

@@ -19,6 +19,12 @@ LEGEND = (
     "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
 )
 
+SHORT_LEGEND = (
+    "saved: against the recorded peak; efficiency: peak active / peak reserved; calls: the driver's, their cost rough",
+    LEGEND[2],
+)
+"""What the columns mean, where the rest is told elsewhere."""
+
 _SMALLEST_FRAC = 0.0005
 """The smallest change that one decimal of a percentage can show."""
 
@@ -120,7 +126,7 @@ def signed_bytes(saved_bytes: int) -> str:
 def limits_words(limits: Limits) -> str:
     """The device that replays are made for, and how that is known."""
     if limits.total_bytes is None:
-        return "no limit: the device's memory was not recorded"
+        return "no limit: the device's memory was not recorded, and no capacity was given"
     others = limits.reserved_by_others_bytes
     held = f", {format_bytes(others)} of it held by others" if others else ""
     return f"on a device of {format_bytes(limits.total_bytes)} ({limits.source}){held}"

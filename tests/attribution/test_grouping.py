@@ -6,7 +6,9 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
+from memscope.trace.categories import Category
 from tests.attribution.scripted import Script, owned, training_step
+from tests.rank_traces import Alloc, rank_trace
 
 
 def test_groupings_by_tag_and_rule_sum_to_what_is_in_use() -> None:
@@ -30,3 +32,10 @@ def test_grouping_by_step_is_refused_where_steps_cannot_be_told() -> None:
     script.alloc("a", "user")
     with pytest.raises(UsageError, match=r"the steps of the trace cannot be told: it has no marks"):
         Analysis(script.trace()).end().by("step")
+
+
+def test_groups_of_one_size_stand_in_the_order_that_people_count() -> None:
+    analysis = Analysis(
+        rank_trace([Alloc(f"a{i}", 10, Category.WEIGHTS, f"layers.{i}.weight") for i in (10, 1, 11, 2)])
+    )
+    assert [group.label for group in analysis.peak().grouped("module")] == [f"layers.{i}" for i in (1, 2, 10, 11)]

@@ -254,6 +254,7 @@ def test_the_report_opens_from_a_file(tmp_path: Path, watched: Watched) -> None:
     analysis = Analysis(training_trace())
     page = watched.open(write_html_report(analysis, tmp_path / "report.html").as_uri())
     expect(page.locator(".picture .main-svg").first).to_be_visible()
-    expect(page.locator("h2").first).to_contain_text(format_bytes(analysis.peak(0).allocated_bytes))
+    expect(page.locator("h2").first).to_contain_text("Capacity: 512.0 MiB asked")
+    expect(page.locator("h2 + p + p")).to_contain_text(format_bytes(analysis.peak(0).allocated_bytes))
     page.click("#scheme")
     expect(page.locator("html")).to_have_attribute("data-scheme", "dark")

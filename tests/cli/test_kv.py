@@ -116,7 +116,7 @@ def test_a_trace_without_a_cache_says_how_one_would_be_known(memscope: Run, tmp_
     [
         (("TRACE", "--requests", "x.csv"), "--requests is about simulated serving: 'memscope serving'"),
         (("TRACE", "--config", "gpt2", "--manager", "paged"), "--manager is about simulated serving"),
-        (("TRACE", "--nonsense"), "No such option '--nonsense'"),
+        (("TRACE", "--nonsense"), "there is no option '--nonsense'"),
         (("--config", "gpt2", "--at", 3), "Missing argument 'TRACE'"),
         (("--config", "gpt2", "--rules", "x"), "Missing argument 'TRACE'"),
         ((), "Missing argument 'TRACE'"),
@@ -156,3 +156,13 @@ def test_a_moment_without_a_cache_and_a_snapshot_without_events_say_so(memscope:
     assert "key/value cache 0 B" in out
     assert "tokens held" not in out
     assert "layers 0" not in out
+
+
+def test_a_page_is_written_in_place_of_text_and_not_over_another(memscope: Run, serving: Path, tmp_path: Path) -> None:
+    page = tmp_path / "kv.html"
+    assert memscope("kv", serving, "-o", page) == (0, "", f"memscope: wrote {page}\n")
+    content = page.read_text()
+    assert content.index("<h2>") < content.index("Can it be trusted?")
+    assert "exists already" in memscope("kv", serving, "-o", page).err
+    both = memscope("kv", serving, "-o", page, "-f", "--json")
+    assert (both.code, json.loads(both.out)["schema_version"]) == (0, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +84,58 @@ def test_what_the_machine_refuses_is_named_and_is_no_defect(memscope: Run) -> No
     name = "x" * 5000
     assert memscope("report", "a\nb\x1b[31m") == (1, "", "memscope: a b [31m: no such file\n")
     assert memscope("report", name) == (1, "", f"memscope: {name}: cannot be read: File name too long\n")
+
+
+TRAIN = Path(__file__).resolve().parents[2] / "traces" / "tiny-llama-train.memscope"
+SERVING = ("serving", "--config", "llama-3-8b", "--generate", "3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "meant"),
+    [
+        (("repot", TRAIN), "repot", "report"),
+        (("peak", TRAIN, "--bye", "module"), "--bye", "--by"),
+        (("peak", TRAIN, "--by", "modul"), "modul", "module"),
+        (("replay", TRAIN, "--strategy", "stiching"), "stiching", "stitching"),
+        (("replay", TRAIN, "--conf", "expandable_segment:True"), "expandable_segment", "expandable_segments"),
+        (("replay", TRAIN, "--cnf", ""), "--cnf", "--conf"),
+        (("tune", TRAIN, "--engine", "rai"), "rai", "ray"),
+        (("run", "--dry-run", "--gpu", "H10", TRAIN), "H10", "H100-80GB"),
+        (("run", "--dryrun", TRAIN), "--dryrun", "--dry-run"),
+        (("run", "--dry-run", "--stacks", "pyton", TRAIN), "pyton", "python"),
+        ((*SERVING, "--gpu", "h10"), "h10", "H100-80GB"),
+        ((*SERVING, "--manager", "paged-prefx"), "paged-prefx", "paged-prefix"),
+        ((*SERVING, "--lengths", "sharegp"), "sharegp", "sharegpt"),
+        ((*SERVING, "--weights", "int88"), "int88", "int8"),
+        (("serving", "--config", "llama3-8b"), "llama3-8b", "llama-3-8b"),
+    ],
+    ids=lambda value: " ".join(map(str, value[:1])) if isinstance(value, tuple) else str(value),
+)
+def test_a_name_that_there_is_not_is_answered_with_the_one_that_was_meant(
+    memscope: Run, arguments: tuple[object, ...], given: str, meant: str
+) -> None:
+    outcome = memscope(*arguments)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert given in outcome.err
+    assert f": did you mean {meant!r}?" in outcome.err
+
+
+def test_a_name_like_none_is_answered_with_all_that_there_are(memscope: Run) -> None:
+    assert memscope("peak", TRAIN, "--by", "zzz").err == (
+        "memscope: --by: there is no 'zzz': choose one of category, site, module, step, tag, rule\n"
+    )
+    assert (
+        memscope("peak", TRAIN, "--zzz").err == "memscope: there is no option '--zzz' (memscope peak --help says how)\n"
+    )
+
+
+def test_the_help_of_the_program_imports_nothing_that_is_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['memscope', '--help']\n"
+        "from memscope.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted(set(sys.modules) & {'numpy', 'rich', 'torch', 'plotly', 'pandas', 'dash'}), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr.strip() == "[]"

@@ -12,7 +12,7 @@ import pytest
 
 from memscope.cli import options
 from memscope.cli.main import LazyGroup
-from memscope.errors import FieldError
+from memscope.errors import FieldError, UnknownNameError
 
 
 def test_json_begins_with_its_version_and_holds_numpy_numbers_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +42,57 @@ def test_an_output_that_has_not_every_sign_gets_the_others(monkeypatch: pytest.M
     options.console().print("● exact · all")
     sys.stdout.flush()
     assert written.getvalue().decode("cp1252").strip() == "? exact · all"
+
+
+@pytest.mark.parametrize(
+    ("verb", "headings"),
+    [
+        ("run", ["What is recorded", "Without a GPU", "The emulated device", "Output", "Other"]),
+        ("kv", ["The moment", "The model", "Output", "Other"]),
+        (
+            "serving",
+            [
+                "The model",
+                "The requests",
+                "The GPU's memory",
+                "How the cache is managed",
+                "Steps, and what they cost",
+                "Output",
+                "Other",
+            ],
+        ),
+    ],
+)
+def test_the_help_of_a_verb_with_many_options_has_them_under_headings(verb: str, headings: list[str]) -> None:
+    group = LazyGroup("memscope")
+    command = group.get_command(click.Context(group), verb)
+    assert command is not None
+    context = click.Context(command, info_name=verb)
+    text = command.get_help(context)
+    assert [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and line[0].isupper()] == headings
+    flags = [parameter.opts[0] for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
+    listed = text[text.index(f"\n{headings[0]}:") :].splitlines()
+    for flag in flags:
+        assert sum(line.strip().startswith((f"{flag} ", f"{flag},")) for line in listed) == 1, flag
+    (rest,) = listed[listed.index("Other:") + 1 :]
+    assert "--help" in rest
+
+
+def test_a_choice_takes_its_names_only() -> None:
+    choice = options.Choice(("bf16", "fp8"))
+    assert choice.convert("fp8", None, None) == "fp8"
+    with pytest.raises(UnknownNameError, match=r"^there is no 'bf61': did you mean 'bf16'\? Choose one of bf16, fp8$"):
+        choice.convert("bf61", None, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "width", "is_whole"),
+    [("80", 80, False), ("", 120, True), ("0", 120, True), ("x", 120, True), ("7", 20, False)],
+)
+def test_a_pipe_is_as_wide_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, told: str, width: int, is_whole: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", told)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    console = options.console()
+    assert (console.width, console.soft_wrap) == (width, is_whole)

@@ -110,3 +110,26 @@ def test_combinations_known_to_harm_are_warned_of(memscope: Run, simulated_file:
 def test_replays_in_processes_print_the_same(memscope: Run, simulated_file: Path) -> None:
     arguments = ("replay", simulated_file, "--strategy", "caching", "--json")
     assert memscope(*arguments, "--jobs", "2").out == memscope(*arguments).out
+
+
+def test_a_page_of_all_traces_is_written_in_place_of_text(memscope: Run, simulated_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "replay.html"
+    arguments = ("replay", simulated_file, simulated_file, "--strategy", "bfc", "-o", page)
+    assert memscope(*arguments) == (0, "", f"memscope: wrote {page}\n")
+    content = page.read_text()
+    assert content.count('class="picture"') == 2
+    assert "bfc: the memory of the device is its only limit" in content
+    assert "exists already" in memscope(*arguments).err
+    assert memscope(*arguments, "-f").code == 0
+
+
+def test_assumptions_are_counted_unless_they_are_asked_for(memscope: Run, simulated_file: Path) -> None:
+    short, whole = memscope("replay", simulated_file).out, memscope("replay", simulated_file, "--explain").out
+    note = "bfc: the memory of the device is its only limit"
+    assert note not in short
+    assert "assumptions: --explain lists them" in short
+    assert note in whole
+    assert "--explain" not in whole
+    assert len(short.splitlines()) < len(whole.splitlines()) - 15
+    # A few are said at once.
+    assert "buddy: the driver is asked for 32 MiB" in memscope("replay", simulated_file, "--strategy", "buddy").out

@@ -176,7 +176,7 @@ def test_managers_can_be_listed(memscope: Run) -> None:
         (("--config", "llama-3-8b", "--preemption", "swap"), "swapping needs --swap-space"),
         (("--config", "llama-3-8b", "--swap-space", "1GiB"), "--swap-space is used with --preemption swap only"),
         ((), "Missing option '--config'"),
-        (("--config", "gpt2", "--at", 3), "No such option '--at'"),
+        (("--config", "gpt2", "--at", 3), "there is no option '--at'"),
         (("--config", "llama-3-8b", "--generate", 3, "--requests", "x"), "exclude each other"),
         (("--config", "llama-3-8b", "--generate", 3, "--jobs", 0), "at least one job"),
         (("--config", "llama-3-8b", "--generate", 3, "--speed-up", 0), "--speed-up must be above 0"),
@@ -274,3 +274,35 @@ def test_memory_over_time_is_in_the_object_and_sums_to_the_memory(memscope: Run)
     for parts in zip(*(over_time[name] for name in names), strict=True):
         assert sum(parts) == pytest.approx(result["capacity_bytes"])
     assert len(over_time["end_us"]) == len(result["concurrency"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--rate", "1e-320"), "the requests would not arrive within 32 years: let them come faster"),
+        (("--rate", "1e-12"), "the requests would not arrive within 32 years: let them come faster"),
+        (("--speed-up", "1e-320"), "the requests would not arrive within 32 years: let them come faster"),
+        (("--speed-up", "1e-17"), "the requests would not arrive within 32 years: let them come faster"),
+        (("--burstiness", "1e-320"), "a rate and a burstiness must be above 0, a shared share between 0 and 1"),
+        (("--rate", "nan"), "a rate and a burstiness must be above 0, a shared share between 0 and 1"),
+        (("--tflops", "nan"), "a speed must be at least 1,000,000 operations, or bytes, a second"),
+        (("--tflops", "1e-300"), "a speed must be at least 1,000,000 operations, or bytes, a second"),
+        (("--tflops", "inf"), "a speed must be at least 1,000,000 operations, or bytes, a second"),
+    ],
+)
+def test_a_number_that_no_replay_can_be_made_with_is_one_line(
+    memscope: Run, options: tuple[str, ...], reason: str
+) -> None:
+    arguments = ("serving", "--config", "llama-3-8b", "--generate", "10", "--manager", "paged", *options)
+    assert memscope(*arguments) == (1, "", f"memscope: {reason}\n")
+
+
+def test_a_capacity_of_nothing_is_not_taken_for_none_given(memscope: Run) -> None:
+    outcome = memscope("serving", "--config", "llama-3-8b", "--capacity", "0")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "nothing is left for keys and values of 0 B" in outcome.err
+
+
+def test_a_seed_below_0_is_bad_usage(memscope: Run) -> None:
+    assert "'--seed': -1 is not in the range" in memscope("serving", *FAST, "--seed", "-1").err

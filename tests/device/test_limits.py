@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from memscope.device.limits import NO_LIMITS, Limits, available_bytes, limits_for, recorded_limits
+import pytest
+
+from memscope.device.limits import NO_LIMITS, Limits, available_bytes, checked_limits, limits_for, recorded_limits
+from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.units import GiB, MiB
@@ -83,3 +86,22 @@ def test_reclaims_tell_what_the_allocator_could_have_where_no_request_failed() -
     result = replay(lifetimes, "caching", ReplayOptions(limits=limits_for(lifetimes)))
     assert (result.n_retries, result.exactness) == (4, "exact")
     assert result.peak_reserved_bytes == lifetimes.usage.reserved_bytes.max()
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(0), "a capacity must be above 0"),
+        (Limits(10, 10), "nothing is left: others hold 10 B of a capacity of 10 B"),
+        (Limits(10, 11), "nothing is left"),
+        (Limits(memory_fraction=1.5), "a memory fraction of 1.5 is not between 0 and 1"),
+    ],
+)
+def test_a_device_that_nobody_can_have_is_refused(limits: Limits, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        checked_limits(limits)
+
+
+def test_what_is_left_open_and_what_fits_is_as_it_was_given() -> None:
+    for limits in (Limits(), Limits(10, 9, 1.0), Limits(None, 10), Limits(memory_fraction=0.5)):
+        assert checked_limits(limits) is limits

@@ -45,5 +45,5 @@ def test_an_old_cuda_is_refused(tmp_path: Path) -> None:
 def test_other_machines_are_refused(system: str, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_build.sys, "platform", system)
     monkeypatch.setattr(torch_build.platform, "machine", lambda: machine)
-    with pytest.raises(CaptureError, match=f"needs Linux on x86-64, not {system} on {machine}: use --dry-run"):
+    with pytest.raises(CaptureError, match=f"needs Linux on x86-64, not {system} on {machine}: make a dry run"):
         torch_build.find_torch_build()

@@ -192,7 +192,7 @@ def test_without_times_only_the_device_of_the_marks_has_steps() -> None:
     assert comparison.rows[1].peak.where == ""
 
 
-def test_the_rank_is_told_by_the_recording_then_the_file_then_the_order() -> None:
+def test_the_rank_is_told_by_the_recording_then_the_file_and_never_made_up() -> None:
     trace = rank_trace(training(10))
     recorded = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, rank=2))
     comparison = compare_ranks(
@@ -204,10 +204,39 @@ def test_the_rank_is_told_by_the_recording_then_the_file_then_the_order() -> Non
     )
     told = [(row.rank, row.rank_source, row.name, row.position) for row in comparison.rows]
     assert told == [
+        (None, RankSource.NONE, "other.memscope", 0),
         (0, RankSource.FILE_NAME, "run-rank0.memscope", 1),
-        (1, RankSource.POSITION, "other.memscope", 0),
         (2, RankSource.METADATA, "a-rank7.pickle", 2),
     ]
+    assert not comparison.is_one_run
+    assert [row.label for row in comparison.rows] == ["other.memscope", "run-rank0.memscope", "a-rank7.pickle"]
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (("run-rank1.memscope", "run-rank0.memscope"), ("rank 0", "rank 1")),
+        (("a/rank0.pickle", "b/rank1.pickle"), ("rank 0", "rank 1")),
+        (("before-rank0.pickle", "after-rank1.pickle"), ("before-rank0.pickle", "after-rank1.pickle")),
+        (("before-rank0.pickle", "after-rank0.pickle"), ("before-rank0.pickle", "after-rank0.pickle")),
+        (("a/run.pickle", "/b/run.pickle", "other.pickle"), ("a/run.pickle", "b/run.pickle", "other.pickle")),
+        (("run.memscope", "run.memscope"), ("run.memscope", "run.memscope (2)")),
+        ((None, None), ("the trace", "the trace (2)")),
+    ],
+)
+def test_traces_are_ranks_only_where_something_says_so(files: tuple[str | None, ...], labels: tuple[str, ...]) -> None:
+    comparison = compare_ranks([Analysis(rank_trace(training(10)), file) for file in files])
+    assert tuple(row.label for row in comparison.rows) == labels
+    assert comparison.is_one_run == labels[0].startswith("rank ")
+    assert comparison.noun == ("rank" if comparison.is_one_run else "trace")
+    assert comparison.n_ranks == len(files)
+
+
+def test_devices_of_traces_that_are_no_ranks_are_called_by_the_file_and_their_number() -> None:
+    two, one = rank_trace(training(10), training(20)), rank_trace(training(12))
+    comparison = compare_ranks([Analysis(two, "b.memscope"), Analysis(one, "a.memscope")])
+    assert [row.label for row in comparison.rows] == ["b.memscope, device 0", "b.memscope, device 1", "a.memscope"]
+    assert comparison.n_ranks == 2
 
 
 @pytest.mark.parametrize(
@@ -227,9 +256,11 @@ def test_a_rank_is_read_from_a_file_name(name: str, rank: int | None) -> None:
 
 
 def test_two_files_of_one_rank_and_device_are_refused_naming_both() -> None:
-    trace = rank_trace(training(10), rank=1)
+    trace, other = rank_trace(training(10), rank=1), rank_trace(training(10), rank=2)
+    analyses = [Analysis(trace, "a.memscope"), Analysis(trace, "b-rank1.memscope"), Analysis(other, "c.memscope")]
     with pytest.raises(UsageError, match=r"^a\.memscope and b-rank1\.memscope both .* rank 1, device 0"):
-        compare_ranks([Analysis(trace, "a.memscope"), Analysis(trace, "b-rank1.memscope")])
+        compare_ranks(analyses)
+    assert [row.label for row in compare_ranks(analyses[:2]).rows] == ["a.memscope", "b-rank1.memscope"]
 
 
 def test_nothing_to_compare_is_refused_and_an_empty_trace_among_others_is_named() -> None:
@@ -304,3 +335,11 @@ def test_a_shipped_trace_on_four_ranks_agrees_with_its_own_report() -> None:
         assert use.allocated_bytes == max(int(size) for size in held)
     assert [step.title for step in comparison.steps] == ["step 0", "step 1", "step 2", "after the last step"]
     assert max(step.allocated.highest_bytes for step in comparison.steps) == comparison.peak_allocated.highest_bytes
+
+
+def test_what_differs_equally_stands_in_the_order_that_people_count() -> None:
+    more = [Alloc(f"a{i}", 10, Category.WEIGHTS, f"layers.{i}.weight") for i in (10, 1, 11, 2)]
+    found = compared(more, [Alloc("b", 10)]).differences
+    assert found is not None
+    named = [d.name for d in found.holders if d.kind == "owner"]
+    assert named == [f"layers.{i}.weight" for i in (1, 2, 10, 11)]

@@ -23,7 +23,7 @@ def printed(moment: Moment, *, over_time: bool = False) -> str:
 def test_the_text_has_the_groups_and_what_pins_them() -> None:
     text = printed(Analysis(training_trace()).peak(0), over_time=True)
     assert "Device 0 after event 120 (step 2, backward): 35.1 MiB allocated, 42.0 MiB reserved" in text
-    assert re.search(r"default +default +large +40\.0 MiB +35\.0 MiB +2\.0 KiB +0 B +5\.0 MiB +3\.0 MiB +40\.0 %", text)
+    assert re.search(r"default +default +large +40\.0 MiB +35\.0 MiB +2\.0 KiB +0 B +5\.0 MiB +3\.0 MiB +0\.40\n", text)
     assert re.search(r"3\.0 MiB +20\.0 MiB +17\.0 MiB +5 .* activations: layers\.0 output", text)
     assert "efficiency: 83.5 %, peak active 35.1 MiB of peak reserved 42.0 MiB" in text
 
@@ -41,3 +41,8 @@ def test_without_segments_it_is_not_measured() -> None:
     assert "fragmentation is not measured: the segments were not recorded" in printed(peak)
     content = fragmentation_json(peak, 2)
     assert (content["fragmentation"], content["pins"], content["over_time"]) == (None, [], None)
+
+
+def test_the_age_of_a_pin_says_what_its_numbers_count() -> None:
+    text = printed(Analysis(training_trace()).peak(0))
+    assert re.search(r" \d+ events, .*from step \d ", text)

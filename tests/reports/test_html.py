@@ -13,10 +13,15 @@ import pytest
 from memscope.analysis import Analysis, load
 from memscope.errors import ContradictionError, InputFileError, UsageError
 from memscope.oom.verdict import oom_headline
-from memscope.reports.html import html_report, write_html_report
+from memscope.replay.compare import compare
+from memscope.reports.html import html_report, kv_html, replay_html, write_html_report
+from memscope.reports.kv_cache import lens_report
 from memscope.units import format_bytes, format_count
+from memscope.words.labels import sentence
+from memscope.words.replay import verdict_words
 from tests.kv_cache.serving_program import Program, generate
 from tests.oracles import BAD, REAL, needs_shared
+from tests.rank_traces import rank_trace, training
 from tests.sampled_trace import counted_training_trace
 from tests.training_trace import training_trace
 
@@ -45,7 +50,7 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._in_script:
-            self.texts.append(data)
+            self.texts.append(data.replace("\u00a0", " "))
 
 
 def read(content: str) -> Reader:
@@ -183,3 +188,55 @@ def test_a_key_value_cache_is_drawn_with_its_layers_caches_and_what_growing_cost
 
 def test_without_a_key_value_cache_there_is_no_section_of_it(content: str) -> None:
     assert 'id="kv-0"' not in content
+
+
+def headings(content: str) -> list[str]:
+    return [re.sub(r"<[^>]+>", "", found) for found in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", content)]
+
+
+def test_the_page_begins_with_what_follows_and_the_evidence_comes_after(analysis: Analysis, content: str) -> None:
+    found = headings(content)
+    verdict = analysis.oom()
+    assert found[0].replace("\u00a0", " ").lower() == oom_headline(verdict).lower()
+    assert found[1:4] == ["Out of memory", "Findings", "Can it be trusted?"]
+    assert found[4] == "Ledger"
+    calm = headings(html_report(Analysis(training_trace(with_oom=False))))
+    assert calm[0].startswith("Peak 35.1\u00a0MiB allocated at step 2, backward")
+    assert calm[1:4] == ["Findings", "Can it be trusted?", "Ledger"]
+
+
+def test_of_several_devices_all_answers_come_first() -> None:
+    found = headings(html_report(Analysis(rank_trace(training(10), training(20)))))
+    assert [one[:4] for one in found[:4]] == ["Peak", "Find", "Peak", "Find"]
+    assert found[4] == "Can it be trusted?"
+    assert [one for one in found if one.startswith("GPU ")] == ["GPU 0", "GPU 1"]
+
+
+def test_a_cache_has_a_page_of_its_own_that_begins_with_what_it_holds() -> None:
+    recording = load(TRACES / "tiny-gpt2-generate.memscope")
+    reports = [report for report in [lens_report(recording.opinions(0).kv_lens)] if report]
+    content = kv_html(recording, reports)
+    found = headings(content)
+    assert (
+        found[0]
+        == "280 tokens fill 85.9\u00a0% of the key/value cache of 744.0\u00a0KiB; 105.0\u00a0KiB are old copies"
+    )
+    assert found[1].startswith("It grows by copying: 138 copies moved")
+    assert found[-1] == "Can it be trusted?"
+    assert read(content).loads == []
+    nothing = kv_html(Analysis(training_trace()), [])
+    assert headings(nothing)[0] == "No key/value cache is known of in this trace"
+
+
+def test_replays_have_a_page_of_their_own_with_what_they_assume() -> None:
+    recordings = [Analysis(training_trace()), Analysis(rank_trace(training(10)))]
+    compared = [(one, compare(one.device().lifetimes, ("caching", "buddy"), ())) for one in recordings]
+    content = replay_html(compared)
+    reader = read(content)
+    words = " ".join(reader.texts)
+    for _, comparison in compared:
+        assert sentence(verdict_words(comparison.verdict)) in words
+    assert "buddy: the driver is asked for 32 MiB at once" in words
+    assert re.findall(r'class="picture" id="([\w-]+)"', content) == ["replay-0", "replay-1"]
+    assert reader.loads == []
+    assert words.index("Can it be trusted?") > words.index(sentence(verdict_words(compared[0][1].verdict)))

@@ -88,3 +88,17 @@ def test_a_page_is_written_whole_and_not_over_another(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         write_page("x", path)
     assert write_page("x", path, overwrite=True).read_text() == "x"
+
+
+def test_paper_is_white_whatever_the_screen_shows() -> None:
+    content = page("run", "")
+    (printed,) = re.findall(r"@media print\{:root\[data-scheme\]\{(.*?)\}\}", content)
+    assert "--page:#ffffff;" in printed
+    assert f"--ink:{THEMES['light'].ink};" in printed
+    assert content.index("@media print{:root") > content.index(':root[data-scheme="dark"]')
+
+
+def test_a_headline_keeps_numbers_whole_and_is_text() -> None:
+    assert parts.headline("<b> 1.5 GiB, 12.0 % of it", "a & b", is_bad=True) == (
+        '<h2 class=bad>&lt;b&gt; 1.5\u00a0GiB, 12.0\u00a0% of it</h2><p class="quiet">a &amp; b</p>'
+    )

@@ -20,7 +20,7 @@ def test_several_failed_requests_are_named_with_the_command_that_judges_each() -
     analysis = Analysis(plant("capacity", 1).trace())
     first = analysis.oom()
     verdict = dataclasses.replace(first, events=(*first.events, 7))
-    assert "another request failed at event 7 (memscope oom --at EVENT)" in oom_html(analysis, verdict)
+    assert "another request failed at event 7 (memscope oom judges each)" in oom_html(analysis, verdict)
 
 
 def test_names_in_a_verdict_are_no_markup() -> None:

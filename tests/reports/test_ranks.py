@@ -73,7 +73,7 @@ def test_many_warnings_that_differ_in_their_numbers_are_not_all_printed() -> Non
     comparison = compare_traces([rank_trace(training(10), n_events_lost=rank + 1) for rank in range(9)])
     lost = [who for who, text in grouped_by_rank(comparison, lambda row: [w for w in row.warnings if "lost" in w])]
     assert lost == ["rank 0", "rank 1", "rank 2", "ranks 3–8"]
-    assert "the same, with other numbers (--json has them)" in printed(comparison)
+    assert "the same, with other numbers (the JSON has them)" in printed(comparison)
 
 
 def test_up_to_sixteen_ranks_have_a_row_each_beyond_that_the_extremes_and_the_median() -> None:
@@ -89,7 +89,7 @@ def test_up_to_sixteen_ranks_have_a_row_each_beyond_that_the_extremes_and_the_me
 def test_the_rest_of_many_ranks_is_counted() -> None:
     acts = [training(10 + 2 * rank, extra=[Oom(4)] * (rank in (3, 8))) for rank in range(20)]
     text = printed(compare_acts(*acts))
-    assert "16 more: peaks from 32.0 MiB to 66.0 MiB allocated, 1 of them out of memory (--json has each)" in text
+    assert "16 more: peaks from 32.0 MiB to 66.0 MiB allocated, 1 of them out of memory (the JSON has each)" in text
 
 
 @pytest.mark.parametrize("n", [2, 8, 16, 40])
@@ -146,7 +146,9 @@ def test_an_empty_trace_among_others_is_named() -> None:
 def test_settings_that_differ_name_their_ranks() -> None:
     confs = ["", "", "expandable_segments:True", None]
     text = printed(compare_traces([rank_trace(training(10), alloc_conf=conf) for conf in confs]))
-    assert "  alloc_conf: default (ranks 0–1); expandable_segments:True (rank 2); not recorded (rank 3)\n" in text
+    assert (
+        "  allocator settings: default (ranks 0–1); expandable_segments:True (rank 2); not recorded (rank 3)\n" in text
+    )
 
 
 def test_the_json_has_the_numbers_and_nulls_for_what_is_missing() -> None:
@@ -159,7 +161,12 @@ def test_the_json_has_the_numbers_and_nulls_for_what_is_missing() -> None:
     assert (one["peak_reserved"]["reserved_bytes"], one["n_ooms"], one["oom_events"]) == (80 * MiB, 1, [8])
     assert one["by_category"]["inputs"] == 50 * MiB
     assert content["spread"]["peak_allocated"]["spread_bytes"] == 36 * MiB
-    assert content["spread"]["peak_allocated"]["highest"] == {"rank": 1, "device": 0, "bytes": 70 * MiB}
+    assert content["spread"]["peak_allocated"]["highest"] == {
+        "label": "rank 1",
+        "rank": 1,
+        "device": 0,
+        "bytes": 70 * MiB,
+    }
     assert [step["step"] for step in content["steps"]] == ["0", "1", "2"]
     assert content["steps"][2]["ranks"][1] is None
     assert content["steps"][1]["ranks"][1]["is_finished"] is False

@@ -16,7 +16,7 @@ from tests.rank_traces import DIED, MiB, compare_acts, training
 def test_the_page_has_each_ranks_peak_and_its_ledger(tmp_path: Path) -> None:
     comparison = compare_acts(training(10, 12, 14), DIED)
     content = ranks_html(comparison)
-    for text in ("Rank 1 peaks highest: 70.0 MiB allocated", "run-rank0.memscope", "not recorded", "+38.0 MiB"):
+    for text in ("Rank 1 peaks highest: 70.0\u00a0MiB allocated", "run-rank0.memscope", "not recorded", "+38.0 MiB"):
         assert text in content
     assert content.count('class="picture"') == 2
     for source in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', content, re.DOTALL):

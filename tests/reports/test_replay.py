@@ -35,7 +35,7 @@ def test_the_recording_stands_beside_its_replays_and_failures_are_said() -> None
     text = out.getvalue()
     assert re.search(r"recorded +default +10\.0 GiB +40\.0 %", text)
     assert re.search(r"lower-bound +7\.0 GiB +3\.0 GiB +50\.0 % .* bound", text)
-    assert "no limit: the device's memory was not recorded (--capacity sets it)" in text
+    assert "no limit: the device's memory was not recorded, and no capacity was given" in text
     assert f"caching {OTHER}: out of memory at event 7, asking for 2.0 GiB with 1.0 GiB free on the device" in text
 
 

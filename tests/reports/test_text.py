@@ -52,10 +52,10 @@ def test_the_report_has_peak_headroom_ledger_and_the_failed_request() -> None:
     print_report(load(TRACES / "tiny-out-of-memory.memscope"), Console(file=out, width=160))
     text = out.getvalue()
     assert "Device 0 (a device of 1GiB): peak 448.2 MiB allocated after event 74\n" in text
-    assert "headroom 62.0 MiB of 1.0 GiB, 512.0 MiB of it held by others" in text
+    assert "headroom 62.0 MiB; the device has 1.0 GiB, of which others hold 512.0 MiB" in text
     assert "out of memory at event 75, asking for 64.0 MiB" in text
     assert re.search(r"weights +384\.2 MiB +85\.4 % +402,849,792", text)
-    assert re.search(r"reserved +450\.0 MiB +471,859,200 +the sum, to the byte", text)
+    assert re.search(r"reserved +450\.0 MiB +100\.0 % +471,859,200 +the sum, to the byte", text)
 
 
 def test_who_is_live_is_listed_and_the_rest_is_counted() -> None:
@@ -63,5 +63,17 @@ def test_who_is_live_is_listed_and_the_rest_is_counted() -> None:
     print_moment(Analysis(training_trace()).peak(0), "site", 2, Console(file=out, width=160))
     text = out.getvalue()
     assert "Device 0 after event 120 (step 2, backward): 35.1 MiB allocated, 35.1 MiB active, 42.0 MiB reserved" in text
-    assert re.search(r"20\.0 MiB +57\.\d % +4 +/home/me/project/train\.py:7 forward", text)
-    assert "2 more, " in text
+    assert re.search(r"size +of reserved +allocations +site *\n", text)
+    assert re.search(r"20\.0 MiB +47\.6 % +4 +/home/me/project/train\.py:7 forward", text)
+    assert re.search(r"MiB +\S+ % +\d+ +2 more, together", text)
+    assert re.search(r"42\.0 MiB +100\.0 % +reserved: the sum, to the byte", text)
+
+
+def test_shares_of_a_moment_are_of_what_is_reserved_and_sum_to_all_of_it() -> None:
+    analysis = load(TRACES / "tiny-llama-train.memscope")
+    for by in ("site", "module", "step", "rule"):
+        out = io.StringIO()
+        print_moment(analysis.peak(), by, 5, Console(file=out, width=120))
+        rows = re.findall(r"^ +(?:\S+ (?:[KMG]i)?B) +(\d+\.\d) %", out.getvalue(), re.MULTILINE)
+        assert rows[-1] == "100.0"
+        assert abs(sum(map(float, rows[:-1])) - 100) < 0.05 * len(rows)

@@ -64,3 +64,12 @@ def test_shared_prefixes_are_shared_by_as_many_as_asked() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         generate_requests(GeneratorOptions(**options))  # type: ignore[arg-type]
+
+
+def test_times_that_cannot_be_counted_are_refused() -> None:
+    table = generate_requests(GeneratorOptions(4))
+    assert table.faster(2.0).arrival_us[-1] == np.rint(table.arrival_us[-1] / 2)
+    for make in (lambda: generate_requests(GeneratorOptions(4, rate_per_s=1e-320)), lambda: table.faster(1e-320)):
+        with pytest.raises(UsageError, match="would not arrive within 32 years"):
+            make()
+    assert generate_requests(GeneratorOptions(4, rate_per_s=1e300)).arrival_us.tolist() == [0, 0, 0, 0]

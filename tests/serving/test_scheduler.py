@@ -34,7 +34,7 @@ def test_given_peaks_replace_the_catalogues() -> None:
     assert peaks_of("T4-16GB", None, None) == (65e12, 320e9)
     assert peaks_of("T4-16GB", 1.0, None) == (1e12, 320e9)
     assert peaks_of("a card", 1.0, 10**9) == (1e12, 1e9)
-    with pytest.raises(UsageError, match="a speed must be above 0"):
+    with pytest.raises(UsageError, match="a speed must be at least 1,000,000 operations, or bytes, a second"):
         peaks_of("a card", 0.0, 10**9)
     with pytest.raises(FieldError, match="the speed of a card is not known") as refused:
         peaks_of("a card", None, 10**9)

@@ -25,8 +25,8 @@ def analysis() -> Analysis:
 
 def test_findings_say_the_numbers_that_the_library_has(analysis: Analysis) -> None:
     peak = analysis.peak(0)
-    assert ledger_finding(peak).startswith(f"Peak {format_bytes(peak.allocated_bytes)} at step ")
-    assert "% of the peak" in ledger_finding(analysis.at(10, 0))
+    assert ledger_finding(peak).startswith(f"Peak {format_bytes(peak.allocated_bytes)} allocated at step ")
+    assert f", {format_bytes(peak.allocated_bytes)} at the peak" in ledger_finding(analysis.at(10, 0))
     assert format_bytes(peak.allocated_bytes) in timeline_finding(analysis.device(0))
     assert "out of memory 1 time" in timeline_finding(analysis.device(0))
     assert "reserved" in map_finding(peak)
@@ -36,7 +36,9 @@ def test_findings_say_the_numbers_that_the_library_has(analysis: Analysis) -> No
 
 def test_findings_name_their_moment_and_what_holds_most(analysis: Analysis) -> None:
     peak = analysis.peak(0)
-    assert ledger_finding(peak) == "Peak 35.1 MiB at step 2, backward: activations 57 %, weights 34 %"
+    assert ledger_finding(peak) == (
+        "Peak 35.1 MiB allocated at step 2, backward: activations 47.6 %, weights 28.6 % of 42.0 MiB reserved"
+    )
     assert fragmentation_finding(peak) == (
         "6.9 MiB free but pinned by live blocks at step 2, backward, 16.5 % of reserved"
     )

@@ -43,3 +43,4 @@ def test_streams_pools_and_rows_have_names_for_people() -> None:
 def test_a_sentence_begins_with_a_capital_unless_with_a_setting() -> None:
     assert sentence("nothing helps") == "Nothing helps"
     assert sentence("max_split_size_mb:64 saves most") == "max_split_size_mb:64 saves most"
+    assert sentence("capacity: nothing was left") == "Capacity: nothing was left"

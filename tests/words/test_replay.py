@@ -136,7 +136,9 @@ def test_replays_are_named_by_their_settings() -> None:
 
 
 def test_limits_say_how_it_is_known() -> None:
-    assert limits_words(Limits(None, 0, source="not known")) == "no limit: the device's memory was not recorded"
+    assert limits_words(Limits(None, 0, source="not known")) == (
+        "no limit: the device's memory was not recorded, and no capacity was given"
+    )
     held = Limits(10 * GiB, GiB, source="recorded")
     assert limits_words(held) == "on a device of 10.0 GiB (recorded), 1.0 GiB of it held by others"
 

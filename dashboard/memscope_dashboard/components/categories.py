@@ -23,7 +23,8 @@ _SUM = "the sum, to the byte"
 def ledger_table(ledger: Ledger) -> list[Component]:
     """Rows with bytes, share and a bar; the sum; and the names of the rows that are empty."""
     rows = _rows(ledger_lines(ledger))
-    table = html.Table([html.Tbody([*rows, _total(ledger.total_of, ledger.total_bytes)])], className="ledger")
+    body = html.Tbody([*rows, _total(ledger.total_of, ledger.total_bytes)])
+    table = html.Table([_head(f"of {ledger.total_of}"), body], className="ledger")
     nothing = ", ".join(empty_rows(ledger))
     return [table, html.P(f"Nothing in: {nothing}", className="quiet small") if nothing else None]
 
@@ -40,7 +41,17 @@ def device_table(ledger: Ledger) -> Component:
         body = [html.Tr([name, html.Td(reserved, className="num"), *_blank()]), *missing]
         total = [html.Td("device used"), html.Td(size(None), className="num"), *_blank()]
         body.append(html.Tr(total, className="total"))
-    return html.Table([html.Tbody(body)], className="ledger device-ledger")
+    shares = _head("of device used" if count is not None else "")
+    return html.Table([shares, html.Tbody(body)], className="ledger device-ledger")
+
+
+def _head(shares_of: str) -> Component:
+    """What the sizes are, and what the shares are of."""
+    return html.Thead(
+        html.Tr(
+            [html.Th(), html.Th("size", className="num"), html.Th(shares_of, className="num"), html.Th()],
+        )
+    )
 
 
 def _rows(lines: Sequence[LedgerLine]) -> list[Component]:

@@ -109,7 +109,7 @@ def _group_columns(grouping: Grouping) -> list[dict[str, Any]]:
     category = _category_column(146) | ({} if grouping is Grouping.CATEGORY else {"sortable": False})
     numbers = [
         {"field": "block_bytes", "headerName": "block", "width": 100, "tooltipField": "exact", **_shown("size")},
-        {"field": "share", "headerName": "share", "width": 80, "sortable": False},
+        {"field": "share", "headerName": "of allocated", "width": 108, "sortable": False},
         {"field": "requested_bytes", "headerName": "requested", "width": 106, **_shown("requested")},
         {"field": "n_allocations", "headerName": "allocations", "width": 112, **_shown("count")},
     ]

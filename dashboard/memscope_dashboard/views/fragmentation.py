@@ -143,8 +143,12 @@ def _size(field: str, n_bytes: int) -> dict[str, Any]:
 def _live(pin: Pin) -> dict[str, Any]:
     n = len(pin.allocation_ids)
     found = _size("pinning", pin.pinning_bytes)
-    words = f"{format_count(n)} block{'s' if n > 1 else ''}, {found['pinning_exact']}"
-    return found | {"pinning_text": f"{format_count(n)} · {found['pinning_text']}", "pinning_exact": words}
+    words = (
+        f"{format_count(n)} blocks, together {found['pinning_exact']}"
+        if n > 1
+        else f"1 block, {found['pinning_exact']}"
+    )
+    return found | {"pinning_text": f"{found['pinning_text']} in {format_count(n)}", "pinning_exact": words}
 
 
 def _age(holder: Holder) -> dict[str, Any]:

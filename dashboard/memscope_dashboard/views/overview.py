@@ -12,9 +12,17 @@ from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
-from memscope.units import format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.headlines import ledger_finding
-from memscope.words.labels import NOT_MEASURED, pool_label, short_place, split_site, stream_label
+from memscope.words.labels import (
+    NOT_MEASURED,
+    SCATTER_MEANING,
+    pool_label,
+    scatter_words,
+    short_place,
+    split_site,
+    stream_label,
+)
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components import finding_list, oom_card
 from memscope_dashboard.components.categories import ledger_table
@@ -86,7 +94,7 @@ def provenance(moment: Moment) -> str:
         moment.device.name,
         f"torch {metadata.torch_version}" if metadata.torch_version else None,
         metadata.origin,
-        f"{format_count(trace.n_events)} events",
+        format_items(trace.n_events, "event"),
         f"settings {conf}" if conf else "default settings" if conf == "" else "settings not recorded",
     ]
     return " · ".join(part for part in parts if part)
@@ -96,7 +104,6 @@ def tiles(moment: Moment) -> list[Component]:
     """The four numbers of a moment."""
     device = moment.device
     peak, highest = device.peak(), device.peak_reserved().reserved_bytes
-    share = moment.allocated_bytes / peak.allocated_bytes if peak.allocated_bytes else None
     free = None if moment.reserved_bytes is None else moment.reserved_bytes - moment.active_bytes
     available, headroom = device.available_bytes, device.headroom_bytes
     if headroom is not None:
@@ -106,9 +113,8 @@ def tiles(moment: Moment) -> list[Component]:
     else:
         room = "segments not recorded"
     free_share = format_fraction(free / moment.reserved_bytes) if free is not None and moment.reserved_bytes else None
-    of_peak = f"{format_fraction(share)} of the peak" if share is not None else ""
     return [
-        tile("Allocated", size(moment.allocated_bytes), of_peak),
+        tile("Allocated", size(moment.allocated_bytes), ["peak ", size(peak.allocated_bytes)]),
         tile("Reserved", size(moment.reserved_bytes), ["highest ", size(highest)] if highest is not None else ""),
         tile("Reserved, not in use", size(free), f"{free_share} of reserved" if free_share else ""),
         tile("Headroom", size(headroom), room),
@@ -135,7 +141,11 @@ def coverage(moment: Moment) -> list[Component]:
     pairs = [(_SOURCE_LABELS[name], size(n_bytes)) for name, n_bytes in found.by_source.items() if n_bytes]
     return [
         html.Div(
-            [html.Span(format_fraction(frac), className="big-number num"), " of requested bytes"], className="lead"
+            [
+                html.Span(format_bytes(found.attributed_bytes), className="big-number num"),
+                f" of {format_bytes(found.attributed_bytes + found.unknown_bytes)} requested",
+            ],
+            className="lead",
         ),
         html.Div(html.Span(style={"width": f"{100 * frac:.2f}%"}), className="meter"),
         facts([*pairs, ("unknown", size(found.unknown_bytes))]),
@@ -159,16 +169,20 @@ def fragmentation(moment: Moment) -> list[Component]:
                     ]
                 ),
                 html.Td(size(group.free_bytes), className="num"),
-                html.Td(
-                    "" if group.scatter_frac is None else format_fraction(group.scatter_frac), className="num quiet"
-                ),
+                html.Td(scatter_words(group.scatter_frac), className="num quiet"),
             ]
         )
         for group in moment.fragmentation.groups[:_N_GROUPS]
         if group.free_bytes
     ]
     head = html.Thead(
-        html.Tr([html.Th("group"), html.Th("free", className="num"), html.Th("scattered", className="num")])
+        html.Tr(
+            [
+                html.Th("group"),
+                html.Th("free", className="num"),
+                html.Th("scatter", className="num", title=SCATTER_MEANING),
+            ]
+        )
     )
     return [
         facts(
@@ -206,7 +220,7 @@ def sites(moment: Moment) -> list[Component]:
     rest = sum(group.requested_bytes for group in grouped[_N_SITES:])
     n_more = len(grouped) - _N_SITES
     more = (
-        html.P([f"{format_count(n_more)} more lines hold ", size(rest)], className="quiet small")
+        html.P([f"{format_count(n_more)} more lines together hold ", size(rest)], className="quiet small")
         if n_more > 0
         else None
     )

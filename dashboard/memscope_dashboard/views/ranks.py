@@ -12,14 +12,21 @@ from dash.exceptions import PreventUpdate
 
 from memscope.analysis import Analysis
 from memscope.errors import MemscopeError
-from memscope.figures.ranks import MEASURES, rank_labels, ranks_figure, step_table, steps_figure
+from memscope.figures.ranks import MEASURES, rank_labels, ranks_figure, row_names, step_table, steps_figure
 from memscope.figures.theme import theme_named
 from memscope.ranks.compare import compare_ranks
 from memscope.ranks.comparison import AlignedStep, Difference, RankComparison
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import row_label, sentence, short_place, split_site
-from memscope.words.ranks import change_words, numbering_words, ranks_finding, setting_words
+from memscope.words.ranks import (
+    change_words,
+    numbering_words,
+    ranks_finding,
+    same_settings_words,
+    setting_label,
+    setting_words,
+)
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components.categories import category_legend
 from memscope_dashboard.components.grid import NUMBER, data_grid
@@ -28,8 +35,8 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 
-_HOW = "Each bar is a rank's peak: allocated bytes (bold) by category, outlined by the highest reserved. "
-_CLICK = "Click a bar or a step to open that rank there."
+_HOW = "Each bar is a {noun}'s peak: allocated bytes (bold) by category, outlined by the highest reserved. "
+_CLICK = "Click a bar or a step to open that {noun} there."
 _ALONE = (
     "Open the traces of several ranks together, and they stand side by side here, step by step:",
     "memscope dash run-rank0.memscope run-rank1.memscope",
@@ -136,7 +143,7 @@ def layout() -> Component:
     measure = dmc.SegmentedControl(id="ranks-measure", data=list(MEASURES), value=MEASURES[0], size="xs")
     grid = data_grid("ranks-grid", _columns("highest", "lowest"), "Nothing differs between the two")
     panels = [
-        section("Peak of each rank", html.Div(id="ranks-legend", className="chips"), picture("ranks-graph")),
+        section("Peak of each", html.Div(id="ranks-legend", className="chips"), picture("ranks-graph")),
         html.Section(
             [
                 html.Div([html.H2("Highest in each step", id="ranks-steps-title"), measure], className="panel-head"),
@@ -212,12 +219,11 @@ def differences_title(comparison: RankComparison) -> str:
 def settings(comparison: RankComparison) -> Component:
     """Settings and facts of the recordings that are not the same on all ranks."""
     if not comparison.settings_that_differ:
-        words = "Settings, versions, device sizes and numbers of events are the same on all ranks."
-        return html.P(words, className="quiet small")
+        return html.P(f"{sentence(same_settings_words(comparison))}.", className="quiet small")
     rows = []
     for setting in comparison.settings_that_differ:
         values = "; ".join(f"{value} ({who})" for value, who in setting_words(comparison, setting).items())
-        rows.append(html.Tr([html.Td(html.Span(setting.name, className="setting")), html.Td(values)]))
+        rows.append(html.Tr([html.Td(setting_label(setting.name)), html.Td(values)]))
     head = html.Tr([html.Th("differs"), html.Th("value (who has it)")])
     return html.Table([html.Thead(head), html.Tbody(rows)], className="small-table settings-table")
 
@@ -236,7 +242,7 @@ def steps_title(comparison: RankComparison, measure: str) -> str:
 def alone() -> list[Component]:
     """What stands there while there is nothing to compare: how to open several traces."""
     how, command, where = _ALONE
-    return [section("One rank only", html.P(how), html.Pre(command, className="command"), html.P(where))]
+    return [section("One trace only", html.P(how), html.Pre(command, className="command"), html.P(where))]
 
 
 def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None, measure: str | None) -> list[Any]:
@@ -249,13 +255,17 @@ def update(store: TraceStore, subject: dict[str, Any] | None, scheme: str | None
     ranks, measure = open_ranks(store), measure or MEASURES[0]
     comparison = ranks.comparison
     if comparison is None:
-        title = "One rank is open: there is nothing to set it against"
+        title = "One trace is open: there is nothing to set it against"
         return [title, left_out(ranks), alone(), "hidden", *[no_update] * 8]
     theme = theme_named(scheme)
     found = comparison.differences
     names = ("highest", "lowest") if found is None else (found.highest, found.lowest)
     headings = [comparison.rows[i].label if isinstance(i, int) else i for i in names]
-    notes = [html.Div(_HOW + _CLICK), *[html.Div(text) for text in numbering_words(comparison)], *left_out(ranks)]
+    notes = [
+        html.Div((_HOW + _CLICK).format(noun=comparison.noun)),
+        *[html.Div(sentence(text)) for text in numbering_words(comparison)],
+        *left_out(ranks),
+    ]
     height = max(120, 44 + _MIN_ROW_PX * len(comparison.rows))
     present = {name: None for row in comparison.rows for name, size in row.category_bytes.items() if size}
     return [
@@ -293,7 +303,7 @@ def clicked_step(store: TraceStore, click: dict[str, Any] | None, measure: str |
     if not click or not click.get("points") or ranks.comparison is None:
         return no_update
     table = step_table(ranks.comparison, measure)
-    rows = [row.label for row in ranks.comparison.rows]
+    rows = row_names(ranks.comparison)
     point = click["points"][0]
     if point.get("y") not in rows or point.get("x") not in table.titles:
         return no_update

@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.device.device import Device
+from memscope.device.limits import Limits, checked_limits
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.figures.replay import DrawnCurve, Measure, curves_figure, curves_words
@@ -166,7 +167,8 @@ def asked_of(
     errors["confs"] = "; ".join(refused) or None
     capacity_bytes = None
     try:
-        capacity_bytes = parse_bytes(capacity) if capacity and capacity.strip() else None
+        wanted = Limits(parse_bytes(capacity) if capacity and capacity.strip() else None)
+        capacity_bytes = checked_limits(wanted).total_bytes
     except UsageError as error:
         errors["capacity"] = str(error)
     kept = tuple(conf for conf, problem in problems.items() if problem is None)

@@ -22,7 +22,7 @@ from tests.dashboard.pages import text_of
 
 
 def rows_of(table: Any) -> list[str]:
-    (body,) = table.children
+    _, body = table.children
     return [text_of(row) for row in body.children]
 
 
@@ -36,7 +36,8 @@ def test_rows_stand_above_their_sum_and_empty_ones_are_named(store: TraceStore) 
         assert words.startswith(row_label(row.name))
         assert format_bytes(row.bytes) in words
     assert total.startswith(f"{ledger.total_of}{format_bytes(ledger.total_bytes)}")
-    (body,) = table.children
+    head, body = table.children
+    assert text_of(head) == f"sizeof {ledger.total_of}"
     assert body.children[-1].children[1].title == f"{format_count(sum(row.bytes for row in held))} bytes"
     assert text_of(nothing) == f"Nothing in: {', '.join(empty_rows(ledger))}"
 

@@ -17,13 +17,14 @@ def test_overview_shows_the_ledger_of_the_library(store: TraceStore) -> None:
     data = moment_data(store)
     title, _, tiles, figure, ledger, *_ = overview.update(store, data, "light")
     moment = Query.from_data(data).moment(store)
-    assert f"Peak {format_bytes(moment.allocated_bytes)} at" in text_of(title)
+    assert f"Peak {format_bytes(moment.allocated_bytes)} allocated at" in text_of(title)
     words = text_of(ledger)
     for row in moment.ledger.rows:
         if row.bytes:
             assert format_bytes(row.bytes) in words
     assert isinstance(figure, go.Figure)
     assert format_bytes(64 * 2**20) in text_of(tiles)
+    assert text_of(tiles).count("%") == text_of(tiles).count("% of reserved") == 1
 
 
 def test_overview_says_not_measured(store: TraceStore) -> None:

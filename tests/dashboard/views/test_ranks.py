@@ -59,7 +59,7 @@ def test_the_finding_and_the_differences_are_those_of_the_comparison(four: Trace
         ("fc output", "owner", 50 * MiB),
     ]
     assert [column["headerName"] for column in columns[2:4]] == ["rank 1", "rank 0"]
-    assert "n_steps" in text_of(same)
+    assert "steps2 (ranks" in text_of(same)
 
 
 def test_the_comparison_keeps_no_trace_in_memory(four: TraceStore) -> None:
@@ -125,7 +125,7 @@ def test_a_broken_file_is_left_out_and_named(folder: Path) -> None:
 
 def test_two_files_of_one_rank_are_named_in_place_of_the_view(folder: Path, tmp_path: Path) -> None:
     twin = write_container(rank_trace(FOUR[1], rank=0), tmp_path / "again.memscope")
-    store = TraceStore([folder / "run-rank0.memscope", twin])
+    store = TraceStore([folder / "run-rank0.memscope", folder / "run-rank1.memscope", twin])
     with pytest.raises(UsageError, match=r"run-rank0\.memscope and .*again\.memscope both say"):
         shown(store, "run-rank0.memscope")
     data = moment_data(store, "run-rank0.memscope")
