@@ -81,13 +81,51 @@ PEAKS: dict[str, tuple[float, float]] = {
     "T4-16GB": (65e12, 320e9),
     "V100-16GB": (125e12, 900e9),
     "V100-32GB": (125e12, 900e9),
+    "A4000-16GB": (76.7e12, 448e9),
+    "A5000-24GB": (111.1e12, 768e9),
+    "GTX1080Ti-11GB": (11.3e12, 484e9),
+    "GTX1650-4GB": (6.0e12, 128e9),
+    "GTX1660Ti-6GB": (10.9e12, 288e9),
+    "P100-16GB": (18.7e12, 732e9),
+    "RTX2060-6GB": (25.8e12, 336e9),
+    "RTX2070-8GB": (29.9e12, 448e9),
+    "RTX2080-8GB": (40.3e12, 448e9),
+    "RTX2080Ti-11GB": (53.8e12, 616e9),
+    "RTX3050-8GB": (18.2e12, 224e9),
+    "RTX3050-Laptop-4GB": (14.3e12, 192e9),
+    "RTX3060-12GB": (25.5e12, 360e9),
+    "RTX3060-Laptop-6GB": (26.2e12, 336e9),
+    "RTX3070-8GB": (40.6e12, 448e9),
+    "RTX3070-Laptop-8GB": (33.2e12, 448e9),
+    "RTX3080-10GB": (59.5e12, 760e9),
+    "RTX3080-Laptop-16GB": (42.0e12, 448e9),
+    "RTX4050-Laptop-6GB": (24.3e12, 192e9),
+    "RTX4060-8GB": (30.2e12, 272e9),
+    "RTX4060-Laptop-8GB": (29.1e12, 256e9),
+    "RTX4060Ti-16GB": (44.1e12, 288e9),
+    "RTX4070-12GB": (58.3e12, 504e9),
+    "RTX4070-Laptop-8GB": (40.1e12, 256e9),
+    "RTX4070Ti-12GB": (80.2e12, 504e9),
+    "RTX4080-16GB": (97.5e12, 717e9),
+    "RTX4080-Laptop-12GB": (67.7e12, 432e9),
+    "RTX4090-Laptop-16GB": (79.4e12, 576e9),
+    "RTX5060Ti-16GB": (47.4e12, 448e9),
+    "RTX5070-12GB": (61.7e12, 672e9),
+    "RTX5070Ti-16GB": (87.9e12, 896e9),
+    "RTX5080-16GB": (112.6e12, 960e9),
+    "RTX5090-Laptop-24GB": (90.7e12, 896e9),
+    "RTX6000Ada-48GB": (364.2e12, 960e9),
+    "RTXPRO6000-96GB": (503.8e12, 1792e9),
 }
 """Dense 16-bit tensor operations with 32-bit accumulation, and bytes, a second.
 
 Source: NVIDIA's data sheets of each product, SXM modules where a product comes in several forms. Where a sheet gives
 figures with sparsity alone they are halved: A6000 (309.7 with), H100 and H200 (1,979), B200 (HGX, 4,500 at 1,000 W).
 GeForce: appendices of NVIDIA's GA102 (71), Ada (165.2) and Blackwell RTX (209.5, a quarter of the 838 with 16-bit
-accumulation and sparsity) architecture papers. A10G: AWS's variant of the A10, 70, where the A10 has 125.
+accumulation and sparsity) architecture papers. A10G: AWS's variant of the A10, 70, where the A10 has 125. The rest,
+from A4000 on, is reckoned: multiprocessors, boost clock and bandwidth of NVIDIA's product pages, at 512 operations a
+clock for GeForce since Turing (the rate of the papers above), 1,024 for workstation cards, and 256 without tensor cores;
+what laptops reach depends on their power limit.
 """
 
 
