@@ -139,6 +139,22 @@ class Analysis(RecordedTrace):
         """
         return self.opinions(index).device
 
+    def devices_asked(self, index: int | None = None, event: int | None = None) -> tuple[Device, ...]:
+        """The devices that a question is about: the one named, that of an event, the first that ran out, else each.
+
+        Devices of which nothing was recorded are left out where others have something.
+
+        Raises
+        ------
+        UsageError
+            If the trace has no such device, or none at all.
+        """
+        if index is None and event is None and not (self.trace.action == Action.OOM).any():
+            recorded = tuple(device for device in self.devices if device.n_events)
+            if recorded:
+                return recorded
+        return (self.device_of_event(event, index),)
+
     def device_of_event(self, event: int | None, index: int | None = None) -> Device:
         """The device that is named, or else that of an event, or else as :meth:`device` chooses.
 

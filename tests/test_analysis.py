@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from memscope.trace.builder import TraceBuilder
 from memscope.trace.container import write_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action
+from tests.conftest import Outcome
 from tests.training_trace import training_trace
 
 
@@ -66,3 +69,45 @@ def test_the_device_that_ran_out_of_memory_is_meant_where_none_is_named() -> Non
     assert analysis.device().index == analysis.peak().device.index == analysis.oom().device == 1
     assert analysis.device(2).index == 2
     assert analysis.device_of_event(0).index == 0
+
+
+def on_devices(*failing: bool, is_idle: bool = False) -> TraceBuilder:
+    """A segment of 2 MiB with 1 MiB in use on each of some devices, some of which then run out of memory."""
+    builder = TraceBuilder()
+    for device, fails in enumerate(failing):
+        address = (1 << 40) + (device << 30)
+        if not (is_idle and device):
+            builder.add_event(Action.SEGMENT_ALLOC, address=address, size_bytes=2 << 20, device=device)
+            builder.add_event(Action.ALLOC, address=address, size_bytes=1 << 20, device=device)
+        if fails:
+            builder.add_event(Action.OOM, address=-1, size_bytes=1 << 30, device=device)
+        segment = builder.add_segment(address=address, size_bytes=2 << 20, is_large=False, device=device)
+        half = {"size_bytes": 1 << 20, "state": 0}
+        builder.add_block(segment, address=address, requested_bytes=1 << 20, **half)
+        builder.add_block(segment, address=address + (1 << 20), requested_bytes=0, **half | {"state": 2})
+    return builder
+
+
+def test_a_question_is_about_the_device_that_ran_out_of_memory_or_else_about_each() -> None:
+    def asked(builder: TraceBuilder, index: int | None = None, event: int | None = None) -> list[int]:
+        analysis = Analysis(builder.build(TraceMetadata(source="synthetic")))
+        return [device.index for device in analysis.devices_asked(index, event)]
+
+    assert asked(on_devices(False, False)) == [0, 1]
+    assert asked(on_devices(False, True)) == [1]
+    assert asked(on_devices(False, False), index=1) == [1]
+    assert asked(on_devices(False, False), event=3) == [1]
+    assert asked(on_devices(False, False, is_idle=True)) == [0]
+    with pytest.raises(UsageError, match="empty"):
+        asked(TraceBuilder())
+
+
+@pytest.mark.parametrize("verb", ["peak", "frag", "tune", "replay"])
+def test_a_verb_answers_for_each_device(verb: str, tmp_path: Path, memscope: Callable[..., Outcome]) -> None:
+    path = write_container(on_devices(False, False).build(TraceMetadata(source="synthetic")), tmp_path / "two.memscope")
+    outcome = memscope(verb, str(path))
+    assert outcome.code == 0, outcome.err
+    assert [outcome.out.lower().count(f"device {device}") for device in (0, 1)] == [1, 1]
+    found = json.loads(memscope(verb, str(path), "--json").out)
+    assert (found["device"], [other["device"] for other in found["other_devices"]]) == (0, [1])
+    assert "other_devices" not in json.loads(memscope(verb, str(path), "--device", "1", "--json").out)

@@ -12,7 +12,7 @@ from memscope.cli.options import (
     event_option,
     json_option,
     load_trace,
-    print_json,
+    print_each_json,
     rules_option,
     trace_argument,
 )
@@ -40,8 +40,10 @@ def frag(
 
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
-    moment = analysis.device(device).fragmentation_moment() if event is None else analysis.at(event, device)
+    devices = analysis.devices_asked(device, event)
+    moments = [each.fragmentation_moment() if event is None else each.at(event) for each in devices]
     if as_json:
-        print_json(fragmentation_json(moment, top))
-    else:
-        print_fragmentation(moment, top, console(), over_time=over_time)
+        print_each_json([fragmentation_json(moment, top) for moment in moments])
+        return
+    for moment in moments:
+        print_fragmentation(moment, top, console(), over_time=over_time, has_header=moment is moments[0])

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,7 +107,7 @@ def device_option(command: Command) -> Command:
         "--device",
         type=int,
         default=None,
-        help="Device index. [default: the first that ran out of memory, or the first]",
+        help="Device index. [default: the first that ran out of memory, or else each]",
     )(command)
 
 
@@ -168,6 +168,12 @@ def print_json(content: dict[str, Any]) -> None:
     """Write one JSON object to stdout, its schema version first."""
     json.dump({"schema_version": SCHEMA_VERSION, **content}, sys.stdout, indent=2, default=_plain)
     sys.stdout.write("\n")
+
+
+def print_each_json(contents: Sequence[dict[str, Any]]) -> None:
+    """Write what was found of one device, or of several: the first as ever, the others beside it."""
+    first, *others = contents
+    print_json({**first, "other_devices": others} if others else first)
 
 
 def _plain(value: Any) -> Any:

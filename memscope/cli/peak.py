@@ -13,7 +13,7 @@ from memscope.cli.options import (
     event_option,
     json_option,
     load_trace,
-    print_json,
+    print_each_json,
     rules_option,
     trace_argument,
 )
@@ -42,8 +42,9 @@ def peak(
 
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
-    moment = analysis.peak(device) if event is None else analysis.at(event, device)
+    moments = [each.peak() if event is None else each.at(event) for each in analysis.devices_asked(device, event)]
     if as_json:
-        print_json(moment_json(moment, by, top))
-    else:
-        print_moment(moment, by, top, console())
+        print_each_json([moment_json(moment, by, top) for moment in moments])
+        return
+    for moment in moments:
+        print_moment(moment, by, top, console(), has_header=moment is moments[0])

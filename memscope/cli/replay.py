@@ -13,6 +13,7 @@ from memscope.cli.options import (
     html_option,
     json_option,
     load_trace,
+    print_each_json,
     print_json,
     wrote,
 )
@@ -82,24 +83,27 @@ def replay(
     for trace in traces:
         analysis = load_trace(trace)
         analysis.require_consistent()
-        with progress(f"replaying {analysis.name}") as on_done:
-            comparison = compare(
-                analysis.device(device).lifetimes,
-                strategies,
-                confs,
-                limits=sweep.limits,
-                keeps_usage=False,
-                spread=sweep.spread,
-                on_done=on_done,
-            )
-        if as_json:
-            contents.append(comparison_json(analysis, comparison))
-        if output is not None:
-            compared.append((analysis, comparison))
-        elif not as_json:
-            print_comparison(analysis, comparison, console(), "" if explain else "--explain lists them")
-    if as_json:
-        print_json(contents[0] if len(contents) == 1 else {"traces": contents})
+        for each in analysis.devices_asked(device):
+            with progress(f"replaying {analysis.name}") as on_done:
+                comparison = compare(
+                    each.lifetimes,
+                    strategies,
+                    confs,
+                    limits=sweep.limits,
+                    keeps_usage=False,
+                    spread=sweep.spread,
+                    on_done=on_done,
+                )
+            if as_json:
+                contents.append(comparison_json(analysis, comparison))
+            if output is not None:
+                compared.append((analysis, comparison))
+            elif not as_json:
+                print_comparison(analysis, comparison, console(), "" if explain else "--explain lists them")
+    if as_json and len(traces) == 1:
+        print_each_json(contents)
+    elif as_json:
+        print_json({"traces": contents})
     if output is not None:
         write_replay_html(compared, output, overwrite=force)
         wrote(output)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, device_option, json_option, load_trace, print_json, trace_argument
+from memscope.cli.options import console, device_option, json_option, load_trace, print_each_json, trace_argument
 from memscope.cli.sweeping import SweepOptions, progress, sweep_options
 
 
@@ -26,14 +26,12 @@ def tune(trace: Path, sweep: SweepOptions, device: int | None, top: int, as_json
 
     analysis = load_trace(trace)
     analysis.require_consistent()
-    with progress(f"replaying {analysis.name}") as on_done:
-        tuning = search(
-            analysis.device(device).lifetimes,
-            limits=sweep.limits,
-            spread=sweep.spread,
-            on_done=on_done,
-        )
+    found = []
+    for each in analysis.devices_asked(device):
+        with progress(f"replaying {analysis.name}") as on_done:
+            found.append(search(each.lifetimes, limits=sweep.limits, spread=sweep.spread, on_done=on_done))
     if as_json:
-        print_json(tuning_json(analysis, tuning, top))
-    else:
+        print_each_json([tuning_json(analysis, tuning, top) for tuning in found])
+        return
+    for tuning in found:
         print_tuning(analysis, tuning, console(), top)

@@ -32,9 +32,12 @@ _N_BESIDE_OUTLINE = 32
 _N_OUTLINE_JSON = 200
 
 
-def print_fragmentation(moment: Moment, top: int, console: Console, *, over_time: bool = False) -> None:
-    """Print a moment's fragmentation, by group, what pins it, and how it was over time."""
-    print_trust_header(moment.device.recording, console)
+def print_fragmentation(
+    moment: Moment, top: int, console: Console, *, over_time: bool = False, has_header: bool = True
+) -> None:
+    """Print a moment's fragmentation, by group, what pins it, and how it was over time; the header is the trace's."""
+    if has_header:
+        print_trust_header(moment.device.recording, console)
     console.print()
     if not moment.lifetimes.segments_are_known:
         console.print(Text("fragmentation is not measured: the segments were not recorded", style="yellow"))

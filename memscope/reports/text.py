@@ -257,10 +257,11 @@ def print_fragmentation_line(moment: Moment, console: Console) -> None:
     )
 
 
-def print_moment(moment: Moment, by: str, top: int, console: Console) -> None:
-    """Print who is live after an event."""
+def print_moment(moment: Moment, by: str, top: int, console: Console, *, has_header: bool = True) -> None:
+    """Print who is live after an event; the header is the trace's."""
     grouped = moment.grouped(by)
-    print_trust_header(moment.device.recording, console)
+    if has_header:
+        print_trust_header(moment.device.recording, console)
     console.print()
     console.print(
         Text(

@@ -124,7 +124,7 @@ figures with sparsity alone they are halved: A6000 (309.7 with), H100 and H200 (
 GeForce: appendices of NVIDIA's GA102 (71), Ada (165.2) and Blackwell RTX (209.5, a quarter of the 838 with 16-bit
 accumulation and sparsity) architecture papers. A10G: AWS's variant of the A10, 70, where the A10 has 125. The rest,
 from A4000 on, is reckoned: multiprocessors, boost clock and bandwidth of NVIDIA's product pages, at 512 operations a
-clock for GeForce since Turing (the rate of the papers above), 1,024 for workstation cards, and 256 without tensor cores;
+clock for GeForce since Turing (the rate of the papers above), 1,024 for workstation cards, 256 without tensor cores;
 what laptops reach depends on their power limit.
 """
 
