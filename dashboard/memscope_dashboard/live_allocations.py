@@ -63,7 +63,7 @@ class LiveTable:
     """
 
     rows: Int64Array
-    address: Int64Array
+    address: np.ndarray[tuple[int], np.dtype[np.integer]]
     block_bytes: Int64Array
     requested_bytes: Int64Array
     alloc_event: Int64Array
@@ -205,7 +205,7 @@ def live_table(moment: Moment) -> LiveTable:
     handles = np.append(trace.stream_handles, -1)
     return LiveTable(
         rows=rows,
-        address=table.address[rows],
+        address=trace.real_addresses(table.address[rows]),
         block_bytes=table.block_bytes[rows],
         requested_bytes=table.requested_bytes[rows],
         alloc_event=table.alloc_event[rows],

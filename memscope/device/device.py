@@ -334,7 +334,7 @@ class Moment:
         attribution, rows = self.device.attribution, self.rows
         return pd.DataFrame(
             {
-                "address": table.address[rows],
+                "address": trace.real_addresses(table.address[rows]),
                 "requested_bytes": table.requested_bytes[rows],
                 "block_bytes": table.block_bytes[rows],
                 "category": [Category(c).label for c in attribution.category[rows]],

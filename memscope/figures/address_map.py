@@ -415,4 +415,4 @@ def _hover_text(moment: Moment, layout: AddressMap, position: int, name: str) ->
     if row != NONE_ID:
         owner, site = moment.device.owner_of(row), moment.device.site_of(row)
         text += "".join(f"<br>{plain(line, 72)}" for line in (owner, site) if line)
-    return f"{text}<br>{int(layout.address[position]):#x}"
+    return f"{text}<br>{moment.device.trace.address_text(int(layout.address[position]))}"

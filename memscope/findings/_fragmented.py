@@ -12,7 +12,7 @@ from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.trace.tables import Int64Array
-from memscope.units import format_bytes, format_fraction, format_items
+from memscope.units import format_bytes, format_fraction, format_handle, format_items
 
 NEAR_PEAK_FRAC = 0.9
 """Fragmentation is judged where more memory was taken and reserved then came to at least this share of its highest."""
@@ -195,5 +195,5 @@ def _growing(device: Device, group: GroupSeries, middle: int, returned: Returned
 
 def _group_words(group: GroupSeries) -> str:
     pool = {None: "A pool", (0, 0): "The default pool"}.get(group.pool, f"Private pool {group.pool}")
-    stream = "" if group.stream in (None, 0) else f", stream {group.stream:#x}"
+    stream = "" if group.stream in (None, 0) else f", stream {format_handle(group.stream)}"
     return f"{pool} ({group.size_class}{stream})"

@@ -83,7 +83,8 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     pairs, problems = Pairs(*columns), []
     if contradiction is not None:
         what, at = contradiction
-        problems.append(Problem(device, first + at, f"address {int(address[at]):#x} {_PROBLEM_TEXT[what]}"))
+        text = f"address {trace.address_text(int(address[at]))} {_PROBLEM_TEXT[what]}"
+        problems.append(Problem(device, first + at, text))
     # A block born and freed among the events without a request for it: requests were not recorded at all.
     if not np.any(action == Action.FREE_REQUESTED) and np.any((pairs.alloc_event >= 0) & (pairs.free_event >= 0)):
         pairs = pairs._replace(free_requested_event=pairs.free_event)
@@ -91,7 +92,8 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     final_block, silent, missing = _match_final_blocks(trace, device, pairs)
     if missing is not None and trace.metadata.block_layout_recorded:
         event = first + int(max(pairs.alloc_event[missing], pairs.free_requested_event[missing]))
-        text = f"address {int(pairs.address[missing]):#x} is in use at the end, but no final block says so"
+        shown = trace.address_text(int(pairs.address[missing]))
+        text = f"address {shown} is in use at the end, but no final block says so"
         problems.append(Problem(device, event, text))
     blocks = trace.blocks
     none = np.full(len(silent), NONE_ID, np.int64)

@@ -135,6 +135,19 @@ class Trace:
         """A stack as text, innermost frame first; empty where none was recorded."""
         return tuple(self.frame(int(frame_id)) for frame_id in self.stacks.frames_of(stack_id))
 
+    def real_addresses(self, addresses: Int64Array) -> np.ndarray[tuple[int], np.dtype[np.integer]]:
+        """Addresses as the process saw them, of ones that the trace holds; uint64 where some do not fit an int64."""
+        bases = self.metadata.address_bases
+        if not bases:
+            return addresses
+        taken_off = np.array([0, *(base for _, base in bases)], np.uint64)
+        piece = np.searchsorted([first for first, _ in bases], addresses, side="right")
+        return addresses.astype(np.uint64) + taken_off[piece]
+
+    def address_text(self, address: int) -> str:
+        """An address as the process saw it, in hexadecimal, of one that the trace holds."""
+        return f"{self.metadata.real_address(address):#x}"
+
     def check(self) -> None:
         """Check lengths and that every id points into its table.
 

@@ -9,15 +9,16 @@ and read by ``torch/cuda/_memory_viz.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memscope.errors import InputFileError
-from memscope.trace.metadata import TraceMetadata, check_settings
+from memscope.trace.metadata import AddressBases, TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.snapshot._addresses import rebase_addresses
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
 from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
 from memscope.trace.snapshot._pickle_reader import NO_VALUE, Int32Array, Int64Array, Tape, dense_ids, read_tape
@@ -120,8 +121,9 @@ def read_snapshot(path: str | Path) -> Trace:
             raise InputFileError(path, f"{key!r} is not a list")
     events = read_events(tape, top.get("device_traces"))
     state = read_state(tape, top.get("segments"))
+    events, state, bases = rebase_addresses(path, events, state)
     marks = read_marks(tape, top.get("external_annotations"), events)
-    return _trace(tape, top, events, state, marks)
+    return _trace(tape, top, events, state, marks, bases)
 
 
 def _top(tape: Tape) -> dict[str, int]:
@@ -183,7 +185,12 @@ def _shared(events: SnapshotEvents, state: SnapshotState) -> _Shared:
 
 
 def _trace(
-    tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
+    tape: Tape,
+    top: dict[str, int],
+    events: SnapshotEvents,
+    state: SnapshotState,
+    marks: SnapshotMarks,
+    bases: AddressBases,
 ) -> Trace:
     segments, blocks = state.segments, state.blocks
     stacks = StackReader(tape, [events.frames, segments.frames, blocks.frames])
@@ -225,7 +232,7 @@ def _trace(
         strings=strings,
         stream_handles=shared.stream_handles,
         pools=shared.pools,
-        metadata=_metadata(tape, top, events, state, marks),
+        metadata=replace(_metadata(tape, top, events, state, marks), address_bases=bases),
         samples=events.samples(),
         marks=MarkTable(event=marks.event, time_ns=marks.time_ns, kind=marks.kind, label_id=string_ids[marks.label]),
     )

@@ -70,6 +70,7 @@ class _Stacks:
 def _segments(trace: Trace, stacks: _Stacks) -> list[dict[str, Any]]:
     blocks = _blocks(trace, stacks)
     columns = {name: column.tolist() for name, column in trace.segments.columns().items()}
+    columns["address"] = trace.real_addresses(trace.segments.address).tolist()
     handles, pools = trace.stream_handles.tolist(), [tuple(pool) for pool in trace.pools.tolist()]
     segments = []
     for i, mine in enumerate(blocks):
@@ -97,7 +98,8 @@ def _blocks(trace: Trace, stacks: _Stacks) -> list[list[dict[str, Any]]]:
     """The blocks of each segment."""
     names = {state: state.name.lower() for state in BlockState}
     by_segment: list[list[dict[str, Any]]] = [[] for _ in range(len(trace.segments))]
-    columns = (column.tolist() for column in trace.blocks.columns().values())
+    in_columns = trace.blocks.columns() | {"address": trace.real_addresses(trace.blocks.address)}
+    columns = (column.tolist() for column in in_columns.values())
     for segment_id, address, size, requested, state, stack_id in zip(*columns, strict=True):
         by_segment[segment_id].append(
             {
@@ -128,7 +130,7 @@ def _events(trace: Trace, stacks: _Stacks, start: int, stop: int) -> list[dict[s
         action, address, size, stream_id, time_ns, label_id, pool_id, stack_id = row
         event: dict[str, Any] = {"action": names[action]}
         if action != Action.OOM:
-            event["addr"] = address
+            event["addr"] = address if action == Action.SNAPSHOT else trace.metadata.real_address(address)
         elif position in device_free:
             event["device_free"] = device_free[position]
         event["size"] = size
