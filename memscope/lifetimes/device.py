@@ -186,8 +186,8 @@ class DeviceLifetimes:
         derived, recorded = self.state_at(self.last_event), self.recorded_final_state()
         names = ("size_bytes", "stream_id", "is_large", "is_expandable")
         found = _first_difference(self.trace, "segment", derived.segments, recorded.segments, names)
-        names = ("size_bytes", "state", "requested_bytes")
-        return found or _first_difference(self.trace, "block", derived.blocks, recorded.blocks, names)
+        of_blocks = ("size_bytes", "state", "requested_bytes")
+        return found or _first_difference(self.trace, "block", derived.blocks, recorded.blocks, of_blocks)
 
 
 def _first_difference(

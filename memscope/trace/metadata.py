@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from memscope.trace.schema import SCHEMA_VERSION, SCHEMA_VERSION_WITHOUT_BASES, TieRule
+from memscope.trace.schema import SCHEMA_VERSION, TieRule
 
 _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
     "PYTORCH_CUDA_ALLOC_CONF": str,
@@ -21,6 +21,8 @@ _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+RMM_SOURCE = "rmm-log"
+"""The source of traces that are logs of another allocator than PyTorch's: RMM's, the RAPIDS Memory Manager."""
 AddressBases = tuple[tuple[int, int], ...]
 """Pairs of a stored address and what was taken off it and all above it, ascending; empty where nothing was."""
 
@@ -67,7 +69,7 @@ def _is_base(value: Any) -> bool:
         and len(value) == 2
         and all(isinstance(number, int) and not isinstance(number, bool) for number in value)
         and 0 <= value[0] < 1 << 63
-        and 0 <= value[1] <= 1 << 63
+        and 0 <= value[1] < 1 << 64
     )
 
 
@@ -156,7 +158,7 @@ class TraceMetadata:
     """Provenance of a trace. ``None`` means "not recorded", never a default."""
 
     source: str
-    """``torch-snapshot``, ``dry-run``, ``cuda`` or ``synthetic``."""
+    """``torch-snapshot``, ``dry-run``, ``cuda``, ``synthetic``, or ``rmm-log``, which no PyTorch recorded."""
     source_file: str | None = None
     """Base name of the file or script that it was made from."""
     torch_version: str | None = None
@@ -194,6 +196,11 @@ class TraceMetadata:
         return self.extra.get("emulated") is True
 
     @property
+    def is_of_pytorch(self) -> bool:
+        """Whether PyTorch's caching allocator served the requests, so that its rules tell sizes of blocks."""
+        return self.source != RMM_SOURCE
+
+    @property
     def origin(self) -> str:
         """The source in words: ``cuda on an emulated device`` is never taken for a recording of a GPU."""
         return f"{self.source} on an emulated device" if self.is_emulated else self.source
@@ -209,7 +216,6 @@ class TraceMetadata:
         record["tie_rule"] = None if self.tie_rule is None else self.tie_rule.name.lower()
         record["notes"] = list(self.notes)
         record["address_bases"] = [list(pair) for pair in self.address_bases]
-        record["schema_version"] = SCHEMA_VERSION if self.address_bases else SCHEMA_VERSION_WITHOUT_BASES
         for name in ("device_names", "device_total_bytes", "memory_fraction"):
             record[name] = {str(device): value for device, value in record[name].items()}
         return record

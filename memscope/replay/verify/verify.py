@@ -231,8 +231,8 @@ def _final_divergence(state: PinnedState, recorded: AllocatorState) -> Divergenc
     got = state_of(state.allocator, stream_ids, pool_ids, device=recorded.device)
     names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")
     found = _difference(recording.trace, "segment", got.segments, recorded.segments, names)
-    names = ("size_bytes", "state", "requested_bytes")
-    return found or _difference(recording.trace, "block", got.blocks, recorded.blocks, names)
+    of_blocks = ("size_bytes", "state", "requested_bytes")
+    return found or _difference(recording.trace, "block", got.blocks, recorded.blocks, of_blocks)
 
 
 def _difference(

@@ -22,9 +22,9 @@ from memscope.trace.snapshot._pickle_reader import BoolArray, Int64Array
 from memscope.trace.snapshot._state import SnapshotState
 
 _HALF = 1 << 63
-_BASES = ((0, _HALF), (_HALF >> 1, _HALF >> 1))
-"""What may be taken off the addresses of the lower half and of the upper: the upper's top bit alone; or the same from
-both, where they meet in the middle."""
+_BASES = ((0, 3 * (_HALF >> 1)), (0, _HALF), (_HALF >> 1, _HALF >> 1))
+"""What may be taken off the addresses of the lower half and of the upper. From the upper alone: its two top bits, as in
+the addresses that processors know, or its top bit; or the same from both, where they meet in the middle."""
 
 
 def rebase_addresses(
@@ -38,47 +38,66 @@ def rebase_addresses(
         If the addresses are so far apart that no base serves.
     """
     has_address = (events.action != Action.OOM) & (events.action != Action.SNAPSHOT)
-    columns = (events.address[has_address], state.segments.address, state.blocks.address)
-    if not any((column < 0).any() for column in columns):
+    n, m = len(events.address), len(state.segments.address)
+    addresses = np.concatenate((events.address, state.segments.address, state.blocks.address))
+    sizes = np.concatenate((events.size_bytes, state.segments.size_bytes, state.blocks.size_bytes))
+    are_addresses = np.ones(len(addresses), np.bool_)
+    are_addresses[:n] = has_address
+    stored, bases = rebased(path, addresses, sizes, are_addresses)
+    if not bases:
         return events, state, ()
-    addresses = np.concatenate(columns).view(np.uint64)
-    sizes = np.concatenate((events.size_bytes[has_address], state.segments.size_bytes, state.blocks.size_bytes))
-    bases = _bases_for(addresses, sizes)
-    if bases is None:
-        low, high = int(addresses.min()), int(addresses.max())
-        raise InputFileError(path, f"its addresses, {low:#x} to {high:#x}, are further apart than those of any process")
-
-    def moved(column: Int64Array) -> Int64Array:
-        low, high = (np.uint64(base) for base in bases)
-        unsigned = column.view(np.uint64)
-        return np.where(column < 0, unsigned - high, unsigned - low).view(np.int64)
-
+    of_segment = dict(zip(state.segments.address.tolist(), stored[n : n + m].tolist(), strict=True))
     state = replace(
         state,
-        segments=replace(state.segments, address=moved(state.segments.address)),
-        blocks=replace(state.blocks, address=moved(state.blocks.address)),
-        total_mismatches=tuple(
-            entry | {"address": int(moved(np.array([entry["address"]], np.int64))[0])}
-            for entry in state.total_mismatches
-        ),
+        segments=replace(state.segments, address=stored[n : n + m]),
+        blocks=replace(state.blocks, address=stored[n + m :]),
+        total_mismatches=tuple(entry | {"address": of_segment[entry["address"]]} for entry in state.total_mismatches),
     )
-    events = replace(events, address=np.where(has_address, moved(events.address), events.address))
-    return events, state, _as_recorded(addresses, bases)
+    return replace(events, address=stored[:n]), state, bases
+
+
+def rebased(
+    path: Path, addresses: Int64Array, sizes: Int64Array, are_addresses: BoolArray
+) -> tuple[Int64Array, AddressBases]:
+    """Addresses, given as the bits of unsigned ones, in 0 … 2⁶³−1, and the bases taken off; the rest as it is.
+
+    Raises
+    ------
+    InputFileError
+        If they are so far apart that no base serves.
+    """
+    # Memory that reaches beyond the last address is none: it stays as it is, negative, and is found to be absurd.
+    are_addresses = are_addresses & ~((addresses < 0) & (addresses + np.maximum(sizes, 1) > 0))
+    if not ((addresses < 0) & are_addresses).any():
+        return addresses, ()
+    unsigned = addresses.view(np.uint64)
+    bases = _bases_for(unsigned[are_addresses], sizes[are_addresses])
+    if bases is None:
+        low, high = int(unsigned[are_addresses].min()), int(unsigned[are_addresses].max())
+        raise InputFileError(path, f"its addresses, {low:#x} to {high:#x}, are further apart than those of any process")
+    low_base, high_base = (np.uint64(base) for base in bases)
+    stored = np.where(addresses < 0, unsigned - high_base, unsigned - low_base).view(np.int64)
+    return np.where(are_addresses, stored, addresses), _as_recorded(unsigned[are_addresses], bases)
 
 
 def _bases_for(addresses: np.ndarray[tuple[int], np.dtype[np.uint64]], sizes: Int64Array) -> tuple[int, int] | None:
     """Bases of the two halves that keep the order, None if none of them does."""
     is_high: BoolArray = addresses >= np.uint64(_HALF)
-    high_start, high_end = int(addresses[is_high].min()), int(addresses.max())
+    high_start, high_end = int(addresses[is_high].min()), _end_of(addresses, sizes)
     low = addresses[~is_high]
     low_start = int(low.min()) if len(low) else high_start
-    at_end = int(low.argmax()) if len(low) else 0
-    low_end = int(low[at_end]) + max(int(sizes[~is_high][at_end]), 0) if len(low) else 0
+    low_end = _end_of(low, sizes[~is_high]) if len(low) else 0
     for low_base, high_base in _BASES:
         meets = low_base != high_base and high_start - high_base < low_end
-        if not meets and low_start >= low_base and high_end - high_base < _HALF:
+        if high_start >= high_base and low_start >= low_base and not meets and high_end - high_base < _HALF:
             return low_base, high_base
     return None
+
+
+def _end_of(addresses: np.ndarray[tuple[int], np.dtype[np.uint64]], sizes: Int64Array) -> int:
+    """Where the memory at the last address ends."""
+    last = addresses.max()
+    return int(last) + max(int(sizes[addresses == last].max()), 0)
 
 
 def _as_recorded(addresses: np.ndarray[tuple[int], np.dtype[np.uint64]], bases: tuple[int, int]) -> AddressBases:

@@ -15,17 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from memscope.errors import InputFileError
+from memscope.errors import InputFileError, SeveralSnapshotsError
 from memscope.trace.metadata import AddressBases, TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot._addresses import rebase_addresses
+from memscope.trace.snapshot._byte_source import Content, content_of, open_source
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
-from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
-from memscope.trace.snapshot._pickle_reader import NO_VALUE, Int32Array, Int64Array, Tape, dense_ids, read_tape
+from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
+from memscope.trace.snapshot._other_kinds import torch_save_archive
+from memscope.trace.snapshot._parts import choose_snapshot
+from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, fill_from_json, fill_tape
+from memscope.trace.snapshot._rmm_log import read_rmm_log
 from memscope.trace.snapshot._state import SnapshotState, read_state
 from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import BlockTable, MarkTable, SegmentTable, StackTable
 from memscope.trace.trace import Trace
+from memscope.trace.zip_members import choose_member, is_of_torch_save
 
 _INT32 = np.iinfo(np.int32)
 
@@ -99,23 +104,53 @@ _MAX_SETTINGS = 1 << 16
 """Entries of all tables of ``allocator_settings``; torch writes a few dozen."""
 
 
-def read_snapshot(path: str | Path) -> Trace:
+def read_snapshot(path: str | Path, part: str | None = None) -> Trace:
     """Read a torch memory snapshot into a trace.
 
-    Takes the dictionary of ``_dump_snapshot()`` or the bare list of ``torch.cuda.memory_snapshot()``, as a pickle, a
-    gzipped pickle, or inside the HTML page that ``_memory_viz.py trace_plot`` writes. A recording that contradicts
-    itself is read as it is; :func:`memscope.trace.validate.contradictions` tells.
+    Takes the dictionary of ``_dump_snapshot()`` or the bare list of ``torch.cuda.memory_snapshot()``, as a pickle or as
+    JSON, plain, packed or in a zip archive, or inside the HTML page that ``_memory_viz.py trace_plot`` writes. A
+    recording that contradicts itself is read as it is; :func:`memscope.trace.validate.contradictions` tells.
+
+    Parameters
+    ----------
+    part
+        Which of several snapshots to read: a member of an archive, a key or a position of a dict or list of them.
 
     Raises
     ------
     InputFileError
         If the file is not a snapshot, is damaged, or lacks something that every snapshot has; the message says where.
+    SeveralSnapshotsError
+        If it holds several, and none of them was named.
     UnsafePickleError
         If it asks for code to be run, or for memory beyond its size. Nothing of it is executed, ever.
     """
     path = Path(path)
-    tape = read_tape(path, KNOWN_TEXTS)
-    top = _top(tape)
+    member, part = choose_member(path, part)
+    if member is None or not is_of_torch_save(member):
+        return _read(path, member, part)
+    try:
+        return _read(path, member, part)
+    except SeveralSnapshotsError:
+        raise
+    except InputFileError:
+        raise torch_save_archive(path) from None
+
+
+def _read(path: Path, member: str | None, part: str | None) -> Trace:
+    with open_source(path, member) as source:
+        content = content_of(source.peek())
+        if content is Content.RMM_LOG:
+            return read_rmm_log(path, source)
+        fill = fill_from_json if content is Content.JSON else fill_tape
+        tape = fill(path, source, KNOWN_TEXTS)
+    chosen = choose_snapshot(tape, part)
+    trace = _read_tape(tape, chosen.top)
+    return trace if chosen.rank is None else replace(trace, metadata=replace(trace.metadata, rank=chosen.rank))
+
+
+def _read_tape(tape: Tape, top: dict[str, int]) -> Trace:
+    path = tape.path
     for key in ("segments", "device_traces", "external_annotations"):
         if key in top and not tape.is_sequence(top[key]):
             raise InputFileError(path, f"{key!r} is not a list")
@@ -124,32 +159,6 @@ def read_snapshot(path: str | Path) -> Trace:
     events, state, bases = rebase_addresses(path, events, state)
     marks = read_marks(tape, top.get("external_annotations"), events)
     return _trace(tape, top, events, state, marks, bases)
-
-
-def _top(tape: Tape) -> dict[str, int]:
-    """The snapshot's top-level keys; a bare list of segments gets its one."""
-    root = tape.root
-    if tape.is_dict(root):
-        only = np.array([root], np.int64)
-        tape.check_dicts(only, [])
-        top = {key: int(tape.column(only, TEXT_ID[key])[0]) for key in SNAPSHOT_KEYS}
-        found = {key: value for key, value in top.items() if tape.is_there(value)}
-        if "segments" in found or "device_traces" in found:
-            return found
-        raise _other_pickle(tape, "its dict has neither 'segments' nor 'device_traces'")
-    if not tape.is_sequence(root):
-        raise _other_pickle(tape, "it holds a single value")
-    items = tape.sequence(root)
-    if len(items):
-        _, bad = tape.check_dicts(items, [])
-        if bad >= 0 or (tape.column(items, TEXT_ID["blocks"]) == NO_VALUE).any():
-            raise _other_pickle(tape, "its list holds something else than segments")
-        return {"segments": root}
-    raise _other_pickle(tape, "it is an empty list")
-
-
-def _other_pickle(tape: Tape, what: str) -> InputFileError:
-    return InputFileError(tape.path, f"is a pickle, but not a memory snapshot: {what}")
 
 
 @dataclass(frozen=True)

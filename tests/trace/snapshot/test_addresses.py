@@ -1,7 +1,8 @@
 """Addresses of the upper half of the address space: ordered unsigned, shown as the process saw them."""
 
-import dataclasses
+import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,14 @@ def test_addresses_further_apart_than_any_are_refused_in_one_line(tmp_path: Path
 
 
 def test_a_container_without_bases_is_still_one_that_the_version_before_reads(tmp_path: Path) -> None:
-    trace = read_snapshot(write(tmp_path, small()))
-    assert trace.metadata.to_json()["schema_version"] == 3
-    based = dataclasses.replace(trace.metadata, address_bases=((0, HALF),))
-    assert based.to_json()["schema_version"] == 4
+    for snapshot, version in ((small(), 3), (of_segments(HALF), 4)):
+        trace = read_snapshot(write(tmp_path, snapshot))
+        with zipfile.ZipFile(write_container(trace, tmp_path / f"{version}.memscope")) as archive:
+            assert json.loads(archive.read("meta.json"))["schema_version"] == version
+
+
+def test_memory_beyond_the_end_of_the_address_space_is_a_contradiction(tmp_path: Path) -> None:
+    snapshot = of_segments(HALF)
+    snapshot["device_traces"][0][1]["addr"] = 2**64 - 512
+    trace = read_snapshot(write(tmp_path, snapshot))
+    assert any("event 1 (alloc) has the address -512" in str(found) for found in contradictions(trace))
