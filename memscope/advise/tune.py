@@ -152,10 +152,15 @@ def tune(
     Raises
     ------
     UsageError
-        If nothing was recorded, or an option cannot be used.
+        If nothing was recorded, an option cannot be used, or the recording is of another allocator than PyTorch's.
     """
-    limits = limits_for(lifetimes, limits)
     metadata = lifetimes.trace.metadata
+    if not metadata.is_of_pytorch:
+        raise UsageError(
+            f"{metadata.source_file}: no setting of PyTorch's allocator was in force in a log of RMM, so that none can "
+            "be tuned; memscope replay compares allocators for its requests"
+        )
+    limits = limits_for(lifetimes, limits)
     release = torch_release(metadata)
     usage, forbidden = lifetimes.usage, forbidden_options(lifetimes.trace)
     fraction = limits.memory_fraction

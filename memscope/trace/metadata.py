@@ -21,6 +21,8 @@ _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+SNAPSHOT_SOURCE = "torch-snapshot"
+"""The source of traces that are torch's memory snapshots."""
 RMM_SOURCE = "rmm-log"
 """The source of traces that are logs of another allocator than PyTorch's: RMM's, the RAPIDS Memory Manager."""
 AddressBases = tuple[tuple[int, int], ...]

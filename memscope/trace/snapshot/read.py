@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memscope.errors import InputFileError, SeveralSnapshotsError
-from memscope.trace.metadata import AddressBases, TraceMetadata, check_settings
+from memscope.trace.metadata import SNAPSHOT_SOURCE, AddressBases, TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot._addresses import rebase_addresses
 from memscope.trace.snapshot._byte_source import Content, content_of, open_source
@@ -99,7 +99,6 @@ class StackReader:
         )
 
 
-SOURCE = "torch-snapshot"
 _MAX_SETTINGS = 1 << 16
 """Entries of all tables of ``allocator_settings``; torch writes a few dozen."""
 
@@ -263,7 +262,7 @@ def _metadata(
         extra["segment_total_mismatches"] = list(state.total_mismatches)
         extra["n_segment_total_mismatches"] = state.n_total_mismatches
     return TraceMetadata(
-        source=SOURCE,
+        source=SNAPSHOT_SOURCE,
         source_file=tape.path.name,
         torch_version=torch_version(*evidence),
         tie_rule=tie_rule(*evidence),
