@@ -196,7 +196,7 @@ def tune(
         best=_simplest(ranked, results),
         lower_bound=bound,
         results=tuple(results[conf] for conf in ranked),
-        variable=variable_name(release),
+        variable=variable_name(metadata),
         warnings=(*_warnings(lifetimes, baseline), *(f"not tried: {why}" for why in forbidden.values())),
         cached_before_bytes=(
             None if usage.reserved_bytes is None else int(usage.reserved_bytes[0] - usage.active_bytes[0])

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from typing_extensions import Self
 
 from memscope._core import caching
 from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import TieRule
+from memscope.trace.schema import Action, TieRule
 from memscope.trace.trace import Trace
 from memscope.units import GiB, MiB
 
@@ -311,11 +312,22 @@ OPTION_NAMES = tuple(
 def forbidden_options(trace: Trace) -> dict[str, str]:
     """Options that something in a recording does not go with, and what; empty for most.
 
-    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool").
+    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool");
+    pytorch#173330, which brought them to ROCm.
     """
+    name = "expandable_segments"
     if any(_CUMEM_FILE.search(text) for text in trace.strings):
-        return {"expandable_segments": "expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses"}
+        return {name: f"{name}, which vLLM's sleep mode (its CuMem pool) refuses"}
+    if trace.metadata.is_rocm and not _has_expandable_segments(trace):
+        return {name: f"{name}, which ROCm builds of PyTorch have only since 2.12"}
     return {}
+
+
+def _has_expandable_segments(trace: Trace) -> bool:
+    """Whether a ROCm build has expandable segments: it used some, or its version tells."""
+    version = re.match(r"(\d+)\.(\d+)", trace.metadata.torch_version or "")
+    is_newer = version is not None and (int(version[1]), int(version[2])) >= (2, 12)
+    return is_newer or bool(trace.segments.is_expandable.any() or np.any(trace.action == Action.SEGMENT_MAP))
 
 
 _CUMEM_FILE = re.compile(r"device_allocator[/\\]cumem\.py$")

@@ -12,8 +12,10 @@ from typing_extensions import Self
 
 from memscope.trace.schema import SCHEMA_VERSION, TieRule
 
+CONF_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Under which names the configuration string is found among the settings; ROCm builds have the second or the last."""
 _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
-    "PYTORCH_CUDA_ALLOC_CONF": str,
+    **dict.fromkeys(CONF_VARIABLES, str),
     "max_split_size": int,
     "garbage_collection_threshold": (int, float),
     "expandable_segments": bool,
@@ -107,6 +109,7 @@ _RIGHT: dict[str, _Check] = {
 """What each field of a record may be."""
 _RIGHT_EXTRAS: dict[str, _Check] = {
     "emulated": _is_bool,
+    "rocm": _is_bool,
     "emulated_values_read_back": _is_int,
     "context_bytes_modelled": _optional(_is_int),
     "device_parts": _dict_of(_list_of(_is_part)),
@@ -196,6 +199,11 @@ class TraceMetadata:
     def is_emulated(self) -> bool:
         """Whether the device was an emulated one: PyTorch's own allocator, on no GPU."""
         return self.extra.get("emulated") is True
+
+    @property
+    def is_rocm(self) -> bool:
+        """Whether a ROCm build of PyTorch recorded it, as far as its settings and stacks tell."""
+        return self.extra.get("rocm") is True
 
     @property
     def is_of_pytorch(self) -> bool:

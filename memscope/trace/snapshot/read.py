@@ -9,6 +9,7 @@ and read by ``torch/cuda/_memory_viz.py``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from memscope.errors import InputFileError, SeveralSnapshotsError
-from memscope.trace.metadata import SNAPSHOT_SOURCE, AddressBases, TraceMetadata, check_settings
+from memscope.trace.metadata import CONF_VARIABLES, SNAPSHOT_SOURCE, AddressBases, TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot._addresses import rebase_addresses
 from memscope.trace.snapshot._byte_source import Content, content_of, open_source
@@ -99,6 +100,12 @@ class StackReader:
         )
 
 
+_HIP_SETTING = re.compile(r"HIP|hip_host|hipmalloc")
+_HIP_FRAME = re.compile(r"lib(?:torch_hip|c10_hip|amdhip64|hiprtc)\.so|\bc10::hip::|\bHIPCachingAllocator\b")
+_ROCM_NOTE = (
+    "A ROCm build of PyTorch recorded this: its allocator is the same code, but replays were checked against CUDA "
+    "builds only."
+)
 _MAX_SETTINGS = 1 << 16
 """Entries of all tables of ``allocator_settings``; torch writes a few dozen."""
 
@@ -240,7 +247,7 @@ def _trace(
         strings=strings,
         stream_handles=shared.stream_handles,
         pools=shared.pools,
-        metadata=replace(_metadata(tape, top, events, state, marks), address_bases=bases),
+        metadata=_noting_rocm(replace(_metadata(tape, top, events, state, marks), address_bases=bases), strings),
         samples=events.samples(),
         marks=MarkTable(event=marks.event, time_ns=marks.time_ns, kind=marks.kind, label_id=string_ids[marks.label]),
     )
@@ -250,7 +257,7 @@ def _metadata(
     tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
 ) -> TraceMetadata:
     settings = _settings(tape, top.get("allocator_settings"))
-    conf = (settings or {}).get("PYTORCH_CUDA_ALLOC_CONF")
+    confs = [settings[name] for name in CONF_VARIABLES if name in settings] if settings else []
     evidence = (
         frozenset(top),
         events.keys,
@@ -266,7 +273,7 @@ def _metadata(
         source_file=tape.path.name,
         torch_version=torch_version(*evidence),
         tie_rule=tie_rule(*evidence),
-        alloc_conf=conf if isinstance(conf, str) else None,
+        alloc_conf=confs[0] if confs else None,
         allocator_settings=settings or {},
         has_segment_events=not _skipped_segment_events(events, state),
         has_pool_ids="pool_id" in events.keys,
@@ -274,6 +281,14 @@ def _metadata(
         notes=_notes(tape, top) + events.notes + marks.notes,
         extra=extra,
     )
+
+
+def _noting_rocm(metadata: TraceMetadata, strings: tuple[str, ...]) -> TraceMetadata:
+    """Say that a ROCm build wrote the snapshot, where the names of its settings or of libraries in its stacks do."""
+    names = list(metadata.allocator_settings)
+    if not any(_HIP_SETTING.search(name) for name in names) and not any(_HIP_FRAME.search(text) for text in strings):
+        return metadata
+    return replace(metadata, notes=(*metadata.notes, _ROCM_NOTE), extra={**metadata.extra, "rocm": True})
 
 
 def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.files import whole_file
+from memscope.trace.metadata import CONF_VARIABLES
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind, TieRule
 from memscope.trace.snapshot._events import is_step_name
 from memscope.trace.trace import Trace
@@ -163,7 +164,7 @@ def _device_free(trace: Trace) -> dict[int, int]:
 def _settings(trace: Trace) -> dict[str, Any]:
     metadata = trace.metadata
     settings = dict(metadata.allocator_settings)
-    if metadata.alloc_conf is not None:
+    if metadata.alloc_conf is not None and not any(name in settings for name in CONF_VARIABLES):
         settings.setdefault("PYTORCH_CUDA_ALLOC_CONF", metadata.alloc_conf)
     if metadata.tie_rule == TieRule.SEGMENT_AGE:
         # Pinned host memory's limit, -1 for none: the key by which readers tell torch 2.13 and its tie rule.
