@@ -9,7 +9,7 @@ from memscope.trace.marks import phase_spans
 from memscope.trace.metadata import SNAPSHOT_SOURCE
 from memscope.trace.schema import NONE_ID, Action, MarkKind
 from memscope.trace.tables import Int32Array, Int64Array
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Trace, shown
 
 
 def metadata_tags(lifetimes: DeviceLifetimes) -> Int32Array:
@@ -77,8 +77,8 @@ def range_tags(lifetimes: DeviceLifetimes) -> Int32Array:
 def _labels_of_ranges(trace: Trace) -> dict[str, int]:
     """The ids of the names of ranges that are no steps."""
     marks = trace.marks
-    steps = {trace.strings[i] for i in np.unique(marks.label_id[marks.kind == MarkKind.STEP]).tolist()}
-    names = {trace.strings[i]: i for i in np.unique(marks.label_id[marks.kind != MarkKind.STEP]).tolist()}
+    steps = {shown(trace.strings[i]) for i in np.unique(marks.label_id[marks.kind == MarkKind.STEP]).tolist()}
+    names = {shown(trace.strings[i]): i for i in np.unique(marks.label_id[marks.kind != MarkKind.STEP]).tolist()}
     return {name: label_id for name, label_id in names.items() if name not in steps}
 
 

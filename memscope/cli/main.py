@@ -32,6 +32,9 @@ VERBS: dict[str, tuple[str, str]] = {
 """Verb → where its command is, and its line in the help: known without importing it."""
 
 
+_MAX_LINE = 1000
+
+
 class LazyGroup(click.Group):
     """A group that imports a verb only when it is called."""
 
@@ -139,7 +142,7 @@ def _no_such_option(error: click.NoSuchOption) -> str:
 
 
 def _say(text: str) -> None:
-    """One line, whatever the name of a file or the text of an error holds."""
+    """One line, not too long, whatever the name of a file or the text of an error holds."""
     from memscope.words.labels import printable
 
-    print(f"memscope: {printable(text)}", file=sys.stderr)  # noqa: T201
+    print(f"memscope: {printable(text, _MAX_LINE)}", file=sys.stderr)  # noqa: T201

@@ -14,7 +14,7 @@ from memscope._core import caching
 from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, TieRule
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Trace, shown
 from memscope.units import GiB, MiB
 
 DEFAULT_TIE_RULE = TieRule.SEGMENT_AGE
@@ -172,7 +172,7 @@ class CachingAllocatorConfig:
         try:
             config = cls.parse(conf, tie_rule=recorded_tie_rule(metadata))
         except UsageError:
-            config = cls(unmodelled=(conf,))
+            config = cls(unmodelled=(shown(conf),))
         changes: dict[str, object] = {}
         if "max_split_size" in recorded:
             limit = int(recorded["max_split_size"])
@@ -223,7 +223,8 @@ def _options(conf: str) -> Iterator[tuple[str, str]]:
     while position < len(text):
         match = _OPTION.match(text, position)
         if match is None:
-            raise UsageError(f"allocator settings {conf!r} cannot be read at {text[position:]!r}: write name:value,…")
+            where = f"allocator settings {shown(conf)!r} cannot be read at {shown(text[position:])!r}"
+            raise UsageError(f"{where}: write name:value,…")
         yield match.group(1), match.group(2)
         position = match.end()
 

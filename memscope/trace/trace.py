@@ -27,6 +27,22 @@ from memscope.trace.tables import (
     frozen_array,
 )
 
+MAX_SHOWN = 300
+"""Characters of a name that are shown; of a longer one the middle is left out."""
+
+
+def shown(text: str) -> str:
+    r"""A name out of a recording as it is shown: on one line, what cannot be printed escaped, and not too long.
+
+    >>> shown("layer\n\x1b[31m")
+    'layer\\n\\x1b[31m'
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > MAX_SHOWN:
+        text = f"{text[: MAX_SHOWN // 3]}…{text[-(2 * MAX_SHOWN // 3 - 1) :]}"
+    return text
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -37,7 +53,8 @@ class Frame:
     line: int
 
     def __str__(self) -> str:
-        return f"{self.filename}:{self.line} {self.name}"
+        """As it is shown, see :func:`shown`."""
+        return f"{shown(self.filename)}:{self.line} {shown(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,10 @@ class Trace:
     def string(self, string_id: int) -> str | None:
         """The text of a string id, None for none."""
         return None if string_id == NONE_ID else self.strings[string_id]
+
+    def name(self, string_id: int) -> str | None:
+        """The text of a string id as it is shown (:func:`shown`), None for none."""
+        return None if string_id == NONE_ID else shown(self.strings[string_id])
 
     def frame(self, frame_id: int) -> Frame:
         """A frame as text."""

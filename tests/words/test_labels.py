@@ -31,6 +31,7 @@ def test_streams_pools_and_rows_have_names_for_people() -> None:
         "stream not recorded",
         "default stream",
         "stream 0x7f00",
+        "stream 0xffff800000000000",
     ]
     assert [pool_label(pool) for pool in (None, (0, 0), (0, 3))] == [
         "pool not recorded",
