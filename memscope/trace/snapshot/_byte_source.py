@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 from memscope.errors import InputFileError, UnsafePickleError, first_line
+from memscope.trace.snapshot._old_pages import snapshot_in_old_page
 from memscope.trace.snapshot._other_kinds import named_by_page, named_by_start, named_by_suffix
 from memscope.trace.zip_members import UNREADABLE_ZIP, ZIP_MAGIC, open_member
 
@@ -69,6 +70,8 @@ class ByteSource(Protocol):
     """How much of the file has been read so far."""
     is_whole: bool
     """Whether the snapshot is all there is; false where it stands in a page."""
+    notes: tuple[str, ...]
+    """What is to be known of where it was found."""
 
     def peek(self) -> bytes:
         """The first bytes, before any were read; those stay to be read."""
@@ -171,6 +174,7 @@ class _Steps(ABC):
     def __init__(self) -> None:
         self.n_file_bytes = 0
         self.is_whole = True
+        self.notes: tuple[str, ...] = ()
         self._first = b""
 
     def peek(self) -> bytes:
@@ -355,6 +359,10 @@ def _embedded_source(path: Path, file: IO[bytes]) -> ByteSource:
                 return inflated
         elif start[:1] == b"\x80" and start[1:2] <= b"\x05":
             return source
+    if (old := snapshot_in_old_page(path, page)) is not None:
+        source_of_old = _PlainSource(io.BytesIO(old[0]))
+        source_of_old.notes = (old[1],)
+        return source_of_old
     if (json := _JSON_IN_PAGE.search(page)) is not None:
         page.seek(json.start())
         source_in_page = _PlainSource(page)
@@ -374,6 +382,7 @@ class _Base64Source:
         self._stop = stop
         self.n_file_bytes = 0
         self.is_whole = True
+        self.notes: tuple[str, ...] = ()
 
     def peek(self) -> bytes:
         return self._decode(self._at, min(self._stop, self._at + 4 * (_MIN_PEEK_BYTES // 4)))

@@ -149,10 +149,11 @@ def _read(path: Path, member: str | None, part: str | None) -> Trace:
         if content is Content.RMM_LOG:
             return read_rmm_log(path, source)
         fill = fill_from_json if content is Content.JSON else fill_tape
-        tape = fill(path, source, KNOWN_TEXTS)
+        tape, notes = fill(path, source, KNOWN_TEXTS), source.notes
     chosen = choose_snapshot(tape, part)
     trace = _read_tape(tape, chosen.top)
-    return trace if chosen.rank is None else replace(trace, metadata=replace(trace.metadata, rank=chosen.rank))
+    metadata = replace(trace.metadata, rank=chosen.rank, notes=(*notes, *trace.metadata.notes))
+    return replace(trace, metadata=metadata)
 
 
 def _read_tape(tape: Tape, top: dict[str, int]) -> Trace:
