@@ -31,7 +31,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 )
 @force_option
 def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> None:
-    """Convert torch memory snapshots to .memscope files, which are small and open at once."""
+    """Convert torch memory snapshots, and logs of RMM, to .memscope files, which are small and open at once."""
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.open import is_container
 

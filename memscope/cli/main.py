@@ -15,7 +15,7 @@ from memscope.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("memscope.cli.run:run", "Record a script, unchanged; with --dry-run on no GPU at all."),
-    "import": ("memscope.cli.import_:import_", "Convert torch snapshots to .memscope files."),
+    "import": ("memscope.cli.import_:import_", "Convert torch snapshots and RMM logs to .memscope files."),
     "report": ("memscope.cli.report:report", "Where the memory went: summary, or a self-contained HTML file."),
     "peak": ("memscope.cli.peak:peak", "Who is live at the peak, or after any event."),
     "oom": ("memscope.cli.oom:oom", "Why memory ran out, and what would have let the request through."),
@@ -77,7 +77,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Say where the GPU memory of a PyTorch program went, and what would have saved it.
 
-    TRACE is a .memscope file or a torch memory snapshot (.pickle, packed or not, or memory_viz HTML).
+    TRACE is a .memscope file, a torch memory snapshot (.pickle or .json, packed or not, or memory_viz HTML) or an RMM
+    CSV log. FILE#PART is one of several snapshots in a file.
 
     Exit codes: 0 ok; 1 bad usage, unreadable input, a failure; 2 budget exceeded; 3 the trace cannot be trusted for
     what was asked.
