@@ -35,8 +35,10 @@ _ACTIONS = {
     "allocate failure": Action.OOM,
 }
 _NULL = ("(nil)", "nullptr", "(null)", "null", "")
-_OF_THE_DAY = r"^(?P<hour>\d{1,2}):(?P<minute>\d{2}):(?P<second>\d{2})(?:[:.](?P<fraction>\d{1,9})\d*)?$"
+_OF_THE_DAY = r"^(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d):(?P<second>[0-5]\d|60)(?:[:.](?P<fraction>\d{1,9})\d*)?$"
 _OF_THE_EPOCH = r"^(?P<second>\d{1,10})(?:\.(?P<fraction>\d{1,9})\d*)?$"
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19}")
+_MAX_SECONDS = ((1 << 63) - 1) // 10**9 - 1
 _DAY_NS = 24 * 3600 * 10**9
 _DEVICE_IN_NAME = re.compile(r"\.dev(\d{1,5})(?:\.|$)")
 _NOTES = (
@@ -67,15 +69,21 @@ class _SourceFile(io.RawIOBase):
         self._pending = b"" if self.has_names else ",".join(_COLUMNS).encode() + b"\n"
         self._is_first = True
         self.last_byte = b""
+        self.is_cut_off = False
+        """Whether the last line has no end, and may lack more; known when all is read."""
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what comes next."""
         while not self._pending:
             data = self._source.read()
-            if not data:
+            if not data and self.last_byte in (b"", b"\n"):
                 return 0
+            if not data:
+                self.is_cut_off, data = True, b"\n"  # every line of RMM's ends with one
             self._pending = data.removeprefix(BOM).lstrip() if self._is_first else data
             self._is_first = False
             self.last_byte = data[-1:]
@@ -83,6 +91,11 @@ class _SourceFile(io.RawIOBase):
         buffer[:n] = self._pending[:n]
         self._pending = self._pending[n:]
         return n
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether the last row of a log that breaks off has all of its values."""
+    return _NUMBER.fullmatch(row["stream"].strip()) is not None
 
 
 class _RmmLog:
@@ -110,9 +123,7 @@ class _RmmLog:
                 pa.PythonFile(io.BufferedReader(file), "r"),
                 read_options=csv.ReadOptions(use_threads=False),
                 parse_options=csv.ParseOptions(invalid_row_handler=note),
-                convert_options=csv.ConvertOptions(
-                    default_column_type=pa.string(), strings_can_be_null=False, check_utf8=False
-                ),
+                convert_options=csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=False),
             )
         except pa.ArrowInvalid as error:
             raise InputFileError(self._path, f"damaged: not a log of RMM: {first_line(error)[:160]!a}") from error
@@ -123,11 +134,12 @@ class _RmmLog:
                 self._path, f"is not a log of RMM: it has no column {missing[0].capitalize()!r}, or several"
             )
         table = table.rename_columns(names)
-        if skipped and (file.last_byte == b"\n" or skipped[0].number != len(table) + 2):
+        if skipped and (not file.is_cut_off or skipped[0].number != len(table) + 2):
             raise self._error(skipped[0].number - 2, f"{skipped[0].actual_columns} columns instead of {len(names)}")
-        if skipped:
+        is_broken = file.is_cut_off and len(table) > 0 and not _is_whole(table.slice(len(table) - 1).to_pylist()[0])
+        if skipped or is_broken:
             self._notes.append("The log breaks off within its last line, which was left out.")
-        return table
+        return table.slice(0, len(table) - 1) if is_broken else table
 
     def _error(self, row: int, text: str) -> InputFileError:
         return InputFileError(self._path, f"line {row + 1 + self._n_names} of its log of RMM: {text}")
@@ -146,7 +158,7 @@ class _RmmLog:
         if name != "size":
             nothing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(_NULL))
             texts = pc.if_else(nothing, "0", texts)
-        is_number = pc.match_substring_regex(texts, r"^(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})$").to_numpy()
+        is_number = pc.match_substring_regex(texts, f"^(?:{_NUMBER.pattern})$").to_numpy()
         self._require(is_number, name, what)
         numbers: np.ndarray[tuple[int], np.dtype[np.uint64]] = pc.cast(texts, pa.uint64()).to_numpy()
         return numbers
@@ -170,6 +182,7 @@ class _RmmLog:
             numbers: Int64Array = pc.cast(pc.struct_field(found, name), "int64").to_numpy()
             return numbers
 
+        self._require(field("second") <= _MAX_SECONDS, "time", "no time that RMM writes")
         fraction = pc.utf8_rpad(pc.struct_field(found, "fraction"), 9, "0")
         times: Int64Array = field("second") * 10**9 + pc.cast(fraction, "int64").to_numpy()
         if not is_of_day.all():

@@ -24,7 +24,7 @@ DAY = 24 * 3600 * 10**9
 
 def written(tmp_path: Path, text: str | bytes, name: str = "rmm.csv") -> Path:
     path = tmp_path / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
     return path
 
 
@@ -68,16 +68,29 @@ def test_bytes_are_those_asked_for_and_what_was_not_recorded_is_not_measured(tmp
         "Stream,Size,Pointer,Action,Time,Thread,Comment\n"
         + "".join(",".join(reversed(row.split(","))) + ",x\n" for row in ROWS.splitlines()),
         f"{NAMES}\n{ROWS}234272",
+        f"{NAMES}\n{ROWS}2342727,15:47:02.9,free,0x10012400000,700,0x",
+        f"{NAMES}\n{ROWS}".rstrip(),
         f"{NAMES}\n{ROWS}\n\n",
     ],
-    ids=["no-names", "windows", "colon", "deallocate", "lower-case", "other-order", "cut-off", "empty-lines"],
+    ids=[
+        "no-names",
+        "windows",
+        "colon",
+        "deallocate",
+        "lower-case",
+        "other-order",
+        "cut-off",
+        "cut-off-within-the-stream",
+        "no-last-line-end",
+        "empty-lines",
+    ],
 )
 def test_variations_are_the_same_trace(tmp_path: Path, text: str) -> None:
     plain = open_trace(written(tmp_path, f"{NAMES}\n{ROWS}"))
     trace = open_trace(written(tmp_path, text, "other.csv"))
     for column in ("action", "address", "size_bytes", "stream_id", "time_ns"):
         assert getattr(trace, column).tolist() == getattr(plain, column).tolist()
-    assert any("breaks off" in note for note in trace.metadata.notes) == text.endswith("234272")
+    assert any("breaks off" in note for note in trace.metadata.notes) == text.endswith(("234272", "0x"))
 
 
 def test_it_may_be_packed_and_becomes_a_container(tmp_path: Path) -> None:
@@ -118,6 +131,9 @@ def test_addresses_of_the_upper_half_are_kept_and_empty_requests_are_left_out(tm
         (f"{NAMES}\n1,1.0,allocate,0x1,9999999999999999999,0\n", "is no size of any device"),
         (f"{NAMES}\n1,1.0,allocate,0x{'f' * 17},1,0\n", "is no address"),
         (f"{NAMES}\n1,1.0,allocate,0x1,1,{'9' * 500}\n", f"Stream '{'9' * 40}' is no stream"),
+        (f"{NAMES}\n1,99:00:00.0,allocate,0x1,1,0\n", "Time '99:00:00.0' is no time that RMM writes"),
+        (f"{NAMES}\n1,9999999999.9,allocate,0x1,1,0\n", "Time '9999999999.9' is no time that RMM writes"),
+        (f"{NAMES}\n1,1.0,all\udcff,0x1,1,0\n", "damaged: not a log of RMM: 'In CSV column #2: Row #2: CSV conv"),
         (f"{NAMES}\n1,1.0,allocate\n1,1.0,allocate,0x1,1,0\n", "line 2 of its log of RMM: 3 columns instead of 6"),
         ("1,1.0,allocate,0x1,1,0\n1,1.0,free,?,1,0\n", "line 2 of its log of RMM: Pointer '?' is no address"),
         (f"{NAMES}\n1,1.0,allocate,0x1,1,0\n1,1\n1,1\n1,2", "damaged: not a log of RMM"),
@@ -132,3 +148,4 @@ def test_what_rmm_does_not_write_is_named_by_its_line(tmp_path: Path, text: str,
 
 def test_a_log_of_nothing_is_an_empty_trace(tmp_path: Path) -> None:
     assert open_trace(written(tmp_path, f"{NAMES}\n")).n_events == 0
+    assert open_trace(written(tmp_path, NAMES)).n_events == 0
