@@ -94,8 +94,15 @@ def _parts(tape: Tape) -> dict[str, dict[str, int]]:
         items = {str(i): int(value) for i, value in enumerate(values)} if len(values) <= MAX_PARTS else {}
     else:
         items = {}
-    tops = {name: _top_of(tape, value) for name, value in items.items()}
+    tops = {name: _top_of(tape, value) or _only_top_in(tape, value) for name, value in items.items()}
     return {name: top for name, top in tops.items() if top is not None}
+
+
+def _only_top_in(tape: Tape, value: int) -> dict[str, int] | None:
+    """The one snapshot among the values of a dict, as where each rank gathered its own with other things."""
+    inside = tape.entries(value, limit=_MAX_KEYS_NAMED) if tape.is_dict(value) else {}
+    tops = [top for item in inside.values() if (top := _top_of(tape, item)) is not None]
+    return tops[0] if len(tops) == 1 else None
 
 
 def _refusal(tape: Tape) -> InputFileError:

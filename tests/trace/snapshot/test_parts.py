@@ -45,6 +45,7 @@ def test_the_only_one_is_read_wherever_it_lies(tmp_path: Path, save: Any, value:
         ([small(), small() | {"segments": []}], "1", None),
         ({0: small(), 1: small() | {"segments": []}}, "1", 1),
         ({"rank0": small(), "rank1": small() | {"segments": []}}, "rank1", 1),
+        ([{"rank": 0, "snapshot": small()}, {"rank": 1, "snapshot": small() | {"segments": []}}], "1", None),
         ({"before": small(), "after": small() | {"segments": []}, "lr": 0.1}, "after", None),
     ],
 )
