@@ -217,7 +217,7 @@ def live_table(moment: Moment) -> LiveTable:
         owner=_texts(owner_id, rows, lambda row: device.owner_of(row) or ""),
         site=_texts(table.stack_id[rows], rows, lambda row: device.site_of(row) or ""),
         module=_texts(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
-        tag=_texts(attribution.tag_id[rows], rows, lambda row: trace.name(int(attribution.tag_id[row])) or ""),
+        tag=_texts(attribution.tag_id[rows], rows, lambda row: trace.shown_string(int(attribution.tag_id[row])) or ""),
         rule=_texts(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
     )
 

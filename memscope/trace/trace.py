@@ -139,7 +139,7 @@ class Trace:
         """The text of a string id, None for none."""
         return None if string_id == NONE_ID else self.strings[string_id]
 
-    def name(self, string_id: int) -> str | None:
+    def shown_string(self, string_id: int) -> str | None:
         """The text of a string id as it is shown (:func:`shown`), None for none."""
         return None if string_id == NONE_ID else shown(self.strings[string_id])
 

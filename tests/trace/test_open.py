@@ -4,11 +4,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memscope.errors import InputFileError, SeveralSnapshotsError
 from memscope.trace.container import write_container
 from memscope.trace.open import is_container, open_trace, split_part
 from memscope.trace.snapshot.read import read_snapshot
+from tests.properties import examples
 from tests.trace.snapshot.snapshots import small, write
 
 
@@ -68,3 +71,37 @@ def test_a_container_has_no_parts(tmp_path: Path) -> None:
 def test_paths_that_are_no_files_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputFileError):
         open_trace(tmp_path / name)
+
+
+STARTS = [
+    b"",
+    b"{",
+    b'[{"segments":[]},',
+    b"<html>",
+    b"<script>let trace_data = {",
+    b"1,2.5,free,",
+    b"Thread,Time,Action,Pointer,Size,Stream\n",
+    b"\x0a\x04\x08",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08",
+    b"\x80\x04",
+    b"BZh9",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+]
+
+
+@given(start=st.sampled_from(STARTS), rest=st.binary(max_size=30) | st.text('{}[]",:0x\n', max_size=30).map(str.encode))
+@examples(200)
+def test_any_file_is_a_trace_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(start + rest)
+    try:
+        open_trace(path)
+    except InputFileError as error:
+        text = str(error)
+    else:
+        text = ""
+    assert "\n" not in text

@@ -74,3 +74,13 @@ def test_a_snapshot_that_torch_saved_is_read_and_anything_else_is_a_checkpoint(t
         archive.writestr("model/data.pkl", b"\x80\x02ccollections\nOrderedDict\n)R.")
     with pytest.raises(InputFileError, match=r"is a checkpoint made by torch\.save, not a memory snapshot: record one"):
         open_trace(path)
+
+
+def test_a_damaged_snapshot_that_torch_saved_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "snap.pt"
+    snapshot = small()
+    del snapshot["segments"][0]["total_size"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("snap/data.pkl", pickle.dumps(snapshot, 2))
+    with pytest.raises(InputFileError, match=r"segments\[0\]: no 'total_size'"):
+        open_trace(path)

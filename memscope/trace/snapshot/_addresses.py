@@ -38,8 +38,11 @@ def rebase_addresses(
         If the addresses are so far apart that no base serves.
     """
     has_address = (events.action != Action.OOM) & (events.action != Action.SNAPSHOT)
+    columns = (state.segments.address, state.blocks.address)
+    if not ((events.address < 0) & has_address).any() and not any((column < 0).any() for column in columns):
+        return events, state, ()  # as nearly always, without a copy of the columns
     n, m = len(events.address), len(state.segments.address)
-    addresses = np.concatenate((events.address, state.segments.address, state.blocks.address))
+    addresses = np.concatenate((events.address, *columns))
     sizes = np.concatenate((events.size_bytes, state.segments.size_bytes, state.blocks.size_bytes))
     are_addresses = np.ones(len(addresses), np.bool_)
     are_addresses[:n] = has_address

@@ -78,7 +78,7 @@ def _what_by_start(start: bytes) -> str | None:
     if start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") <= _MAX_SAFETENSORS_HEADER:
         return "a safetensors file of weights"
     # pprof's first field is a list of pairs of indices: field 1, of few bytes, which begin with their own field 1.
-    if start[:1] == b"\x0a" and 2 <= start[1:2][0] <= 12 and start[2:3] == b"\x08":
+    if len(start) > 2 and start[0] == 0x0A and 2 <= start[1] <= 12 and start[2] == 0x08:
         return "a profile in pprof's format, as jax.profiler.save_device_memory_profile writes it"
     if _FIRST_KEYS_OF_A_TIMELINE.match(start):
         return _TIMELINE

@@ -12,7 +12,7 @@ from memscope.trace.snapshot._keys import SNAPSHOT_KEYS, TEXT_ID
 from memscope.trace.snapshot._other_kinds import named_by_items, named_by_keys, old_checkpoint
 from memscope.trace.snapshot._pickle_reader import NO_VALUE, Tape
 
-MAX_PARTS = 1 << 16
+MAX_PARTS = 1 << 12
 """More of them than any job has ranks, or any run writes snapshots."""
 _MAX_KEYS_NAMED = 1000
 _RANK = re.compile(r"(?:rank|gpu|device)?[-_ ]?(\d{1,9})", re.IGNORECASE)

@@ -41,6 +41,8 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19}")
 _MAX_SECONDS = ((1 << 63) - 1) // 10**9 - 1
 _DAY_NS = 24 * 3600 * 10**9
 _DEVICE_IN_NAME = re.compile(r"\.dev(\d{1,5})(?:\.|$)")
+_PLAIN = bytes(byte if byte < 0x80 else ord("?") for byte in range(256))
+"""RMM writes ASCII alone: what is not is said with its line, instead of being no text for the reader of CSV."""
 _NOTES = (
     "A log of RMM has requests and frees only: segments, reserved bytes, rounding and stacks were not recorded.",
     "The log names no device; it is taken as device 0, or as the one that the file's name ends with (.dev1).",
@@ -84,7 +86,7 @@ class _SourceFile(io.RawIOBase):
                 return 0
             if not data:
                 self.is_cut_off, data = True, b"\n"  # every line of RMM's ends with one
-            self._pending = data.removeprefix(BOM).lstrip() if self._is_first else data
+            self._pending = (data.removeprefix(BOM).lstrip() if self._is_first else data).translate(_PLAIN)
             self._is_first = False
             self.last_byte = data[-1:]
         n = min(len(buffer), len(self._pending))

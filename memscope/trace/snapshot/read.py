@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from memscope.trace.snapshot._byte_source import Content, content_of, open_sourc
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
 from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
 from memscope.trace.snapshot._other_kinds import torch_save_archive
-from memscope.trace.snapshot._parts import choose_snapshot
+from memscope.trace.snapshot._parts import ChosenSnapshot, choose_snapshot
 from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, fill_from_json, fill_tape
 from memscope.trace.snapshot._rmm_log import read_rmm_log
 from memscope.trace.snapshot._state import SnapshotState, read_state
@@ -133,39 +133,48 @@ def read_snapshot(path: str | Path, part: str | None = None) -> Trace:
     """
     path = Path(path)
     member, part = choose_member(path, part)
-    if member is None or not is_of_torch_save(member):
-        return _read(path, member, part)
     try:
-        return _read(path, member, part)
+        found = _find(path, member, part)
     except SeveralSnapshotsError:
         raise
     except InputFileError:
+        if member is None or not is_of_torch_save(member):
+            raise
         raise torch_save_archive(path) from None
+    return found if isinstance(found, Trace) else _read(found)
 
 
-def _read(path: Path, member: str | None, part: str | None) -> Trace:
+class _Found(NamedTuple):
+    """A snapshot on its tape, and what is to be known of where it was found."""
+
+    tape: Tape
+    snapshot: ChosenSnapshot
+    notes: tuple[str, ...]
+
+
+def _find(path: Path, member: str | None, part: str | None) -> _Found | Trace:
+    """The snapshot that a file holds, not looked into yet; a log is read at once."""
     with open_source(path, member) as source:
         content = content_of(source.peek())
         if content is Content.RMM_LOG:
             return read_rmm_log(path, source)
         fill = fill_from_json if content is Content.JSON else fill_tape
-        tape, notes = fill(path, source, KNOWN_TEXTS), source.notes
-    chosen = choose_snapshot(tape, part)
-    trace = _read_tape(tape, chosen.top)
-    metadata = replace(trace.metadata, rank=chosen.rank, notes=(*notes, *trace.metadata.notes))
-    return replace(trace, metadata=metadata)
+        tape = fill(path, source, KNOWN_TEXTS)
+        return _Found(tape, choose_snapshot(tape, part), source.notes)
 
 
-def _read_tape(tape: Tape, top: dict[str, int]) -> Trace:
-    path = tape.path
+def _read(found: _Found) -> Trace:
+    tape, top = found.tape, found.snapshot.top
     for key in ("segments", "device_traces", "external_annotations"):
         if key in top and not tape.is_sequence(top[key]):
-            raise InputFileError(path, f"{key!r} is not a list")
+            raise InputFileError(tape.path, f"{key!r} is not a list")
     events = read_events(tape, top.get("device_traces"))
     state = read_state(tape, top.get("segments"))
-    events, state, bases = rebase_addresses(path, events, state)
+    events, state, bases = rebase_addresses(tape.path, events, state)
     marks = read_marks(tape, top.get("external_annotations"), events)
-    return _trace(tape, top, events, state, marks, bases)
+    trace = _trace(tape, top, events, state, marks, bases)
+    metadata = replace(trace.metadata, rank=found.snapshot.rank, notes=(*found.notes, *trace.metadata.notes))
+    return replace(trace, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -133,17 +133,21 @@ def test_addresses_of_the_upper_half_are_kept_and_empty_requests_are_left_out(tm
         (f"{NAMES}\n1,1.0,allocate,0x1,1,{'9' * 500}\n", f"Stream '{'9' * 40}' is no stream"),
         (f"{NAMES}\n1,99:00:00.0,allocate,0x1,1,0\n", "Time '99:00:00.0' is no time that RMM writes"),
         (f"{NAMES}\n1,9999999999.9,allocate,0x1,1,0\n", "Time '9999999999.9' is no time that RMM writes"),
-        (f"{NAMES}\n1,1.0,all\udcff,0x1,1,0\n", "damaged: not a log of RMM: 'In CSV column #2: Row #2: CSV conv"),
+        (f"{NAMES}\n1,1.0,all\udcff,0x1,1,0\n", "line 2 of its log of RMM: Action 'all?' is none of RMM's"),
+        (f"{NAMES}\n\udcff,1\n1,1.0,allocate,0x1,1,0\n", "line 2 of its log of RMM: 2 columns instead of 6"),
         (f"{NAMES}\n1,1.0,allocate\n1,1.0,allocate,0x1,1,0\n", "line 2 of its log of RMM: 3 columns instead of 6"),
         ("1,1.0,allocate,0x1,1,0\n1,1.0,free,?,1,0\n", "line 2 of its log of RMM: Pointer '?' is no address"),
         (f"{NAMES}\n1,1.0,allocate,0x1,1,0\n1,1\n1,1\n1,2", "damaged: not a log of RMM"),
     ],
 )
-def test_what_rmm_does_not_write_is_named_by_its_line(tmp_path: Path, text: str, reason: str) -> None:
+def test_what_rmm_does_not_write_is_named_by_its_line(
+    tmp_path: Path, text: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InputFileError) as caught:
         open_trace(written(tmp_path, text))
     assert reason in caught.value.reason
     assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_log_of_nothing_is_an_empty_trace(tmp_path: Path) -> None:
