@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.advise.confs import torch_release, variable_name
+from memscope.advise.confs import variable_name
 from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
+from memscope.replay.config import forbidden_options
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_fraction, format_handle, format_items
 
@@ -122,10 +123,11 @@ def _idle(device: Device, series: FragmentationSeries, returned: Returned) -> li
 
 def _less_fragmented(device: Device, returned: Returned) -> tuple[str, int | None]:
     """The switch that ends most fragmentation, where it is not on and a replay says that it does; else the search."""
-    if not device.trace.metadata.allocator_settings.get("expandable_segments"):
+    is_on = device.trace.metadata.allocator_settings.get("expandable_segments")
+    if not is_on and "expandable_segments" not in forbidden_options(device.trace):
         saved = returned.if_expandable()
         if saved:
-            return f"set {variable_name(torch_release(device.trace.metadata))}=expandable_segments:True", saved
+            return f"set {variable_name(device.trace.metadata)}=expandable_segments:True", saved
     return "none by a switch; memscope tune searches the other allocator settings", None
 
 
