@@ -95,9 +95,9 @@ def _is_tagged(trace: Trace, rule: Rule, rows: Int64Array, tag_id: Int32Array | 
     """Which allocations have a tag that a rule asks for: bool (rows,)."""
     if tag_id is None:
         return np.zeros(len(rows), np.bool_)
-    pattern = re.compile("|".join(f"(?:{tag})" for tag in rule.tags))
+    patterns = [re.compile(tag) for tag in rule.tags]
     hits = np.zeros(len(trace.strings) + 1, np.bool_)
     for i in used_ids(trace, tag_id):
-        hits[i] = pattern.search(trace.strings[i]) is not None
+        hits[i] = any(pattern.search(trace.strings[i]) for pattern in patterns)
     found: BoolArray = hits[tag_id[rows]]
     return found

@@ -281,7 +281,7 @@ def map_figure(
     lines = layout.n_rows + _HEADER_ROWS * len(layout.groups)
     figure = empty_figure(
         theme,
-        int(lines * ROW_PX) + 8,
+        int(max(lines, 1) * ROW_PX) + 8,  # a device that holds nothing has a picture too
         margin={"l": 0, "r": 0, "t": 0, "b": 8},
         barmode="overlay",
         hovermode="closest",

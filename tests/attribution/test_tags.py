@@ -18,7 +18,7 @@ RULES = """
 name = "first epoch"
 category = "inputs"
 reason = "the loader says so"
-tags = ["^epoch=0", "never"]
+tags = ["never", "(?i)^EPOCH=0"]
 """
 
 
