@@ -11,11 +11,13 @@ import pytest
 
 from memscope.analysis import load
 from memscope.errors import InputFileError
+from memscope.replay.verify.verify import verify
 from memscope.trace.container import read_container, write_container
 from memscope.trace.snapshot.read import read_snapshot
 from memscope.trace.snapshot.write import write_snapshot
 from memscope.trace.validate import contradictions
-from tests.trace.snapshot.snapshots import BASE, MIB, block, event, segment, small, write
+from tests.oracles import ORACLE, needs_shared
+from tests.trace.snapshot.snapshots import BASE, MIB, block, event, segment, small, trusted_load, write
 
 HALF = 1 << 63
 
@@ -109,3 +111,16 @@ def test_memory_beyond_the_end_of_the_address_space_is_a_contradiction(tmp_path:
     snapshot["device_traces"][0][1]["addr"] = 2**64 - 512
     trace = read_snapshot(write(tmp_path, snapshot))
     assert any("event 1 (alloc) has the address -512" in str(found) for found in contradictions(trace))
+
+
+@needs_shared
+@pytest.mark.parametrize("base", [HALF, 0xFFFF000000000000])
+@pytest.mark.parametrize("name", ["pools_default", "streams_default", "llm_gpt2_tiny_train_exp"])
+def test_a_recording_moved_up_is_replayed_as_exactly(tmp_path: Path, name: str, base: int) -> None:
+    snapshot = trusted_load(next(ORACLE.glob(f"torch-2.1*/{name}.pickle.gz")))
+    for place in (*snapshot["segments"], *(b for s in snapshot["segments"] for b in s["blocks"])):
+        place["address"] += base
+    for entry in (e for device in snapshot["device_traces"] for e in device):
+        if "addr" in entry and entry["action"] != "snapshot":
+            entry["addr"] += base
+    assert verify(read_snapshot(write(tmp_path, snapshot))).exact
