@@ -28,6 +28,8 @@ _PLOT_NOTE = (
 )
 _PROFILE_PLOT = "a page of torch.profiler's memory (profile_plot of torch 2.0's _memory_viz.py), without addresses"
 _MAX_PAGE_BYTES = 256 << 20
+_MAX_LINES = 5_000_000
+"""Of all distinct stacks of a page together; one has some thousand stacks of some dozen lines."""
 _FRAME = re.compile(r"(?P<filename>.*):(?P<line>-?\d{1,9}):(?P<name>.*)", re.DOTALL)
 _ELEMENT = re.compile(r"(?P<kind>[bs])(?P<addr>[0-9a-f]{1,16})_\d+ .*\((?P<size>\d{1,18}) bytes\)", re.DOTALL)
 
@@ -52,7 +54,7 @@ def snapshot_in_old_page(path: Path, page: mmap) -> tuple[bytes, str] | None:
             return pickle.dumps(read(data), protocol=4), note
         except _NoAddressError as error:
             raise InputFileError(path, f"is {no_snapshot(_PROFILE_PLOT)}") from error
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             reason = "is a page of torch 2.0's _memory_viz.py, but what it draws is damaged"
             raise InputFileError(path, f"{reason} ({type(error).__name__})") from error
     return None
@@ -67,26 +69,28 @@ class _Stacks:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self._texts, self._chain = data["string_table"], data["suffix_table"]
-        self._known: dict[int, list[str]] = {}
+        self._known: dict[int | None, list[dict[str, Any]]] = {None: []}
+        self._n_left = _MAX_LINES
 
-    def lines(self, suffix: int | None) -> list[str]:
-        """The texts of a chain."""
-        if suffix is None:
-            return []
-        if suffix not in self._known:
-            found, at, left = [], suffix, len(self._chain)
-            while at is not None:
-                if left == 0:
-                    raise ValueError("a chain without end")
-                text, at = self._chain[at]
-                found.append(_text(self._texts[text]))
-                left -= 1
-            self._known[suffix] = found
-        return self._known[suffix]
+    def first(self, suffix: int) -> tuple[str, int | None]:
+        """The first text of a chain, and the chain behind it."""
+        text, rest = self._chain[suffix]
+        return _text(self._texts[text]), rest
 
     def frames(self, suffix: int | None) -> list[dict[str, Any]]:
-        """The frames of a chain, innermost first."""
-        return [frame for line in self.lines(suffix) if (frame := _frame(line)) is not None]
+        """The frames of a chain, innermost first; one list for each chain."""
+        if suffix not in self._known:
+            found: list[dict[str, Any]] = []
+            at = suffix
+            while at is not None:
+                self._n_left -= 1
+                if self._n_left < 0:
+                    raise ValueError("chains without end, or far more than any page has")
+                line, at = self.first(at)
+                if (frame := _frame(line)) is not None:
+                    found.append(frame)
+            self._known[suffix] = found
+        return self._known[suffix]
 
 
 def _text(value: Any) -> str:
@@ -121,8 +125,12 @@ def _segments(data: dict[str, Any], stacks: _Stacks) -> Iterator[dict[str, Any]]
     columns = ("addr", "size", "real_size", "frames", "pending_free")
     blocks = sorted(_rows(data["blocks"], *columns), key=lambda row: row[0])
     starts = [block[0] for block in blocks]
-    for address, total, stream in _rows(data["segments"], "addr", "size", "stream"):
-        mine = blocks[bisect_left(starts, address) : bisect_left(starts, address + total)]
+    end = 0
+    for address, total, stream in sorted(_rows(data["segments"], "addr", "size", "stream"), key=lambda row: row[0]):
+        if address < end:
+            raise ValueError("segments that overlap")
+        end = address + total
+        mine = blocks[bisect_left(starts, address) : bisect_left(starts, end)]
         yield {
             "device": 0,
             "address": address,
@@ -150,7 +158,7 @@ def _tiled(address: int, total: int, blocks: list[tuple[Any, ...]], stacks: _Sta
 
 def _of_plot_page(data: dict[str, Any]) -> dict[str, Any]:
     stacks = _Stacks(data)
-    elements = [_element(stacks.lines(suffix)) for suffix in data["elements_info"]]
+    elements = [_element(stacks, suffix) for suffix in data["elements_info"]]
     is_live = [False] * len(elements)
     events: list[dict[str, Any]] = []
     for element in (*data["initially_allocated"], *data["actions"]):
@@ -163,10 +171,10 @@ def _of_plot_page(data: dict[str, Any]) -> dict[str, Any]:
     return {"device_traces": [events]}
 
 
-def _element(lines: list[str]) -> tuple[str, dict[str, int], list[dict[str, Any]]]:
+def _element(stacks: _Stacks, suffix: int) -> tuple[str, dict[str, int], list[dict[str, Any]]]:
     """Kind, address and bytes, and frames of what a page draws as one."""
-    match = _ELEMENT.match(lines[0])
+    line, rest = stacks.first(suffix)
+    match = _ELEMENT.match(line)
     if match is None:
         raise _NoAddressError
-    frames = [frame for line in lines[1:] if (frame := _frame(line)) is not None]
-    return match["kind"], {"addr": int(match["addr"], 16), "size": int(match["size"])}, frames
+    return match["kind"], {"addr": int(match["addr"], 16), "size": int(match["size"])}, stacks.frames(rest)

@@ -101,11 +101,14 @@ def named_by_keys(keys: Sequence[str]) -> str | None:
     return None
 
 
-def named_by_items(keys_of_first: Sequence[str] | None, lengths: Sequence[int]) -> str | None:
-    """What a list is that is no snapshot: by the keys of its first item, if that is a dict, or the lengths of lists."""
+def named_by_items(keys_of_first: Sequence[str] | None, lengths: Sequence[int], *, has_rows: bool) -> str | None:
+    """What a list is that is no snapshot: by the keys of its first item, if that is a dict, or the lengths of lists.
+
+    ``has_rows``: there are two, and the second holds lists again, as sizes by category for each of the times.
+    """
     if keys_of_first is not None:
         return no_snapshot(_TIMELINE) if "ph" in keys_of_first else None
-    if lengths and (set(lengths) == {4} or (len(lengths) == 2 and lengths[0] == lengths[1])):
+    if lengths and (set(lengths) == {4} or (has_rows and lengths[0] == lengths[1])):
         return no_snapshot(_MEMORY_TIMELINE)
     return None
 

@@ -78,7 +78,7 @@ def _top_of(tape: Tape, value: int) -> dict[str, int] | None:
     if not tape.is_sequence(value):
         return None
     items = tape.sequence(value)
-    if not len(items):
+    if not len(items) or not tape.is_dict(int(items[0])):
         return None
     _, bad = tape.check_dicts(items, [])
     has_blocks = bad < 0 and not (tape.column(items, TEXT_ID["blocks"]) == NO_VALUE).any()
@@ -115,7 +115,9 @@ def _refusal(tape: Tape) -> InputFileError:
         first = int(items[0]) if len(items) else NO_VALUE
         keys = list(tape.entries(first, limit=_MAX_KEYS_NAMED)) if tape.is_dict(first) else None
         lengths, bad = tape.lengths(items[:_MAX_KEYS_NAMED])
-        named = named_by_items(keys, lengths.tolist() if bad < 0 else ())
+        last = tape.sequence(int(items[-1]))[:1] if len(items) == 2 and bad < 0 else ()
+        has_rows = any(tape.is_sequence(int(value)) for value in last)
+        named = named_by_items(keys, lengths.tolist() if bad < 0 else (), has_rows=has_rows)
         what = "its list holds something else than segments" if len(items) else "it is an empty list"
     elif tape.is_integer(root) and tape.scalar(root) is None:  # as the number that torch.save began with
         return old_checkpoint(tape.path)

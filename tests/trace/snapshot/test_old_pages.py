@@ -140,6 +140,7 @@ def test_a_page_of_the_segments_is_their_events(tmp_path: Path) -> None:
         ("trace_data", "{" * 100_000, "what it draws is damaged"),
         ("trace_data", {}, "what it draws is damaged"),
         ("trace_data", state_data() | {"suffix_table": [[4, 0]]}, "what it draws is damaged"),
+        ("trace_data", state_data() | {"segments": {"addr": [1, 2], "size": [9, 9], "stream": [0, 0]}}, "is damaged"),
         ("trace_data", state_data() | {"string_table": [1] * 7}, "what it draws is damaged"),
         ("trace_data", state_data() | {"segments": {"addr": ["x"], "size": [1], "stream": [0]}}, "is damaged"),
         ("trace_data", state_data() | {"string_table": ["explode"] * 7}, "unknown action 'explode'"),

@@ -68,6 +68,7 @@ def test_a_single_snapshot_has_no_parts(tmp_path: Path) -> None:
     [
         ({}, "is a pickle, but not a memory snapshot: its dict has neither"),
         ([], "is a pickle, but not a memory snapshot: it is an empty list"),
+        ([[1, 2], [3, 4]], "is a pickle, but not a memory snapshot: its list holds something else"),
         ([1, 2], "is a pickle, but not a memory snapshot: its list holds something else"),
         (5.5, "is a pickle, but not a memory snapshot: it holds a single value"),
         ({str(i): i for i in range(2000)}, "is a pickle, but not a memory snapshot"),
