@@ -163,7 +163,7 @@ class SeveralSnapshotsError(InputFileError):
         super().__init__(
             path,
             f"holds {one} ({', '.join(shown)}{more}){none}: name one as {path}#{shown[0]}, "
-            "or give the file alone to report or dash, which take all of them as ranks",
+            "or give the file alone to report or dash, which take all of them",
         )
 
 
