@@ -7,7 +7,8 @@ The tree::
     │   ├── UnknownNameError          exit 1  a name that is not one of those there are (lists them, the nearest first)
     │   └── FieldError                exit 1  the same, of fields that each surface calls by names of its own
     ├── InputFileError                exit 1  a file that cannot be read as what it should be (names it)
-    │   └── UnsafePickleError         exit 1  a pickle that asks for code, or for more than its size warrants
+    │   ├── UnsafePickleError         exit 1  a pickle that asks for code, or for more than its size warrants
+    │   └── SeveralSnapshotsError     exit 1  a file of several snapshots, none of which was named (says how to)
     ├── MissingDependencyError        exit 1  an optional extra is not installed (gives the install line)
     ├── CaptureError                  exit 1  recording cannot work here (says why and what to do)
     ├── BudgetExceededError           exit 2  a limit the user set was passed
@@ -128,6 +129,47 @@ class InputFileError(MemscopeError):
 
 class UnsafePickleError(InputFileError):
     """A pickle asks for a global, or for memory that its size does not warrant; nothing of it was executed."""
+
+
+MAX_NAMES_LISTED = 8
+_MAX_NAME_CHARACTERS = 60
+
+
+class SeveralSnapshotsError(InputFileError):
+    """A file holds several snapshots, and none of them was named.
+
+    Parameters
+    ----------
+    path
+        The file.
+    parts
+        What each of them is called in the file.
+    asked
+        The one that was asked for, if that is none of them.
+
+    Attributes
+    ----------
+    paths
+        How each of them is named where a file is asked for.
+    """
+
+    def __init__(self, path: str | Path, parts: Iterable[str], asked: str | None = None) -> None:
+        self.parts = tuple(parts)
+        self.paths = tuple(Path(f"{path}#{part}") for part in self.parts)
+        shown = [ascii(part[:_MAX_NAME_CHARACTERS])[1:-1] for part in self.parts[:MAX_NAMES_LISTED]]
+        more = f" and {len(self.parts) - len(shown)} more" if len(self.parts) > len(shown) else ""
+        one = "one snapshot" if len(self.parts) == 1 else f"{len(self.parts)} snapshots"
+        none = "" if asked is None else f", none of them called {asked[:_MAX_NAME_CHARACTERS]!a}"
+        super().__init__(
+            path,
+            f"holds {one} ({', '.join(shown)}{more}){none}: name one as {path}#{shown[0]}, "
+            "or give the file alone to report or dash, which take all of them",
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line; its type where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class MissingDependencyError(MemscopeError):

@@ -52,6 +52,11 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def format_handle(handle: int) -> str:
+    """Format a raw handle, of which an int64 holds the 64 bits, as the unsigned hexadecimal number it is: ``0x2a``."""
+    return f"{handle & 0xFFFF_FFFF_FFFF_FFFF:#x}"
+
+
 def format_bytes(n_bytes: int) -> str:
     """Format a size for people, with one decimal: ``74.8 GiB``, ``512.0 MiB``, ``96 B``.
 

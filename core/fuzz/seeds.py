@@ -1,4 +1,4 @@
-"""Write the seeds of the fuzz target into a folder: small snapshots of every layout and protocol, and odd pickles.
+"""Write the seeds of the fuzz target into a folder: small snapshots of every layout, protocol, odd pickles, JSON.
 
     python core/fuzz/seeds.py FOLDER
 
@@ -7,6 +7,7 @@ The first byte of a seed says in what pieces the target hands the others on, 0 f
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> None:
             data = pickle.dumps(value, protocol)
             for piece in (0, 7):
                 (folder / f"{name}-{protocol}-{piece}").write_bytes(bytes([piece]) + data)
+        if name not in ("nested", "texts"):  # which JSON has not
+            (folder / f"{name}-json").write_bytes(bytes([7]) + json.dumps(value).encode())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/json.h"
 #include "snapshot/machine.h"
 #include "snapshot/stacks.h"
 #include "snapshot/tables.h"
@@ -68,30 +69,38 @@ void look_at(const Tape& tape, Value root) {
   }
 }
 
+// Bytes in pieces to a reader, and all that the tape has to tell of what it read.
+template <typename Reader>
+void read(Bytes bytes, std::size_t piece) {
+  Reader reader(kKnownTexts, kSecret);
+  Status status = Status::kNeedInput;
+  Bytes rest = bytes;
+  while (status == Status::kNeedInput && !rest.empty()) {
+    const Bytes next = rest.first(std::min(piece, rest.size()));
+    rest = rest.subspan(next.size());
+    status = reader.feed(next, bytes.size() - rest.size());
+  }
+  if (status != Status::kStopped) {
+    return;
+  }
+  const std::shared_ptr<const Tape> tape = reader.take_tape();
+  try {
+    look_at(*tape, tape->root());
+  } catch (const Multiplies&) {
+  } catch (const Refused&) {
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) {
     return 0;
   }
-  // The first byte says in what pieces the others come.
+  // The first byte says in what pieces the others come. JSON is what begins as its lists and dicts do.
   const std::size_t piece = data[0] == 0 ? size : data[0];
-  Bytes rest(data + 1, size - 1);
-  Machine machine(kKnownTexts, kSecret);
-  Status status = Status::kNeedInput;
-  while (status == Status::kNeedInput && !rest.empty()) {
-    const Bytes next = rest.first(std::min(piece, rest.size()));
-    rest = rest.subspan(next.size());
-    status = machine.feed(next, size - rest.size());
-  }
-  if (status != Status::kStopped) {
-    return 0;
-  }
-  const std::shared_ptr<const Tape> tape = machine.take_tape();
-  try {
-    look_at(*tape, tape->root());
-  } catch (const Multiplies&) {
-  } catch (const Refused&) {
-  }
+  const Bytes bytes(data + 1, size - 1);
+  const bool is_json = !bytes.empty() && (bytes[0] == '{' || bytes[0] == '[');
+  is_json ? read<JsonReader>(bytes, piece) : read<Machine>(bytes, piece);
   return 0;
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "snapshot/json.h"
 #include "snapshot/machine.h"
 #include "snapshot/stacks.h"
 #include "snapshot/tables.h"
@@ -20,7 +21,8 @@
 
 using namespace memscope;
 using namespace nb::literals;
-using memscope::snapshot::Bytes, memscope::snapshot::Constant, memscope::snapshot::Kind, memscope::snapshot::Machine;
+using memscope::snapshot::Bytes, memscope::snapshot::Constant, memscope::snapshot::JsonReader;
+using memscope::snapshot::Kind, memscope::snapshot::Machine;
 using memscope::snapshot::Opcode, memscope::snapshot::Stacks, memscope::snapshot::Status, memscope::snapshot::Tag;
 using memscope::snapshot::Tape, memscope::snapshot::Value, memscope::snapshot::Wide, memscope::snapshot::WideKind;
 
@@ -48,9 +50,10 @@ nb::bytes to_bytes(Bytes bytes) { return nb::bytes(bytes.data(), bytes.size()); 
 
 // Reading.
 
-Status feed(Machine& machine, const nb::bytes& data, std::uint64_t n_file_bytes) {
+template <typename Reader>
+Status feed(Reader& reader, const nb::bytes& data, std::uint64_t n_file_bytes) {
   const Bytes bytes(static_cast<const std::uint8_t*>(data.data()), data.size());
-  return without_gil([&] { return machine.feed(bytes, n_file_bytes); });
+  return without_gil([&] { return reader.feed(bytes, n_file_bytes); });
 }
 
 std::vector<nb::bytes> global_names(const Machine& machine) {
@@ -65,7 +68,10 @@ bool asks_for_extension(const Machine& machine) {
   return Opcode::EXT1 <= machine.opcode() && machine.opcode() <= Opcode::EXT4;
 }
 
-std::shared_ptr<Tape> take_tape(Machine& machine) { return machine.take_tape(); }
+template <typename Reader>
+std::shared_ptr<Tape> take_tape(Reader& reader) {
+  return reader.take_tape();
+}
 
 // Single values.
 
@@ -193,7 +199,9 @@ void bind_enums(nb::module_& module) {
       .value("BAD_PROTOCOL", Status::kBadProtocol)
       .value("BAD_NUMBER", Status::kBadNumber)
       .value("TOO_MANY_OBJECTS", Status::kTooManyObjects)
-      .value("TOO_MUCH_MEMORY", Status::kTooMuchMemory);
+      .value("TOO_MUCH_MEMORY", Status::kTooMuchMemory)
+      .value("NOT_JSON", Status::kNotJson)
+      .value("TOO_DEEP", Status::kTooDeep);
   nb::enum_<Kind>(module, "Kind", "What a value is.")
       .value("NOTHING", Kind::kNothing)
       .value("BOOLEAN", Kind::kBoolean)
@@ -212,15 +220,26 @@ void bind_machine(nb::module_& module) {
   nb::class_<Machine>(module, "Machine", "A pickle machine that builds no Python object and can call nothing.")
       .def(nb::init<const std::vector<std::string>&, std::uint64_t>(), "known_texts"_a, "secret"_a,
            "Known texts get the ids 0, 1, … in their order. ``secret`` keeps the hashes unforeseeable.")
-      .def("feed", &feed, "data"_a, "n_file_bytes"_a,
+      .def("feed", &feed<Machine>, "data"_a, "n_file_bytes"_a,
            "Go on with the next bytes; ``n_file_bytes`` have been read of the file so far, where it may be packed.")
-      .def("take_tape", &take_tape, "The values read, once, after STOPPED.")
+      .def("take_tape", &take_tape<Machine>, "The values read, once, after STOPPED.")
       .def_prop_ro("offset", &Machine::offset, "Where the pickle breaks off, or the refused opcode stands.")
       .def_prop_ro(
           "call_name", [](const Machine& machine) { return std::string(snapshot::name_of_call(machine.opcode())); },
           "Name of the refused opcode, if it is one that runs code.")
       .def_prop_ro("asks_for_extension", &asks_for_extension, "Whether the refused opcode is EXT1, EXT2 or EXT4.")
       .def_prop_ro("global_names", &global_names, "Module and name of the global asked for, if they can be told.");
+}
+
+void bind_json(nb::module_& module) {
+  nb::class_<JsonReader>(module, "JsonReader", "A reader of JSON that fills a tape as the pickle machine does.")
+      .def(nb::init<const std::vector<std::string>&, std::uint64_t>(), "known_texts"_a, "secret"_a,
+           "Known texts get the ids 0, 1, … in their order. ``secret`` keeps the hashes unforeseeable.")
+      .def("feed", &feed<JsonReader>, "data"_a, "n_file_bytes"_a,
+           "Go on with the next bytes; ``n_file_bytes`` have been read of the file so far, where it may be packed.")
+      .def("take_tape", &take_tape<JsonReader>, "The values read, once, after STOPPED.")
+      .def_prop_ro("offset", &JsonReader::offset,
+                   "Where the text breaks off, the refused token stands, or the value ends.");
 }
 
 void bind_columns(nb::class_<Tape>& tape) {
@@ -267,6 +286,7 @@ NB_MODULE(snapshot, module) {
   nb::exception<snapshot::Refused>(module, "Refused");
   bind_enums(module);
   bind_machine(module);
+  bind_json(module);
   nb::class_<Tape> tape(module, "Tape", "The values of a pickle.");
   tape.def_prop_ro("root", [](const Tape& t) { return t.root().bits(); }, "The pickle's value.")
       .def_prop_ro("n_texts", [](const Tape& t) { return t.texts().size(); }, "Distinct texts, known ones included.")

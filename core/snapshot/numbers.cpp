@@ -1,6 +1,7 @@
 #include "snapshot/numbers.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "snapshot/status.h"
 
@@ -37,25 +38,31 @@ Number long_integer(Bytes bytes) {
 }
 
 Number decimal(Bytes line) {
-  constexpr std::int64_t kLast = 100'000'000'000'000'000;  // one digit more still fits in place
+  constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
+  constexpr std::uint64_t kTop = std::uint64_t{1} << 63;
   const bool is_negative = !line.empty() && line.front() == '-';
   line = line.subspan(is_negative ? 1 : 0);
   if (line.empty()) {
     throw Refused(Status::kBadNumber);
   }
-  std::int64_t number = 0;
+  std::uint64_t number = 0;
   bool is_beyond = false;
-  for (const std::uint8_t digit : line) {
-    if (digit < '0' || digit > '9') {
+  for (const std::uint8_t byte : line) {
+    if (byte < '0' || byte > '9') {
       throw Refused(Status::kBadNumber);
     }
-    is_beyond = is_beyond || number >= kLast;
-    number = is_beyond ? number : 10 * number + (digit - '0');
+    const std::uint64_t digit = byte - std::uint64_t{'0'};
+    is_beyond = is_beyond || number > (kMax - digit) / 10;
+    number = is_beyond ? number : 10 * number + digit;
   }
-  if (is_beyond) {
+  if (is_beyond || (is_negative && number > kTop)) {
     return Wide{0, WideKind::kBeyond};
   }
-  return is_negative ? -number : number;
+  if (!is_negative && number >= kTop) {
+    return Wide{static_cast<std::int64_t>(number), WideKind::kUint64};
+  }
+  const auto value = static_cast<std::int64_t>(is_negative ? ~number + 1 : number);
+  return Value::is_inline(value) ? Number(value) : Wide{value, WideKind::kInt64};
 }
 
 Wide big_endian_float(Bytes bytes) {

@@ -15,7 +15,7 @@ using Number = std::variant<std::int64_t, Wide>;
 // A little-endian integer in two's complement, of any length. O(bytes).
 Number long_integer(Bytes bytes);
 
-// A line of decimal digits; of more than 18 the number is lost (WideKind::kBeyond). Refused if it is none.
+// A line of decimal digits; beyond 64 bits the number is lost (WideKind::kBeyond). Refused if it is none.
 Number decimal(Bytes line);
 
 // A big-endian float of eight bytes.

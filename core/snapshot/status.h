@@ -24,6 +24,8 @@ enum class Status : std::uint8_t {
   kBadNumber,
   kTooManyObjects,
   kTooMuchMemory,
+  kNotJson,
+  kTooDeep,
 };
 
 // Thrown where a pickle is refused; the machine knows the place.

@@ -67,15 +67,15 @@ Value Tape::add_box(BoxKind kind) {
   return {Tag::kBox, as_id(boxes_.size()) - 1};
 }
 
-Value Tape::add_tuple(std::span<const Value> items) {
+Value Tape::add_shared(BoxKind kind, std::span<const Value> items) {
   n_held_items_ += items.size();
   Run& run = intern_run(items);
-  if (run.tuple == 0) {
-    const Value tuple = add_box(BoxKind::kTuple);
-    place(boxes_[tuple.id()].first, run.start, run.size, Shapes::kPairs);
-    run.tuple = as_id(tuple.id() + 1);
+  if (run.box == 0) {
+    const Value box = add_box(kind);
+    place(boxes_[box.id()].first, run.start, run.size, Shapes::kPairs);
+    run.box = as_id(box.id() + 1);
   }
-  return {Tag::kBox, run.tuple - 1};
+  return {Tag::kBox, run.box - 1};
 }
 
 void Tape::append(Value list, std::span<const Value> items) {
@@ -157,7 +157,7 @@ Tape::Run& Tape::intern_run(std::span<const Value> items) {
   };
   const std::uint32_t id = run_ids_.find_or_add(hash.value(), runs_.size(), is_same);
   if (id == runs_.size()) {
-    runs_.push_back({.start = items_.size(), .size = as_id(items.size()), .tuple = 0});
+    runs_.push_back({.start = items_.size(), .size = as_id(items.size()), .box = 0});
     items_.append(items);
   }
   return runs_[id];

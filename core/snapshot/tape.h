@@ -42,7 +42,9 @@ class Tape {
   Value add_bytes(Bytes bytes) { return {Tag::kBytes, texts_.intern(bytes)}; }
   Value add_wide(std::int64_t bits, WideKind kind);
   Value add_box(BoxKind kind);
-  Value add_tuple(std::span<const Value> items);
+  Value add_tuple(std::span<const Value> items) { return add_shared(BoxKind::kTuple, items); }
+  // A box that never changes: equal ones are one. A tape has either tuples of this kind or dicts, never both.
+  Value add_shared(BoxKind kind, std::span<const Value> items);
   void append(Value list, std::span<const Value> items);
   void set_items(Value dict, std::span<const Value> keys_and_values);
   void seal(Value root);
@@ -89,7 +91,7 @@ class Tape {
   struct Run {
     std::uint64_t start = 0;
     std::uint32_t size = 0;
-    std::uint32_t tuple = 0;  // the tuple with these items, its id + 1
+    std::uint32_t box = 0;  // the shared box with these items, its id + 1
   };
 
   Chunk& last_chunk(Box& box) { return box.last == 0 ? box.first : chunks_[box.last]; }

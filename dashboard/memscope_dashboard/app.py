@@ -16,7 +16,7 @@ from dash import Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
 from werkzeug.serving import make_server
 
-from memscope.errors import UsageError
+from memscope.errors import SeveralSnapshotsError, UsageError
 from memscope.figures.replay import CURVE_COLORS
 from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 from memscope_dashboard.components import header, inspector, navigation, scrubber
@@ -156,9 +156,7 @@ def serve(
     UsageError
         If the address cannot be listened on.
     """
-    store = TraceStore(paths, rules=rules)
-    if len(store.trace_ids) == 1:
-        store.open(store.trace_ids[0])
+    store = _store_of(paths, rules)
     server = _server(create_app(store), host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
     url = f"http://{shown}:{server.server_port}/"
@@ -173,6 +171,17 @@ def serve(
     finally:
         server.server_close()
         store.close()
+
+
+def _store_of(paths: Sequence[str | Path], rules: str | Path | None) -> TraceStore:
+    """The traces to serve: of a single file, that can be read, or the several snapshots that it holds."""
+    store = TraceStore(paths, rules=rules)
+    if len(store.trace_ids) == 1:
+        try:
+            store.open(store.trace_ids[0])
+        except SeveralSnapshotsError as several:
+            return TraceStore(several.paths, rules=rules)
+    return store
 
 
 def _server(app: Dash, host: str, port: int | None) -> Any:

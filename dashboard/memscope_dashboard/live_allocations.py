@@ -63,7 +63,7 @@ class LiveTable:
     """
 
     rows: Int64Array
-    address: Int64Array
+    address: np.ndarray[tuple[int], np.dtype[np.integer]]
     block_bytes: Int64Array
     requested_bytes: Int64Array
     alloc_event: Int64Array
@@ -74,6 +74,7 @@ class LiveTable:
     site: TextColumn
     module: TextColumn
     rule: TextColumn
+    tag: TextColumn
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,7 +91,7 @@ class LiveTable:
         Parameters
         ----------
         search
-            Words that must all be found in the owner, the line of code, the category, the rule or the address.
+            Words that must all be found in the owner, the line of code, the tag, the category, the rule or the address.
         categories
             Labels of the categories to keep; all if there are none.
         filters
@@ -109,7 +110,8 @@ class LiveTable:
 
     def _hits(self, word: str) -> BoolArray:
         named = np.array([word in category.label for category in Category], np.bool_)
-        hits: BoolArray = self.owner.hits(word) | self.site.hits(word) | self.rule.hits(word) | named[self.category]
+        hits: BoolArray = self.owner.hits(word) | self.site.hits(word) | self.tag.hits(word) | self.rule.hits(word)
+        hits |= named[self.category]
         if _HEX.fullmatch(word):
             hits |= np.array([word in hex(address) for address in self.address.tolist()], np.bool_)
         return hits
@@ -205,7 +207,7 @@ def live_table(moment: Moment) -> LiveTable:
     handles = np.append(trace.stream_handles, -1)
     return LiveTable(
         rows=rows,
-        address=table.address[rows],
+        address=trace.real_addresses(table.address[rows]),
         block_bytes=table.block_bytes[rows],
         requested_bytes=table.requested_bytes[rows],
         alloc_event=table.alloc_event[rows],
@@ -215,6 +217,7 @@ def live_table(moment: Moment) -> LiveTable:
         owner=_texts(owner_id, rows, lambda row: device.owner_of(row) or ""),
         site=_texts(table.stack_id[rows], rows, lambda row: device.site_of(row) or ""),
         module=_texts(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
+        tag=_texts(attribution.tag_id[rows], rows, lambda row: trace.shown_string(int(attribution.tag_id[row])) or ""),
         rule=_texts(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
     )
 

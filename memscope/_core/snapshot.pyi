@@ -52,6 +52,10 @@ class Status(enum.Enum):
 
     TOO_MUCH_MEMORY = 15
 
+    NOT_JSON = 16
+
+    TOO_DEEP = 17
+
 class Kind(enum.Enum):
     """What a value is."""
 
@@ -108,6 +112,28 @@ class Machine:
     @property
     def global_names(self) -> list[bytes]:
         """Module and name of the global asked for, if they can be told."""
+
+class JsonReader:
+    """A reader of JSON that fills a tape as the pickle machine does."""
+
+    def __init__(self, known_texts: Sequence[str], secret: int) -> None:
+        """
+        Known texts get the ids 0, 1, … in their order. ``secret`` keeps the hashes unforeseeable.
+        """
+
+    def feed(self, data: bytes, n_file_bytes: int) -> Status:
+        """
+        Go on with the next bytes; ``n_file_bytes`` have been read of the file so far, where it may be packed.
+        """
+
+    def take_tape(self) -> Tape:
+        """The values read, once, after STOPPED."""
+
+    @property
+    def offset(self) -> int:
+        """
+        Where the text breaks off, the refused token stands, or the value ends.
+        """
 
 class Tape:
     """The values of a pickle."""

@@ -57,9 +57,12 @@ def torch_release(metadata: TraceMetadata) -> tuple[int, int] | None:
     return (int(match.group(1)), int(match.group(2))) if match else None
 
 
-def variable_name(release: tuple[int, int] | None) -> str:
-    """Environment variable that this PyTorch reads; ``PYTORCH_ALLOC_CONF`` since 2.9."""
-    return "PYTORCH_CUDA_ALLOC_CONF" if release is not None and release < (2, 9) else "PYTORCH_ALLOC_CONF"
+def variable_name(metadata: TraceMetadata) -> str:
+    """Environment variable that the recording's PyTorch reads; ``PYTORCH_ALLOC_CONF`` since 2.9, on every platform."""
+    release = torch_release(metadata)
+    if release is None or release >= (2, 9):
+        return "PYTORCH_ALLOC_CONF"
+    return "PYTORCH_HIP_ALLOC_CONF" if metadata.is_rocm else "PYTORCH_CUDA_ALLOC_CONF"
 
 
 def _knows(release: tuple[int, int] | None, option: str) -> bool:

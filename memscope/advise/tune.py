@@ -152,10 +152,15 @@ def tune(
     Raises
     ------
     UsageError
-        If nothing was recorded, or an option cannot be used.
+        If nothing was recorded, an option cannot be used, or the recording is of another allocator than PyTorch's.
     """
-    limits = limits_for(lifetimes, limits)
     metadata = lifetimes.trace.metadata
+    if not metadata.is_of_pytorch:
+        raise UsageError(
+            f"{metadata.source_file}: no setting of PyTorch's allocator was in force in a log of RMM, so that none can "
+            "be tuned; memscope replay compares allocators for its requests"
+        )
+    limits = limits_for(lifetimes, limits)
     release = torch_release(metadata)
     usage, forbidden = lifetimes.usage, forbidden_options(lifetimes.trace)
     fraction = limits.memory_fraction
@@ -191,7 +196,7 @@ def tune(
         best=_simplest(ranked, results),
         lower_bound=bound,
         results=tuple(results[conf] for conf in ranked),
-        variable=variable_name(release),
+        variable=variable_name(metadata),
         warnings=(*_warnings(lifetimes, baseline), *(f"not tried: {why}" for why in forbidden.values())),
         cached_before_bytes=(
             None if usage.reserved_bytes is None else int(usage.reserved_bytes[0] - usage.active_bytes[0])

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memscope.attribution._tags import metadata_tags, range_tags, used_ids
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.categories import Category, CategorySource
+from memscope.trace.categories import Category, CategorySource, tag_meaning
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
+from memscope.trace.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,19 @@ class Attribution:
 def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> Attribution:
     """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown.
 
-    A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules.
+    A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules. A tag
+    of memscope's own goes before what PyTorch was told, and that before the range in which the memory was allocated,
+    which is a label whatever it says.
     """
     table, trace = lifetimes.allocations, lifetimes.trace
-    rule_id = match_rows(lifetimes, rules)
+    owned, owner = _owned_rows(lifetimes)
+    owners = trace.owners
+    told = metadata_tags(lifetimes)
+    tag_id = np.full(len(table), NONE_ID, np.int32)
+    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
+    for tags in (told, range_tags(lifetimes)):
+        tag_id = np.where(tag_id == NONE_ID, tags, tag_id)
+    rule_id = match_rows(lifetimes, rules, tag_id)
     decided = rule_id != NONE_ID
     n = len(table)
     category = np.full(n, Category.UNKNOWN, np.int8)
@@ -69,12 +80,11 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     if rules:
         category[decided] = np.array([rule.category for rule in rules], np.int8)[rule_id[decided]]
         source[decided] = np.array([_source(rule) for rule in rules], np.int8)[rule_id[decided]]
-    owned, owner = _owned_rows(lifetimes)
-    owners = trace.owners
+    told_by_tag = _categories_told(trace, told)
+    by_tag = told_by_tag != Category.UNKNOWN
+    category[by_tag], source[by_tag], rule_id[by_tag] = told_by_tag[by_tag], CategorySource.USER, NONE_ID
     labelled = owners.tagged[owner] & (owners.category[owner] == Category.UNKNOWN)
     owner_id[owned] = owners.label_id[owner]
-    tag_id = np.full(n, NONE_ID, np.int32)
-    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
     owned, owner = owned[~labelled], owner[~labelled]
     category[owned] = owners.category[owner]
     source[owned] = np.where(owners.tagged[owner], CategorySource.USER, CategorySource.IDENTITY)
@@ -82,6 +92,15 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
     return Attribution(category, source, owner_id, rule_id, tag_id, tuple(rules))
+
+
+def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:
+    """The category that each tag names, unknown where it names none or there is no tag."""
+    meanings = np.full(len(trace.strings) + 1, Category.UNKNOWN, np.int8)
+    for i in used_ids(trace, tags):
+        meanings[i] = tag_meaning(trace.strings[i])[0]
+    found: Int8Array = meanings[tags]
+    return found
 
 
 def _source(rule: Rule) -> CategorySource:

@@ -52,13 +52,13 @@ def category_groups(attribution: Attribution, rows: Int64Array) -> list[str]:
 
 def module_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:
     """The module in each owner's name."""
-    owners = [trace.string(i) for i in attribution.owner_id[rows].tolist()]
+    owners = [trace.shown_string(i) for i in attribution.owner_id[rows].tolist()]
     return [NOT_RECORDED if owner is None else module_of_owner(owner) for owner in owners]
 
 
 def tag_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:
     """The user's tag on each allocation."""
-    return [trace.string(i) or NOT_TAGGED for i in attribution.tag_id[rows].tolist()]
+    return [trace.shown_string(i) or NOT_TAGGED for i in attribution.tag_id[rows].tolist()]
 
 
 def rule_groups(attribution: Attribution, rows: Int64Array) -> list[str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from memscope.attribution._phases import Life, LifeTable, Phase, find_phases
+from memscope.attribution._tags import used_ids
 from memscope.attribution.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import BoolArray, Int32Array
+from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace
 
 
@@ -35,6 +37,8 @@ class Rule:
     sizes_bytes
         Requested bytes of which one must have been asked for; none means any. For libraries that always ask for the
         same.
+    tags
+        Patterns of which one must be found in the user's tag; none means any allocation, tagged or not.
     is_users
         Whether the user wrote it.
     """
@@ -46,11 +50,15 @@ class Rule:
     phases: tuple[Phase, ...] = ()
     lives: tuple[Life, ...] = ()
     sizes_bytes: tuple[int, ...] = ()
+    tags: tuple[str, ...] = ()
     is_users: bool = False
 
 
-def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule]) -> Int32Array:
-    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
+def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule], tag_id: Int32Array | None = None) -> Int32Array:
+    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none.
+
+    ``tag_id`` has the user's tag on each, a text's id in the trace's strings.
+    """
     table, trace = lifetimes.allocations, lifetimes.trace
     search = StackSearch(trace)
     runs = find_phases(lifetimes, search)
@@ -64,6 +72,8 @@ def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule]) -> Int32Array:
             rows = rows[_stack_hits(trace, rule, search)[table.stack_id[rows]]]
         if rule.phases:
             rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
+        if rule.tags:
+            rows = rows[_is_tagged(trace, rule, rows, tag_id)]
         if rule.sizes_bytes:
             rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
         for life in rule.lives:
@@ -79,3 +89,15 @@ def _stack_hits(trace: Trace, rule: Rule, search: StackSearch) -> BoolArray:
     for pattern in rule.frames:
         hit &= search.stacks(pattern)
     return hit
+
+
+def _is_tagged(trace: Trace, rule: Rule, rows: Int64Array, tag_id: Int32Array | None) -> BoolArray:
+    """Which allocations have a tag that a rule asks for: bool (rows,)."""
+    if tag_id is None:
+        return np.zeros(len(rows), np.bool_)
+    patterns = [re.compile(tag) for tag in rule.tags]
+    hits = np.zeros(len(trace.strings) + 1, np.bool_)
+    for i in used_ids(trace, tag_id):
+        hits[i] = any(pattern.search(trace.strings[i]) for pattern in patterns)
+    found: BoolArray = hits[tag_id[rows]]
+    return found

@@ -10,8 +10,10 @@ r"""The user's own rules: a TOML file of ``[[rule]]`` tables, tried before memsc
     phases = ["outside"]     # optional: outside load forward backward optimizer generate
     lives = ["kept"]         # optional: short saved kept setup lasting fed once growing
     sizes_bytes = [1048576]  # optional
+    tags = ["^epoch=0"]      # optional
 
-``file`` and ``function`` are regular expressions, found anywhere; every frame pattern must be found in the stack.
+``file``, ``function`` and ``tags`` are regular expressions, found anywhere; every frame pattern must be found in the
+stack, and one of the tags in the user's tag on the memory.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ else:
     import tomli as tomllib
 
 _LIFE_BY_LABEL = {life.value: life for life in Life}
-_KEYS = frozenset({"name", "category", "reason", "frames", "phases", "lives", "sizes_bytes"})
+_KEYS = frozenset({"name", "category", "reason", "frames", "phases", "lives", "sizes_bytes", "tags"})
 
 
 class _RuleError(ValueError):
@@ -113,10 +115,11 @@ def _rule(record: Any, taken: set[str]) -> Rule:
         tuple(_one_of(phase, "phase", PHASE_BY_LABEL) for phase in _list(record, "phases")),
         tuple(_one_of(life, "life", _LIFE_BY_LABEL) for life in _list(record, "lives")),
         tuple(_size(size) for size in _list(record, "sizes_bytes")),
+        tuple(_expression(tag, "tag", "of tags") for tag in _list(record, "tags")),
         is_users=True,
     )
-    if not (rule.frames or rule.phases or rule.lives or rule.sizes_bytes):
-        raise _RuleError("it would fit everything: give frames, phases, lives or sizes_bytes")
+    if not (rule.frames or rule.phases or rule.lives or rule.sizes_bytes or rule.tags):
+        raise _RuleError("it would fit everything: give frames, phases, lives, sizes_bytes or tags")
     return rule
 
 
@@ -150,10 +153,15 @@ def _pattern(record: Any) -> FramePattern:
     if not isinstance(record, dict) or not record or set(record) - {"file", "function"}:
         raise _RuleError("a frame has file, function, or both")
     for key, expression in record.items():
-        if not isinstance(expression, str):
-            raise _RuleError(f"{key} of a frame must be a text")
-        try:
-            re.compile(expression)
-        except re.error as error:
-            raise _RuleError(f"{key} {expression!r} is not a regular expression: {error}") from None
+        _expression(expression, key, "of a frame")
     return FramePattern(**record)
+
+
+def _expression(value: Any, what: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise _RuleError(f"{what} {where} must be a text")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise _RuleError(f"{what} {value!r} is not a regular expression: {error}") from None
+    return value

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from memscope.trace.categories import CATEGORY_BY_LABEL, Category
+from memscope.trace.categories import Category
 
 if TYPE_CHECKING:
     import torch
@@ -39,21 +39,6 @@ def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, C
 def buffer_category(module: torch.nn.Module, name: str) -> Category:
     """What a buffer is: a weight if checkpoints hold it, else workspace (rotary tables, masks)."""
     return Category.WORKSPACE if name in module._non_persistent_buffers_set else Category.WEIGHTS
-
-
-def tag_meaning(name: str) -> tuple[Category, str]:
-    """What a user's tag says: a category's own name sets the category, any other text is a label.
-
-    >>> tag_meaning("kv_cache")[0].label
-    'kv_cache'
-    >>> category, label = tag_meaning("kv_cache: layer 3 keys")
-    >>> category.label, label
-    ('kv_cache', 'layer 3 keys')
-    """
-    category, colon, label = name.partition(": ")
-    if colon and label and category in CATEGORY_BY_LABEL:
-        return CATEGORY_BY_LABEL[category], label
-    return CATEGORY_BY_LABEL.get(name, Category.UNKNOWN), name
 
 
 class ModulePaths:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
-from memscope.cli.options import force_option
+from memscope.cli.options import force_option, load_trace
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
+
+_ENDINGS = (
+    ".memscope.part",
+    ".memscope",
+    *(".gz", ".xz", ".bz2", ".zst", ".zip"),
+    *(".pickle", ".pkl", ".json", ".html", ".csv", ".pt"),
+)
+"""Of the names of inputs, in the order in which one may stand behind the other."""
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
 
 
 @click.command(name="import")
@@ -21,26 +31,36 @@ from memscope.units import format_bytes, format_count
 )
 @force_option
 def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> None:
-    """Convert torch memory snapshots to .memscope files, which are small and open at once."""
+    """Convert torch memory snapshots, and logs of RMM, to .memscope files, which are small and open at once."""
     from memscope.trace.container import SUFFIX, write_container
-    from memscope.trace.open import is_container, open_trace
+    from memscope.trace.open import is_container
 
     if output is not None and len(snapshots) > 1 and not output.is_dir():
         raise UsageError(f"{output} must be a folder that exists, because there are {len(snapshots)} inputs")
     for snapshot in snapshots:
         target = _target(snapshot, output, SUFFIX)
-        trace = open_trace(snapshot)
+        analysis = load_trace(snapshot)
         if output is None and is_container(snapshot):
             raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
-        write_container(trace, target, overwrite=force)
+        analysis.require_consistent()
+        write_container(analysis.trace, target, overwrite=force)
         size = target.stat().st_size
-        click.echo(f"{target}  {format_count(trace.n_events)} events  {format_bytes(size)}")
+        click.echo(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}")
 
 
 def _target(snapshot: Path, output: Path | None, suffix: str) -> Path:
-    stem = snapshot.name
-    for ending in (".memscope.part", ".memscope", ".gz", ".xz", ".bz2", ".zst", ".pickle", ".pkl", ".html"):
-        stem = stem.removesuffix(ending)
-    if output is None:
-        return snapshot.with_name(stem + suffix)
-    return output / (stem + suffix) if output.is_dir() else output
+    """The file to write: the input's name without what says how it was packed, and the part of it that was named."""
+    from memscope.trace.open import split_part
+
+    if output is not None and not output.is_dir():
+        return output
+    file, part = split_part(snapshot)
+    stem = _stem(file.name) if part is None else f"{_stem(file.name)}-{_NOT_IN_NAMES.sub('_', _stem(part))}"
+    folder = file.parent if output is None else output
+    return folder / (stem + suffix)
+
+
+def _stem(name: str) -> str:
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name

@@ -15,7 +15,7 @@ from memscope.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("memscope.cli.run:run", "Record a script, unchanged; with --dry-run on no GPU at all."),
-    "import": ("memscope.cli.import_:import_", "Convert torch snapshots to .memscope files."),
+    "import": ("memscope.cli.import_:import_", "Convert torch snapshots and RMM logs to .memscope files."),
     "report": ("memscope.cli.report:report", "Where the memory went: summary, or a self-contained HTML file."),
     "peak": ("memscope.cli.peak:peak", "Who is live at the peak, or after any event."),
     "oom": ("memscope.cli.oom:oom", "Why memory ran out, and what would have let the request through."),
@@ -30,6 +30,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("memscope.cli.doctor:doctor", "What this machine can record, and what is in the way."),
 }
 """Verb → where its command is, and its line in the help: known without importing it."""
+
+
+_MAX_LINE = 1000
 
 
 class LazyGroup(click.Group):
@@ -74,7 +77,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Say where the GPU memory of a PyTorch program went, and what would have saved it.
 
-    TRACE is a .memscope file or a torch memory snapshot (.pickle, packed or not, or memory_viz HTML).
+    TRACE is a .memscope file, a torch memory snapshot (.pickle or .json, packed or not, or memory_viz HTML) or an RMM
+    CSV log. FILE#PART is one of several snapshots in a file.
 
     Exit codes: 0 ok; 1 bad usage, unreadable input, a failure; 2 budget exceeded; 3 the trace cannot be trusted for
     what was asked.
@@ -139,7 +143,7 @@ def _no_such_option(error: click.NoSuchOption) -> str:
 
 
 def _say(text: str) -> None:
-    """One line, whatever the name of a file or the text of an error holds."""
+    """One line, not too long, whatever the name of a file or the text of an error holds."""
     from memscope.words.labels import printable
 
-    print(f"memscope: {printable(text)}", file=sys.stderr)  # noqa: T201
+    print(f"memscope: {printable(text, _MAX_LINE)}", file=sys.stderr)  # noqa: T201

@@ -16,7 +16,7 @@ from memscope.cli.options import (
     rules_option,
     wrote,
 )
-from memscope.errors import needed_for
+from memscope.errors import SeveralSnapshotsError, needed_for
 
 
 class _Traces(click.Argument):
@@ -37,12 +37,15 @@ def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: 
     """Say where the memory went, at the peak of each device, and how far the answer can be trusted.
 
     Several TRACEs are set side by side and aligned by step: who peaks, the spread, what differs. They are called ranks
-    where they or their files' names say that they are.
+    where they or their files' names say that they are. The snapshots of one file that holds several are taken alike.
     """
-    if len(traces) == 1:
-        _report_one(traces[0], as_json, output, force, rules)
-    else:
+    if len(traces) > 1:
         _report_ranks(traces, as_json, output, force, rules)
+        return
+    try:
+        _report_one(traces[0], as_json, output, force, rules)
+    except SeveralSnapshotsError as several:
+        _report_ranks(several.paths, as_json, output, force, rules)
 
 
 def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:

@@ -173,7 +173,7 @@ class Device:
 
     def owner_of(self, row: int) -> str | None:
         """The owner's name of an allocation, None where none was seen."""
-        return self.trace.string(int(self.attribution.owner_id[row]))
+        return self.trace.shown_string(int(self.attribution.owner_id[row]))
 
     def site_of(self, row: int) -> str | None:
         """The user's line of code that made an allocation, None where no stack was recorded."""
@@ -334,12 +334,12 @@ class Moment:
         attribution, rows = self.device.attribution, self.rows
         return pd.DataFrame(
             {
-                "address": table.address[rows],
+                "address": trace.real_addresses(table.address[rows]),
                 "requested_bytes": table.requested_bytes[rows],
                 "block_bytes": table.block_bytes[rows],
                 "category": [Category(c).label for c in attribution.category[rows]],
                 "source": [CategorySource(s).label for s in attribution.source[rows]],
-                "owner": [trace.string(int(i)) for i in attribution.owner_id[rows]],
+                "owner": [trace.shown_string(int(i)) for i in attribution.owner_id[rows]],
                 "site": self.device.sites_of(rows),
                 "stream": [None if s < 0 else int(trace.stream_handles[s]) for s in table.stream_id[rows]],
                 "alloc_event": table.alloc_event[rows],

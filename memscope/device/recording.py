@@ -9,7 +9,7 @@ from memscope.attribution.sites import Sites
 from memscope.errors import ContradictionError
 from memscope.lifetimes.completeness import Completeness, measure_completeness
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Trace, shown
 from memscope.trace.validate import contradictions
 
 
@@ -31,7 +31,7 @@ class RecordedTrace:
     @property
     def name(self) -> str:
         """What to call the trace: the file that it was opened from."""
-        return self.path.name if self.path is not None else self.trace.metadata.source_file or "the trace"
+        return shown(self.path.name if self.path is not None else self.trace.metadata.source_file or "the trace")
 
     @cached_property
     def lifetimes(self) -> tuple[DeviceLifetimes, ...]:

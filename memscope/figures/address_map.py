@@ -281,7 +281,7 @@ def map_figure(
     lines = layout.n_rows + _HEADER_ROWS * len(layout.groups)
     figure = empty_figure(
         theme,
-        int(lines * ROW_PX) + 8,
+        int(max(lines, 1) * ROW_PX) + 8,  # a device that holds nothing has a picture too
         margin={"l": 0, "r": 0, "t": 0, "b": 8},
         barmode="overlay",
         hovermode="closest",
@@ -415,4 +415,4 @@ def _hover_text(moment: Moment, layout: AddressMap, position: int, name: str) ->
     if row != NONE_ID:
         owner, site = moment.device.owner_of(row), moment.device.site_of(row)
         text += "".join(f"<br>{plain(line, 72)}" for line in (owner, site) if line)
-    return f"{text}<br>{int(layout.address[position]):#x}"
+    return f"{text}<br>{moment.device.trace.address_text(int(layout.address[position]))}"

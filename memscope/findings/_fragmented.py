@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.advise.confs import torch_release, variable_name
+from memscope.advise.confs import variable_name
 from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
+from memscope.replay.config import forbidden_options
 from memscope.trace.tables import Int64Array
-from memscope.units import format_bytes, format_fraction, format_items
+from memscope.units import format_bytes, format_fraction, format_handle, format_items
 
 NEAR_PEAK_FRAC = 0.9
 """Fragmentation is judged where more memory was taken and reserved then came to at least this share of its highest."""
@@ -122,10 +123,11 @@ def _idle(device: Device, series: FragmentationSeries, returned: Returned) -> li
 
 def _less_fragmented(device: Device, returned: Returned) -> tuple[str, int | None]:
     """The switch that ends most fragmentation, where it is not on and a replay says that it does; else the search."""
-    if not device.trace.metadata.allocator_settings.get("expandable_segments"):
+    is_on = device.trace.metadata.allocator_settings.get("expandable_segments")
+    if not is_on and "expandable_segments" not in forbidden_options(device.trace):
         saved = returned.if_expandable()
         if saved:
-            return f"set {variable_name(torch_release(device.trace.metadata))}=expandable_segments:True", saved
+            return f"set {variable_name(device.trace.metadata)}=expandable_segments:True", saved
     return "none by a switch; memscope tune searches the other allocator settings", None
 
 
@@ -195,5 +197,5 @@ def _growing(device: Device, group: GroupSeries, middle: int, returned: Returned
 
 def _group_words(group: GroupSeries) -> str:
     pool = {None: "A pool", (0, 0): "The default pool"}.get(group.pool, f"Private pool {group.pool}")
-    stream = "" if group.stream in (None, 0) else f", stream {group.stream:#x}"
+    stream = "" if group.stream in (None, 0) else f", stream {format_handle(group.stream)}"
     return f"{pool} ({group.size_class}{stream})"

@@ -14,7 +14,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.requests import Requests, requests_of
 from memscope.trace.tables import Int64Array
-from memscope.units import format_bytes, format_fraction
+from memscope.units import format_bytes, format_fraction, format_handle
 
 MIN_IDLE_BYTES = 64 << 20
 WARNING_SAVED_FRAC = 0.05
@@ -53,7 +53,7 @@ def find_idle_streams(device: Device, _returned: Returned) -> list[Finding]:
             ),
             text=(
                 "Memory that is free on one stream serves no request of another stream: "
-                f"{format_bytes(idle[most])} of it was on stream {most:#x}."
+                f"{format_bytes(idle[most])} of it was on stream {format_handle(most)}."
             ),
             bytes=saved,
             event=event,

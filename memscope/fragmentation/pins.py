@@ -180,7 +180,7 @@ def _holder(lifetimes: DeviceLifetimes, attribution: Attribution, row: int, even
         block_bytes=int(table.block_bytes[row]),
         requested_bytes=int(table.requested_bytes[row]),
         category=Category(int(attribution.category[row])),
-        owner=trace.string(int(attribution.owner_id[row])),
+        owner=trace.shown_string(int(attribution.owner_id[row])),
         stack_id=int(table.stack_id[row]),
         alloc_event=None if born == NONE_ID else born,
         age_events=max(event - first, 0),

@@ -73,17 +73,23 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     """Pair a device's allocs and frees, and add the final blocks that no event mentions."""
     first, end = trace.event_range(device)
     action, address = trace.action[first:end], trace.address[first:end]
+    allocs_recorded = bool(np.any(action == Action.ALLOC))
     columns, n_unmatched, n_implied, contradiction = core.pair_events(
         action,
         address,
         trace.size_bytes[first:end],
-        allocs_recorded=bool(np.any(action == Action.ALLOC)),
+        allocs_recorded=allocs_recorded,
         completions_recorded=_completions_are_recorded(trace, device, action),
     )
     pairs, problems = Pairs(*columns), []
     if contradiction is not None:
         what, at = contradiction
-        problems.append(Problem(device, first + at, f"address {int(address[at]):#x} {_PROBLEM_TEXT[what]}"))
+        text = f"address {trace.address_text(int(address[at]))} {_PROBLEM_TEXT[what]}"
+        problems.append(Problem(device, first + at, text))
+    if not allocs_recorded and (again := _freed_again(pairs)) != NONE_ID:
+        text = f"address {trace.address_text(int(pairs.address[again]))} is freed again, and no alloc was recorded"
+        event = first + int(max(pairs.free_requested_event[again], pairs.free_event[again]))
+        problems.append(Problem(device, event, f"{text}: what was in use when cannot be told"))
     # A block born and freed among the events without a request for it: requests were not recorded at all.
     if not np.any(action == Action.FREE_REQUESTED) and np.any((pairs.alloc_event >= 0) & (pairs.free_event >= 0)):
         pairs = pairs._replace(free_requested_event=pairs.free_event)
@@ -91,7 +97,8 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
     final_block, silent, missing = _match_final_blocks(trace, device, pairs)
     if missing is not None and trace.metadata.block_layout_recorded:
         event = first + int(max(pairs.alloc_event[missing], pairs.free_requested_event[missing]))
-        text = f"address {int(pairs.address[missing]):#x} is in use at the end, but no final block says so"
+        shown = trace.address_text(int(pairs.address[missing]))
+        text = f"address {shown} is in use at the end, but no final block says so"
         problems.append(Problem(device, event, text))
     blocks = trace.blocks
     none = np.full(len(silent), NONE_ID, np.int64)
@@ -109,6 +116,17 @@ def pair_rows(trace: Trace, device: int) -> PairedRows:
         n_implied_frees=n_implied,
         problems=tuple(problems),
     )
+
+
+def _freed_again(pairs: Pairs) -> int:
+    """The first row without an alloc at whose address an earlier one was freed, −1 for none.
+
+    Both would have been in use before the events: at most one was, and when the other was made is not known.
+    """
+    rows = np.flatnonzero(pairs.alloc_event < 0)
+    _, first = np.unique(pairs.address[rows], return_index=True)
+    again = np.setdiff1d(np.arange(len(rows)), first)
+    return int(rows[again[0]]) if len(again) else NONE_ID
 
 
 def _completions_are_recorded(trace: Trace, device: int, action: Int8Array) -> bool:

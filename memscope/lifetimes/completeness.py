@@ -106,8 +106,9 @@ def _contradictions(device: DeviceLifetimes) -> list[str]:
         )
     if device.n_misplaced:
         event = device.first_misplaced
+        shown = device.trace.address_text(int(device.trace.address[event]))
         found.append(
-            f"device {device.device}, event {event:,}: address {int(device.trace.address[event]):#x} does not fit "
+            f"device {device.device}, event {event:,}: address {shown} does not fit "
             f"the recorded segments and settings ({device.n_misplaced:,} such events)"
         )
     difference = device.final_difference() if device.trace.metadata.block_layout_recorded and not found else None

@@ -184,12 +184,14 @@ class DeviceLifetimes:
         active, requested bytes.
         """
         derived, recorded = self.state_at(self.last_event), self.recorded_final_state()
-        return _first_difference(
-            "segment", derived.segments, recorded.segments, ("size_bytes", "stream_id", "is_large", "is_expandable")
-        ) or _first_difference("block", derived.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes"))
+        names = ("size_bytes", "stream_id", "is_large", "is_expandable")
+        found = _first_difference(self.trace, "segment", derived.segments, recorded.segments, names)
+        of_blocks = ("size_bytes", "state", "requested_bytes")
+        return found or _first_difference(self.trace, "block", derived.blocks, recorded.blocks, of_blocks)
 
 
 def _first_difference(
+    trace: Trace,
     what: str,
     derived: SegmentTable | BlockTable,
     recorded: SegmentTable | BlockTable,
@@ -198,14 +200,14 @@ def _first_difference(
     if not np.array_equal(derived.address, recorded.address):
         only = np.setxor1d(derived.address, recorded.address)
         side = "the recording" if only[0] in recorded.address else "the events"
-        return f"{what} {int(only[0]):#x} is only in the state that {side} gives ({len(only):,} such)"
+        return f"{what} {trace.address_text(int(only[0]))} is only in the state that {side} gives ({len(only):,} such)"
     for name in names:
         left, right = getattr(derived, name), getattr(recorded, name)
         differs = np.flatnonzero(left != right)
         if len(differs):
             i = differs[0]
             return (
-                f"{what} {int(recorded.address[i]):#x}: {name} is {int(right[i]):,} as recorded, "
+                f"{what} {trace.address_text(int(recorded.address[i]))}: {name} is {int(right[i]):,} as recorded, "
                 f"{int(left[i]):,} by the events ({len(differs):,} such)"
             )
     return None

@@ -61,7 +61,13 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
         is_expandable=rules.is_expandable,
         key_never_splits=never_split,
     )
-    allocations = _allocation_table(trace, rows, timeline, laid_bytes, laid_exactly.view(np.bool_), row_key)
+    is_laid_exactly: BoolArray = laid_exactly.view(np.bool_)
+    if not trace.metadata.is_of_pytorch:
+        # How another allocator rounds is not known: what was asked for is all that is measured.
+        laid_bytes, is_laid_exactly = pairs.requested_bytes, np.ones(len(laid_exactly), np.bool_)
+    allocations = _allocation_table(trace, rows, timeline, laid_bytes, is_laid_exactly, row_key)
+    if not (trace.metadata.has_segment_events or trace.metadata.block_layout_recorded):
+        n_misplaced = 0  # there is no layout that they could fail to fit
     return Placement(allocations, n_misplaced, first + misplaced if n_misplaced else NONE_ID)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.schema import NONE_ID, MarkKind
 from memscope.trace.tables import Int64Array, frozen_array
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Trace, shown
 
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})", re.ASCII | re.DOTALL)
 
@@ -75,7 +75,7 @@ def _boundaries(trace: Trace, device: int, first: int, end: int) -> tuple[Int64A
         if not len(own) and len(rows):
             return _by_time(trace, device, rows)
         rows = own
-    return np.clip(marks.event[rows], first, end), [trace.strings[i] for i in marks.label_id[rows]]
+    return np.clip(marks.event[rows], first, end), [shown(trace.strings[i]) for i in marks.label_id[rows]]
 
 
 def _by_time(trace: Trace, device: int, rows: Int64Array) -> tuple[Int64Array, list[str]]:
@@ -89,7 +89,7 @@ def _by_time(trace: Trace, device: int, rows: Int64Array) -> tuple[Int64Array, l
     if not len(times) or int(times.min()) < 0 or (len(rows) and int(mark_times.min()) < 0):
         return np.empty(0, np.int64), []
     position = first + np.searchsorted(np.maximum.accumulate(times), mark_times, "left")
-    return np.maximum.accumulate(position), [trace.strings[i] for i in marks.label_id[rows]]
+    return np.maximum.accumulate(position), [shown(trace.strings[i]) for i in marks.label_id[rows]]
 
 
 def align_steps(

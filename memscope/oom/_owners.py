@@ -21,7 +21,7 @@ def block_of(device: Device, row: int) -> FreedBlock:
     table = device.allocations
     event = int(table.alloc_event[row])
     return FreedBlock(
-        address=int(table.address[row]),
+        address=device.trace.metadata.real_address(int(table.address[row])),
         block_bytes=int(table.block_bytes[row]),
         category=device.category_of(row).label,
         owner=device.owner_of(row),

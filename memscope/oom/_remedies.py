@@ -305,7 +305,8 @@ class _Search:
             return "no setting of PyTorch's allocator that was tried serves it in a replay"
         _, conf, reach = farthest
         checked, note = self._checked()
-        line = f"{variable_name(release)}={conf}" if conf else f"unset {variable_name(release)}"
+        variable = variable_name(self._s.device.trace.metadata)
+        line = f"{variable}={conf}" if conf else f"unset {variable}"
         return Counterfactual(
             "setting",
             f"set {line}" if conf else line,

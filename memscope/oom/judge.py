@@ -17,7 +17,7 @@ from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdic
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction, format_items
+from memscope.units import format_bytes, format_count, format_fraction, format_handle, format_items
 
 _SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
 _LEAST_HELD_FRAC = 0.02
@@ -188,7 +188,7 @@ def _held_since_failure(s: Situation) -> list[str]:
 def _request_words(s: Situation) -> str:
     request = s.request
     unit = "handles of an expandable segment" if s.config.is_expandable else "a segment"
-    stream = "the default stream" if request.stream == 0 else f"stream {request.stream:#x}"
+    stream = "the default stream" if request.stream == 0 else f"stream {format_handle(request.stream)}"
     pool = {None: "a pool that was not recorded", (0, 0): "the default pool"}.get(request.pool, f"pool {request.pool}")
     if request.pool is None and not s.has_private_pools:
         pool = "the default pool"

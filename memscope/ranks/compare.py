@@ -345,7 +345,7 @@ def _category_bytes(moment: Moment) -> Named:
 def _holder_bytes(moment: Moment) -> Named:
     """Block bytes in use by owner, else by line of code: they sum to the allocated bytes."""
     device, rows = moment.device, moment.in_use_rows
-    owners = (device.trace.string(int(i)) for i in device.attribution.owner_id[rows])
+    owners = (device.trace.shown_string(int(i)) for i in device.attribution.owner_id[rows])
     sizes = device.allocations.block_bytes[rows].tolist()
     named: Counter[tuple[str, str]] = Counter()
     for owner, site, size in zip(owners, device.sites_of(rows), sizes, strict=True):

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from typing_extensions import Self
 
 from memscope._core import caching
 from memscope.errors import UnknownNameError, UsageError
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import TieRule
-from memscope.trace.trace import Trace
+from memscope.trace.schema import Action, TieRule
+from memscope.trace.trace import Trace, shown
 from memscope.units import GiB, MiB
 
 DEFAULT_TIE_RULE = TieRule.SEGMENT_AGE
@@ -171,7 +172,7 @@ class CachingAllocatorConfig:
         try:
             config = cls.parse(conf, tie_rule=recorded_tie_rule(metadata))
         except UsageError:
-            config = cls(unmodelled=(conf,))
+            config = cls(unmodelled=(shown(conf),))
         changes: dict[str, object] = {}
         if "max_split_size" in recorded:
             limit = int(recorded["max_split_size"])
@@ -222,7 +223,8 @@ def _options(conf: str) -> Iterator[tuple[str, str]]:
     while position < len(text):
         match = _OPTION.match(text, position)
         if match is None:
-            raise UsageError(f"allocator settings {conf!r} cannot be read at {text[position:]!r}: write name:value,…")
+            where = f"allocator settings {shown(conf)!r} cannot be read at {shown(text[position:])!r}"
+            raise UsageError(f"{where}: write name:value,…")
         yield match.group(1), match.group(2)
         position = match.end()
 
@@ -311,11 +313,22 @@ OPTION_NAMES = tuple(
 def forbidden_options(trace: Trace) -> dict[str, str]:
     """Options that something in a recording does not go with, and what; empty for most.
 
-    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool").
+    Source: ``vllm/device_allocator/cumem.py``, which refuses expandable segments ("not compatible with memory pool");
+    pytorch#173330, which brought them to ROCm.
     """
+    name = "expandable_segments"
     if any(_CUMEM_FILE.search(text) for text in trace.strings):
-        return {"expandable_segments": "expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses"}
+        return {name: f"{name}, which vLLM's sleep mode (its CuMem pool) refuses"}
+    if trace.metadata.is_rocm and not _has_expandable_segments(trace):
+        return {name: f"{name}, which ROCm builds of PyTorch have only since 2.12"}
     return {}
+
+
+def _has_expandable_segments(trace: Trace) -> bool:
+    """Whether a ROCm build has expandable segments: it used some, or its version tells."""
+    version = re.match(r"(\d+)\.(\d+)", trace.metadata.torch_version or "")
+    is_newer = version is not None and (int(version[1]), int(version[2])) >= (2, 12)
+    return is_newer or bool(trace.segments.is_expandable.any() or np.any(trace.action == Action.SEGMENT_MAP))
 
 
 _CUMEM_FILE = re.compile(r"device_allocator[/\\]cumem\.py$")

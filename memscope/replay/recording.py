@@ -145,7 +145,9 @@ class Recording:
         """One line about an event, for messages."""
         action = Action(int(self.action[position]))
         size = f"{action.name.lower()} of {format_count(int(self.size_bytes[position]))} bytes"
-        return size if action in (Action.OOM, Action.SNAPSHOT) else f"{size} at {int(self.address[position]):#x}"
+        if action in (Action.OOM, Action.SNAPSHOT):
+            return size
+        return f"{size} at {self.trace.address_text(int(self.address[position]))}"
 
     def start(self, allocator: caching.DeviceCachingAllocator) -> None:
         """Put what stood before the first event into an allocator that has no pools yet: one for every pair is made."""

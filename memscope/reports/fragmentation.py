@@ -17,7 +17,7 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_fragmentation_line, print_trust_header, when
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_duration, format_fraction, format_items
+from memscope.units import format_bytes, format_count, format_duration, format_fraction, format_handle, format_items
 from memscope.words.labels import SCATTER_MEANING, row_label, scatter_words
 
 _NOT_MEASURED = "not measured"
@@ -74,7 +74,7 @@ def _print_groups(moment: Moment, console: Console) -> None:
     for group in moment.fragmentation.groups:
         table.add_row(
             "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
-            "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
+            "not recorded" if group.stream is None else "default" if group.stream == 0 else format_handle(group.stream),
             group.size_class or "",
             format_bytes(group.reserved_bytes),
             format_bytes(group.active_bytes),
@@ -238,7 +238,7 @@ def fragmentation_json(moment: Moment, top: int) -> dict[str, Any]:
 
 def _pin_json(moment: Moment, pin: Pin) -> dict[str, Any]:
     return {
-        "segment_address": pin.segment_address,
+        "segment_address": moment.device.trace.metadata.real_address(pin.segment_address),
         "segment_bytes": pin.segment_bytes,
         "is_expandable": pin.is_expandable,
         "is_pool_known": pin.is_pool_known,
@@ -254,7 +254,7 @@ def _pin_json(moment: Moment, pin: Pin) -> dict[str, Any]:
 def _holder_json(moment: Moment, holder: Holder) -> dict[str, Any]:
     return {
         "row": holder.row,
-        "address": holder.address,
+        "address": moment.device.trace.metadata.real_address(holder.address),
         "block_bytes": holder.block_bytes,
         "requested_bytes": holder.requested_bytes,
         "category": holder.category.label,

@@ -27,7 +27,7 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_trust_header
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count
+from memscope.units import format_bytes, format_count, format_handle
 from memscope.words.labels import row_label
 
 _N_EVENTS_NAMED = 8
@@ -168,7 +168,7 @@ def _print_groups(groups: Sequence[FreeGroup], driver_bytes: int | None, console
     for group in groups:
         table.add_row(
             "not recorded" if group.pool is None else "default" if group.pool == (0, 0) else str(group.pool),
-            "not recorded" if group.stream is None else "default" if group.stream == 0 else hex(group.stream),
+            "not recorded" if group.stream is None else "default" if group.stream == 0 else format_handle(group.stream),
             group.size_class,
             *map(
                 format_bytes,

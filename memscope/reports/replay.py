@@ -20,6 +20,7 @@ from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.schema import NONE_ID
+from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
 from memscope.words.replay import (
     COST_WORDS,
@@ -224,7 +225,7 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     recorded = comparison.recorded
     table.add_row(
         "recorded",
-        "not recorded" if recorded.conf is None else recorded.conf or "default",
+        "not recorded" if recorded.conf is None else shown(recorded.conf) or "default",
         "not measured" if recorded.peak_reserved_bytes is None else format_bytes(recorded.peak_reserved_bytes),
         "",
         "" if recorded.efficiency_frac is None else format_fraction(recorded.efficiency_frac),

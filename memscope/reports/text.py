@@ -21,6 +21,7 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
+from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.headlines import coverage_words
 from memscope.words.labels import row_label
@@ -109,7 +110,7 @@ def print_trust_header(recording: RecordedTrace, console: Console) -> None:
     trace, metadata = recording.trace, recording.trace.metadata
     torch = f", torch {metadata.torch_version}" if metadata.torch_version else ""
     console.print(Text(recording.name, style="bold"))
-    settings = metadata.alloc_conf or ("default" if metadata.alloc_conf == "" else "not recorded")
+    settings = shown(metadata.alloc_conf or "") or ("default" if metadata.alloc_conf == "" else "not recorded")
     console.print(
         Text(
             f"  {metadata.origin}{torch}, {format_items(trace.n_events, 'event')}, "

@@ -18,4 +18,6 @@ Other folders import:
 ``trace``         The trace: everything that was recorded about one process's GPU memory, in columns
 ``validate``      Contradictions inside a recording: what no real allocator state can be, found without
                   replaying anything
+``zip_members``   Which member of a zip archive is the snapshot: one of several that were packed together, or what
+                  torch.save wrote
 """

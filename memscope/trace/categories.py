@@ -52,3 +52,18 @@ class CategorySource(IntEnum):
 
 
 CATEGORY_BY_LABEL = {category.label: category for category in Category}
+
+
+def tag_meaning(name: str) -> tuple[Category, str]:
+    """What a user's tag says: a category's own name sets the category, any other text is a label.
+
+    >>> tag_meaning("kv_cache")[0].label
+    'kv_cache'
+    >>> category, label = tag_meaning("kv_cache: layer 3 keys")
+    >>> category.label, label
+    ('kv_cache', 'layer 3 keys')
+    """
+    category, colon, label = name.partition(": ")
+    if colon and label and category in CATEGORY_BY_LABEL:
+        return CATEGORY_BY_LABEL[category], label
+    return CATEGORY_BY_LABEL.get(name, Category.UNKNOWN), name

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from memscope.errors import InputFileError, InvariantError
+from memscope.errors import InputFileError, InvariantError, first_line
 from memscope.files import whole_file
 from memscope.trace import schema
 from memscope.trace.metadata import TraceMetadata
@@ -94,10 +94,17 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
         If it cannot be written there.
     """
     with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_undated(META_NAME), json.dumps(trace.metadata.to_json(), indent=1))
+        archive.writestr(_undated(META_NAME), json.dumps(_record(trace.metadata), indent=1))
         for name, columns in _parts(trace).items():
             archive.writestr(_undated(f"{name}.parquet"), _encode(columns))
     return Path(path)
+
+
+def _record(metadata: TraceMetadata) -> dict[str, Any]:
+    record = metadata.to_json()
+    if not metadata.address_bases:
+        record["schema_version"] = schema.SCHEMA_VERSION_WITHOUT_BASES
+    return record
 
 
 def _undated(name: str) -> zipfile.ZipInfo:
@@ -132,15 +139,11 @@ def read_container(path: str | Path) -> Trace:
             pa.default_memory_pool().release_unused()
             return _trace(parts, metadata)
     except (pa.ArrowException, *_UNREADABLE) as error:
-        raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
+        raise InputFileError(path, f"not a readable .memscope file: {first_line(error)}") from error
     except OSError as error:  # pyarrow has no numbers for what it finds damaged
         if error.strerror is None:
-            raise InputFileError(path, f"not a readable .memscope file: {_one_line(error)}") from error
+            raise InputFileError(path, f"not a readable .memscope file: {first_line(error)}") from error
         raise InputFileError(path, f"cannot be read: {error.strerror}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _read_metadata(archive: zipfile.ZipFile, path: Path) -> TraceMetadata:

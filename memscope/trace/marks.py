@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memscope.trace.schema import MarkKind
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Trace, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def step_spans(trace: Trace) -> list[Span]:
     begin = 0
     for event, kind, label_id in zip(trace.marks.event, trace.marks.kind, trace.marks.label_id, strict=True):
         if kind == MarkKind.STEP:
-            spans.append(Span(trace.strings[label_id], begin, int(event)))
+            spans.append(Span(shown(trace.strings[label_id]), begin, int(event)))
             begin = int(event)
     return spans
 
@@ -34,7 +34,7 @@ def phase_spans(trace: Trace) -> list[Span]:
     open_spans: list[tuple[str, int]] = []
     spans = []
     for event, kind, label_id in zip(trace.marks.event, trace.marks.kind, trace.marks.label_id, strict=True):
-        label = trace.strings[label_id]
+        label = shown(trace.strings[label_id])
         if kind == MarkKind.PHASE_BEGIN:
             open_spans.append((label, int(event)))
         elif kind == MarkKind.PHASE_END:

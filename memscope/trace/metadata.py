@@ -12,14 +12,23 @@ from typing_extensions import Self
 
 from memscope.trace.schema import SCHEMA_VERSION, TieRule
 
+CONF_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Under which names the configuration string is found among the settings; ROCm builds have the second or the last."""
 _SETTING_TYPES: dict[str, type | tuple[type, ...]] = {
-    "PYTORCH_CUDA_ALLOC_CONF": str,
+    **dict.fromkeys(CONF_VARIABLES, str),
     "max_split_size": int,
     "garbage_collection_threshold": (int, float),
     "expandable_segments": bool,
     "roundup_power2_divisions": dict,
 }
 
+
+SNAPSHOT_SOURCE = "torch-snapshot"
+"""The source of traces that are torch's memory snapshots."""
+RMM_SOURCE = "rmm-log"
+"""The source of traces that are logs of another allocator than PyTorch's: RMM's, the RAPIDS Memory Manager."""
+AddressBases = tuple[tuple[int, int], ...]
+"""Pairs of a stored address and what was taken off it and all above it, ascending; empty where nothing was."""
 
 _MAX_DEPTH = 8
 """How deep what is recorded beside the tables may be nested; what is written has 4 levels."""
@@ -58,6 +67,16 @@ def _is_part(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and _is_text(value[0]) and all(map(_is_int, value[1:]))
 
 
+def _is_base(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(number, int) and not isinstance(number, bool) for number in value)
+        and 0 <= value[0] < 1 << 63
+        and 0 <= value[1] < 1 << 64
+    )
+
+
 def _is_mismatch(value: Any) -> bool:
     numbers = ("device", "address", "recorded", "summed")
     return (
@@ -83,12 +102,14 @@ _RIGHT: dict[str, _Check] = {
     "has_pool_ids": _is_bool,
     "block_layout_recorded": _is_bool,
     "notes": _list_of(_is_text),
+    "address_bases": lambda value: _list_of(_is_base)(value) and value == sorted(value),
     "extra": lambda value: isinstance(value, dict),
     "schema_version": _is_int,
 }
 """What each field of a record may be."""
 _RIGHT_EXTRAS: dict[str, _Check] = {
     "emulated": _is_bool,
+    "rocm": _is_bool,
     "emulated_values_read_back": _is_int,
     "context_bytes_modelled": _optional(_is_int),
     "device_parts": _dict_of(_list_of(_is_part)),
@@ -142,7 +163,7 @@ class TraceMetadata:
     """Provenance of a trace. ``None`` means "not recorded", never a default."""
 
     source: str
-    """``torch-snapshot``, ``dry-run``, ``cuda`` or ``synthetic``."""
+    """``torch-snapshot``, ``dry-run``, ``cuda``, ``synthetic``, or ``rmm-log``, which no PyTorch recorded."""
     source_file: str | None = None
     """Base name of the file or script that it was made from."""
     torch_version: str | None = None
@@ -167,6 +188,8 @@ class TraceMetadata:
     """Whether events carry their pool; before torch 2.12 they do not."""
     block_layout_recorded: bool = True
     """False where the final segments and blocks are not part of the source."""
+    address_bases: AddressBases = ()
+    """What was taken off addresses of the upper half of the address space, which an int64 cannot order."""
     notes: tuple[str, ...] = ()
     """What this way of recording cannot see, a sentence each."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -178,15 +201,31 @@ class TraceMetadata:
         return self.extra.get("emulated") is True
 
     @property
+    def is_rocm(self) -> bool:
+        """Whether a ROCm build of PyTorch recorded it, as far as its settings and stacks tell."""
+        return self.extra.get("rocm") is True
+
+    @property
+    def is_of_pytorch(self) -> bool:
+        """Whether PyTorch's caching allocator served the requests, so that its rules tell sizes of blocks."""
+        return self.source != RMM_SOURCE
+
+    @property
     def origin(self) -> str:
         """The source in words: ``cuda on an emulated device`` is never taken for a recording of a GPU."""
         return f"{self.source} on an emulated device" if self.is_emulated else self.source
+
+    def real_address(self, address: int) -> int:
+        """The address that the process saw, unsigned, of one that the trace holds; for everything that is shown."""
+        base = next((base for first, base in reversed(self.address_bases) if address >= first), 0)
+        return address + base
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary; :meth:`from_json` reads it back."""
         record = dataclasses.asdict(self)
         record["tie_rule"] = None if self.tie_rule is None else self.tie_rule.name.lower()
         record["notes"] = list(self.notes)
+        record["address_bases"] = [list(pair) for pair in self.address_bases]
         for name in ("device_names", "device_total_bytes", "memory_fraction"):
             record[name] = {str(device): value for device, value in record[name].items()}
         return record
@@ -213,6 +252,7 @@ class TraceMetadata:
         if values.get("tie_rule") is not None:
             values["tie_rule"] = TieRule[values["tie_rule"].upper()]
         values["notes"] = tuple(values.get("notes", ()))
+        values["address_bases"] = tuple((first, base) for first, base in values.get("address_bases", ()))
         for name in ("device_names", "device_total_bytes", "memory_fraction"):
             values[name] = {int(device): value for device, value in values.get(name, {}).items()}
         return cls(**values)

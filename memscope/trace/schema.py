@@ -12,8 +12,10 @@ import numpy as np
 NONE_ID = -1
 """The only value that means "none" in a column of ids, events, times or sizes."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the ``.memscope`` container's content; raised on every change that older readers would misread."""
+SCHEMA_VERSION_WITHOUT_BASES = 3
+"""What is written where no base was taken off the addresses: the version before has no other difference."""
 
 
 class Action(IntEnum):

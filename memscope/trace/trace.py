@@ -27,6 +27,22 @@ from memscope.trace.tables import (
     frozen_array,
 )
 
+MAX_SHOWN = 300
+"""Characters of a name that are shown; of a longer one the middle is left out."""
+
+
+def shown(text: str) -> str:
+    r"""A name out of a recording as it is shown: on one line, what cannot be printed escaped, and not too long.
+
+    >>> shown("layer\n\x1b[31m")
+    'layer\\n\\x1b[31m'
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > MAX_SHOWN:
+        text = f"{text[: MAX_SHOWN // 3]}…{text[-(2 * MAX_SHOWN // 3 - 1) :]}"
+    return text
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -37,7 +53,8 @@ class Frame:
     line: int
 
     def __str__(self) -> str:
-        return f"{self.filename}:{self.line} {self.name}"
+        """As it is shown, see :func:`shown`."""
+        return f"{shown(self.filename)}:{self.line} {shown(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,10 @@ class Trace:
         """The text of a string id, None for none."""
         return None if string_id == NONE_ID else self.strings[string_id]
 
+    def shown_string(self, string_id: int) -> str | None:
+        """The text of a string id as it is shown (:func:`shown`), None for none."""
+        return None if string_id == NONE_ID else shown(self.strings[string_id])
+
     def frame(self, frame_id: int) -> Frame:
         """A frame as text."""
         stacks = self.stacks
@@ -134,6 +155,19 @@ class Trace:
     def stack(self, stack_id: int) -> tuple[Frame, ...]:
         """A stack as text, innermost frame first; empty where none was recorded."""
         return tuple(self.frame(int(frame_id)) for frame_id in self.stacks.frames_of(stack_id))
+
+    def real_addresses(self, addresses: Int64Array) -> np.ndarray[tuple[int], np.dtype[np.integer]]:
+        """Addresses as the process saw them, of ones that the trace holds; uint64 where some do not fit an int64."""
+        bases = self.metadata.address_bases
+        if not bases:
+            return addresses
+        taken_off = np.array([0, *(base for _, base in bases)], np.uint64)
+        piece = np.searchsorted([first for first, _ in bases], addresses, side="right")
+        return addresses.astype(np.uint64) + taken_off[piece]
+
+    def address_text(self, address: int) -> str:
+        """An address as the process saw it, in hexadecimal, of one that the trace holds."""
+        return f"{self.metadata.real_address(address):#x}"
 
     def check(self) -> None:
         """Check lengths and that every id points into its table.

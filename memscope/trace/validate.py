@@ -78,7 +78,8 @@ def _absurd_events(trace: Trace) -> Iterator[Contradiction]:
     for event in _rows(absurd_size | absurd_address):
         device, address = int(trace.device[event]), int(trace.address[event])
         name = Action(int(trace.action[event])).name.lower()
-        what = f"a size of {int(size[event])} bytes" if absurd_size[event] else f"the address {address}"
+        shown = trace.address_text(address) if address >= 0 else str(address)
+        what = f"a size of {int(size[event])} bytes" if absurd_size[event] else f"the address {shown}"
         yield Contradiction(device, event, address, f"device {device}: event {event} ({name}) has {what}")
 
 
@@ -92,7 +93,7 @@ def _absurd_segments(trace: Trace) -> Iterator[Contradiction]:
 
 def _at_segment(trace: Trace, row: int, text: str) -> Contradiction:
     device, address = int(trace.segments.device[row]), int(trace.segments.address[row])
-    return Contradiction(device, None, address, f"device {device}: segment {address:#x} {text}")
+    return Contradiction(device, None, address, f"device {device}: segment {trace.address_text(address)} {text}")
 
 
 def _overlapping_segments(trace: Trace) -> Iterator[Contradiction]:
@@ -103,7 +104,8 @@ def _overlapping_segments(trace: Trace) -> Iterator[Contradiction]:
         start, size = segments.address[mine], segments.size_bytes[mine]
         for i in _rows(start[1:] - start[:-1] < size[:-1]):
             other = int(start[i])
-            yield _at_segment(trace, int(mine[i + 1]), f"starts inside segment {other:#x} of {int(size[i])} bytes")
+            inside = f"starts inside segment {trace.address_text(other)} of {int(size[i])} bytes"
+            yield _at_segment(trace, int(mine[i + 1]), inside)
 
 
 def _untiled_segments(trace: Trace) -> Iterator[Contradiction]:
@@ -122,7 +124,8 @@ def _untiled_segments(trace: Trace) -> Iterator[Contradiction]:
         step = int(blocks.address[i] - expected[i])
         address = int(blocks.address[i])
         what = f"leaves a gap of {step} bytes" if step > 0 else f"overlaps {-step} bytes"
-        yield _at_segment(trace, int(blocks.segment_id[i]), f"is not tiled: block {address:#x} {what} before it")
+        text = f"is not tiled: block {trace.address_text(address)} {what} before it"
+        yield _at_segment(trace, int(blocks.segment_id[i]), text)
     for row in _rows(~has_blocks):
         yield _at_segment(trace, row, "has no blocks")
     wrong_end = has_blocks & (ends != segments.address + segments.size_bytes)
@@ -136,7 +139,8 @@ def _unfit_blocks(trace: Trace) -> Iterator[Contradiction]:
     blocks = trace.blocks
     size, requested = blocks.size_bytes, blocks.requested_bytes
     for i in _rows((size <= 0) | (size > MAX_DEVICE_BYTES) | (requested < 0) | (requested > size)):
-        text = f"block {int(blocks.address[i]):#x} has {int(size[i])} bytes for a request of {int(requested[i])}"
+        shown = trace.address_text(int(blocks.address[i]))
+        text = f"block {shown} has {int(size[i])} bytes for a request of {int(requested[i])}"
         yield _at_segment(trace, int(blocks.segment_id[i]), f"holds a block that cannot be: {text}")
 
 
@@ -146,4 +150,4 @@ def _totals(trace: Trace) -> Iterator[Contradiction]:
     for entry in listed:
         device, address = int(entry["device"]), int(entry["address"])
         what = f"records {entry['field']} {int(entry['recorded'])}, but its blocks sum to {int(entry['summed'])}"
-        yield Contradiction(device, None, address, f"device {device}: segment {address:#x} {what}")
+        yield Contradiction(device, None, address, f"device {device}: segment {trace.address_text(address)} {what}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from memscope.units import format_handle
+
 ROW_LABELS = {
     "optimizer_state": "optimizer state",
     "kv_cache": "KV cache",
@@ -50,7 +52,9 @@ def plain(text: str, limit: int | None = None) -> str:
 
 def stream_label(stream: int | None) -> str:
     """A raw stream handle for people."""
-    return "stream not recorded" if stream is None else "default stream" if stream == 0 else f"stream {stream:#x}"
+    if stream is None:
+        return "stream not recorded"
+    return "default stream" if stream == 0 else f"stream {format_handle(stream)}"
 
 
 def pool_label(pool: tuple[int, int] | None) -> str:

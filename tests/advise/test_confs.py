@@ -50,9 +50,12 @@ def test_ordinary_settings_are_not_warned_of():
 
 
 def test_the_variable_is_the_one_that_the_release_reads():
-    assert variable_name((2, 8)) == "PYTORCH_CUDA_ALLOC_CONF"
-    assert variable_name((2, 9)) == "PYTORCH_ALLOC_CONF"
-    assert variable_name(None) == "PYTORCH_ALLOC_CONF"
+    def name(version: str | None, **extra: bool) -> str:
+        return variable_name(TraceMetadata(source="torch-snapshot", torch_version=version, extra=extra))
+
+    assert name("2.8") == name("2.5–2.7") == "PYTORCH_CUDA_ALLOC_CONF"
+    assert name("2.9") == name(None) == name("2.9", rocm=True) == "PYTORCH_ALLOC_CONF"
+    assert name("2.8", rocm=True) == "PYTORCH_HIP_ALLOC_CONF"
 
 
 @pytest.mark.parametrize(

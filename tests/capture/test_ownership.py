@@ -7,19 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from memscope.capture.ownership import STRENGTH, ModulePaths, WeakCollection, named_buffers, tag_meaning
+from memscope.capture.ownership import STRENGTH, ModulePaths, WeakCollection, named_buffers
 from memscope.trace.categories import Category
 
 
 class Thing:
     """Something that can be referred to weakly."""
-
-
-def test_a_tag_that_names_a_category_sets_it_and_other_text_is_a_label() -> None:
-    assert tag_meaning("weights") == (Category.WEIGHTS, "weights")
-    assert tag_meaning("kv_cache: layer 3 keys") == (Category.KV_CACHE, "layer 3 keys")
-    assert tag_meaning("kv_cache: ") == (Category.UNKNOWN, "kv_cache: ")
-    assert tag_meaning("no category: text") == (Category.UNKNOWN, "no category: text")
 
 
 def test_every_category_has_a_strength_and_weights_are_the_strongest() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from memscope.trace.container import write_container
+from memscope.trace.snapshot.write import snapshot_dict
 from memscope.trace.trace import Trace
 from tests.conftest import Outcome
 from tests.rank_traces import MiB, rank_trace, training
@@ -135,3 +138,23 @@ def test_dry_runs_of_four_ranks_are_compared(memscope: Run, tmp_path: Path, monk
     by_name = {row["name"]: row["difference_bytes"] for row in content["differences"]["categories"]}
     # The batch of rank 3 has 192 rows of 256 floats more than that of rank 0.
     assert by_name["inputs"] == 192 * 256 * 4
+
+
+@pytest.mark.parametrize("packed", ["dict", "list", "zip"])
+def test_the_snapshots_of_one_file_are_set_side_by_side(memscope: Run, tmp_path: Path, packed: str) -> None:
+    snapshots = [snapshot_dict(rank_trace(training(10), rank=0)), snapshot_dict(rank_trace(training(30), rank=1))]
+    path = tmp_path / "ranks"
+    if packed == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for i, snapshot in enumerate(snapshots):
+                archive.writestr(f"job/rank{i}.pickle", pickle.dumps(snapshot))
+    else:
+        path.write_bytes(pickle.dumps(snapshots if packed == "list" else dict(enumerate(snapshots))))
+    outcome = memscope("report", path)
+    assert (outcome.code, outcome.err) == (0, "")
+    # A list may be one of time: nothing says that its snapshots are ranks.
+    name = "ranks#1" if packed == "list" else "rank 1"
+    assert outcome.out.startswith(f"{name} peaks highest: 50.0 MiB allocated")
+    one = memscope("report", f"{path}#job/rank1.pickle" if packed == "zip" else f"{path}#1")
+    assert one.code == 0
+    assert "peak 50.0 MiB allocated" in one.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from dash import Dash
-from memscope_dashboard.app import _server, serve, style_variables
+from memscope_dashboard.app import _server, _store_of, serve, style_variables
+from memscope_dashboard.query import Query
 
 from memscope.errors import InputFileError, UsageError
 from memscope.figures.theme import THEMES
+from tests.trace.snapshot.snapshots import small
 
 
 def test_a_port_in_use_is_said_in_words(app: Dash) -> None:
@@ -30,6 +33,16 @@ def test_a_port_in_use_is_said_in_words(app: Dash) -> None:
 def test_a_single_file_that_cannot_be_read_ends_before_serving(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="gone"):
         serve([tmp_path / "gone.memscope"], port=0, open_browser=False)
+
+
+def test_the_snapshots_of_a_single_file_are_traces_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.pickle"
+    path.write_bytes(pickle.dumps({0: small(), 1: small()}))
+    store = _store_of([path], None)
+    assert store.trace_ids == ("ranks.pickle#0", "ranks.pickle#1")
+    assert [store.analysis(trace_id).trace.metadata.rank for trace_id in store.trace_ids] == [0, 1]
+    query = Query("ranks.pickle#1", 0, 3)
+    assert Query.from_search(query.search(), store) == query
 
 
 @pytest.mark.skipif(os.name == "nt", reason="ends the server by SIGINT")

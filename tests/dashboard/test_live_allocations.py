@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from memscope_dashboard.live_allocations import live_table
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
+from memscope.analysis import load
 from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
 from tests.dashboard.pages import moment_data
+from tests.trace.snapshot.snapshots import BASE, small, write
 
 MiB = 1 << 20
+HIGH = 1 << 63
 
 
 def moment_of(store: TraceStore) -> Moment:
@@ -50,3 +55,16 @@ def test_groups_name_their_largest_allocation_and_sum_to_the_rows(store: TraceSt
     for group in groups:
         (largest,) = np.flatnonzero(table.rows == group.largest_row)
         assert table.block_bytes[largest] <= group.block_bytes
+
+
+def test_the_search_finds_tags_and_addresses_as_the_process_saw_them(tmp_path: Path) -> None:
+    snapshot = small()
+    snapshot["device_traces"][0][1]["user_metadata"] = "epoch=0;Warmup"
+    for place in (*snapshot["segments"][0]["blocks"], snapshot["segments"][0]):
+        place["address"] += HIGH
+    for event in snapshot["device_traces"][0]:
+        event["addr"] += HIGH
+    table = live_table(load(write(tmp_path, snapshot)).at(1))
+    assert [table.tag.at(int(i)) for i in table.matching("warmup")] == ["epoch=0;Warmup"]
+    assert not len(table.matching("cooldown"))
+    assert len(table.matching(hex(BASE + HIGH))) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,27 @@ def test_a_real_trace_answers_fast_and_small(view: Any) -> None:
     assert status == 200
     assert n_bytes < 1_000_000
     assert seconds < 1, f"{seconds:.3f} s"
+
+
+RMM_LOG = """Thread,Time,Action,Pointer,Size,Stream
+1,15:47:02.841961,allocate,0x10012400000,1048576,0
+1,15:47:02.841977,allocate,0x10012500000,2097153,0x7f8a38001020
+2,15:47:02.841990,free,0x10012400000,1048576,0
+2,15:47:02.842990,allocate failure,0x0,1099511627776,0
+1,15:47:02.851961,allocate,0x10012400000,1000,0
+"""
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_a_log_of_requests_alone_has_no_view_that_fails(tmp_path: Path, view: Any) -> None:
+    path = tmp_path / "rmm.csv"
+    path.write_text(RMM_LOG)
+    store = TraceStore([path])
+    app = create_app(store)
+    status, answer, _ = post(app, FIRST_OUTPUT[view.name], page_values(moment_data(store, store.trace_ids[0])))
+    store.close(WAIT_S)
+    assert status == 200
+    assert answer["response"][f"{view.name}-problem"]["children"] is None
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)

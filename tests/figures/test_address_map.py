@@ -125,3 +125,9 @@ def test_names_in_hover_labels_are_escaped() -> None:
 def test_real_layouts_stay_small(name: str) -> None:
     figure = map_figure(load(REAL / f"{name}.pickle.gz").peak(0), LIGHT)
     assert len(figure.to_json()) < 900_000
+
+
+def test_a_device_that_holds_nothing_has_a_picture_too() -> None:
+    moment = Analysis(random_layout(3, 60).trace()).at(-1, 0)
+    assert not len(moment.state.segments)
+    assert map_figure(moment, LIGHT).layout.height > 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from memscope.analysis import Analysis
 from memscope.findings.finding import Severity
 from tests.findings.traces import analysed, fragmented, kinds, of_kind
 from tests.replay.recordings import Recorder
@@ -40,6 +43,17 @@ def test_cached_memory_that_nothing_used_while_most_was_reserved_is_said() -> No
     assert (found.bytes, found.severity) == ((sum(sizes) - 400) * MiB, Severity.INFO)
     assert found.returned_bytes == (sum(sizes) - 400) * MiB
     assert "expandable_segments:True" in found.fix
+
+
+def test_a_rocm_build_is_not_told_to_use_what_it_has_not() -> None:
+    recorder = Recorder()
+    for size in (100, 200, 300, 400):
+        recorder.allocator.free(recorder.allocator.malloc(size * MiB))
+    recorder.allocator.malloc(390 * MiB)
+    trace = analysed(recorder).trace
+    rocm = replace(trace, metadata=replace(trace.metadata, torch_version="2.8", extra={"rocm": True}))
+    (found,) = of_kind(Analysis(rocm).opinions(0).findings, "idle-cache")
+    assert "expandable_segments" not in found.fix
 
 
 def test_a_cache_that_was_full_at_some_time_is_not_idle() -> None:

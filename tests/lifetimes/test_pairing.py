@@ -55,3 +55,12 @@ def test_alloc_at_an_address_in_use_ends_what_was_there_in_a_recording_without_f
         builder.add_event(Action.ALLOC, address=4 * MiB, size_bytes=size_bytes)
     rows = pair_rows(builder.build(TraceMetadata(source="synthetic")), 0)
     assert rows.n_implied_frees + len(rows.problems) >= 1
+
+
+def test_frees_at_one_address_without_any_alloc_recorded_are_said_and_never_overlap() -> None:
+    builder = TraceBuilder()
+    for _ in range(2):
+        builder.add_event(Action.FREE_COMPLETED, address=4 * MiB, size_bytes=512)
+    (problem,) = pair_rows(builder.build(TraceMetadata(source="synthetic")), 0).problems
+    assert problem.event == 1
+    assert "address 0x400000 is freed again, and no alloc was recorded" in problem.text

@@ -10,7 +10,7 @@ from memscope.errors import InvariantError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState, TieRule
-from memscope.trace.trace import Frame, Trace
+from memscope.trace.trace import MAX_SHOWN, Frame, Trace, shown
 
 
 def two_devices() -> Trace:
@@ -87,3 +87,26 @@ def test_metadata_come_back_from_json() -> None:
     assert TraceMetadata.from_json(metadata.to_json() | {"key of a later version": 1}) == metadata
     with pytest.raises(KeyError):
         TraceMetadata.from_json(metadata.to_json() | {"tie_rule": "luck"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("layers.3.mlp", "layers.3.mlp"),
+        ("größe 桁", "größe 桁"),
+        ("a\x1b[31m\nb\u202e\ud800", "a\\x1b[31m\\nb\\u202e\\ud800"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_shown_on_one_line(text: str, words: str) -> None:
+    assert shown(text) == words
+
+
+def test_a_long_name_loses_its_middle_not_its_end() -> None:
+    words = shown("begin" + "x" * 5000 + "end")
+    assert len(words) == MAX_SHOWN
+    assert words.startswith("begin")
+    assert words.endswith("end")
+    assert len(shown("\n" * 5000)) <= MAX_SHOWN
+    assert str(Frame("f\n", "a" * 1000, 3)).startswith("aaa")
+    assert len(str(Frame("f" * 1000, "a" * 1000, 3))) == 2 * MAX_SHOWN + 3

@@ -27,10 +27,11 @@ def test_a_text_that_is_no_site_is_kept_whole() -> None:
 
 
 def test_streams_pools_and_rows_have_names_for_people() -> None:
-    assert [stream_label(stream) for stream in (None, 0, 0x7F00)] == [
+    assert [stream_label(stream) for stream in (None, 0, 0x7F00, -1 << 47)] == [
         "stream not recorded",
         "default stream",
         "stream 0x7f00",
+        "stream 0xffff800000000000",
     ]
     assert [pool_label(pool) for pool in (None, (0, 0), (0, 3))] == [
         "pool not recorded",

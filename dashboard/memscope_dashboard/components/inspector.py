@@ -86,7 +86,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
                 ("rounding", size(rounding) if rounding else None),
                 ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),
                 ("rule", None if rule is None else html.Span(rule.name, title=rule.reason)),
-                ("address", html.Code(f"{int(table.address[row]):#x}")),
+                ("address", html.Code(trace.address_text(int(table.address[row])))),
                 ("stream", stream_label(None if stream_id < 0 else int(handles[stream_id]))),
                 ("pool", pool_label(pool)),
             ]

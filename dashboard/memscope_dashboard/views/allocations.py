@@ -18,8 +18,9 @@ from memscope.attribution.sites import natural_order
 from memscope.device.device import Moment
 from memscope.errors import MemscopeError
 from memscope.trace.categories import Category
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_handle
 from memscope.words.headlines import allocations_finding
 from memscope.words.labels import row_label, short_place, split_site
 from memscope_dashboard.boundary import register_update, view_frame
@@ -149,7 +150,7 @@ def _allocation_record(table: LiveTable, i: int, reasons: dict[str, str]) -> dic
         "alloc_event": event,
         "since": "the start" if event < 0 else format_count(event),
         "stream": stream,
-        "stream_name": "—" if stream < 0 else "default" if stream == 0 else hex(stream),
+        "stream_name": "—" if stream == NONE_ID else "default" if stream == 0 else format_handle(stream),
     }
 
 

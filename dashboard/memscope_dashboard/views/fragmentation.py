@@ -118,6 +118,7 @@ def _row(moment: Moment, position: int, pin: Pin) -> dict[str, Any]:
     (holder,) = moment.holders(pin, 1)
     site = moment.device.site_of(holder.row)
     kind = "expandable segment" if pin.is_expandable else "segment"
+    address = moment.device.trace.address_text(pin.segment_address)
     unknown = "" if pin.is_pool_known else "; its pool was not recorded: in a private one nothing goes back"
     return {
         "row": f"{position}-{holder.row}",
@@ -132,7 +133,7 @@ def _row(moment: Moment, position: int, pin: Pin) -> dict[str, Any]:
         **_age(holder),
         "step": holder.step or "—",
         **_size("segment", pin.segment_bytes),
-        "segment_exact": f"{kind} at {pin.segment_address:#x}, {format_count(pin.segment_bytes)} bytes{unknown}",
+        "segment_exact": f"{kind} at {address}, {format_count(pin.segment_bytes)} bytes{unknown}",
     }
 
 

@@ -27,11 +27,11 @@ from memscope.capture.driver_usage.sampler import UsageSampler
 from memscope.capture.environment import CaptureEnvironment, read_environment
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
-from memscope.capture.ownership import STRENGTH, ModulePaths, tag_meaning
+from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.capture.patches import Patches
 from memscope.capture.watcher import Watcher
 from memscope.errors import CaptureError, UsageError
-from memscope.trace.categories import Category
+from memscope.trace.categories import Category, tag_meaning
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording.assembling import assemble
 from memscope.trace.recording.folder import (

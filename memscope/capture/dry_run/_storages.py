@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memscope.capture.dry_run._device import SimulatedDevice
-from memscope.capture.ownership import STRENGTH, ModulePaths, tag_meaning
+from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.builder import TraceBuilder
-from memscope.trace.categories import Category
+from memscope.trace.categories import Category, tag_meaning
 from memscope.trace.schema import MarkKind
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from memscope.replay.verify._state import PinnedState, Request
 from memscope.replay.verify.divergence import DivergedError
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import Int64Array
-from memscope.units import format_count
+from memscope.units import format_count, format_handle
 
 EXTENTS = "ends of address reservations (the device's size is not recorded)"
 SLACK = "ends of blocks that predate the recording (what was too little to split off is not recorded)"
@@ -122,7 +122,8 @@ def _check_map(state: PinnedState, target: caching.Block, n_bytes: int, pool: in
     stream = state.stream_of(pool)
     recorded = tuple(int(column[position]) for column in (recording.address, recording.size_bytes, recording.stream))
     if (address, mapped, stream) != recorded:
-        got = f"segment_map of {format_count(mapped)} bytes at {address:#x} on stream {stream:#x}"
+        shown = recording.trace.address_text(address)
+        got = f"segment_map of {format_count(mapped)} bytes at {shown} on stream {format_handle(stream)}"
         raise DivergedError(position, got, "other memory is mapped")
 
 

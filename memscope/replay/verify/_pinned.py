@@ -16,6 +16,7 @@ from memscope.replay.verify._reclaim import UnusedMemory, follow_reclaim
 from memscope.replay.verify._state import GIVES_BACK, PinnedState, Request
 from memscope.replay.verify.divergence import OUT_OF_MEMORY_FITS, REASONS, DivergedError, Divergence
 from memscope.trace.schema import NONE_ID, Action
+from memscope.units import format_handle
 
 DEFERRALS = "frees that waited for another stream (record_stream)"
 
@@ -64,7 +65,7 @@ class ByTheRules:
             if block is not None:
                 raise DivergedError(state.position, state.describe_block(block), REASONS[OUT_OF_MEMORY_FITS])
             reason = "the recording ran out of memory before all unused memory was given back"
-            raise DivergedError(state.position, left[0].describe(), reason)
+            raise DivergedError(state.position, left[0].describe(state.recording.trace), reason)
         state.count_call(request.pool)
         note_failed_growth(state, request)
         state.refuse(request)
@@ -82,7 +83,8 @@ def follow(state: PinnedState, decisions: Decisions = BY_THE_RULES) -> Divergenc
     state.position = foreign
     event, stream = state.recording.first_event + foreign, int(state.recording.stream[foreign])
     reason = "the stream is not the one that the memory was allocated on"
-    return Divergence(event, f"{state.recording.describe(foreign)} on stream {stream:#x}", "its own stream", reason)
+    recorded = f"{state.recording.describe(foreign)} on stream {format_handle(stream)}"
+    return Divergence(event, recorded, "its own stream", reason)
 
 
 def _follow(state: PinnedState, decisions: Decisions) -> Divergence | None:
@@ -151,7 +153,7 @@ def _follow_new_segment(state: PinnedState, decisions: Decisions) -> None:
         raise DivergedError(position, "an allocation after it", "a segment was made for no request")
     address, n_bytes = int(recording.address[position]), int(recording.size_bytes[position])
     if recording.address[position + 1] != address:
-        raise DivergedError(position + 1, f"{address:#x}", "the new segment was not used")
+        raise DivergedError(position + 1, recording.trace.address_text(address), "the new segment was not used")
     request = state.request_at(position + 1)
     decisions.nothing_fitted(state, request)
     if state.segment_bytes(request.rounded_bytes) != n_bytes:

@@ -18,6 +18,7 @@ from memscope.replay.verify._growth import note_failed_growth
 from memscope.replay.verify._state import GIVES_BACK, PinnedState, Request
 from memscope.replay.verify.divergence import DivergedError
 from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.trace import Trace
 from memscope.units import format_count
 
 COLLECTIONS = "garbage collections"
@@ -45,9 +46,10 @@ class Release:
         """What must be as recorded."""
         return int(self.action), self.address, self.size_bytes, self.stream
 
-    def describe(self) -> str:
+    def describe(self, trace: Trace) -> str:
         """One line for a divergence."""
-        return f"{self.action.name.lower()} of {format_count(self.size_bytes)} bytes at {self.address:#x}"
+        size = f"{format_count(self.size_bytes)} bytes"
+        return f"{self.action.name.lower()} of {size} at {trace.address_text(self.address)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,9 @@ class Refusal:
         if n_read >= self.n_read:
             self.n_read, self.expected = n_read, expected
 
-    def __str__(self) -> str:
-        return "nothing more" if self.expected is None else self.expected.describe()
+    def describe(self, trace: Trace) -> str:
+        """What the rules would have given back, for a divergence."""
+        return "nothing more" if self.expected is None else self.expected.describe(trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +313,7 @@ def follow_reclaim(state: PinnedState) -> None:
         reading = reader.read_for(request)
     if reading is None:
         reason = "a reclaim gives back other memory"
-        raise DivergedError(start + reader.refusal.n_read, str(reader.refusal), reason)
+        raise DivergedError(start + reader.refusal.n_read, reader.refusal.describe(state.recording.trace), reason)
     for release in reading.releases:
         is_whole = release.action == Action.SEGMENT_FREE
         give_back = state.allocator.release_block if is_whole else state.allocator.unmap_block

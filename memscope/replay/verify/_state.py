@@ -180,10 +180,10 @@ class PinnedState:
         start, end = block.address, block.end
         return any(start <= address < end for address in addresses)
 
-    @staticmethod
-    def describe_block(block: caching.Block) -> str:
+    def describe_block(self, block: caching.Block) -> str:
         """One line about a free block, for a divergence."""
-        return f"a free block of {format_count(block.size_bytes)} bytes at {block.address:#x}"
+        address = self.recording.trace.address_text(block.address)
+        return f"a free block of {format_count(block.size_bytes)} bytes at {address}"
 
     def diverged(self, status: Status) -> DivergedError:
         """What is wrong with the next event, by the reason for which it was not followed."""

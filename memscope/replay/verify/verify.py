@@ -230,16 +230,17 @@ def _final_divergence(state: PinnedState, recorded: AllocatorState) -> Divergenc
     pool_ids = np.array([pool for pool, _ in recording.pairs], np.int32)
     got = state_of(state.allocator, stream_ids, pool_ids, device=recorded.device)
     names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")
-    found = _difference("segment", got.segments, recorded.segments, names)
-    return found or _difference("block", got.blocks, recorded.blocks, ("size_bytes", "state", "requested_bytes"))
+    found = _difference(recording.trace, "segment", got.segments, recorded.segments, names)
+    of_blocks = ("size_bytes", "state", "requested_bytes")
+    return found or _difference(recording.trace, "block", got.blocks, recorded.blocks, of_blocks)
 
 
 def _difference(
-    what: str, got: SegmentTable | BlockTable, recorded: SegmentTable | BlockTable, names: tuple[str, ...]
+    trace: Trace, what: str, got: SegmentTable | BlockTable, recorded: SegmentTable | BlockTable, names: tuple[str, ...]
 ) -> Divergence | None:
     if not np.array_equal(got.address, recorded.address):
         only = np.setxor1d(got.address, recorded.address)
-        reason = f"the final {what}s differ first at {int(only[0]):#x}"
+        reason = f"the final {what}s differ first at {trace.address_text(int(only[0]))}"
         counts = [f"{format_count(len(table))} {what}s" for table in (recorded, got)]
         return Divergence(NONE_ID, counts[0], counts[1], reason)
     for name in names:
@@ -247,6 +248,6 @@ def _difference(
         differs = np.flatnonzero(mine != theirs)
         if len(differs):
             first = differs[0]
-            reason = f"the final {what} at {int(recorded.address[first]):#x} differs in {name}"
+            reason = f"the final {what} at {trace.address_text(int(recorded.address[first]))} differs in {name}"
             return Divergence(NONE_ID, str(theirs[first]), str(mine[first]), reason)
     return None

@@ -246,6 +246,7 @@ def assemble(chunks: Sequence[Chunk], metadata: TraceMetadata, samples: Mapping[
         has_segment_events=read.has_segment_events,
         has_pool_ids=read.has_pool_ids,
         block_layout_recorded=read.block_layout_recorded,
+        address_bases=read.address_bases,
         n_events_lost=n_lost,
         notes=(*metadata.notes, *read.notes, *_gap_notes(len(stretches), counted - found, found - kept)),
         extra={**read.extra, **metadata.extra},

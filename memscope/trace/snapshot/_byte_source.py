@@ -1,4 +1,4 @@
-"""Bytes of a pickle, wherever they are: in a plain or a packed file, or in a MemoryViz page as base64; in steps."""
+"""Bytes of a snapshot, wherever they are: in a plain or a packed file, an archive, or a MemoryViz page; in steps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
-from memscope.errors import InputFileError, UnsafePickleError
+from memscope.errors import InputFileError, UnsafePickleError, first_line
+from memscope.trace.snapshot._old_pages import snapshot_in_old_page
+from memscope.trace.snapshot._other_kinds import named_by_page, named_by_start, named_by_suffix
+from memscope.trace.zip_members import UNREADABLE_ZIP, ZIP_MAGIC, open_member
 
 STEP_BYTES = 1 << 20
 """How much is read, inflated or decoded at once."""
@@ -27,37 +31,63 @@ of 300 kB 69 times; the most that gzip can do is 1,032 times, and a bomb comes c
 MAX_PACKED_RATIO = 400
 """The same for formats that pack better; memory has a bound of its own, of what was read of the file."""
 GZIP_MAGIC = b"\x1f\x8b"
-ZIP_MAGIC = b"PK\x03\x04"
-_LFS_MAGIC = b"version https://git-lfs"
 _PACKED_MAGIC = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_OTHER_MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
-    b"PAR1": "a Parquet file, not a memory snapshot",
-    b"\x89HDF": "an HDF5 file, not a memory snapshot",
-}
 _PICKLE_STARTS = b"\x80(]})"
 _BASE64_RUN = re.compile(rb"[A-Za-z0-9+/]{32,}={0,2}")
 _BASE64_PICKLE_STARTS = (b"gA", b"H4sI", b"KG", b"XX", b"fX", b"fQ")
-_MIN_PEEK_BYTES = 64
-_PROFILE = re.compile(rb"\s*\{\s*\"(schemaVersion|traceEvents|displayTimeUnit|deviceProperties)\"")
-_HOW_TO_RECORD = (
-    "record one with torch.cuda.memory._record_memory_history() and torch.cuda.memory._dump_snapshot(), or memscope run"
-)
+_JSON_IN_PAGE = re.compile(rb"\{\s*\"(?:segments|device_traces)\"\s*:\s*\[")
+_MIN_PEEK_BYTES = 512
+BOM = b"\xef\xbb\xbf"
+_RMM_COLUMNS = frozenset({b"thread", b"time", b"action", b"pointer", b"size", b"stream"})
+_RMM_EVENT = re.compile(rb"\d+,[\d:.]+,(?:allocate|allocate failure|free|deallocate),", re.IGNORECASE)
+"""The first event of a log of RMM, where a framework printed it without the names of the columns."""
+
+
+class Content(Enum):
+    """What the bytes of a source are, by the first of them."""
+
+    PICKLE = "pickle"
+    JSON = "JSON"
+    RMM_LOG = "RMM log"
+
+
+def content_of(start: bytes) -> Content | None:
+    """What bytes that begin so may be; None for everything else."""
+    if start[:1] and start[0] in _PICKLE_STARTS:
+        return Content.PICKLE
+    text = start.removeprefix(BOM).lstrip()
+    if text[:1] in (b"{", b"["):
+        return Content.JSON
+    names = {name.strip(b' "').lower() for name in text.splitlines()[0].split(b",")} if text else set()
+    is_log = names >= _RMM_COLUMNS or _RMM_EVENT.match(text)
+    return Content.RMM_LOG if is_log else None
 
 
 class ByteSource(Protocol):
-    """Where a pickle's bytes come from."""
+    """Where a snapshot's bytes come from."""
 
     n_file_bytes: int
     """How much of the file has been read so far."""
+    is_whole: bool
+    """Whether the snapshot is all there is; false where it stands in a page."""
+    notes: tuple[str, ...]
+    """What is to be known of where it was found."""
+
+    def peek(self) -> bytes:
+        """The first bytes, before any were read; those stay to be read."""
 
     def read(self) -> bytes:
         """The next bytes, at most about ``STEP_BYTES``; none at the end."""
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[ByteSource]:
-    """Open the pickle that a file holds.
+def open_source(path: Path, member: str | None = None) -> Iterator[ByteSource]:
+    """Open what a file holds: a pickle, JSON, or a log.
+
+    Parameters
+    ----------
+    member
+        The member to read of a zip archive.
 
     Raises
     ------
@@ -74,7 +104,7 @@ def open_source(path: Path) -> Iterator[ByteSource]:
         raise InputFileError(ascii(str(path)), "is no file name") from error
     with file:
         try:
-            yield _source(path, file)
+            yield _source(path, file) if member is None else _member_source(path, file, member)
         except OSError as error:
             raise InputFileError(path, _os_reason(error)) from error
 
@@ -114,19 +144,17 @@ def _source(path: Path, file: BinaryIO) -> ByteSource:
 def _check_start(path: Path, start: bytes, verb: str) -> None:
     """Refuse what cannot be a pickle by its first bytes."""
     if not start:
-        raise InputFileError(path, f"{verb}empty" if verb == "is " else f"{verb}nothing")
-    if start.startswith(_LFS_MAGIC):
-        raise InputFileError(path, f"{verb}a Git LFS pointer, not the file itself: run git lfs pull")
+        raise InputFileError(path, f"{verb}empty" if verb.endswith("is ") else f"{verb}nothing")
     if start.startswith(ZIP_MAGIC):
         raise InputFileError(path, f"{verb}a zip archive, not a memory snapshot")
     if start.startswith((GZIP_MAGIC, *_PACKED_MAGIC)):
         raise InputFileError(path, f"{verb}another packed file: unpack it once")
-    for magic, what in _OTHER_MAGIC.items():
-        if start.startswith(magic):
-            raise InputFileError(path, verb + what)
-    if start[0] not in _PICKLE_STARTS:
-        if _PROFILE.match(start):
-            raise InputFileError(path, f"{verb}a timeline of torch.profiler, not a memory snapshot: {_HOW_TO_RECORD}")
+    named = named_by_start(start)
+    if named is None and content_of(start) is None:
+        named = named_by_suffix(path)
+    if named is not None:
+        raise InputFileError(path, verb + named)
+    if content_of(start) is None:
         kind = "text" if _is_text(start) else "zeros" if not start.strip(b"\0") else "unknown data"
         shown = f", starting {start[:24].decode()!a}" if kind == "text" else ""
         raise InputFileError(path, f"{verb}{kind}{shown}: neither a memory snapshot (a pickle) nor a .memscope file")
@@ -137,7 +165,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def _looks_like_html(start: bytes) -> bool:
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<"
+    return start.removeprefix(BOM).lstrip()[:1] == b"<"
 
 
 class _Steps(ABC):
@@ -145,6 +173,8 @@ class _Steps(ABC):
 
     def __init__(self) -> None:
         self.n_file_bytes = 0
+        self.is_whole = True
+        self.notes: tuple[str, ...] = ()
         self._first = b""
 
     def peek(self) -> bytes:
@@ -167,7 +197,7 @@ class _Steps(ABC):
 class _PlainSource(_Steps):
     """A file as it is."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | mmap.mmap) -> None:
         super().__init__()
         self._file = file
 
@@ -241,6 +271,31 @@ class _GzipSource(_UnpackingSource):
         return not self._ended
 
 
+def _member_source(path: Path, file: BinaryIO, member: str) -> ByteSource:
+    """A member of a zip archive, gzipped or not."""
+    info, stream = open_member(path, file, member)
+    plain = _ZipSource(path, stream, min(info.compress_size, path.stat().st_size))
+    source = _GzipSource(path, plain) if plain.peek().startswith(GZIP_MAGIC) else plain
+    _check_start(path, source.peek(), f"is a zip archive, and its {info.filename[:60]!a} is ")
+    return source
+
+
+class _ZipSource(_UnpackingSource):
+    """A member of a zip archive."""
+
+    def __init__(self, path: Path, stream: IO[bytes], n_file_bytes: int) -> None:
+        super().__init__(path, "zip archive", MAX_PACKED_RATIO)
+        self._stream = stream
+        self.n_file_bytes = n_file_bytes
+
+    def _unpack(self) -> bytes:
+        try:
+            return self._stream.read(STEP_BYTES)
+        except UNREADABLE_ZIP as error:
+            reason = f"damaged: its zip archive does not unpack ({first_line(error)})"
+            raise InputFileError(self._path, reason) from error
+
+
 class _CountedFile(io.RawIOBase):
     """A file that counts what is read of it."""
 
@@ -270,7 +325,7 @@ class _StreamSource(_UnpackingSource):
         try:
             data: bytes = self._stream.read(STEP_BYTES)
         except (OSError, EOFError, lzma.LZMAError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it ends early"
+            reason = first_line(error) if str(error) else "it ends early"
             raise InputFileError(self._path, f"damaged: its {self._kind} data does not unpack ({reason})") from error
         self.n_file_bytes = self._counted.n_bytes
         return data
@@ -304,7 +359,17 @@ def _embedded_source(path: Path, file: IO[bytes]) -> ByteSource:
                 return inflated
         elif start[:1] == b"\x80" and start[1:2] <= b"\x05":
             return source
-    raise InputFileError(path, "is an HTML page that holds no memory snapshot (no base64 text in it is a pickle)")
+    if (old := snapshot_in_old_page(path, page)) is not None:
+        source_of_old = _PlainSource(io.BytesIO(old[0]))
+        source_of_old.notes = (old[1],)
+        return source_of_old
+    if (json := _JSON_IN_PAGE.search(page)) is not None:
+        page.seek(json.start())
+        source_in_page = _PlainSource(page)
+        source_in_page.is_whole = False
+        return source_in_page
+    reason = named_by_page(page) or "an HTML page that holds no memory snapshot (no base64 text in it is a pickle)"
+    raise InputFileError(path, f"is {reason}")
 
 
 class _Base64Source:
@@ -316,6 +381,8 @@ class _Base64Source:
         self._at = start
         self._stop = stop
         self.n_file_bytes = 0
+        self.is_whole = True
+        self.notes: tuple[str, ...] = ()
 
     def peek(self) -> bytes:
         return self._decode(self._at, min(self._stop, self._at + 4 * (_MIN_PEEK_BYTES // 4)))

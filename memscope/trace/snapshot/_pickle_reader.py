@@ -1,4 +1,4 @@
-"""Reading a pickle of plain data into a tape: no global is ever resolved, no object of it is ever built."""
+"""Reading a pickle of plain data, or JSON, into a tape: no global is ever resolved, no object of it is ever built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from memscope._core import snapshot as core
 from memscope.errors import InputFileError, UnsafePickleError
-from memscope.trace.snapshot._byte_source import ByteSource, open_source
+from memscope.trace.snapshot._byte_source import BOM, ByteSource
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -38,6 +38,11 @@ _REASONS = {
     core.Status.BAD_PROTOCOL: "is of a pickle protocol newer than 5",
     core.Status.BAD_NUMBER: "is not a valid pickle: a number is not one",
 }
+_JSON_REASONS = {
+    core.Status.NOT_JSON: "is neither a memory snapshot nor JSON: something else stands where its syntax breaks",
+    core.Status.TOO_DEEP: "is JSON that is nested deeper than any snapshot",
+    core.Status.BAD_NUMBER: "is not JSON: a number is not one",
+}
 _TOO_MUCH_MEMORY = "its values would need far more memory than those of any snapshot of its size"
 _UNSAFE_REASONS = {
     core.Status.MEMO_BEYOND: "numbers a stored object beyond its own size",
@@ -52,8 +57,10 @@ _NOT_RUN = "refused, nothing of it was executed"
 class Tape:
     """A pickle's content. A value is an int64 that only the tape can take apart; ``NO_VALUE`` is none."""
 
-    def __init__(self, path: Path, tape: core.Tape) -> None:
+    def __init__(self, path: Path, tape: core.Tape, what: str = "a pickle") -> None:
         self.path = path
+        self.format = what
+        """What the values were read from, in words."""
         self._tape = tape
         self._texts: dict[int, str] = {}
 
@@ -139,6 +146,21 @@ class Tape:
             if self._tape.kind(key) == core.Kind.TEXT
         }
 
+    def entries(self, value: int, *, limit: int) -> dict[str, int]:
+        """A dict's values by its keys, those that are texts or integers, as text; none of a dict beyond ``limit``."""
+        found = self._tape.keys_and_values(value)
+        if len(found) > 2 * limit:
+            return {}
+        items = found.tolist()
+        keys = ((self._key(key), item) for key, item in zip(items[::2], items[1::2], strict=True))
+        return {key: item for key, item in keys if key is not None}
+
+    def _key(self, value: int) -> str | None:
+        kind = self._tape.kind(value)
+        if kind == core.Kind.TEXT:
+            return self.text(self._tape.text_id(value))
+        return str(self._tape.scalar(value)) if kind == core.Kind.INTEGER else None
+
     # Many values -------------------------------------------------------------------------------------------------
 
     def check_dicts(self, values: Int64Array, keys: Sequence[int]) -> tuple[BoolArray, int]:
@@ -220,8 +242,8 @@ class Tape:
             raise UnsafePickleError(self.path, f"{_TOO_MUCH_MEMORY}: {_NOT_RUN}") from error
 
 
-def read_tape(path: Path, known: Sequence[str]) -> Tape:
-    """Read the pickle that a file holds, plain, gzipped or embedded in a MemoryViz page, into a tape.
+def fill_tape(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:
+    """Read the pickle that a source gives into a tape.
 
     ``known`` texts get the ids 0, 1, … in their order, so that keys can be looked up by constant ids.
 
@@ -232,12 +254,6 @@ def read_tape(path: Path, known: Sequence[str]) -> Tape:
     UnsafePickleError
         If it asks for code or for memory beyond its size; nothing of it was executed.
     """
-    with open_source(path) as source:
-        return fill_tape(path, source, known)
-
-
-def fill_tape(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:
-    """Read the pickle that a source gives; as :func:`read_tape`."""
     machine = core.Machine(list(known), _secret())
     while (status := machine.feed(data := source.read(), source.n_file_bytes)) == core.Status.NEED_INPUT:
         if not data:
@@ -246,6 +262,36 @@ def fill_tape(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:
         raise _refusal(path, machine, status)
     _drain(source)
     return Tape(path, machine.take_tape())
+
+
+def fill_from_json(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:
+    """Read the JSON that a source gives into a tape; as :func:`fill_tape`.
+
+    Raises
+    ------
+    InputFileError
+        If it is no JSON, is truncated, nested deeper than any snapshot, or followed by something else.
+    UnsafePickleError
+        If it asks for memory beyond its size.
+    """
+    reader = core.JsonReader(list(known), _secret())
+    n_read, data = 0, source.read().removeprefix(BOM)
+    while (status := reader.feed(data, source.n_file_bytes)) == core.Status.NEED_INPUT:
+        n_read += len(data)
+        data = source.read()
+        if not data:
+            raise InputFileError(path, f"truncated: the JSON breaks off at byte {reader.offset}")
+    at = f"at byte {reader.offset}"
+    if status in _UNSAFE_REASONS:
+        raise UnsafePickleError(path, f"{_UNSAFE_REASONS[status]}, {at}: refused")
+    if status != core.Status.STOPPED:
+        raise InputFileError(path, f"{_JSON_REASONS[status]} ({at})")
+    behind = data[reader.offset - n_read :]
+    while source.is_whole and not behind.strip() and (behind := source.read()):
+        pass
+    if source.is_whole and behind:
+        raise InputFileError(path, f"is more than one value of JSON: the first ends {at}")
+    return Tape(path, reader.take_tape(), "JSON")
 
 
 def _refusal(path: Path, machine: core.Machine, status: core.Status) -> InputFileError:

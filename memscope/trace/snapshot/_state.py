@@ -71,7 +71,7 @@ def read_state(tape: Tape, segments: int | None) -> SnapshotState:
     if bad >= 0:
         raise rows.error(bad, "'blocks' is not a list")
     unordered = _segments(rows)
-    order = np.lexsort((unordered.address, unordered.device))
+    order = np.lexsort((unordered.address.view(np.uint64), unordered.device))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     blocks = _blocks(tape, rows, lengths, unordered.address)
@@ -190,7 +190,7 @@ def _history(tape: Tape, blocks: TapeRows) -> tuple[Int64Array, Int64Array]:
 
 def _ordered_blocks(blocks: SnapshotBlocks, rank: Int64Array) -> SnapshotBlocks:
     segment_id = rank[blocks.segment_id]
-    order = np.lexsort((blocks.address, segment_id))
+    order = np.lexsort((blocks.address.view(np.uint64), segment_id))
     return SnapshotBlocks(
         segment_id=segment_id[order].astype(np.int32),
         address=blocks.address[order],

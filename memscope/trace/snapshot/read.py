@@ -9,22 +9,29 @@ and read by ``torch/cuda/_memory_viz.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from memscope.errors import InputFileError
-from memscope.trace.metadata import TraceMetadata, check_settings
+from memscope.errors import InputFileError, SeveralSnapshotsError
+from memscope.trace.metadata import CONF_VARIABLES, SNAPSHOT_SOURCE, AddressBases, TraceMetadata, check_settings
 from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.snapshot._addresses import rebase_addresses
+from memscope.trace.snapshot._byte_source import Content, content_of, open_source
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
-from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, SNAPSHOT_KEYS, TEXT_ID, tie_rule, torch_version
-from memscope.trace.snapshot._pickle_reader import NO_VALUE, Int32Array, Int64Array, Tape, dense_ids, read_tape
+from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
+from memscope.trace.snapshot._other_kinds import torch_save_archive
+from memscope.trace.snapshot._parts import ChosenSnapshot, choose_snapshot
+from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, fill_from_json, fill_tape
+from memscope.trace.snapshot._rmm_log import read_rmm_log
 from memscope.trace.snapshot._state import SnapshotState, read_state
 from memscope.trace.snapshot._tape_rows import TapeRows
 from memscope.trace.tables import BlockTable, MarkTable, SegmentTable, StackTable
 from memscope.trace.trace import Trace
+from memscope.trace.zip_members import choose_member, is_of_torch_save
 
 _INT32 = np.iinfo(np.int32)
 
@@ -93,61 +100,81 @@ class StackReader:
         )
 
 
-SOURCE = "torch-snapshot"
+_HIP_SETTING = re.compile(r"HIP|hip_host|hipmalloc")
+_HIP_FRAME = re.compile(r"lib(?:torch_hip|c10_hip|amdhip64|hiprtc)\.so|\bc10::hip::|\bHIPCachingAllocator\b")
+_ROCM_NOTE = (
+    "A ROCm build of PyTorch recorded this: its allocator is the same code, but replays were checked against CUDA "
+    "builds only."
+)
 _MAX_SETTINGS = 1 << 16
 """Entries of all tables of ``allocator_settings``; torch writes a few dozen."""
 
 
-def read_snapshot(path: str | Path) -> Trace:
+def read_snapshot(path: str | Path, part: str | None = None) -> Trace:
     """Read a torch memory snapshot into a trace.
 
-    Takes the dictionary of ``_dump_snapshot()`` or the bare list of ``torch.cuda.memory_snapshot()``, as a pickle, a
-    gzipped pickle, or inside the HTML page that ``_memory_viz.py trace_plot`` writes. A recording that contradicts
-    itself is read as it is; :func:`memscope.trace.validate.contradictions` tells.
+    Takes the dictionary of ``_dump_snapshot()`` or the bare list of ``torch.cuda.memory_snapshot()``, as a pickle or as
+    JSON, plain, packed or in a zip archive, or inside the HTML page that ``_memory_viz.py trace_plot`` writes. A
+    recording that contradicts itself is read as it is; :func:`memscope.trace.validate.contradictions` tells.
+
+    Parameters
+    ----------
+    part
+        Which of several snapshots to read: a member of an archive, a key or a position of a dict or list of them.
 
     Raises
     ------
     InputFileError
         If the file is not a snapshot, is damaged, or lacks something that every snapshot has; the message says where.
+    SeveralSnapshotsError
+        If it holds several, and none of them was named.
     UnsafePickleError
         If it asks for code to be run, or for memory beyond its size. Nothing of it is executed, ever.
     """
     path = Path(path)
-    tape = read_tape(path, KNOWN_TEXTS)
-    top = _top(tape)
+    member, part = choose_member(path, part)
+    try:
+        found = _find(path, member, part)
+    except SeveralSnapshotsError:
+        raise
+    except InputFileError:
+        if member is None or not is_of_torch_save(member):
+            raise
+        raise torch_save_archive(path) from None
+    return found if isinstance(found, Trace) else _read(found)
+
+
+class _Found(NamedTuple):
+    """A snapshot on its tape, and what is to be known of where it was found."""
+
+    tape: Tape
+    snapshot: ChosenSnapshot
+    notes: tuple[str, ...]
+
+
+def _find(path: Path, member: str | None, part: str | None) -> _Found | Trace:
+    """The snapshot that a file holds, not looked into yet; a log is read at once."""
+    with open_source(path, member) as source:
+        content = content_of(source.peek())
+        if content is Content.RMM_LOG:
+            return read_rmm_log(path, source)
+        fill = fill_from_json if content is Content.JSON else fill_tape
+        tape = fill(path, source, KNOWN_TEXTS)
+        return _Found(tape, choose_snapshot(tape, part), source.notes)
+
+
+def _read(found: _Found) -> Trace:
+    tape, top = found.tape, found.snapshot.top
     for key in ("segments", "device_traces", "external_annotations"):
         if key in top and not tape.is_sequence(top[key]):
-            raise InputFileError(path, f"{key!r} is not a list")
+            raise InputFileError(tape.path, f"{key!r} is not a list")
     events = read_events(tape, top.get("device_traces"))
     state = read_state(tape, top.get("segments"))
+    events, state, bases = rebase_addresses(tape.path, events, state)
     marks = read_marks(tape, top.get("external_annotations"), events)
-    return _trace(tape, top, events, state, marks)
-
-
-def _top(tape: Tape) -> dict[str, int]:
-    """The snapshot's top-level keys; a bare list of segments gets its one."""
-    root = tape.root
-    if tape.is_dict(root):
-        only = np.array([root], np.int64)
-        tape.check_dicts(only, [])
-        top = {key: int(tape.column(only, TEXT_ID[key])[0]) for key in SNAPSHOT_KEYS}
-        found = {key: value for key, value in top.items() if tape.is_there(value)}
-        if "segments" in found or "device_traces" in found:
-            return found
-        raise _other_pickle(tape, "its dict has neither 'segments' nor 'device_traces'")
-    if not tape.is_sequence(root):
-        raise _other_pickle(tape, "it holds a single value")
-    items = tape.sequence(root)
-    if len(items):
-        _, bad = tape.check_dicts(items, [])
-        if bad >= 0 or (tape.column(items, TEXT_ID["blocks"]) == NO_VALUE).any():
-            raise _other_pickle(tape, "its list holds something else than segments")
-        return {"segments": root}
-    raise _other_pickle(tape, "it is an empty list")
-
-
-def _other_pickle(tape: Tape, what: str) -> InputFileError:
-    return InputFileError(tape.path, f"is a pickle, but not a memory snapshot: {what}")
+    trace = _trace(tape, top, events, state, marks, bases)
+    metadata = replace(trace.metadata, rank=found.snapshot.rank, notes=(*found.notes, *trace.metadata.notes))
+    return replace(trace, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -183,7 +210,12 @@ def _shared(events: SnapshotEvents, state: SnapshotState) -> _Shared:
 
 
 def _trace(
-    tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
+    tape: Tape,
+    top: dict[str, int],
+    events: SnapshotEvents,
+    state: SnapshotState,
+    marks: SnapshotMarks,
+    bases: AddressBases,
 ) -> Trace:
     segments, blocks = state.segments, state.blocks
     stacks = StackReader(tape, [events.frames, segments.frames, blocks.frames])
@@ -225,7 +257,7 @@ def _trace(
         strings=strings,
         stream_handles=shared.stream_handles,
         pools=shared.pools,
-        metadata=_metadata(tape, top, events, state, marks),
+        metadata=_noting_rocm(replace(_metadata(tape, top, events, state, marks), address_bases=bases), strings),
         samples=events.samples(),
         marks=MarkTable(event=marks.event, time_ns=marks.time_ns, kind=marks.kind, label_id=string_ids[marks.label]),
     )
@@ -235,7 +267,7 @@ def _metadata(
     tape: Tape, top: dict[str, int], events: SnapshotEvents, state: SnapshotState, marks: SnapshotMarks
 ) -> TraceMetadata:
     settings = _settings(tape, top.get("allocator_settings"))
-    conf = (settings or {}).get("PYTORCH_CUDA_ALLOC_CONF")
+    confs = [settings[name] for name in CONF_VARIABLES if name in settings] if settings else []
     evidence = (
         frozenset(top),
         events.keys,
@@ -247,11 +279,11 @@ def _metadata(
         extra["segment_total_mismatches"] = list(state.total_mismatches)
         extra["n_segment_total_mismatches"] = state.n_total_mismatches
     return TraceMetadata(
-        source=SOURCE,
+        source=SNAPSHOT_SOURCE,
         source_file=tape.path.name,
         torch_version=torch_version(*evidence),
         tie_rule=tie_rule(*evidence),
-        alloc_conf=conf if isinstance(conf, str) else None,
+        alloc_conf=confs[0] if confs else None,
         allocator_settings=settings or {},
         has_segment_events=not _skipped_segment_events(events, state),
         has_pool_ids="pool_id" in events.keys,
@@ -259,6 +291,14 @@ def _metadata(
         notes=_notes(tape, top) + events.notes + marks.notes,
         extra=extra,
     )
+
+
+def _noting_rocm(metadata: TraceMetadata, strings: tuple[str, ...]) -> TraceMetadata:
+    """Say that a ROCm build wrote the snapshot, where the names of its settings or of libraries in its stacks do."""
+    names = list(metadata.allocator_settings)
+    if not any(_HIP_SETTING.search(name) for name in names) and not any(_HIP_FRAME.search(text) for text in strings):
+        return metadata
+    return replace(metadata, notes=(*metadata.notes, _ROCM_NOTE), extra={**metadata.extra, "rocm": True})
 
 
 def _settings(tape: Tape, value: int | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.files import whole_file
+from memscope.trace.metadata import CONF_VARIABLES
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind, TieRule
 from memscope.trace.snapshot._events import is_step_name
 from memscope.trace.trace import Trace
@@ -70,6 +71,7 @@ class _Stacks:
 def _segments(trace: Trace, stacks: _Stacks) -> list[dict[str, Any]]:
     blocks = _blocks(trace, stacks)
     columns = {name: column.tolist() for name, column in trace.segments.columns().items()}
+    columns["address"] = trace.real_addresses(trace.segments.address).tolist()
     handles, pools = trace.stream_handles.tolist(), [tuple(pool) for pool in trace.pools.tolist()]
     segments = []
     for i, mine in enumerate(blocks):
@@ -97,7 +99,8 @@ def _blocks(trace: Trace, stacks: _Stacks) -> list[list[dict[str, Any]]]:
     """The blocks of each segment."""
     names = {state: state.name.lower() for state in BlockState}
     by_segment: list[list[dict[str, Any]]] = [[] for _ in range(len(trace.segments))]
-    columns = (column.tolist() for column in trace.blocks.columns().values())
+    in_columns = trace.blocks.columns() | {"address": trace.real_addresses(trace.blocks.address)}
+    columns = (column.tolist() for column in in_columns.values())
     for segment_id, address, size, requested, state, stack_id in zip(*columns, strict=True):
         by_segment[segment_id].append(
             {
@@ -128,7 +131,7 @@ def _events(trace: Trace, stacks: _Stacks, start: int, stop: int) -> list[dict[s
         action, address, size, stream_id, time_ns, label_id, pool_id, stack_id = row
         event: dict[str, Any] = {"action": names[action]}
         if action != Action.OOM:
-            event["addr"] = address
+            event["addr"] = address if action == Action.SNAPSHOT else trace.metadata.real_address(address)
         elif position in device_free:
             event["device_free"] = device_free[position]
         event["size"] = size
@@ -161,7 +164,7 @@ def _device_free(trace: Trace) -> dict[int, int]:
 def _settings(trace: Trace) -> dict[str, Any]:
     metadata = trace.metadata
     settings = dict(metadata.allocator_settings)
-    if metadata.alloc_conf is not None:
+    if metadata.alloc_conf is not None and not any(name in settings for name in CONF_VARIABLES):
         settings.setdefault("PYTORCH_CUDA_ALLOC_CONF", metadata.alloc_conf)
     if metadata.tie_rule == TieRule.SEGMENT_AGE:
         # Pinned host memory's limit, -1 for none: the key by which readers tell torch 2.13 and its tie rule.

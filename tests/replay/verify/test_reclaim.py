@@ -67,7 +67,8 @@ def test_run_in_another_order_is_refused_with_what_the_rules_expect():
     reader = reader_of(state, [first, third, second])
     assert reader.read_for_nothing() is None
     assert reader.refusal.n_read == 1
-    assert str(reader.refusal) == second.describe()
+    trace = state.recording.trace
+    assert reader.refusal.describe(trace) == second.describe(trace)
 
 
 def test_stage_that_leads_nowhere_is_taken_back_and_the_next_one_tried():

@@ -5,6 +5,7 @@ import bz2
 import gzip
 import lzma
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from memscope.errors import InputFileError, UnsafePickleError
 from memscope.trace.snapshot import _byte_source as byte_source
-from memscope.trace.snapshot._byte_source import open_source
+from memscope.trace.snapshot._byte_source import Content, content_of, open_source
 
 PICKLE = b"\x80\x04" + b"N0" * 500 + b"]."
 
@@ -25,8 +26,8 @@ def zstd(data: bytes) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def content(path: Path) -> bytes:
-    with open_source(path) as source:
+def content(path: Path, member: str | None = None) -> bytes:
+    with open_source(path, member) as source:
         pieces = []
         while piece := source.read():
             pieces.append(piece)
@@ -77,6 +78,63 @@ def test_the_pickle_is_found_in_every_container(tmp_path: Path, packed: bytes) -
     assert content(written(tmp_path, packed)) == PICKLE
 
 
+@pytest.mark.parametrize(
+    ("start", "content"),
+    [
+        (PICKLE, Content.PICKLE),
+        (b"]q\x00", Content.PICKLE),
+        (b'\xef\xbb\xbf\n {"segments": []}', Content.JSON),
+        (b"[1]", Content.JSON),
+        (b"Thread,Time,Action,Pointer,Size,Stream\n", Content.RMM_LOG),
+        (b'"Stream", "Thread", "Time", "Action", "Pointer", "Size", "more"\r\n1', Content.RMM_LOG),
+        (b"Thread,Time,Action\n", None),
+        (b"1979932,14:21:19.998533,allocate,0x30a000000,256,0x2\n", Content.RMM_LOG),
+        (b"time,value\n1,2\n", None),
+        (b"", None),
+    ],
+)
+def test_what_may_be_read_is_told_by_the_first_bytes(start: bytes, content: Content | None) -> None:
+    assert content_of(start) is content
+
+
+def test_json_in_a_page_is_read_from_where_it_begins(tmp_path: Path) -> None:
+    page = b'<html><script>const s = {"segments": [], "device_traces": []};</script></html>'
+    with open_source(written(tmp_path, page)) as source:
+        assert not source.is_whole
+        assert source.read().startswith(b'{"segments": [], "device_traces": []};')
+
+
+def zipped(tmp_path: Path, members: dict[str, bytes]) -> Path:
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("packed", [PICKLE, gzip.compress(PICKLE)], ids=["plain", "gzip"])
+def test_a_member_of_an_archive_is_read_as_a_file_is(tmp_path: Path, packed: bytes) -> None:
+    with open_source(zipped(tmp_path, {"a/b.pickle": packed, "c": b""}), "a/b.pickle") as source:
+        assert b"".join(iter(source.read, b"")) == PICKLE
+
+
+def test_a_member_that_is_something_else_is_named(tmp_path: Path) -> None:
+    path = zipped(tmp_path, {"a\x1b.txt": b"just words", "bomb": b"\x80\x04" + bytes(64 << 20), "cut": PICKLE * 99})
+    with (
+        pytest.raises(InputFileError, match=r"its 'a\\x1b.txt' is text, starting 'just words'"),
+        open_source(path, "a\x1b.txt"),
+    ):
+        pass
+    with pytest.raises(UnsafePickleError, match="its zip archive inflates more"):
+        content(path, "bomb")
+    damaged = bytearray(path.read_bytes())
+    at = damaged.index(b"cut") + 10
+    damaged[at : at + 20] = bytes(20)
+    path.write_bytes(damaged)
+    with pytest.raises(InputFileError, match="zip archive"):
+        content(path, "cut")
+
+
 def test_a_page_larger_than_a_step_is_decoded_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_source, "STEP_BYTES", 100)
     assert content(written(tmp_path, page_with(base64.b64encode(PICKLE)))) == PICKLE
@@ -86,7 +144,7 @@ def test_a_page_larger_than_a_step_is_decoded_in_steps(tmp_path: Path, monkeypat
 REASONS = {
     b"": "is empty",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n": "is a Git LFS pointer, not the file itself",
-    b"PK\x03\x04rest": "is a zip archive",
+    b"PK\x03\x04rest": "is a zip archive, not a memory snapshot",
     b"BZh91AY": "damaged: its bzip2 data does not unpack",
     b"BZh9 what is this": "damaged: its bzip2 data does not unpack",
     b"\xfd7zXZ\x00\x00": "damaged: its xz data does not unpack",
@@ -103,7 +161,6 @@ REASONS = {
     gzip.compress(b'{\n "traceEvents": [' + b" " * 99): "the gzip holds a timeline of torch.profiler",
     b"PAR1....": "Parquet",
     b"just words": "is text, starting 'just words'",
-    b'{"segments": []}': "is text",
     bytes(100): "is zeros",
     b"\x7fELF\x02\x01": "is unknown data",
     b"<html><body>nothing</body></html>": "HTML page that holds no memory snapshot",

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from memscope.errors import InputFileError
+from memscope.replay.config import forbidden_options
 from memscope.trace.schema import NONE_ID, TieRule
 from memscope.trace.snapshot.read import read_snapshot
+from memscope.trace.snapshot.write import snapshot_dict
 from memscope.trace.validate import contradictions
 from tests.oracles import BAD, ORACLE, REAL, needs_shared
 from tests.trace.snapshot.snapshots import (
@@ -132,7 +134,55 @@ def test_equal_stacks_in_different_lists_are_one(tmp_path: Path) -> None:
     assert trace.stacks.n_frames == 2
 
 
-@pytest.mark.parametrize("value", [{}, [], (), 5, "text", None, b"x", [1], [{}], [small()], {"hello": "world"}])
+@pytest.mark.parametrize("value", [{}, [], (), 5, "text", None, b"x", [1], [{}], {"hello": "world"}])
 def test_other_pickles_are_not_snapshots(tmp_path: Path, value: Any) -> None:
     with pytest.raises(InputFileError, match="is a pickle, but not a memory snapshot"):
         read_snapshot(write(tmp_path, value))
+
+
+HIP_SETTINGS = {
+    "PYTORCH_HIP_ALLOC_CONF": "max_split_size_mb:64",
+    "max_split_size": 64 << 20,
+    "garbage_collection_threshold": 0.0,
+    "expandable_segments": False,
+    "release_lock_on_hipmalloc": False,
+}
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_the_configuration_is_found_under_each_of_its_names(tmp_path: Path, name: str) -> None:
+    snapshot = changed(("allocator_settings", "PYTORCH_CUDA_ALLOC_CONF"), ...)
+    snapshot["allocator_settings"][name] = "max_split_size_mb:64"
+    trace = read_snapshot(write(tmp_path, snapshot))
+    assert trace.metadata.alloc_conf == "max_split_size_mb:64"
+    assert trace.metadata.is_rocm == ("HIP" in name)
+    assert snapshot_dict(trace)["allocator_settings"] == snapshot["allocator_settings"]
+    snapshot["allocator_settings"][name] = 5
+    with pytest.raises(InputFileError, match=f"'{name}' is '5', which is no such setting"):
+        read_snapshot(write(tmp_path, snapshot))
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("/opt/conda/lib/python3.11/site-packages/torch/lib/libtorch_hip.so", "??"),
+        ("??", "c10::hip::HIPCachingAllocator::Native::DeviceCachingAllocator::malloc(...)"),
+    ],
+)
+def test_a_rocm_build_is_told_by_its_stacks(tmp_path: Path, filename: str, name: str) -> None:
+    snapshot = small()
+    snapshot["device_traces"][0][1]["frames"] = [{"name": name, "filename": filename, "line": 1}]
+    trace = read_snapshot(write(tmp_path, snapshot))
+    assert trace.metadata.is_rocm
+    assert any("ROCm build" in note for note in trace.metadata.notes)
+    assert not read_snapshot(write(tmp_path, small())).metadata.is_rocm
+    assert not contradictions(trace)
+
+
+def test_expandable_segments_are_not_advised_where_rocm_has_none(tmp_path: Path) -> None:
+    snapshot = changed(("allocator_settings",), HIP_SETTINGS)
+    assert "expandable_segments" in forbidden_options(read_snapshot(write(tmp_path, snapshot)))
+    for event in snapshot["device_traces"][0]:
+        event["pool_id"] = (0, 0)
+    assert not forbidden_options(read_snapshot(write(tmp_path, snapshot)))  # 2.12
+    assert not forbidden_options(read_snapshot(write(tmp_path, small())))
