@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.attribution._tags import metadata_tags, range_tags, used_ids
+from memscope.attribution._frames import StackSearch
+from memscope.attribution._phases import find_phases
+from memscope.attribution._predating import Inference, infer_predating
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.device import DeviceLifetimes
@@ -33,8 +35,13 @@ class Attribution:
         int32 (rows,): the rule that decided, a position in ``rules``; −1 where none did.
     tag_id
         int32 (rows,): the user's tag in the trace's strings, −1 where there is none.
+    inference_id
+        int32 (rows,): what was inferred of it from sizes, counts and lives, a position in ``inferences``; −1 where
+        nothing was.
     rules
         The rules that were in force.
+    inferences
+        What was inferred, each with its confidence and its evidence.
     """
 
     category: Int8Array
@@ -42,12 +49,14 @@ class Attribution:
     owner_id: Int32Array
     rule_id: Int32Array
     tag_id: Int32Array
+    inference_id: Int32Array
     rules: tuple[Rule, ...]
+    inferences: tuple[Inference, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("category", "source"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int8))
-        for name in ("owner_id", "rule_id", "tag_id"):
+        for name in ("owner_id", "rule_id", "tag_id", "inference_id"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int32))
 
     def rule_of(self, row: int) -> Rule | None:
@@ -64,14 +73,9 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     which is a label whatever it says.
     """
     table, trace = lifetimes.allocations, lifetimes.trace
-    owned, owner = _owned_rows(lifetimes)
-    owners = trace.owners
-    told = metadata_tags(lifetimes)
-    tag_id = np.full(len(table), NONE_ID, np.int32)
-    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
-    for tags in (told, range_tags(lifetimes)):
-        tag_id = np.where(tag_id == NONE_ID, tags, tag_id)
-    rule_id = match_rows(lifetimes, rules, tag_id)
+    search = StackSearch(trace)
+    runs = find_phases(lifetimes, search)
+    rule_id = match_rows(lifetimes, rules, search, runs)
     decided = rule_id != NONE_ID
     n = len(table)
     category = np.full(n, Category.UNKNOWN, np.int8)
@@ -89,9 +93,16 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     category[owned] = owners.category[owner]
     source[owned] = np.where(owners.tagged[owner], CategorySource.USER, CategorySource.IDENTITY)
     rule_id[owned] = NONE_ID
+    inference_id = np.full(n, NONE_ID, np.int32)
+    inferred = infer_predating(lifetimes, runs, category, search) if rules else []
+    for position, found in enumerate(inferred):
+        category[found.rows] = found.inference.category
+        source[found.rows] = CategorySource.INFERRED
+        inference_id[found.rows] = position
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
-    return Attribution(category, source, owner_id, rule_id, tag_id, tuple(rules))
+    inferences = tuple(found.inference for found in inferred)
+    return Attribution(category, source, owner_id, rule_id, tag_id, inference_id, tuple(rules), inferences)
 
 
 def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:

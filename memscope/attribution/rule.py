@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memscope.attribution._phases import Life, LifeTable, Phase, find_phases
-from memscope.attribution._tags import used_ids
+from memscope.attribution._phases import Life, LifeTable, Phase, PhaseRuns, find_phases
 from memscope.attribution.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
@@ -54,14 +53,13 @@ class Rule:
     is_users: bool = False
 
 
-def match_rows(lifetimes: DeviceLifetimes, rules: Sequence[Rule], tag_id: Int32Array | None = None) -> Int32Array:
-    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none.
-
-    ``tag_id`` has the user's tag on each, a text's id in the trace's strings.
-    """
+def match_rows(
+    lifetimes: DeviceLifetimes, rules: Sequence[Rule], search: StackSearch | None = None, runs: PhaseRuns | None = None
+) -> Int32Array:
+    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
     table, trace = lifetimes.allocations, lifetimes.trace
-    search = StackSearch(trace)
-    runs = find_phases(lifetimes, search)
+    search = search or StackSearch(trace)
+    runs = runs or find_phases(lifetimes, search)
     lives = LifeTable(lifetimes, runs)
     rule_id = np.full(len(table), NONE_ID, np.int32)
     has_stack = table.stack_id != NONE_ID

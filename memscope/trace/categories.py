@@ -44,6 +44,8 @@ class CategorySource(IntEnum):
     """When it was born and when it died."""
     NONE = 4
     """Nothing did: the category is unknown."""
+    INFERRED = 5
+    """Sizes, counts and lives of what predates the recording, beside what was recorded; with a confidence."""
 
     @property
     def label(self) -> str:
