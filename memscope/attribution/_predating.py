@@ -17,7 +17,8 @@ import numpy as np
 
 from memscope.attribution._frames import FramePattern, StackSearch
 from memscope.attribution._phases import Phase, PhaseRuns
-from memscope.lifetimes.ages import by_age, lasting_rows
+from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
+from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.categories import Category
@@ -28,14 +29,24 @@ from memscope.units import format_bytes, format_count, format_items
 Sizes = dict[int, int]
 """How many allocations there are of each size in bytes: a multiset."""
 
-CERTAIN, LIKELY = 0.99, 0.95
-"""Confidence where every count agrees, and where all but a few do; ``benchmarks/attribution.py`` measures both."""
+CERTAIN, LIKELY, MIXED = 0.99, 0.95, 0.8
+"""Confidence where every count agrees; where it takes an assumption; and where the sums are as sure, but which of equal
+blocks are which is not. ``benchmarks/inference.py`` measures how often each is right."""
 
 _MOST_COPIES = 3
 _SLACK = 0.05
+_N_MOMENTS = 2
+_N_EXACT_SIZES = 3
 _DOUBLE = 2
 _CUBLAS_WORKSPACE_BYTES = 8_519_680
-_N_LEAST_LAYERS = 2
+_SHARED_WORKSPACES = (32 << 20, 1 << 20)
+_N_MOST_WORKSPACES = 2
+"""cuBLASLt and cuBLAS ask for exactly so many bytes: there may be one or two more of the size than there are tensors."""
+_MOST_LAYERS = 512
+_N_LEAST_CACHED = 4
+_N_MOST_OUTSIDE = 2
+_N_LEAST_SIZES = 2
+_LEAST_VECTOR_BYTES, _MOST_VECTOR_BYTES = 256, 256 << 10
 _N_LEAST_ROWS = 8
 _VECTORS_IN_A_TABLE = 8
 
@@ -69,9 +80,8 @@ def infer_predating(
         return []
     scene = _Scene(lifetimes, runs, category, is_open)
     gradients = scene.gradients()
-    found = [*_workspaces(scene), *_replaced(scene)]
+    found = [*_workspaces(scene), *_replaced(scene, gradients)]
     if gradients:
-        found += _freed_gradients(scene, gradients)
         found += _beside_gradients(scene, gradients, search)
     elif scene.has_phase(Phase.BACKWARD):
         found += _accumulating(scene)
@@ -104,18 +114,30 @@ class _Scene:
         return rows[self.is_open[rows] & (self.lasts[rows] == lasts)]
 
     def lasting(self, *categories: Category) -> Sizes:
-        """Sizes of what predates the events and lasts, of some categories."""
-        rows = self.by_age
-        counts = self.is_open[rows] if Category.UNKNOWN in categories else np.zeros(len(rows), np.bool_)
+        """Sizes of what lasts, of some categories; of the unknown what is open."""
         known = tuple(category for category in categories if category is not Category.UNKNOWN)
-        counts |= np.isin(self.category[rows], known)
-        return count_sizes(self.size[rows[self.lasts[rows] & counts]])
+        counts = np.isin(self.category, known)
+        if Category.UNKNOWN in categories:
+            counts |= self.is_open
+        return count_sizes(self.size[self.lasts & counts])
 
     def tell(self, rows: Int64Array, category: Category, confidence: float, reason: str) -> Iterator[Inferred]:
         """Take rows out of what is open."""
         if len(rows):
             self.is_open[rows] = False
             yield Inferred(rows, Inference(category, confidence, reason))
+
+    def last_made(self, run: Int64Array) -> Int64Array:
+        """The last allocation within each of some runs, −1 for none: int64."""
+        last = np.full(len(self.runs.phase), NONE_ID, np.int64)
+        made = np.flatnonzero(self.runs.row_run != NONE_ID)
+        np.maximum.at(last, self.runs.row_run[made], self.table.alloc_event[made])
+        found: Int64Array = last[run]
+        return found
+
+    def pass_over(self, rows: Int64Array) -> None:
+        """Leave rows untold: what they are is not clear, and others come after them."""
+        self.is_open[rows] = False
 
     def gradients(self) -> Sizes:
         """Sizes of the gradients that the events make, where most bytes of them are alive at the end of a pass."""
@@ -205,55 +227,111 @@ def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> I
     trained = {size: n for size, n in gradients.items() if there.get(size, 0) >= n}
     if _sum_bytes(trained) < (1 - _SLACK) * _sum_bytes(gradients):
         return
-    n_same, n_double = _copies(there, trained)
-    states = _plus(_times(trained, n_same), _times(trained, n_double, _DOUBLE))
-    extra = _less(there, trained, states)
-    concerned = {*trained, *states}
-    beyond = sum(size * n for size, n in extra.items() if size in concerned)
-    is_exact = beyond <= _SLACK * _sum_bytes(trained)
-    frozen = layered(extra if not is_exact else {s: n for s, n in extra.items() if s not in concerned})
-    if not is_exact and not frozen.weights:
-        n_same = n_double = 0
-    confidence = CERTAIN if is_exact else LIKELY
-    unsure = 1 if n_same and _refers_to_another(scene, search, n_same) else 0
+    beside = _beside(there, trained, search)
+    yield from _freed_gradients(scene, _plus(gradients, _times(gradients, int(beside.n_double > 0), _DOUBLE)))
     of = f"the {format_items(sum(trained.values()), 'gradient')} of a backward pass ({format_bytes(_sum_bytes(trained))})"
-    weights = _plus(trained, frozen.weights)
     known = scene.lasting(Category.WEIGHTS)
-    rows = _first_of_each(scene, _less(weights, known))
-    is_frozen = np.array([size not in trained for size in scene.size[rows].tolist()], np.bool_)
-    yield from scene.tell(rows[~is_frozen], Category.WEIGHTS, confidence, f"as many of each size as {of}, to the byte")
-    yield from scene.tell(rows[is_frozen], Category.WEIGHTS, LIKELY, frozen.reason)
-    skipped = _first_of_each(scene, _times(trained, unsure))
-    scene.is_open[skipped] = False
-    known = scene.lasting(Category.OPTIMIZER_STATE)
-    rows = _first_of_each(scene, _less(_plus(_times(trained, n_same - unsure), _times(trained, n_double, _DOUBLE)), known))
-    yield from scene.tell(rows, Category.OPTIMIZER_STATE, confidence, _state_reason(n_same, n_double, of))
+    rows = _first_of_each(scene, _less(trained, known))
+    yield from scene.tell(rows, Category.WEIGHTS, beside.confidence, f"as many of each size as {of}, to the byte")
+    rows = _first_of_each(scene, _less(beside.frozen.weights, _less(known, trained)))
+    yield from scene.tell(rows, Category.WEIGHTS, LIKELY, beside.frozen.reason)
+    n_unsure = 1 if beside.n_same and _may_be_another(scene, search, beside.n_same) else 0
+    scene.pass_over(_first_of_each(scene, _times(trained, n_unsure)))
+    states = _plus(_times(trained, beside.n_same - n_unsure), _times(trained, beside.n_double, _DOUBLE))
+    states = {size: n for size, n in states.items() if size not in beside.untold}
+    rows = _first_of_each(scene, _less(states, scene.lasting(Category.OPTIMIZER_STATE)))
+    is_mixed = np.isin(scene.size[rows], list(beside.with_others))
+    reason = beside.state_reason(of)
+    yield from scene.tell(rows[~is_mixed], Category.OPTIMIZER_STATE, beside.confidence, reason)
+    yield from scene.tell(rows[is_mixed], Category.OPTIMIZER_STATE, MIXED, reason)
 
 
-def _state_reason(n_same: int, n_double: int, of: str) -> str:
-    counts = [f"{n} × {what}" for n, what in ((n_same, "the sizes"), (n_double, "twice the sizes")) if n]
-    return f"beside the weights {' and '.join(counts)} of {of}, to the byte"
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What lies beside the weights that are trained.
+
+    Attributes
+    ----------
+    n_same, n_double
+        How many copies of their sizes the optimizer keeps, and of twice their sizes.
+    frozen
+        Weights that are not trained.
+    with_others
+        Sizes of which libraries may have one or two more.
+    untold
+        Sizes of which there are others that nothing tells.
+    """
+
+    n_same: int
+    n_double: int
+    frozen: Layered
+    with_others: frozenset[int]
+    untold: frozenset[int]
+    confidence: float
+
+    def state_reason(self, of: str) -> str:
+        """By what evidence there are as many copies."""
+        copies = ((self.n_same, "the sizes"), (self.n_double, "twice the sizes"))
+        counts = " and ".join(f"{n} × {what}" for n, what in copies if n)
+        return f"beside the weights {counts} of {of}, to the byte"
 
 
-def _copies(there: Sizes, trained: Sizes) -> tuple[int, int]:
+def _beside(there: Sizes, trained: Sizes, search: StackSearch) -> _Beside:
+    """Find what lies beside the trained weights: as many copies as every size allows.
+
+    Where nearly all bytes are explained so, that is it. Where some weights are frozen, of the same sizes as trained
+    ones, the rest must be layers, and the optimizer known to keep two moments.
+    """
+    adam, sgd = (search.stacks(FramePattern(rf"torch/optim/{name}\.py$")).any() for name in (r"\w*adam\w*", "sgd"))
+    n_same, n_double = _copies(there, trained, 1 if sgd else _MOST_COPIES)
+    extra, concerned = _extra(there, trained, n_same, n_double)
+    n_exact = sum(size not in extra for size in trained)
+    beyond = sum(size * n for size, n in extra.items() if size in concerned)
+    is_exact = beyond <= _SLACK * _sum_bytes(trained) and (n_exact >= _N_EXACT_SIZES or n_exact == len(trained))
+    if is_exact:
+        frozen = layered({size: n for size, n in extra.items() if size not in concerned})
+        confidence = CERTAIN
+    else:
+        n_same = 0 if not adam or n_same < _N_MOMENTS else _N_MOMENTS
+        n_double = n_double if n_double >= _N_MOMENTS else 0
+        extra, concerned = _extra(there, trained, n_same, n_double)
+        frozen = layered(extra)
+        confidence = LIKELY
+        if _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(size * n for size, n in extra.items() if size in concerned):
+            n_same = n_double = 0
+            frozen = Layered({})
+    rest = _less(extra, frozen.weights)
+    shared = frozenset(size for size, n in rest.items() if size in _SHARED_WORKSPACES and n <= _N_MOST_WORKSPACES)
+    return _Beside(n_same, n_double, frozen, shared, frozenset(rest) - shared, confidence)
+
+
+def _extra(there: Sizes, trained: Sizes, n_same: int, n_double: int) -> tuple[Sizes, set[int]]:
+    """What is neither trained nor a copy, and the sizes that trained weights and copies have."""
+    states = _plus(_times(trained, n_same), _times(trained, n_double, _DOUBLE))
+    return _less(there, trained, states), {*trained, *states}
+
+
+def _copies(there: Sizes, trained: Sizes, most: int) -> tuple[int, int]:
     """How many copies of the trained sizes, and of twice them, are there beside the weights: the most that fit."""
     left = _less(there, trained)
     choices = [
         (n_same, n_double)
-        for n_same, n_double in product(range(_MOST_COPIES + 1), repeat=2)
+        for n_same, n_double in product(range(most + 1), repeat=2)
         if _holds(left, _plus(_times(trained, n_same), _times(trained, n_double, _DOUBLE)))
     ]
     return max(choices, key=lambda choice: choice[0] + _DOUBLE * choice[1])
 
 
-def _refers_to_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
-    """Whether one copy may be another model's weights: modules are called whose backward pass never comes.
+def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
+    """Whether one copy may be another model's weights, or an average of them.
 
-    With two copies beside the weights and any optimizer but SGD those are its own.
+    Two copies beside the weights are two moments, but for SGD. One or three may be a model that is only called: it is
+    seen in a whole step where modules are called whose backward pass never comes. Three are moments of few optimizers.
     """
-    if n_same == _DOUBLE and not search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any():
-        return False
-    return _calls_without_backward(scene, search)
+    if n_same == _N_MOMENTS:
+        return bool(search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any()) and _calls_without_backward(scene, search)
+    n_passes = int((scene.runs.phase == Phase.BACKWARD).sum())
+    return n_same > _N_MOMENTS or n_passes < 2 or _calls_without_backward(scene, search)
 
 
 def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
@@ -302,58 +380,94 @@ def _accumulating(scene: _Scene) -> Iterator[Inferred]:
     shares = ((Category.WEIGHTS, 1, "the first"), (Category.GRADIENTS, 1, "the second"), (Category.OPTIMIZER_STATE, k - 2, "the rest"))
     for category, n, which in shares:
         rows = _first_of_each(scene, _less(_times(trained, n), scene.lasting(category)))
-        yield from scene.tell(rows, category, LIKELY, f"{which} of {k} × the sizes of {of}, to the byte")
+        confidence = LIKELY if category is Category.WEIGHTS or k == _DOUBLE else MIXED
+        yield from scene.tell(rows, category, confidence, f"{which} of {k} × the sizes of {of}, to the byte")
 
 
 # Freed
 
 
-def _between_passes(scene: _Scene, rows: Int64Array) -> BoolArray:
-    """Which rows die where a program drops gradients: outside of passes, or after the last allocation of one."""
-    runs, died = scene.runs, scene.died[rows]
-    within = slice(scene.lifetimes.first_event, scene.lifetimes.end_event)
-    allocs = np.flatnonzero(scene.lifetimes.trace.action[within] == Action.ALLOC) + scene.lifetimes.first_event
-    upcoming = np.searchsorted(allocs, died)
-    found = np.isin(runs.phase_at(died), (Phase.OPTIMIZER, Phase.OUTSIDE))
-    has_next = upcoming < len(allocs)
-    found[has_next] |= runs.run_at(allocs[upcoming[has_next]]) != runs.run_at(died[has_next])
-    return found
-
-
 def _freed_gradients(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
-    """What dies between passes before the first gradients are made, of their sizes: those of the pass before."""
-    rows = scene.open_by_age(lasts=False)
-    rows = rows[_between_passes(scene, rows)]
+    """What dies between passes before the first gradients are made, of their sizes: those of the pass before.
+
+    A step that the recording begins in drops its temporaries before that.
+    """
+    runs, trace = scene.runs, scene.lifetimes.trace
+    rows = scene.by_age[scene.is_open[scene.by_age] & (scene.died[scene.by_age] != NEVER)]
     made = scene.table.alloc_event[(scene.category == Category.GRADIENTS) & (scene.table.alloc_event != NONE_ID)]
     rows = rows[scene.died[rows] < made.max()]
-    n = count_sizes(scene.size[rows])
-    fits = np.array([n[size] <= gradients.get(size, 0) for size in scene.size[rows].tolist()], np.bool_)
+    phase = runs.phase_at(scene.died[rows])
+    is_between = np.isin(phase, (Phase.OPTIMIZER, Phase.OUTSIDE))
+    freed_within = trace.stack_id[scene.died[rows]]
+    if not (freed_within != NONE_ID).any():  # frees do not tell where they happen
+        is_between |= phase == Phase.BACKWARD
+    rows = rows[is_between]
+    is_elsewhere = runs.phase_at(scene.died[rows]) != Phase.OPTIMIZER
+    order = rows[np.lexsort((-scene.died[rows], is_elsewhere, scene.size[rows]))]
+    size = scene.size[order]
+    rank = np.arange(len(order)) - np.searchsorted(size, size)
+    is_last = rank < np.array([gradients.get(s, 0) for s in size.tolist()], np.int64)
     reason = "dropped between two passes, and no more of any size than the next backward pass makes gradients"
-    yield from scene.tell(rows[fits], Category.GRADIENTS, CERTAIN, reason)
+    yield from scene.tell(order[is_last], Category.GRADIENTS, CERTAIN, reason)
+    working = runs.phase[runs.phase > Phase.OUTSIDE]
+    if len(working) and working[0] == Phase.OPTIMIZER:
+        reason = "dropped within the optimizer's step that the recording begins in, before or beside its gradients"
+        is_in_step = scene.died[order] < runs.end[np.flatnonzero(runs.phase == Phase.OPTIMIZER)[0]]
+        rest = order[~is_last & is_in_step]
+        yield from scene.tell(rest, Category.TEMPORARIES, LIKELY, reason)
 
 
-def _replaced(scene: _Scene) -> Iterator[Inferred]:
-    """What an optimizer's step drops just after it has made another of the same size, and keeps that."""
+def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
+    """What an optimizer's step drops after it has made another of the same size, which it keeps.
+
+    That is its state; but where no weights are left to be those of the gradients, the last of each parameter's are
+    weights, which follow from the rest: in what the events make, too.
+    """
     runs, table = scene.runs, scene.table
     made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
     made = made[scene.died[made] >= runs.end[runs.row_run[made]]]
     rows = scene.by_age[scene.is_open[scene.by_age]]
-    rows = rows[(scene.died[rows] != NEVER) & (runs.phase_at(scene.died[rows]) == Phase.OPTIMIZER)]
-    rows = rows[np.argsort(scene.died[rows], kind="stable")]
-    born: dict[tuple[int, int], list[int]] = {}
-    for row in made.tolist():
-        born.setdefault((int(scene.size[row]), int(runs.row_run[row])), []).append(int(table.alloc_event[row]))
-    matched: dict[tuple[int, int], int] = {}
-    found = []
-    for row, run in zip(rows.tolist(), runs.run_at(scene.died[rows]).tolist(), strict=True):
-        key = int(scene.size[row]), run
-        n = matched.get(key, 0)
-        births = born.get(key, [])
-        if n < len(births) and births[n] < scene.died[row]:
-            matched[key] = n + 1
-            found.append(row)
-    reason = "dropped within an optimizer's step just after it made another of the same size, which it keeps"
-    yield from scene.tell(np.array(found, np.int64), Category.OPTIMIZER_STATE, LIKELY, reason)
+    rows = rows[np.isin(runs.phase_at(scene.died[rows]), Phase.OPTIMIZER) & (scene.died[rows] != NEVER)]
+    rows = rows[np.isin(scene.size[rows], scene.size[made])]
+    if not len(rows):
+        return
+    replaced_by = {old: new for old, new in follow_replacements(scene.lifetimes, rows, made).items() if new in made}
+    rows = rows[np.isin(rows, list(replaced_by))]
+    run_of = runs.run_at(scene.died[rows])
+    rows = rows[runs.row_run[[replaced_by[row] for row in rows.tolist()]] == run_of]
+    if not len(rows) or (scene.died[rows] > scene.last_made(runs.run_at(scene.died[rows]))).mean() > 2 * _SLACK:
+        return  # gradients are dropped at the end of the step that has made a state
+    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS)
+    dropped = count_sizes(scene.size[rows])
+    if not gradients and 3 * _sum_bytes({s: there.get(s, 0) for s in dropped}) < _sum_bytes(dropped):
+        return  # weights may be among them
+    new_weights = _replaced_weights(scene, gradients, made)
+    is_weight = np.isin([replaced_by[row] for row in rows.tolist()], new_weights)
+    reason = "dropped within an optimizer's step after it made another of the same size, which it keeps"
+    yield from scene.tell(rows[~is_weight], Category.OPTIMIZER_STATE, LIKELY, reason)
+    reason = "each step replaces as many of each size as there are gradients, and no other weights are there"
+    yield from scene.tell(np.concatenate([rows[is_weight], new_weights]), Category.WEIGHTS, LIKELY, reason)
+
+
+def _replaced_weights(scene: _Scene, gradients: Sizes, made: Int64Array) -> Int64Array:
+    """Of what optimizer steps make and keep, the weights: none where weights for the gradients are there already."""
+    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS)
+    have = _sum_bytes({size: min(n, there.get(size, 0)) for size, n in gradients.items()})
+    none = np.empty(0, np.int64)
+    if not gradients or have > _SLACK * _sum_bytes(gradients):
+        return none
+    order = made[np.lexsort((scene.table.alloc_event[made], scene.size[made], scene.runs.row_run[made]))]
+    group = np.stack([scene.runs.row_run[order], scene.size[order]])
+    first = np.concatenate([[0], np.flatnonzero((np.diff(group) != 0).any(axis=0)) + 1])
+    count = np.diff(np.append(first, len(order)))
+    wanted = np.array([gradients.get(size, 0) for size in scene.size[order[first]].tolist()], np.int64)
+    each = np.where((wanted > 0) & (count % np.maximum(wanted, 1) == 0), count // np.maximum(wanted, 1), 0)
+    if not each.any() or len(np.unique(each[each > 0])) != 1:
+        return none
+    rank = np.arange(len(order)) - np.repeat(first, count)
+    per_parameter = np.repeat(each, count)
+    is_last = (per_parameter > 0) & (rank % np.maximum(per_parameter, 1) == per_parameter - 1)
+    return order[is_last]
 
 
 def _saved(scene: _Scene) -> Iterator[Inferred]:
@@ -377,36 +491,73 @@ class Layered:
 def layered(sizes: Sizes) -> Layered:
     """Find the weights of a model in a multiset: sizes that each layer has equally often, and tables of their vectors.
 
-    The layers are the largest number that divides the counts of two sizes or more which have most of the bytes. Equal
-    copies of everything (weights with moments, say) cannot be told apart, and nothing is said of them.
+    Two sizes or more that have most of the bytes come equally often in each layer, but for one or two that stand before
+    or after the layers. Of several numbers of layers it is the one that leaves the fewest bytes over, and the largest of
+    those. Equal copies of everything (weights with moments, say) cannot be told apart: nothing is said of them.
     """
-    total = _sum_bytes(sizes)
-    for n_layers in sorted({n for n in sizes.values() if n >= _N_LEAST_LAYERS}, reverse=True):
-        even = {size: n for size, n in sizes.items() if n % n_layers == 0}
-        if len(even) < 2 or _sum_bytes(even) < total / 2:
-            continue
-        norms = {size: n for size, n in sizes.items() if n > n_layers and 0 < n % n_layers <= 2}
-        vector = min((size for size in norms if size >= 256), default=0)
-        tables = {
-            size: n
-            for size, n in sizes.items()
-            if vector and n < n_layers and size % vector == 0 and size // vector >= _VECTORS_IN_A_TABLE
-        }
-        weights = _plus(even, norms, tables)
-        if gcd(*weights.values()) != 1:
-            return Layered({})
-        reason = (
-            f"{format_count(n_layers)} layers: {format_items(len({**even, **norms}), 'size')} that come equally often in "
-            "each, and tables of their vectors"
-        )
-        return Layered(weights, reason)
-    return Layered({})
+    best, best_bytes = Layered({}), 0
+    for n_layers in range(min(max(sizes.values(), default=0), _MOST_LAYERS), 1, -1):
+        found = _by_layers(sizes, n_layers)
+        n_bytes = _sum_bytes({size: n for size, n in found.weights.items() if size not in _SHARED_WORKSPACES})
+        if n_bytes > best_bytes:
+            best, best_bytes = found, n_bytes
+    return best if best.weights and gcd(*best.weights.values()) == 1 else Layered({})
+
+
+def _by_layers(sizes: Sizes, n_layers: int) -> Layered:
+    """What of a multiset is weights if there are so many layers."""
+    vectors = {s: n for s, n in sizes.items() if _LEAST_VECTOR_BYTES <= s <= _MOST_VECTOR_BYTES and n >= n_layers}
+    width = max(vectors, key=lambda size: vectors[size], default=0)
+    each = {size: n for size, n in sizes.items() if n % n_layers == 0}
+    for size, n in sizes.items():
+        if n > n_layers and size in _SHARED_WORKSPACES:
+            each[size] = n - n % n_layers
+        elif n > n_layers and n % n_layers <= _N_MOST_OUTSIDE and width and size % width == 0:
+            each[size] = n
+    if len(each) < _N_LEAST_SIZES or _sum_bytes(each) < _sum_bytes(sizes) / 2:
+        return Layered({})
+    tables = {
+        size: n
+        for size, n in sizes.items()
+        if width
+        and n < n_layers
+        and size % width == 0
+        and size // width >= _VECTORS_IN_A_TABLE
+        and size not in _SHARED_WORKSPACES
+    }
+    reason = (
+        f"{format_count(n_layers)} layers: {format_items(len(each), 'size')} that come equally often in each, and tables "
+        "of their vectors"
+    )
+    return Layered(_plus(each, tables), reason)
 
 
 def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
     """Passes without any backward: what lasts and comes once in each layer is weights."""
     if not scene.has_phase(Phase.FORWARD) and not scene.has_phase(Phase.GENERATE):
         return
+    if _has_cache(scene, search):
+        scene.pass_over(_newest_alike(scene))
     rows = scene.open_by_age(lasts=True)
     found = layered(count_sizes(scene.size[rows]))
     yield from scene.tell(_first_of_each(scene, found.weights), Category.WEIGHTS, LIKELY, found.reason)
+
+
+def _has_cache(scene: _Scene, search: StackSearch) -> bool:
+    """Whether anything says that the program keeps keys and values."""
+    if scene.has_phase(Phase.GENERATE) or (scene.category == Category.KV_CACHE).any():
+        return True
+    return any(search.stacks(frame).any() for rule in CACHE_RULES for frame in rule.frames if frame.file != MODULE_FILE)
+
+
+def _newest_alike(scene: _Scene) -> Int64Array:
+    """Blocks of one size that come last of all that lasts, in each pool: layers of a cache look like those of weights."""
+    rows = scene.open_by_age(lasts=True)
+    found = []
+    for is_large in (False, True):
+        here = rows[scene.table.is_large[rows] == is_large]
+        if len(here):
+            others = np.flatnonzero(scene.size[here] != scene.size[here[-1]])
+            alike = here[others[-1] + 1 :] if len(others) else here
+            found.append(alike if len(alike) >= _N_LEAST_CACHED else alike[:0])
+    return np.concatenate([*found, rows[:0]])

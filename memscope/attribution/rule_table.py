@@ -13,7 +13,7 @@ from memscope.attribution.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 
-_MODULE_FILE = r"torch/nn/modules/module\.py$"
+MODULE_FILE = r"torch/nn/modules/module\.py$"
 _ANY_FRAME = (FramePattern(function="."),)
 _CACHE_FRAMES = (
     FramePattern(
@@ -94,7 +94,7 @@ CACHE_RULES: tuple[Rule, ...] = (
         Category.KV_CACHE,
         "within a module, tensors of one place that grow by equal amounts and each outlive the next: a cache that is "
         "appended to with every token",
-        (FramePattern(_MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
+        (FramePattern(MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
         lives=(Life.GROWING,),
     ),
 )
@@ -208,7 +208,7 @@ WEIGHT_RULES: tuple[Rule, ...] = (
         "module moved or loaded",
         Category.WEIGHTS,
         "Module.to(), .cuda() and state-dict loading make parameters and buffers",
-        (FramePattern(_MODULE_FILE, r"^(_apply|to|cuda|half|bfloat16|float|to_empty|load_state_dict)$"),),
+        (FramePattern(MODULE_FILE, r"^(_apply|to|cuda|half|bfloat16|float|to_empty|load_state_dict)$"),),
     ),
     Rule(
         "weights loader",
@@ -293,7 +293,7 @@ PASS_RULES: tuple[Rule, ...] = (
         "module's own table",
         Category.WORKSPACE,
         "made once in a forward pass and still there when it has come again: rotary frequencies, masks, tables",
-        (FramePattern(_MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
+        (FramePattern(MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
         (Phase.FORWARD,),
         (Life.LASTING, Life.ONCE),
     ),
@@ -338,7 +338,7 @@ PASS_RULES: tuple[Rule, ...] = (
         "module forward",
         Category.ACTIVATIONS,
         "what a module's forward makes and leaves behind is activations",
-        (FramePattern(_MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
+        (FramePattern(MODULE_FILE, r"^(_call_impl|_wrapped_call_impl)$"),),
     ),
     Rule(
         "loss",

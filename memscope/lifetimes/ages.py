@@ -1,10 +1,11 @@
-"""Allocations from before the events: which of them last, and in what order they were probably made."""
+"""Which allocations last, in what order those from before the events were probably made, and what replaced which."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.tables import NEVER
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array
 
@@ -42,6 +43,37 @@ def by_age(lifetimes: DeviceLifetimes) -> Int64Array:
     if region[-1] and _goes_down(lifetimes, address):
         region = -region
     return old[np.lexsort((address, region))]
+
+
+def follow_replacements(lifetimes: DeviceLifetimes, rows: Int64Array, among: Int64Array) -> dict[int, int]:
+    """Find what takes the place of each of some allocations, and of what replaces them: rows by the rows they replace.
+
+    That is, of ``among``, the newest of the same size that is alive when the allocation is let go of and has replaced
+    nothing yet: ``x = f(x)`` makes the new value before the old one is dropped. Linear in both after a sort.
+    """
+    table, died = lifetimes.allocations, lifetimes.died_event
+    size = table.requested_bytes
+    among = among[np.isin(size[among], size[rows])]
+    dying = np.union1d(rows, among)
+    dying = dying[died[dying] != NEVER]
+    event = np.concatenate([table.alloc_event[among], died[dying]])
+    is_birth = np.arange(len(event)) < len(among)
+    who = np.concatenate([among, dying])
+    order = np.lexsort((~is_birth, event))
+    followed = set(rows.tolist())
+    alive: dict[int, list[int]] = {}
+    replaced_by: dict[int, int] = {}
+    for row, born in zip(who[order].tolist(), is_birth[order].tolist(), strict=True):
+        stack = alive.setdefault(int(size[row]), [])
+        if born:
+            stack.append(row)
+            continue
+        if row in stack:
+            stack.remove(row)
+        if row in followed and stack:
+            replaced_by[row] = stack.pop()
+            followed.add(replaced_by[row])
+    return replaced_by
 
 
 def _goes_down(lifetimes: DeviceLifetimes, address: Int64Array) -> bool:
