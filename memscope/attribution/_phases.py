@@ -224,8 +224,15 @@ def _telling_events(lifetimes: DeviceLifetimes) -> Int64Array:
 
 
 def _with_untold_backward(phase: Int8Array) -> Int8Array:
-    """Events without a stack that follow a forward or a backward pass are the backward pass."""
+    """Events without a stack that follow a forward or a backward pass are the backward pass.
+
+    So are those that a recording begins with if the optimizer's step comes next: it began within the pass.
+    """
     told = np.flatnonzero(phase > Phase.OUTSIDE)
+    if len(told) and phase[told[0]] == Phase.OPTIMIZER:
+        known = np.flatnonzero(phase != Phase.UNTOLD)[0]
+        phase = np.where(np.arange(len(phase)) < known, np.int8(Phase.BACKWARD), phase)
+        told = np.flatnonzero(phase > Phase.OUTSIDE)
     before = np.searchsorted(told, np.arange(len(phase)), "right") - 1
     last = np.where(before >= 0, phase[told[before]] if len(told) else Phase.UNTOLD, Phase.UNTOLD)
     is_backward = (phase == Phase.UNTOLD) & ((last == Phase.FORWARD) | (last == Phase.BACKWARD))

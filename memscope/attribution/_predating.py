@@ -437,11 +437,11 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     rows = rows[runs.row_run[[replaced_by[row] for row in rows.tolist()]] == run_of]
     if not len(rows) or (scene.died[rows] > scene.last_made(runs.run_at(scene.died[rows]))).mean() > 2 * _SLACK:
         return  # gradients are dropped at the end of the step that has made a state
-    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS)
     dropped = count_sizes(scene.size[rows])
-    if not gradients and 3 * _sum_bytes({s: there.get(s, 0) for s in dropped}) < _sum_bytes(dropped):
+    there = _less(scene.lasting(Category.UNKNOWN, Category.WEIGHTS), count_sizes(scene.size[rows[scene.lasts[rows]]]))
+    if not gradients and 3 * _sum_bytes({size: there.get(size, 0) for size in dropped}) < _sum_bytes(dropped):
         return  # weights may be among them
-    new_weights = _replaced_weights(scene, gradients, made)
+    new_weights = _replaced_weights(scene, gradients, there, made)
     is_weight = np.isin([replaced_by[row] for row in rows.tolist()], new_weights)
     reason = "dropped within an optimizer's step after it made another of the same size, which it keeps"
     yield from scene.tell(rows[~is_weight], Category.OPTIMIZER_STATE, LIKELY, reason)
@@ -449,25 +449,27 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     yield from scene.tell(np.concatenate([rows[is_weight], new_weights]), Category.WEIGHTS, LIKELY, reason)
 
 
-def _replaced_weights(scene: _Scene, gradients: Sizes, made: Int64Array) -> Int64Array:
-    """Of what optimizer steps make and keep, the weights: none where weights for the gradients are there already."""
-    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS)
+def _replaced_weights(scene: _Scene, gradients: Sizes, there: Sizes, made: Int64Array) -> Int64Array:
+    """Of what optimizer steps make and keep, the weights: none where weights for the gradients are there already.
+
+    Each step makes equally many for each parameter, the weights last; the recording may begin within one.
+    """
     have = _sum_bytes({size: min(n, there.get(size, 0)) for size, n in gradients.items()})
     none = np.empty(0, np.int64)
     if not gradients or have > _SLACK * _sum_bytes(gradients):
         return none
     order = made[np.lexsort((scene.table.alloc_event[made], scene.size[made], scene.runs.row_run[made]))]
-    group = np.stack([scene.runs.row_run[order], scene.size[order]])
-    first = np.concatenate([[0], np.flatnonzero((np.diff(group) != 0).any(axis=0)) + 1])
+    is_first = np.ones(len(order), np.bool_)
+    is_first[1:] = (np.diff(scene.runs.row_run[order]) != 0) | (np.diff(scene.size[order]) != 0)
+    first = np.flatnonzero(is_first)
     count = np.diff(np.append(first, len(order)))
     wanted = np.array([gradients.get(size, 0) for size in scene.size[order[first]].tolist()], np.int64)
-    each = np.where((wanted > 0) & (count % np.maximum(wanted, 1) == 0), count // np.maximum(wanted, 1), 0)
-    if not each.any() or len(np.unique(each[each > 0])) != 1:
+    is_whole = (wanted > 0) & (count % np.maximum(wanted, 1) == 0)
+    each = np.unique(count[is_whole] // wanted[is_whole])
+    if len(each) != 1 or not _holds(count_sizes(scene.size[order]), _times(gradients, int(each[0]))):
         return none
-    rank = np.arange(len(order)) - np.repeat(first, count)
-    per_parameter = np.repeat(each, count)
-    is_last = (per_parameter > 0) & (rank % np.maximum(per_parameter, 1) == per_parameter - 1)
-    return order[is_last]
+    rank_from_end = np.repeat(first + count, count) - 1 - np.arange(len(order))
+    return order[(rank_from_end % each[0] == 0) & np.repeat(wanted > 0, count)]
 
 
 def _saved(scene: _Scene) -> Iterator[Inferred]:
