@@ -226,10 +226,10 @@ def _telling_events(lifetimes: DeviceLifetimes) -> Int64Array:
 def _with_untold_backward(phase: Int8Array) -> Int8Array:
     """Events without a stack that follow a forward or a backward pass are the backward pass.
 
-    So are those that a recording begins with if the optimizer's step comes next: it began within the pass.
+    So are those that a recording begins with if such a pass or the optimizer's step comes next: it began within one.
     """
     told = np.flatnonzero(phase > Phase.OUTSIDE)
-    if len(told) and phase[told[0]] == Phase.OPTIMIZER:
+    if len(told) and phase[told[0]] in (Phase.BACKWARD, Phase.OPTIMIZER):
         known = np.flatnonzero(phase != Phase.UNTOLD)[0]
         phase = np.where(np.arange(len(phase)) < known, np.int8(Phase.BACKWARD), phase)
         told = np.flatnonzero(phase > Phase.OUTSIDE)

@@ -148,7 +148,35 @@ class _Scene:
         born = _bytes_before(self.table.alloc_event[made], self.size[made], ends)
         end = ends[int(np.argmax(born - _bytes_before(self.died[made], self.size[made], ends)))]
         alive = (self.table.alloc_event[made] < end) & (self.died[made] >= end)
-        return count_sizes(self.size[made[alive]])
+        return _plus(count_sizes(self.size[made[alive]]), self._made_before())
+
+    def _made_before(self) -> Sizes:
+        """Sizes of the gradients that the only pass had made when the recording began within it.
+
+        The optimizer drops them with the rest.
+        """
+        dropped = count_sizes(self.size[self.dropped_by_optimizer()]) if self.begins_in_only_pass else {}
+        kept = self.size[self.made_by_optimizer()]
+        return {} if np.isin(kept, list(dropped)).any() else dropped
+
+    @property
+    def begins_in_only_pass(self) -> bool:
+        """Whether the recording begins within its only backward pass, and has a part of its gradients."""
+        is_pass = self.runs.phase == Phase.BACKWARD
+        return bool(is_pass[0]) and int(is_pass.sum()) == 1
+
+    def made_by_optimizer(self) -> Int64Array:
+        """Rows that an optimizer's step makes and keeps: int64."""
+        runs = self.runs
+        made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
+        return made[self.died[made] >= runs.end[runs.row_run[made]]]
+
+    def dropped_by_optimizer(self) -> Int64Array:
+        """Open rows whose free says by its stack that it is within the optimizer's step: int64."""
+        rows = self.by_age[self.is_open[self.by_age]]
+        rows = rows[self.died[rows] != NEVER]
+        rows = rows[self.lifetimes.trace.stack_id[self.died[rows]] != NONE_ID]
+        return rows[self.runs.phase_at(self.died[rows]) == Phase.OPTIMIZER]
 
     def passing(self, phase: Phase) -> Sizes:
         """Sizes of what is made and dropped within a run of a phase: the run that has most of it."""
@@ -223,12 +251,15 @@ def _workspaces(scene: _Scene) -> Iterator[Inferred]:
 
 def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> Iterator[Inferred]:
     """One weight for each gradient; what else there is of these sizes, or of twice them, is the optimizer's."""
+    yield from _freed_gradients(scene, gradients)
     there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS, Category.OPTIMIZER_STATE)
     trained = {size: n for size, n in gradients.items() if there.get(size, 0) >= n}
     if _sum_bytes(trained) < (1 - _SLACK) * _sum_bytes(gradients):
         return
-    beside = _beside(there, trained, search)
-    yield from _freed_gradients(scene, _plus(gradients, _times(gradients, int(beside.n_double > 0), _DOUBLE)))
+    beside = _beside(there, trained, search, is_whole=not scene.begins_in_only_pass)
+    if beside.n_double:
+        yield from _freed_gradients(scene, _times(gradients, 1, _DOUBLE))
+    yield from _begun_step(scene)
     of = f"the {format_items(sum(trained.values()), 'gradient')} of a backward pass ({format_bytes(_sum_bytes(trained))})"
     known = scene.lasting(Category.WEIGHTS)
     rows = _first_of_each(scene, _less(trained, known))
@@ -276,8 +307,8 @@ class _Beside:
         return f"beside the weights {counts} of {of}, to the byte"
 
 
-def _beside(there: Sizes, trained: Sizes, search: StackSearch) -> _Beside:
-    """Find what lies beside the trained weights: as many copies as every size allows.
+def _beside(there: Sizes, trained: Sizes, search: StackSearch, *, is_whole: bool) -> _Beside:
+    """Find what lies beside the trained weights, of which ``trained`` may not be all: copies, as many as sizes allow.
 
     Where nearly all bytes are explained so, that is it. Where some weights are frozen, of the same sizes as trained
     ones, the rest must be layers, and the optimizer known to keep two moments.
@@ -297,7 +328,7 @@ def _beside(there: Sizes, trained: Sizes, search: StackSearch) -> _Beside:
         extra, concerned = _extra(there, trained, n_same, n_double)
         frozen = layered(extra)
         confidence = LIKELY
-        if _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(size * n for size, n in extra.items() if size in concerned):
+        if not is_whole or _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(size * n for size, n in extra.items() if size in concerned):
             n_same = n_double = 0
             frozen = Layered({})
     rest = _less(extra, frozen.weights)
@@ -393,13 +424,15 @@ def _freed_gradients(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     A step that the recording begins in drops its temporaries before that.
     """
     runs, trace = scene.runs, scene.lifetimes.trace
-    rows = scene.by_age[scene.is_open[scene.by_age] & (scene.died[scene.by_age] != NEVER)]
-    made = scene.table.alloc_event[(scene.category == Category.GRADIENTS) & (scene.table.alloc_event != NONE_ID)]
-    rows = rows[scene.died[rows] < made.max()]
+    if (runs.phase == Phase.BACKWARD).sum() > 1:
+        rows = scene.by_age[scene.is_open[scene.by_age]]
+        made = scene.table.alloc_event[(scene.category == Category.GRADIENTS) & (scene.table.alloc_event != NONE_ID)]
+        rows = rows[scene.died[rows] < made.max()]
+    else:
+        rows = scene.dropped_by_optimizer()
     phase = runs.phase_at(scene.died[rows])
     is_between = np.isin(phase, (Phase.OPTIMIZER, Phase.OUTSIDE))
-    freed_within = trace.stack_id[scene.died[rows]]
-    if not (freed_within != NONE_ID).any():  # frees do not tell where they happen
+    if not (trace.stack_id[scene.died[rows]] != NONE_ID).any():  # frees do not tell where they happen
         is_between |= phase == Phase.BACKWARD
     rows = rows[is_between]
     is_elsewhere = runs.phase_at(scene.died[rows]) != Phase.OPTIMIZER
@@ -409,12 +442,17 @@ def _freed_gradients(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     is_last = rank < np.array([gradients.get(s, 0) for s in size.tolist()], np.int64)
     reason = "dropped between two passes, and no more of any size than the next backward pass makes gradients"
     yield from scene.tell(order[is_last], Category.GRADIENTS, CERTAIN, reason)
-    working = runs.phase[runs.phase > Phase.OUTSIDE]
-    if len(working) and working[0] == Phase.OPTIMIZER:
+
+
+def _begun_step(scene: _Scene) -> Iterator[Inferred]:
+    """What else dies in the optimizer's step that the recording begins in, once its gradients are told."""
+    runs = scene.runs
+    working = np.flatnonzero(runs.phase > Phase.OUTSIDE)
+    if len(working) and runs.phase[working[0]] == Phase.OPTIMIZER:
+        rows = scene.by_age[scene.is_open[scene.by_age]]
+        rows = rows[scene.died[rows] < runs.end[working[0]]]
         reason = "dropped within the optimizer's step that the recording begins in, before or beside its gradients"
-        is_in_step = scene.died[order] < runs.end[np.flatnonzero(runs.phase == Phase.OPTIMIZER)[0]]
-        rest = order[~is_last & is_in_step]
-        yield from scene.tell(rest, Category.TEMPORARIES, LIKELY, reason)
+        yield from scene.tell(rows, Category.TEMPORARIES, LIKELY, reason)
 
 
 def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
@@ -423,9 +461,7 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     That is its state; but where no weights are left to be those of the gradients, the last of each parameter's are
     weights, which follow from the rest: in what the events make, too.
     """
-    runs, table = scene.runs, scene.table
-    made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
-    made = made[scene.died[made] >= runs.end[runs.row_run[made]]]
+    runs, made = scene.runs, scene.made_by_optimizer()
     rows = scene.by_age[scene.is_open[scene.by_age]]
     rows = rows[np.isin(runs.phase_at(scene.died[rows]), Phase.OPTIMIZER) & (scene.died[rows] != NEVER)]
     rows = rows[np.isin(scene.size[rows], scene.size[made])]
@@ -439,9 +475,9 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
         return  # gradients are dropped at the end of the step that has made a state
     dropped = count_sizes(scene.size[rows])
     there = _less(scene.lasting(Category.UNKNOWN, Category.WEIGHTS), count_sizes(scene.size[rows[scene.lasts[rows]]]))
-    if not gradients and 3 * _sum_bytes({size: there.get(size, 0) for size in dropped}) < _sum_bytes(dropped):
-        return  # weights may be among them
     new_weights = _replaced_weights(scene, gradients, there, made)
+    if not len(new_weights) and _MOST_COPIES * _sum_bytes({s: there.get(s, 0) for s in dropped}) < _sum_bytes(dropped):
+        return  # weights may be among them
     is_weight = np.isin([replaced_by[row] for row in rows.tolist()], new_weights)
     reason = "dropped within an optimizer's step after it made another of the same size, which it keeps"
     yield from scene.tell(rows[~is_weight], Category.OPTIMIZER_STATE, LIKELY, reason)
@@ -476,7 +512,9 @@ def _saved(scene: _Scene) -> Iterator[Inferred]:
     """What dies within the first backward pass of the events, and was there before them."""
     rows = scene.open_by_age(lasts=False)
     rows = rows[scene.runs.phase_at(scene.died[rows]) == Phase.BACKWARD]
-    yield from scene.tell(rows, Category.ACTIVATIONS, 0.9, "freed within a backward pass: autograd had saved it")
+    begins_in_pass = len(scene.runs.phase) and scene.runs.phase[0] == Phase.BACKWARD
+    confidence = MIXED if begins_in_pass else LIKELY  # temporaries of the pass are freed within it, too
+    yield from scene.tell(rows, Category.ACTIVATIONS, confidence, "freed within a backward pass: autograd had saved it")
 
 
 # Weights alone
