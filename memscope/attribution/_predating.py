@@ -533,8 +533,10 @@ def layered(sizes: Sizes) -> Layered:
 
     Two sizes or more that have most of the bytes come equally often in each layer, but for one or two that stand before
     or after the layers. Of several numbers of layers it is the one that leaves the fewest bytes over, and the largest of
-    those. Equal copies of everything (weights with moments, say) cannot be told apart: nothing is said of them.
+    those. Copies of everything (weights with moments, say) cannot be told apart: nothing is said of them.
     """
+    if any(_has_copies(sizes, factor) for factor in (_DOUBLE, 2 * _DOUBLE)):
+        return Layered({})
     best, best_bytes = Layered({}), 0
     for n_layers in range(min(max(sizes.values(), default=0), _MOST_LAYERS), 1, -1):
         found = _by_layers(sizes, n_layers)
@@ -542,6 +544,13 @@ def layered(sizes: Sizes) -> Layered:
         if n_bytes > best_bytes:
             best, best_bytes = found, n_bytes
     return best if best.weights and gcd(*best.weights.values()) == 1 else Layered({})
+
+
+def _has_copies(sizes: Sizes, factor: int) -> bool:
+    """Whether nearly all is tensors of which two or more copies of another precision are there as well."""
+    pairs = {size for size, n in sizes.items() if max(n, sizes.get(size * factor, 0)) >= _DOUBLE * min(n, sizes.get(size * factor, 0)) > 0}
+    paired = {size: n for size, n in sizes.items() if size in pairs or size % factor == 0 and size // factor in pairs}
+    return _sum_bytes(paired) >= (1 - 2 * _SLACK) * _sum_bytes(sizes)
 
 
 def _by_layers(sizes: Sizes, n_layers: int) -> Layered:
@@ -573,8 +582,8 @@ def _by_layers(sizes: Sizes, n_layers: int) -> Layered:
 
 
 def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
-    """Passes without any backward: what lasts and comes once in each layer is weights."""
-    if not scene.has_phase(Phase.FORWARD) and not scene.has_phase(Phase.GENERATE):
+    """No backward pass: what lasts and comes once in each layer is weights."""
+    if scene.has_phase(Phase.OPTIMIZER):
         return
     if _has_cache(scene, search):
         scene.pass_over(_newest_alike(scene))
