@@ -102,7 +102,30 @@ class _Scene:
         self.category = category
         self.is_open = is_open.copy()
         self.lasts = lasting_rows(lifetimes)
-        self.by_age = by_age(lifetimes)
+        self._orders = by_age(lifetimes)
+        self.by_age = self._orders[0]
+
+    def settle_ages(self, trained: Sizes) -> None:
+        """Choose among several orders of ages.
+
+        The one by which just the weights came before cuBLAS' workspace, which the first pass makes; without any, the one
+        by which the oldest blocks do not come in pairs, as an optimizer makes its moments.
+        """
+        if len(self._orders) == 1:
+            return
+        is_trained = np.isin(self.size, list(trained)) & self.lasts
+        has_workspace = bool(np.any(self.size[self.by_age] == _CUBLAS_WORKSPACE_BYTES))
+
+        def misfit(order: Int64Array) -> int:
+            if has_workspace:
+                before = order[: np.flatnonzero(self.size[order] == _CUBLAS_WORKSPACE_BYTES)[0]]
+                return abs(int(self.size[before[is_trained[before]]].sum()) - _sum_bytes(trained))
+            rows = order[is_trained[order]]
+            oldest = rows[_rank_in_size(self.size[rows]) < _wanted(self.size[rows], trained)]
+            ends = np.flatnonzero(np.diff(self.size[np.sort(oldest)], append=-1))
+            return -int(np.count_nonzero(np.diff(ends, prepend=-1) % 2))
+
+        self.by_age = min(self._orders, key=misfit)
 
     def has_phase(self, phase: Phase) -> bool:
         """Whether the device ever is in a phase."""
@@ -207,14 +230,26 @@ def _sum_bytes(sizes: Mapping[int, int]) -> int:
     return sum(size * n for size, n in sizes.items())
 
 
+def _rank_in_size(size_bytes: Int64Array) -> Int64Array:
+    """How many of the same size come before each: int64."""
+    order = np.argsort(size_bytes, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(size_bytes[order], size_bytes[order])
+    return rank
+
+
+def _wanted(size_bytes: Int64Array, sizes: Mapping[int, int]) -> Int64Array:
+    """How many of each one's size a multiset has: int64."""
+    distinct, position = np.unique(size_bytes, return_inverse=True)
+    found: Int64Array = np.array([sizes.get(size, 0) for size in distinct.tolist()], np.int64)[position.reshape(-1)]
+    return found
+
+
 def _first_of_each(scene: _Scene, wanted: Mapping[int, int]) -> Int64Array:
     """The oldest lasting open rows, so many of each size: int64."""
     rows = scene.open_by_age(lasts=True)
-    order = rows[np.argsort(scene.size[rows], kind="stable")]
-    size = scene.size[order]
-    rank = np.arange(len(order)) - np.searchsorted(size, size)
-    n_wanted = np.array([wanted.get(s, 0) for s in size.tolist()], np.int64)
-    return order[rank < n_wanted]
+    size = scene.size[rows]
+    return rows[_rank_in_size(size) < _wanted(size, wanted)]
 
 
 def _less(sizes: Mapping[int, int], *taken: Mapping[int, int]) -> Sizes:
@@ -256,6 +291,7 @@ def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> I
     trained = {size: n for size, n in gradients.items() if there.get(size, 0) >= n}
     if _sum_bytes(trained) < (1 - _SLACK) * _sum_bytes(gradients):
         return
+    scene.settle_ages(trained)
     beside = _beside(there, trained, search, is_whole=not scene.begins_in_only_pass)
     if beside.n_double:
         yield from _freed_gradients(scene, _times(gradients, 1, _DOUBLE))
@@ -328,7 +364,9 @@ def _beside(there: Sizes, trained: Sizes, search: StackSearch, *, is_whole: bool
         extra, concerned = _extra(there, trained, n_same, n_double)
         frozen = layered(extra)
         confidence = LIKELY
-        if not is_whole or _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(size * n for size, n in extra.items() if size in concerned):
+        if not is_whole or _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(
+            size * n for size, n in extra.items() if size in concerned
+        ):
             n_same = n_double = 0
             frozen = Layered({})
     rest = _less(extra, frozen.weights)
@@ -360,7 +398,9 @@ def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
     seen in a whole step where modules are called whose backward pass never comes. Three are moments of few optimizers.
     """
     if n_same == _N_MOMENTS:
-        return bool(search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any()) and _calls_without_backward(scene, search)
+        return bool(search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any()) and _calls_without_backward(
+            scene, search
+        )
     n_passes = int((scene.runs.phase == Phase.BACKWARD).sum())
     return n_same > _N_MOMENTS or n_passes < 2 or _calls_without_backward(scene, search)
 
@@ -368,7 +408,9 @@ def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
 def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
     """Whether a place of the program calls modules and autograd saves nothing of what they make."""
     runs, table = scene.runs, scene.table
-    rows = np.flatnonzero((runs.row_phase == Phase.FORWARD) & (table.stack_id != NONE_ID) & (table.alloc_event != NONE_ID))
+    rows = np.flatnonzero(
+        (runs.row_phase == Phase.FORWARD) & (table.stack_id != NONE_ID) & (table.alloc_event != NONE_ID)
+    )
     stacks = scene.lifetimes.trace.stacks
     is_call = search.frames(FramePattern(r"torch/nn/modules/module\.py$", r"^(_call_impl|_wrapped_call_impl)$"))
     saved = runs.phase_at(scene.died[rows]) == Phase.BACKWARD
@@ -408,7 +450,12 @@ def _accumulating(scene: _Scene) -> Iterator[Inferred]:
         f"the {format_items(sum(trained.values()), 'temporary').replace('temporarys', 'temporaries')} that a backward "
         f"pass adds to what is there ({format_bytes(_sum_bytes(trained))})"
     )
-    shares = ((Category.WEIGHTS, 1, "the first"), (Category.GRADIENTS, 1, "the second"), (Category.OPTIMIZER_STATE, k - 2, "the rest"))
+    scene.settle_ages(trained)
+    shares = (
+        (Category.WEIGHTS, 1, "the first"),
+        (Category.GRADIENTS, 1, "the second"),
+        (Category.OPTIMIZER_STATE, k - 2, "the rest"),
+    )
     for category, n, which in shares:
         rows = _first_of_each(scene, _less(_times(trained, n), scene.lasting(category)))
         confidence = LIKELY if category is Category.WEIGHTS or k == _DOUBLE else MIXED
@@ -436,12 +483,10 @@ def _freed_gradients(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
         is_between |= phase == Phase.BACKWARD
     rows = rows[is_between]
     is_elsewhere = runs.phase_at(scene.died[rows]) != Phase.OPTIMIZER
-    order = rows[np.lexsort((-scene.died[rows], is_elsewhere, scene.size[rows]))]
-    size = scene.size[order]
-    rank = np.arange(len(order)) - np.searchsorted(size, size)
-    is_last = rank < np.array([gradients.get(s, 0) for s in size.tolist()], np.int64)
+    rows = rows[np.lexsort((-scene.died[rows], is_elsewhere))]
+    is_last = _rank_in_size(scene.size[rows]) < _wanted(scene.size[rows], gradients)
     reason = "dropped between two passes, and no more of any size than the next backward pass makes gradients"
-    yield from scene.tell(order[is_last], Category.GRADIENTS, CERTAIN, reason)
+    yield from scene.tell(rows[is_last], Category.GRADIENTS, CERTAIN, reason)
 
 
 def _begun_step(scene: _Scene) -> Iterator[Inferred]:
@@ -512,9 +557,8 @@ def _saved(scene: _Scene) -> Iterator[Inferred]:
     """What dies within the first backward pass of the events, and was there before them."""
     rows = scene.open_by_age(lasts=False)
     rows = rows[scene.runs.phase_at(scene.died[rows]) == Phase.BACKWARD]
-    begins_in_pass = len(scene.runs.phase) and scene.runs.phase[0] == Phase.BACKWARD
-    confidence = MIXED if begins_in_pass else LIKELY  # temporaries of the pass are freed within it, too
-    yield from scene.tell(rows, Category.ACTIVATIONS, confidence, "freed within a backward pass: autograd had saved it")
+    reason = "freed within a backward pass: autograd had saved it, but for temporaries of a pass that had begun"
+    yield from scene.tell(rows, Category.ACTIVATIONS, MIXED, reason)
 
 
 # Weights alone
@@ -548,7 +592,11 @@ def layered(sizes: Sizes) -> Layered:
 
 def _has_copies(sizes: Sizes, factor: int) -> bool:
     """Whether nearly all is tensors of which two or more copies of another precision are there as well."""
-    pairs = {size for size, n in sizes.items() if max(n, sizes.get(size * factor, 0)) >= _DOUBLE * min(n, sizes.get(size * factor, 0)) > 0}
+    pairs = {
+        size
+        for size, n in sizes.items()
+        if max(n, sizes.get(size * factor, 0)) >= _DOUBLE * min(n, sizes.get(size * factor, 0)) > 0
+    }
     paired = {size: n for size, n in sizes.items() if size in pairs or size % factor == 0 and size // factor in pairs}
     return _sum_bytes(paired) >= (1 - 2 * _SLACK) * _sum_bytes(sizes)
 

@@ -9,7 +9,7 @@ from memscope.lifetimes.tables import NEVER
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array
 
-_REGION_GAP_BYTES = 256 << 20
+_REGION_GAP_BYTES = 64 << 20
 """Segments further apart than this lie in regions of the address space that the driver took at different times."""
 _TOP_DOWN_ADDRESS = 1 << 46
 """Linux gives a process addresses from its upper end downwards; drivers on it take their regions there."""
@@ -27,22 +27,23 @@ def lasting_rows(lifetimes: DeviceLifetimes) -> BoolArray:
     return lasting
 
 
-def by_age(lifetimes: DeviceLifetimes) -> Int64Array:
-    """Rows from before the events, those that were probably made first at the front: int64.
+def by_age(lifetimes: DeviceLifetimes) -> tuple[Int64Array, ...]:
+    """Rows from before the events, those that were probably made first at the front: int64, in one order or two.
 
-    Within a region of the address space later segments lie higher, and earlier requests lower in their segments. Of
-    several regions the order is that in which the events take new ones; without any such, that of the platform.
+    Within a region of the address space later segments lie higher, and earlier requests lower in their segments. Where
+    a driver takes regions as Linux gives them, later ones may lie higher or lower: both orders are given, first the one
+    in which the events take new regions, without any such from above downwards.
     """
-    table = lifetimes.allocations
+    table, segments = lifetimes.allocations, lifetimes.timeline.segments_at(lifetimes.first_event - 1)
     old = np.flatnonzero(table.alloc_event == NONE_ID)
-    old = old[np.argsort(table.address[old], kind="stable")]
-    if not len(old):
-        return old
-    address = table.address[old]
-    region = np.concatenate([[0], np.cumsum(np.diff(address) - table.block_bytes[old][:-1] > _REGION_GAP_BYTES)])
-    if region[-1] and _goes_down(lifetimes, address):
-        region = -region
-    return old[np.lexsort((address, region))]
+    gap = segments.address[1:] - (segments.address + segments.size_bytes)[:-1]
+    starts = segments.address[1:][gap > _REGION_GAP_BYTES]
+    region = np.searchsorted(starts, table.address[old], "right")
+    upwards = old[np.lexsort((table.address[old], region))]
+    if len(np.unique(region)) < 2 or int(table.address[old].max()) < _TOP_DOWN_ADDRESS:
+        return (upwards,)
+    downwards = old[np.lexsort((table.address[old], -region))]
+    return (downwards, upwards) if _goes_down(lifetimes, segments.address) else (upwards, downwards)
 
 
 def follow_replacements(lifetimes: DeviceLifetimes, rows: Int64Array, among: Int64Array) -> dict[int, int]:
@@ -83,4 +84,4 @@ def _goes_down(lifetimes: DeviceLifetimes, address: Int64Array) -> bool:
     is_new = np.isin(trace.action[within], (Action.SEGMENT_ALLOC, Action.SEGMENT_MAP))
     new = trace.address[within][is_new]
     n_below, n_above = int(np.sum(new < address[0])), int(np.sum(new > address[-1]))
-    return n_below > n_above if n_below != n_above else int(address[-1]) >= _TOP_DOWN_ADDRESS
+    return n_below >= n_above

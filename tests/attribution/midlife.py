@@ -40,14 +40,23 @@ def _gpt2(**settings: Any) -> Any:
 
 def _bert() -> Any:
     config = transformers.BertConfig(
-        hidden_size=_WIDTH, intermediate_size=4 * _WIDTH, num_hidden_layers=4, num_attention_heads=8, vocab_size=VOCABULARY
+        hidden_size=_WIDTH,
+        intermediate_size=4 * _WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        vocab_size=VOCABULARY,
     )
     return transformers.BertForMaskedLM(config).to("cuda")
 
 
 def _vit() -> Any:
     config = transformers.ViTConfig(
-        hidden_size=_WIDTH, intermediate_size=4 * _WIDTH, num_hidden_layers=5, num_attention_heads=8, image_size=64, patch_size=8
+        hidden_size=_WIDTH,
+        intermediate_size=4 * _WIDTH,
+        num_hidden_layers=5,
+        num_attention_heads=8,
+        image_size=64,
+        patch_size=8,
     )
     return transformers.ViTForImageClassification(config).to("cuda")
 
@@ -333,7 +342,9 @@ def mixtral_adamw() -> Any:
 
 def t5_adamw() -> Any:
     """An encoder and a decoder."""
-    config = transformers.T5Config(d_model=_WIDTH, d_ff=2 * _WIDTH, d_kv=64, num_layers=3, num_heads=8, vocab_size=VOCABULARY)
+    config = transformers.T5Config(
+        d_model=_WIDTH, d_ff=2 * _WIDTH, d_kv=64, num_layers=3, num_heads=8, vocab_size=VOCABULARY
+    )
     model = transformers.T5ForConditionalGeneration(config).to("cuda")
     optimizer = torch.optim.AdamW(model.parameters())
     _train(model, optimizer, decoder=True)
@@ -419,7 +430,9 @@ def llama_generate_static() -> Any:
     cache = transformers.StaticCache(config=model.config, max_cache_len=512)
     with torch.inference_mode():
         for k, token in enumerate(_tokens(24, (4, 1))):
-            model(input_ids=token, past_key_values=cache, use_cache=True, cache_position=torch.tensor([k], device="cuda"))
+            model(
+                input_ids=token, past_key_values=cache, use_cache=True, cache_position=torch.tensor([k], device="cuda")
+            )
     return model, cache
 
 
