@@ -6,8 +6,6 @@ Other folders import:
 ``call_tree``     Trees of weighted nodes: the calls that hold memory at a moment, and the modules that own it
 ``driver_usage``  What a device holds beyond PyTorch's reserved memory, row by row, summing exactly to what
                   the device says is used
-``frames``        Looking for frames in stacks: each distinct file and function is searched once, however many
-                  stacks there are
 ``grouping``      What the allocations of a moment can be grouped by, and the group that each is in
 ``ledger``        The ledger: one moment's bytes, row by row, summing exactly to what is reserved
 ``rule``          What a rule is, one line of the table that tells categories without identities, and which

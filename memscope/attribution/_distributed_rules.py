@@ -6,9 +6,9 @@ and never a whole file that the model is called through.
 
 from __future__ import annotations
 
-from memscope.attribution.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
+from memscope.trace.frames import FramePattern
 
 COMMUNICATION_RULES: tuple[Rule, ...] = (
     Rule(

@@ -13,9 +13,9 @@ from enum import Enum, IntEnum
 
 import numpy as np
 
-from memscope.attribution.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
+from memscope.trace.frames import FramePattern, StackSearch
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.trace.trace import Trace

@@ -2,53 +2,49 @@
 
 Such memory has no stack. What is recorded of the work on it tells it all the same: a backward pass that leaves one
 gradient for each parameter says how many blocks of each size are weights, and the equal blocks beside them are what the
-optimizer keeps. Nothing is told here unless counts agree to the byte; what is told says by which. Which of several equal
+optimizer keeps. Nothing is told unless counts agree to the byte; what is told says by which. Which of several equal
 blocks are the weights is told from their ages: weights are made first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from math import gcd
 
 import numpy as np
 
-from memscope.attribution._frames import FramePattern, StackSearch
+from memscope.attribution._multisets import (
+    DOUBLE,
+    MOST_COPIES,
+    N_MOMENTS,
+    SLACK,
+    Sizes,
+    count_sizes,
+    find_beside,
+    layered,
+    sum_bytes,
+    times,
+)
 from memscope.attribution._phases import Phase, PhaseRuns
 from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
 from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.frames import FramePattern, StackSearch
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.units import format_bytes, format_count, format_items
-
-Sizes = dict[int, int]
-"""How many allocations there are of each size in bytes: a multiset."""
 
 CERTAIN, LIKELY, MIXED = 0.99, 0.95, 0.8
 """Confidence where every count agrees; where it takes an assumption; and where the sums are as sure, but which of equal
 blocks are which is not. ``benchmarks/inference.py`` measures how often each is right."""
 
-_MOST_COPIES = 3
-_SLACK = 0.05
-_N_MOMENTS = 2
-_N_EXACT_SIZES = 3
-_DOUBLE = 2
 _CUBLAS_WORKSPACE_BYTES = 8_519_680
-_SHARED_WORKSPACES = (32 << 20, 1 << 20)
-_N_MOST_WORKSPACES = 2
-"""cuBLASLt and cuBLAS ask for exactly so many bytes: there may be one or two more of the size than there are tensors."""
-_MOST_LAYERS = 512
 _N_LEAST_CACHED = 4
-_N_MOST_OUTSIDE = 2
-_N_LEAST_SIZES = 2
-_LEAST_VECTOR_BYTES, _MOST_VECTOR_BYTES = 256, 256 << 10
-_N_LEAST_ROWS = 8
-_VECTORS_IN_A_TABLE = 8
+_N_LEAST_CALLED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +104,8 @@ class _Scene:
     def settle_ages(self, trained: Sizes) -> None:
         """Choose among several orders of ages.
 
-        The one by which just the weights came before cuBLAS' workspace, which the first pass makes; without any, the one
-        by which the oldest blocks do not come in pairs, as an optimizer makes its moments.
+        The one by which just the weights came before cuBLAS' workspace, which the first pass makes; without any, the
+        one by which the oldest blocks do not come in pairs, as an optimizer makes its moments.
         """
         if len(self._orders) == 1:
             return
@@ -119,7 +115,7 @@ class _Scene:
         def misfit(order: Int64Array) -> int:
             if has_workspace:
                 before = order[: np.flatnonzero(self.size[order] == _CUBLAS_WORKSPACE_BYTES)[0]]
-                return abs(int(self.size[before[is_trained[before]]].sum()) - _sum_bytes(trained))
+                return abs(int(self.size[before[is_trained[before]]].sum()) - sum_bytes(trained))
             rows = order[is_trained[order]]
             oldest = rows[_rank_in_size(self.size[rows]) < _wanted(self.size[rows], trained)]
             ends = np.flatnonzero(np.diff(self.size[np.sort(oldest)], append=-1))
@@ -134,7 +130,8 @@ class _Scene:
     def open_by_age(self, lasts: bool) -> Int64Array:
         """Rows yet to be told, of those that last or of those that do not, the oldest first: int64."""
         rows = self.by_age
-        return rows[self.is_open[rows] & (self.lasts[rows] == lasts)]
+        found: Int64Array = rows[self.is_open[rows] & (self.lasts[rows] == lasts)]
+        return found
 
     def lasting(self, *categories: Category) -> Sizes:
         """Sizes of what lasts, of some categories; of the unknown what is open."""
@@ -167,20 +164,22 @@ class _Scene:
         made = np.flatnonzero((self.category == Category.GRADIENTS) & (self.table.alloc_event != NONE_ID))
         ends = self.runs.end[self.runs.phase == Phase.BACKWARD]
         if not len(made) or not len(ends):
-            return {}
+            return Counter()
         born = _bytes_before(self.table.alloc_event[made], self.size[made], ends)
         end = ends[int(np.argmax(born - _bytes_before(self.died[made], self.size[made], ends)))]
         alive = (self.table.alloc_event[made] < end) & (self.died[made] >= end)
-        return _plus(count_sizes(self.size[made[alive]]), self._made_before())
+        return count_sizes(self.size[made[alive]]) + self._made_before()
 
     def _made_before(self) -> Sizes:
         """Sizes of the gradients that the only pass had made when the recording began within it.
 
         The optimizer drops them with the rest.
         """
-        dropped = count_sizes(self.size[self.dropped_by_optimizer()]) if self.begins_in_only_pass else {}
-        kept = self.size[self.made_by_optimizer()]
-        return {} if np.isin(kept, list(dropped)).any() else dropped
+        if not self.begins_in_only_pass:
+            return Counter()
+        dropped = count_sizes(self.size[self.dropped_by_optimizer()])
+        replaces = np.isin(self.size[self.made_by_optimizer()], list(dropped)).any()
+        return Counter() if replaces else dropped
 
     @property
     def begins_in_only_pass(self) -> bool:
@@ -199,7 +198,8 @@ class _Scene:
         rows = self.by_age[self.is_open[self.by_age]]
         rows = rows[self.died[rows] != NEVER]
         rows = rows[self.lifetimes.trace.stack_id[self.died[rows]] != NONE_ID]
-        return rows[self.runs.phase_at(self.died[rows]) == Phase.OPTIMIZER]
+        dropped: Int64Array = rows[self.runs.phase_at(self.died[rows]) == Phase.OPTIMIZER]
+        return dropped
 
     def passing(self, phase: Phase) -> Sizes:
         """Sizes of what is made and dropped within a run of a phase: the run that has most of it."""
@@ -207,15 +207,9 @@ class _Scene:
         rows = np.flatnonzero((runs.row_run != NONE_ID) & (runs.row_phase == phase))
         rows = rows[self.died[rows] < runs.end[runs.row_run[rows]]]
         if not len(rows):
-            return {}
+            return Counter()
         fullest = int(np.argmax(np.bincount(runs.row_run[rows])))
         return count_sizes(self.size[rows[runs.row_run[rows] == fullest]])
-
-
-def count_sizes(size_bytes: Int64Array) -> Sizes:
-    """Count equal sizes."""
-    sizes, counts = np.unique(size_bytes, return_counts=True)
-    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
 
 
 def _bytes_before(event: Int64Array, size_bytes: Int64Array, ends: Int64Array) -> Int64Array:
@@ -226,10 +220,6 @@ def _bytes_before(event: Int64Array, size_bytes: Int64Array, ends: Int64Array) -
     return found
 
 
-def _sum_bytes(sizes: Mapping[int, int]) -> int:
-    return sum(size * n for size, n in sizes.items())
-
-
 def _rank_in_size(size_bytes: Int64Array) -> Int64Array:
     """How many of the same size come before each: int64."""
     order = np.argsort(size_bytes, kind="stable")
@@ -238,41 +228,18 @@ def _rank_in_size(size_bytes: Int64Array) -> Int64Array:
     return rank
 
 
-def _wanted(size_bytes: Int64Array, sizes: Mapping[int, int]) -> Int64Array:
+def _wanted(size_bytes: Int64Array, sizes: Sizes) -> Int64Array:
     """How many of each one's size a multiset has: int64."""
     distinct, position = np.unique(size_bytes, return_inverse=True)
-    found: Int64Array = np.array([sizes.get(size, 0) for size in distinct.tolist()], np.int64)[position.reshape(-1)]
+    found: Int64Array = np.array([sizes[size] for size in distinct.tolist()], np.int64)[position.reshape(-1)]
     return found
 
 
-def _first_of_each(scene: _Scene, wanted: Mapping[int, int]) -> Int64Array:
+def _first_of_each(scene: _Scene, wanted: Sizes) -> Int64Array:
     """The oldest lasting open rows, so many of each size: int64."""
     rows = scene.open_by_age(lasts=True)
     size = scene.size[rows]
     return rows[_rank_in_size(size) < _wanted(size, wanted)]
-
-
-def _less(sizes: Mapping[int, int], *taken: Mapping[int, int]) -> Sizes:
-    """What is left of a multiset."""
-    left = {size: n - sum(other.get(size, 0) for other in taken) for size, n in sizes.items()}
-    return {size: n for size, n in left.items() if n > 0}
-
-
-def _times(sizes: Mapping[int, int], n: int, factor: int = 1) -> Sizes:
-    """So many copies of a multiset whose sizes are multiplied."""
-    return {size * factor: count * n for size, count in sizes.items() if n}
-
-
-def _plus(*added: Mapping[int, int]) -> Sizes:
-    total: Sizes = {}
-    for sizes in added:
-        for size, n in sizes.items():
-            total[size] = total.get(size, 0) + n
-    return total
-
-
-def _holds(sizes: Mapping[int, int], part: Mapping[int, int]) -> bool:
-    return all(sizes.get(size, 0) >= n for size, n in part.items())
 
 
 def _workspaces(scene: _Scene) -> Iterator[Inferred]:
@@ -281,114 +248,37 @@ def _workspaces(scene: _Scene) -> Iterator[Inferred]:
     yield from scene.tell(rows, Category.WORKSPACE, CERTAIN, "cuBLAS asks for exactly 8,519,680 bytes and keeps them")
 
 
-# Beside gradients
-
-
 def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> Iterator[Inferred]:
     """One weight for each gradient; what else there is of these sizes, or of twice them, is the optimizer's."""
     yield from _freed_gradients(scene, gradients)
     there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS, Category.OPTIMIZER_STATE)
-    trained = {size: n for size, n in gradients.items() if there.get(size, 0) >= n}
-    if _sum_bytes(trained) < (1 - _SLACK) * _sum_bytes(gradients):
+    trained = Counter({size: n for size, n in gradients.items() if there[size] >= n})
+    if sum_bytes(trained) < (1 - SLACK) * sum_bytes(gradients):
         return
     scene.settle_ages(trained)
-    beside = _beside(there, trained, search, is_whole=not scene.begins_in_only_pass)
+    has_adam, has_sgd = (_steps_with(search, name) for name in (r"\w*adam\w*", "sgd"))
+    is_whole = not scene.begins_in_only_pass
+    beside = find_beside(there, trained, has_adam=has_adam, has_sgd=has_sgd, is_whole=is_whole)
     if beside.n_double:
-        yield from _freed_gradients(scene, _times(gradients, 1, _DOUBLE))
+        yield from _freed_gradients(scene, times(gradients, 1, DOUBLE))
     yield from _begun_step(scene)
-    of = f"the {format_items(sum(trained.values()), 'gradient')} of a backward pass ({format_bytes(_sum_bytes(trained))})"
-    known = scene.lasting(Category.WEIGHTS)
-    rows = _first_of_each(scene, _less(trained, known))
-    yield from scene.tell(rows, Category.WEIGHTS, beside.confidence, f"as many of each size as {of}, to the byte")
-    rows = _first_of_each(scene, _less(beside.frozen.weights, _less(known, trained)))
+    of = f"the {format_items(trained.total(), 'gradient')} of a backward pass ({format_bytes(sum_bytes(trained))})"
+    known, confidence = scene.lasting(Category.WEIGHTS), CERTAIN if beside.is_exact else LIKELY
+    rows = _first_of_each(scene, trained - known)
+    yield from scene.tell(rows, Category.WEIGHTS, confidence, f"as many of each size as {of}, to the byte")
+    rows = _first_of_each(scene, beside.frozen.weights - (known - trained))
     yield from scene.tell(rows, Category.WEIGHTS, LIKELY, beside.frozen.reason)
     n_unsure = 1 if beside.n_same and _may_be_another(scene, search, beside.n_same) else 0
-    scene.pass_over(_first_of_each(scene, _times(trained, n_unsure)))
-    states = _plus(_times(trained, beside.n_same - n_unsure), _times(trained, beside.n_double, _DOUBLE))
-    states = {size: n for size, n in states.items() if size not in beside.untold}
-    rows = _first_of_each(scene, _less(states, scene.lasting(Category.OPTIMIZER_STATE)))
+    scene.pass_over(_first_of_each(scene, times(trained, n_unsure)))
+    rows = _first_of_each(scene, beside.states(trained, n_unsure) - scene.lasting(Category.OPTIMIZER_STATE))
     is_mixed = np.isin(scene.size[rows], list(beside.with_others))
-    reason = beside.state_reason(of)
-    yield from scene.tell(rows[~is_mixed], Category.OPTIMIZER_STATE, beside.confidence, reason)
-    yield from scene.tell(rows[is_mixed], Category.OPTIMIZER_STATE, MIXED, reason)
+    yield from scene.tell(rows[~is_mixed], Category.OPTIMIZER_STATE, confidence, beside.reason(of))
+    yield from scene.tell(rows[is_mixed], Category.OPTIMIZER_STATE, MIXED, beside.reason(of))
 
 
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """What lies beside the weights that are trained.
-
-    Attributes
-    ----------
-    n_same, n_double
-        How many copies of their sizes the optimizer keeps, and of twice their sizes.
-    frozen
-        Weights that are not trained.
-    with_others
-        Sizes of which libraries may have one or two more.
-    untold
-        Sizes of which there are others that nothing tells.
-    """
-
-    n_same: int
-    n_double: int
-    frozen: Layered
-    with_others: frozenset[int]
-    untold: frozenset[int]
-    confidence: float
-
-    def state_reason(self, of: str) -> str:
-        """By what evidence there are as many copies."""
-        copies = ((self.n_same, "the sizes"), (self.n_double, "twice the sizes"))
-        counts = " and ".join(f"{n} × {what}" for n, what in copies if n)
-        return f"beside the weights {counts} of {of}, to the byte"
-
-
-def _beside(there: Sizes, trained: Sizes, search: StackSearch, *, is_whole: bool) -> _Beside:
-    """Find what lies beside the trained weights, of which ``trained`` may not be all: copies, as many as sizes allow.
-
-    Where nearly all bytes are explained so, that is it. Where some weights are frozen, of the same sizes as trained
-    ones, the rest must be layers, and the optimizer known to keep two moments.
-    """
-    adam, sgd = (search.stacks(FramePattern(rf"torch/optim/{name}\.py$")).any() for name in (r"\w*adam\w*", "sgd"))
-    n_same, n_double = _copies(there, trained, 1 if sgd else _MOST_COPIES)
-    extra, concerned = _extra(there, trained, n_same, n_double)
-    n_exact = sum(size not in extra for size in trained)
-    beyond = sum(size * n for size, n in extra.items() if size in concerned)
-    is_exact = beyond <= _SLACK * _sum_bytes(trained) and (n_exact >= _N_EXACT_SIZES or n_exact == len(trained))
-    if is_exact:
-        frozen = layered({size: n for size, n in extra.items() if size not in concerned})
-        confidence = CERTAIN
-    else:
-        n_same = 0 if not adam or n_same < _N_MOMENTS else _N_MOMENTS
-        n_double = n_double if n_double >= _N_MOMENTS else 0
-        extra, concerned = _extra(there, trained, n_same, n_double)
-        frozen = layered(extra)
-        confidence = LIKELY
-        if not is_whole or _sum_bytes(frozen.weights) < (1 - _SLACK) * sum(
-            size * n for size, n in extra.items() if size in concerned
-        ):
-            n_same = n_double = 0
-            frozen = Layered({})
-    rest = _less(extra, frozen.weights)
-    shared = frozenset(size for size, n in rest.items() if size in _SHARED_WORKSPACES and n <= _N_MOST_WORKSPACES)
-    return _Beside(n_same, n_double, frozen, shared, frozenset(rest) - shared, confidence)
-
-
-def _extra(there: Sizes, trained: Sizes, n_same: int, n_double: int) -> tuple[Sizes, set[int]]:
-    """What is neither trained nor a copy, and the sizes that trained weights and copies have."""
-    states = _plus(_times(trained, n_same), _times(trained, n_double, _DOUBLE))
-    return _less(there, trained, states), {*trained, *states}
-
-
-def _copies(there: Sizes, trained: Sizes, most: int) -> tuple[int, int]:
-    """How many copies of the trained sizes, and of twice them, are there beside the weights: the most that fit."""
-    left = _less(there, trained)
-    choices = [
-        (n_same, n_double)
-        for n_same, n_double in product(range(most + 1), repeat=2)
-        if _holds(left, _plus(_times(trained, n_same), _times(trained, n_double, _DOUBLE)))
-    ]
-    return max(choices, key=lambda choice: choice[0] + _DOUBLE * choice[1])
+def _steps_with(search: StackSearch, name: str) -> bool:
+    """Whether an optimizer of torch.optim was seen at work."""
+    return bool(search.stacks(FramePattern(rf"torch/optim/{name}\.py$")).any())
 
 
 def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
@@ -397,12 +287,12 @@ def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
     Two copies beside the weights are two moments, but for SGD. One or three may be a model that is only called: it is
     seen in a whole step where modules are called whose backward pass never comes. Three are moments of few optimizers.
     """
-    if n_same == _N_MOMENTS:
+    if n_same == N_MOMENTS:
         return bool(search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any()) and _calls_without_backward(
             scene, search
         )
     n_passes = int((scene.runs.phase == Phase.BACKWARD).sum())
-    return n_same > _N_MOMENTS or n_passes < 2 or _calls_without_backward(scene, search)
+    return n_same > N_MOMENTS or n_passes < 2 or _calls_without_backward(scene, search)
 
 
 def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
@@ -425,10 +315,7 @@ def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
             place = places.setdefault(frames[calls[-1] + 1 :].tobytes(), [0, 0])
             place[0] += n
             place[1] += int(n_kept)
-    return any(n >= _N_LEAST_ROWS and not n_kept for n, n_kept in places.values())
-
-
-# Gradients that were there
+    return any(n >= _N_LEAST_CALLED and not n_kept for n, n_kept in places.values())
 
 
 def _accumulating(scene: _Scene) -> Iterator[Inferred]:
@@ -437,32 +324,27 @@ def _accumulating(scene: _Scene) -> Iterator[Inferred]:
     added = scene.passing(Phase.BACKWARD)
     by_ratio: dict[int, Sizes] = {}
     for size, n in there.items():
-        if added.get(size, 0) and n % added[size] == 0:
-            by_ratio.setdefault(n // added[size], {})[size] = n
+        if added[size] and n % added[size] == 0:
+            by_ratio.setdefault(n // added[size], Counter())[size] = n
     if not by_ratio:
         return
-    k = max(by_ratio, key=lambda ratio: _sum_bytes(by_ratio[ratio]))
-    trained = {size: n // k for size, n in there.items() if n % k == 0 and added.get(size, 0) >= n // k}
-    is_whole = gcd(*trained.values()) == 1
-    if k < _DOUBLE or not is_whole or _sum_bytes(by_ratio[k]) < (1 - 4 * _SLACK) * k * _sum_bytes(trained):
+    k = max(by_ratio, key=lambda ratio: sum_bytes(by_ratio[ratio]))
+    trained = Counter({size: n // k for size, n in there.items() if n % k == 0 and added[size] >= n // k})
+    is_told = sum_bytes(by_ratio[k]) >= (1 - 4 * SLACK) * k * sum_bytes(trained)
+    if k < DOUBLE or gcd(*trained.values()) != 1 or not is_told:
         return
-    of = (
-        f"the {format_items(sum(trained.values()), 'temporary').replace('temporarys', 'temporaries')} that a backward "
-        f"pass adds to what is there ({format_bytes(_sum_bytes(trained))})"
-    )
     scene.settle_ages(trained)
+    of = f"{k} × the {format_count(trained.total())} sizes that a backward pass makes and adds to what is there"
     shares = (
-        (Category.WEIGHTS, 1, "the first"),
-        (Category.GRADIENTS, 1, "the second"),
-        (Category.OPTIMIZER_STATE, k - 2, "the rest"),
+        (Category.WEIGHTS, 1, "the oldest"),
+        (Category.GRADIENTS, 1, "the next"),
+        (Category.OPTIMIZER_STATE, k - DOUBLE, "the newest"),
     )
     for category, n, which in shares:
-        rows = _first_of_each(scene, _less(_times(trained, n), scene.lasting(category)))
-        confidence = LIKELY if category is Category.WEIGHTS or k == _DOUBLE else MIXED
-        yield from scene.tell(rows, category, confidence, f"{which} of {k} × the sizes of {of}, to the byte")
-
-
-# Freed
+        rows = _first_of_each(scene, times(trained, n) - scene.lasting(category))
+        confidence = LIKELY if category is Category.WEIGHTS or k == DOUBLE else MIXED
+        reason = f"{which} of {of} ({format_bytes(sum_bytes(trained))}), to the byte"
+        yield from scene.tell(rows, category, confidence, reason)
 
 
 def _freed_gradients(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
@@ -516,12 +398,12 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     rows = rows[np.isin(rows, list(replaced_by))]
     run_of = runs.run_at(scene.died[rows])
     rows = rows[runs.row_run[[replaced_by[row] for row in rows.tolist()]] == run_of]
-    if not len(rows) or (scene.died[rows] > scene.last_made(runs.run_at(scene.died[rows]))).mean() > 2 * _SLACK:
+    if not len(rows) or (scene.died[rows] > scene.last_made(runs.run_at(scene.died[rows]))).mean() > 2 * SLACK:
         return  # gradients are dropped at the end of the step that has made a state
     dropped = count_sizes(scene.size[rows])
-    there = _less(scene.lasting(Category.UNKNOWN, Category.WEIGHTS), count_sizes(scene.size[rows[scene.lasts[rows]]]))
+    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS) - count_sizes(scene.size[rows[scene.lasts[rows]]])
     new_weights = _replaced_weights(scene, gradients, there, made)
-    if not len(new_weights) and _MOST_COPIES * _sum_bytes({s: there.get(s, 0) for s in dropped}) < _sum_bytes(dropped):
+    if not len(new_weights) and MOST_COPIES * sum_bytes({s: there[s] for s in dropped}) < sum_bytes(dropped):
         return  # weights may be among them
     is_weight = np.isin([replaced_by[row] for row in rows.tolist()], new_weights)
     reason = "dropped within an optimizer's step after it made another of the same size, which it keeps"
@@ -535,22 +417,23 @@ def _replaced_weights(scene: _Scene, gradients: Sizes, there: Sizes, made: Int64
 
     Each step makes equally many for each parameter, the weights last; the recording may begin within one.
     """
-    have = _sum_bytes({size: min(n, there.get(size, 0)) for size, n in gradients.items()})
+    have = sum_bytes(gradients & there)
     none = np.empty(0, np.int64)
-    if not gradients or have > _SLACK * _sum_bytes(gradients):
+    if not gradients or have > SLACK * sum_bytes(gradients):
         return none
     order = made[np.lexsort((scene.table.alloc_event[made], scene.size[made], scene.runs.row_run[made]))]
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = (np.diff(scene.runs.row_run[order]) != 0) | (np.diff(scene.size[order]) != 0)
     first = np.flatnonzero(is_first)
     count = np.diff(np.append(first, len(order)))
-    wanted = np.array([gradients.get(size, 0) for size in scene.size[order[first]].tolist()], np.int64)
+    wanted = _wanted(scene.size[order[first]], gradients)
     is_whole = (wanted > 0) & (count % np.maximum(wanted, 1) == 0)
     each = np.unique(count[is_whole] // wanted[is_whole])
-    if len(each) != 1 or not _holds(count_sizes(scene.size[order]), _times(gradients, int(each[0]))):
+    if len(each) != 1 or not times(gradients, int(each[0])) <= count_sizes(scene.size[order]):
         return none
     rank_from_end = np.repeat(first + count, count) - 1 - np.arange(len(order))
-    return order[(rank_from_end % each[0] == 0) & np.repeat(wanted > 0, count)]
+    found: Int64Array = order[(rank_from_end % each[0] == 0) & np.repeat(wanted > 0, count)]
+    return found
 
 
 def _saved(scene: _Scene) -> Iterator[Inferred]:
@@ -559,74 +442,6 @@ def _saved(scene: _Scene) -> Iterator[Inferred]:
     rows = rows[scene.runs.phase_at(scene.died[rows]) == Phase.BACKWARD]
     reason = "freed within a backward pass: autograd had saved it, but for temporaries of a pass that had begun"
     yield from scene.tell(rows, Category.ACTIVATIONS, MIXED, reason)
-
-
-# Weights alone
-
-
-@dataclass(frozen=True, slots=True)
-class Layered:
-    """What of a multiset is weights, by the layers of a model, and the evidence."""
-
-    weights: Sizes
-    reason: str = ""
-
-
-def layered(sizes: Sizes) -> Layered:
-    """Find the weights of a model in a multiset: sizes that each layer has equally often, and tables of their vectors.
-
-    Two sizes or more that have most of the bytes come equally often in each layer, but for one or two that stand before
-    or after the layers. Of several numbers of layers it is the one that leaves the fewest bytes over, and the largest of
-    those. Copies of everything (weights with moments, say) cannot be told apart: nothing is said of them.
-    """
-    if any(_has_copies(sizes, factor) for factor in (_DOUBLE, 2 * _DOUBLE)):
-        return Layered({})
-    best, best_bytes = Layered({}), 0
-    for n_layers in range(min(max(sizes.values(), default=0), _MOST_LAYERS), 1, -1):
-        found = _by_layers(sizes, n_layers)
-        n_bytes = _sum_bytes({size: n for size, n in found.weights.items() if size not in _SHARED_WORKSPACES})
-        if n_bytes > best_bytes:
-            best, best_bytes = found, n_bytes
-    return best if best.weights and gcd(*best.weights.values()) == 1 else Layered({})
-
-
-def _has_copies(sizes: Sizes, factor: int) -> bool:
-    """Whether nearly all is tensors of which two or more copies of another precision are there as well."""
-    pairs = {
-        size
-        for size, n in sizes.items()
-        if max(n, sizes.get(size * factor, 0)) >= _DOUBLE * min(n, sizes.get(size * factor, 0)) > 0
-    }
-    paired = {size: n for size, n in sizes.items() if size in pairs or size % factor == 0 and size // factor in pairs}
-    return _sum_bytes(paired) >= (1 - 2 * _SLACK) * _sum_bytes(sizes)
-
-
-def _by_layers(sizes: Sizes, n_layers: int) -> Layered:
-    """What of a multiset is weights if there are so many layers."""
-    vectors = {s: n for s, n in sizes.items() if _LEAST_VECTOR_BYTES <= s <= _MOST_VECTOR_BYTES and n >= n_layers}
-    width = max(vectors, key=lambda size: vectors[size], default=0)
-    each = {size: n for size, n in sizes.items() if n % n_layers == 0}
-    for size, n in sizes.items():
-        if n > n_layers and size in _SHARED_WORKSPACES:
-            each[size] = n - n % n_layers
-        elif n > n_layers and n % n_layers <= _N_MOST_OUTSIDE and width and size % width == 0:
-            each[size] = n
-    if len(each) < _N_LEAST_SIZES or _sum_bytes(each) < _sum_bytes(sizes) / 2:
-        return Layered({})
-    tables = {
-        size: n
-        for size, n in sizes.items()
-        if width
-        and n < n_layers
-        and size % width == 0
-        and size // width >= _VECTORS_IN_A_TABLE
-        and size not in _SHARED_WORKSPACES
-    }
-    reason = (
-        f"{format_count(n_layers)} layers: {format_items(len(each), 'size')} that come equally often in each, and tables "
-        "of their vectors"
-    )
-    return Layered(_plus(each, tables), reason)
 
 
 def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
@@ -648,7 +463,7 @@ def _has_cache(scene: _Scene, search: StackSearch) -> bool:
 
 
 def _newest_alike(scene: _Scene) -> Int64Array:
-    """Blocks of one size that come last of all that lasts, in each pool: layers of a cache look like those of weights."""
+    """Blocks of one size that come last of all that lasts, in each pool: a cache has layers, as weights have."""
     rows = scene.open_by_age(lasts=True)
     found = []
     for is_large in (False, True):

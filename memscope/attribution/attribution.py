@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memscope.attribution._frames import StackSearch
 from memscope.attribution._phases import find_phases
 from memscope.attribution._predating import Inference, infer_predating
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.categories import Category, CategorySource, tag_meaning
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.frames import StackSearch
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
 from memscope.trace.trace import Trace

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.frames import any_frame
+from memscope.trace.frames import any_frame
 from memscope.attribution.sites import module_of_owner, natural_order
 from memscope.lifetimes.tables import AllocationTable
+from memscope.trace.frames import any_frame
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array, frozen_array
 from memscope.trace.trace import Trace

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memscope.attribution._phases import Life, LifeTable, Phase, PhaseRuns, find_phases
-from memscope.attribution.frames import FramePattern, StackSearch
+from memscope.trace.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
+from memscope.trace.frames import FramePattern, StackSearch
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace

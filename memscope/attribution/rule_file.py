@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from memscope.attribution._phases import PHASE_BY_LABEL, Life
-from memscope.attribution.frames import FramePattern
+from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError, UnknownNameError
 from memscope.trace.categories import CATEGORY_BY_LABEL
+from memscope.trace.frames import FramePattern
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from memscope.attribution._distributed_rules import COMMUNICATION_RULES
 from memscope.attribution._phases import Life, Phase
-from memscope.attribution.frames import FramePattern
+from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
+from memscope.trace.frames import FramePattern
 
 MODULE_FILE = r"torch/nn/modules/module\.py$"
 _ANY_FRAME = (FramePattern(function="."),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.attribution.frames import FramePattern, StackSearch
+from memscope.trace.frames import FramePattern, StackSearch
 from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes

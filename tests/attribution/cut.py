@@ -1,4 +1,4 @@
-"""A recording that began later than it did: what a ring that overflowed, or ``record_memory_history`` in mid-life, leaves."""
+"""A recording without its first part: what a ring that overflowed leaves, or a recording that was begun in mid-life."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training and inference programs of many kinds, recorded in dry runs that know every owner, to be cut in mid-life.
 
-Each is an ordinary program that has warmed up before it goes on: its model, and its optimizer's state, are there when the
-part that is kept of the recording begins.
+Each is an ordinary program that has warmed up before it goes on: its model, and its optimizer's state, are there when
+the part that is kept of the recording begins.
 """
 
 from __future__ import annotations

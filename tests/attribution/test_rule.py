@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from memscope.attribution._phases import Life, Phase
-from memscope.attribution.frames import FramePattern
+from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule, match_rows
 from memscope.trace.categories import Category
+from memscope.trace.frames import FramePattern
 from tests.attribution.scripted import Script, trained
 
 

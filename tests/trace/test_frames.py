@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from memscope.attribution.frames import FramePattern, StackSearch, any_frame
+from memscope.trace.frames import FramePattern, StackSearch, any_frame
 from tests.attribution.scripted import STACKS, Script
 
 PATTERNS = [
