@@ -79,7 +79,13 @@ def layered(sizes: Sizes) -> Layered:
         n_bytes = sum(size * n for size, n in found.weights.items() if size not in SHARED_WORKSPACES)
         if n_bytes > best_bytes:
             best, best_bytes = found, n_bytes
-    return best if best.weights and gcd(*best.weights.values()) == 1 else _NOTHING
+    return _NOTHING if _may_be_several(best.weights) else best
+
+
+def _may_be_several(weights: Sizes) -> bool:
+    """Whether counts allow several copies of everything, but for one stray block of a size."""
+    counts = [n for size, n in weights.items() if size not in SHARED_WORKSPACES]
+    return gcd(*counts) != 1 or any(all(n >= k and n % k < 2 for n in counts) for k in range(3, MOST_COPIES + 3))
 
 
 def _has_copies(sizes: Sizes, factor: int) -> bool:
@@ -98,6 +104,8 @@ def _by_layers(sizes: Sizes, n_layers: int) -> Layered:
     width = max(vectors, key=lambda size: (vectors[size], -size), default=0)
     each, tables = Counter[int](), Counter[int]()
     for size, n in sizes.items():
+        if size < _LEAST_VECTOR_BYTES:
+            continue
         n_outside = n % n_layers
         is_of_vectors = width > 0 and size % width == 0
         if not n_outside:

@@ -45,6 +45,7 @@ blocks are which is not. ``benchmarks/inference.py`` measures how often each is 
 _CUBLAS_WORKSPACE_BYTES = 8_519_680
 _N_LEAST_CACHED = 4
 _N_LEAST_CALLED = 8
+_N_LEAST_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,15 @@ class _Scene:
         runs = self.runs
         made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
         return made[self.died[made] >= runs.end[runs.row_run[made]]]
+
+    def kept_by_forward(self) -> Int64Array:
+        """Sizes of which forward passes leave several behind, as those do that record a graph: int64."""
+        runs = self.runs
+        rows = np.flatnonzero((runs.row_phase == Phase.FORWARD) & (runs.row_run != NONE_ID))
+        rows = rows[self.died[rows] >= runs.end[runs.row_run[rows]]]
+        sizes, counts = np.unique(self.size[rows], return_counts=True)
+        kept: Int64Array = sizes[counts >= _N_LEAST_KEPT]
+        return kept
 
     def dropped_by_optimizer(self) -> Int64Array:
         """Open rows whose free says by its stack that it is within the optimizer's step: int64."""
@@ -451,7 +461,7 @@ def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
     if _has_cache(scene, search):
         scene.pass_over(_newest_alike(scene))
     rows = scene.open_by_age(lasts=True)
-    found = layered(count_sizes(scene.size[rows]))
+    found = layered(count_sizes(scene.size[rows[~np.isin(scene.size[rows], scene.kept_by_forward())]]))
     yield from scene.tell(_first_of_each(scene, found.weights), Category.WEIGHTS, LIKELY, found.reason)
 
 
