@@ -30,6 +30,7 @@ _N_MOST_WORKSPACES = 2
 _N_EXACT_SIZES = 3
 _N_MOST_SIZES = 256
 _MOST_LAYERS = 512
+_STRAY = 1e-4
 _N_MOST_OUTSIDE = 2
 _N_LEAST_SIZES = 2
 _LEAST_VECTOR_BYTES, _MOST_VECTOR_BYTES = 256, 256 << 10
@@ -63,29 +64,37 @@ class Layered:
 _NOTHING = Layered(Counter())
 
 
-def layered(sizes: Sizes) -> Layered:
+def layered(sizes: Sizes, *, is_one: bool = False) -> Layered:
     """Find the weights of a model in a multiset: sizes that each layer has equally often, and tables of their vectors.
 
     Two sizes or more that have most of the bytes come equally often in each layer, but for one or two that stand before
-    or after the layers. Of several numbers of layers it is the one that leaves the fewest bytes over, and of those the
-    largest. Copies of everything (weights with moments, say) cannot be told apart: nothing is said of them.
+    or after the layers. Of several numbers of layers it is the largest that leaves as few bytes over as any.
+    Copies of everything (weights with moments, say) cannot be told apart: nothing is said of them, unless it is
+    known that it ``is_one``.
     """
-    if any(_has_copies(sizes, factor) for factor in (DOUBLE, 2 * DOUBLE)):
+    if not is_one and any(_has_copies(sizes, factor) for factor in (DOUBLE, 2 * DOUBLE)):
         return _NOTHING
-    largest = Counter(dict(sorted(sizes.items(), key=lambda item: -item[0] * item[1])[:_N_MOST_SIZES]))
-    best, best_bytes = _NOTHING, 0
-    for n_layers in range(min(max(largest.values(), default=0), _MOST_LAYERS), 1, -1):
-        found = _by_layers(largest, n_layers)
-        n_bytes = sum(size * n for size, n in found.weights.items() if size not in SHARED_WORKSPACES)
-        if n_bytes > best_bytes:
-            best, best_bytes = found, n_bytes
-    return _NOTHING if _may_be_several(best.weights) else best
+    least_bytes = _STRAY * sum_bytes(sizes)
+    counted = {size: n for size, n in sizes.items() if n > _N_MOST_OUTSIDE or size * n > least_bytes}
+    largest = Counter(dict(sorted(counted.items(), key=lambda item: -item[0] * item[1])[:_N_MOST_SIZES]))
+    found = [_by_layers(largest, n) for n in range(min(max(largest.values(), default=0), _MOST_LAYERS), 1, -1)]
+    left = [_bytes_left(largest, one.weights) for one in found]
+    best = found[left.index(min(left))] if left else _NOTHING
+    return best if is_one or not _may_be_several(best.weights) else _NOTHING
 
 
 def _may_be_several(weights: Sizes) -> bool:
     """Whether counts allow several copies of everything, but for one stray block of a size."""
     counts = [n for size, n in weights.items() if size not in SHARED_WORKSPACES]
     return gcd(*counts) != 1 or any(all(n >= k and n % k < 2 for n in counts) for k in range(3, MOST_COPIES + 3))
+
+
+def _bytes_left(sizes: Sizes, weights: Sizes) -> int:
+    """Bytes that are not weights, but for what may be workspaces."""
+    left = sizes - weights
+    return sum(
+        size * n for size, n in left.items() if size not in SHARED_WORKSPACES or n > _N_MOST_WORKSPACES or n == sizes[size]
+    )
 
 
 def _has_copies(sizes: Sizes, factor: int) -> bool:
@@ -190,7 +199,10 @@ def find_beside(there: Sizes, trained: Sizes, *, has_adam: bool, has_sgd: bool, 
         n_same = N_MOMENTS if has_adam and n_same >= N_MOMENTS else 0
         n_double = n_double if n_double >= N_MOMENTS else 0
         extra, concerned = _extra(there, trained, n_same, n_double)
-        frozen = layered(extra) if is_whole else _NOTHING
+        # Where all that is trained is there once more and little else, that is another copy, of whatever it may be.
+        beyond = sum_bytes(extra) - _bytes_of(extra, concerned)
+        is_copy = trained <= extra and beyond <= SLACK * sum_bytes(trained)
+        frozen = layered(extra, is_one=True) if is_whole and not is_copy else _NOTHING
         if sum_bytes(frozen.weights) < (1 - SLACK) * _bytes_of(extra, concerned):
             n_same = n_double = 0
             frozen = _NOTHING

@@ -195,13 +195,12 @@ class _Scene:
         return made[self.died[made] >= runs.end[runs.row_run[made]]]
 
     def kept_by_forward(self) -> Int64Array:
-        """Sizes of which forward passes leave several behind, as those do that record a graph: int64."""
+        """Sizes of which a forward pass leaves several behind, as one does that records a graph: int64."""
         runs = self.runs
         rows = np.flatnonzero((runs.row_phase == Phase.FORWARD) & (runs.row_run != NONE_ID))
         rows = rows[self.died[rows] >= runs.end[runs.row_run[rows]]]
-        sizes, counts = np.unique(self.size[rows], return_counts=True)
-        kept: Int64Array = sizes[counts >= _N_LEAST_KEPT]
-        return kept
+        pairs, counts = np.unique(np.stack([self.size[rows], runs.row_run[rows]]), axis=1, return_counts=True)
+        return np.unique(pairs[0][counts >= _N_LEAST_KEPT])
 
     def dropped_by_optimizer(self) -> Int64Array:
         """Open rows whose free says by its stack that it is within the optimizer's step: int64."""
@@ -460,9 +459,10 @@ def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
         return
     if _has_cache(scene, search):
         scene.pass_over(_newest_alike(scene))
-    rows = scene.open_by_age(lasts=True)
-    found = layered(count_sizes(scene.size[rows[~np.isin(scene.size[rows], scene.kept_by_forward())]]))
-    yield from scene.tell(_first_of_each(scene, found.weights), Category.WEIGHTS, LIKELY, found.reason)
+    rows, kept = scene.open_by_age(lasts=True), scene.kept_by_forward()
+    found = layered(count_sizes(scene.size[rows[~np.isin(scene.size[rows], kept)]]))
+    confidence = MIXED if len(kept) else LIKELY  # what a graph keeps comes once in each layer, too
+    yield from scene.tell(_first_of_each(scene, found.weights), Category.WEIGHTS, confidence, found.reason)
 
 
 def _has_cache(scene: _Scene, search: StackSearch) -> bool:

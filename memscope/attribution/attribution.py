@@ -64,13 +64,16 @@ class Attribution:
         rule_id = int(self.rule_id[row])
         return None if rule_id == NONE_ID else self.rules[rule_id]
 
+    def inference_of(self, row: int) -> Inference | None:
+        """What was inferred of an allocation, None where nothing was."""
+        inference_id = int(self.inference_id[row])
+        return None if inference_id == NONE_ID else self.inferences[inference_id]
+
 
 def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> Attribution:
     """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown.
 
-    A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules. A tag
-    of memscope's own goes before what PyTorch was told, and that before the range in which the memory was allocated,
-    which is a label whatever it says.
+    Of what is unknown and predates the events some is inferred from the rest, with a confidence. A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules.
     """
     table, trace = lifetimes.allocations, lifetimes.trace
     search = StackSearch(trace)
@@ -99,6 +102,7 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
         category[found.rows] = found.inference.category
         source[found.rows] = CategorySource.INFERRED
         inference_id[found.rows] = position
+        rule_id[found.rows] = NONE_ID
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
     inferences = tuple(found.inference for found in inferred)

@@ -17,6 +17,7 @@ from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.schema import BlockState
+from memscope.trace.tables import BoolArray, Int64Array
 
 ROUNDING = "rounding"
 PENDING_FREES = "pending_frees"
@@ -78,12 +79,27 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class InferredBytes:
+    """Requested bytes in use at a moment whose category was inferred, how sure that is, and by what evidence."""
+
+    category: str
+    bytes: int
+    n_allocations: int
+    confidence: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of the requested bytes in use at a moment has a category, and what decided it."""
+    """How much of the requested bytes in use at a moment has a category, and what decided it.
+
+    ``inferred`` are the parts of ``by_source["inferred"]``, the largest first.
+    """
 
     attributed_bytes: int
     unknown_bytes: int
     by_source: dict[str, int]
+    inferred: tuple[InferredBytes, ...]
 
     @property
     def attributed_frac(self) -> float | None:
@@ -151,7 +167,19 @@ def coverage_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int
     }
     unknown = int(table.requested_bytes[in_use & (attribution.category == Category.UNKNOWN)].sum())
     attributed = int(table.requested_bytes[in_use].sum()) - unknown
-    return Coverage(attributed, unknown, by_source)
+    return Coverage(attributed, unknown, by_source, _inferred(attribution, table.requested_bytes, in_use))
+
+
+def _inferred(attribution: Attribution, size_bytes: Int64Array, in_use: BoolArray) -> tuple[InferredBytes, ...]:
+    """What is in use by each inference: those of the same category, confidence and evidence together."""
+    parts: dict[tuple[str, float, str], tuple[int, int]] = {}
+    for number, inference in enumerate(attribution.inferences):
+        sizes = size_bytes[in_use & (attribution.inference_id == number)]
+        key = inference.category.label, inference.confidence, inference.reason
+        n_bytes, n = parts.get(key, (0, 0))
+        parts[key] = n_bytes + int(sizes.sum()), n + len(sizes)
+    found = [InferredBytes(key[0], *sums, *key[1:]) for key, sums in parts.items() if sums[1]]
+    return tuple(sorted(found, key=lambda one: -one.bytes))
 
 
 def usage_by_category(lifetimes: DeviceLifetimes, attribution: Attribution) -> dict[Category, np.ndarray]:

@@ -2,6 +2,8 @@
 
 Other folders import:
 
+``ages``          Which allocations last, in what order those from before the events were probably made, and what
+                  replaced which
 ``completeness``  What a trace cannot say: events lost, frees without allocs, bytes that predate it, stacks
                   missing
 ``device``        One device's memory over its events: allocations, usage, and the exact state after any event

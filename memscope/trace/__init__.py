@@ -8,6 +8,8 @@ Other folders import:
 ``categories``    The categories of memory: fixed names, fixed order, stored numbers
 ``container``     The ``.memscope`` file: a stored zip of ``meta.json`` and one Parquet table (zstd) for each
                   part of the trace
+``frames``        Looking for frames in stacks: each distinct file and function is searched once, however many
+                  stacks there are
 ``marks``         Steps and phases of a trace as spans of events
 ``metadata``      Where a trace comes from and under which settings it was recorded
 ``open``          Opening a trace file of any kind, by its content

@@ -42,10 +42,10 @@ class CategorySource(IntEnum):
     """A stack rule of memscope."""
     LIFETIME = 3
     """When it was born and when it died."""
-    NONE = 4
-    """Nothing did: the category is unknown."""
-    INFERRED = 5
+    INFERRED = 4
     """Sizes, counts and lives of what predates the recording, beside what was recorded; with a confidence."""
+    NONE = 5
+    """Nothing did: the category is unknown."""
 
     @property
     def label(self) -> str:

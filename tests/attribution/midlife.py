@@ -397,6 +397,26 @@ def llama_forward() -> Any:
     return model
 
 
+def llama_evaluated() -> Any:
+    """Llama is evaluated in the middle of its training, AdamW's moments beside it."""
+    model = _llama()
+    optimizer = torch.optim.AdamW(model.parameters())
+    _train(model, optimizer, n_steps=1)
+    model.eval()
+    with torch.no_grad():
+        for tokens in _tokens(8):
+            model(input_ids=tokens, use_cache=False)
+    return model, optimizer
+
+
+def llama_forward_with_graph() -> Any:
+    """Forward passes that record a graph and are followed by no backward pass."""
+    model = _llama()
+    for tokens in _tokens():
+        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+    return model, loss
+
+
 def gpt2_forward() -> Any:
     """GPT-2 is evaluated."""
     model = _gpt2().eval()
@@ -512,6 +532,8 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
         cnn_momentum,
         llama_backward_only,
         llama_forward,
+        llama_evaluated,
+        llama_forward_with_graph,
         gpt2_forward,
         bert_forward,
         llama_generate,

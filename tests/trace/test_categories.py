@@ -18,7 +18,8 @@ def test_the_stored_numbers_never_change() -> None:
         "communication",
         "unknown",
     ]
-    assert [source.label for source in sorted(CategorySource)] == ["identity", "user", "rule", "lifetime", "none"]
+    expected = ["identity", "user", "rule", "lifetime", "inferred", "none"]
+    assert [source.label for source in sorted(CategorySource)] == expected
 
 
 def test_a_category_is_found_by_its_name() -> None:
