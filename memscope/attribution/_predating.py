@@ -101,6 +101,7 @@ class _Scene:
         self.lasts = lasting_rows(lifetimes)
         self._orders = by_age(lifetimes)
         self.by_age = self._orders[0]
+        self.has_all_gradients = True
 
     def settle_ages(self, trained: Sizes) -> None:
         """Choose among several orders of ages.
@@ -169,6 +170,8 @@ class _Scene:
         born = _bytes_before(self.table.alloc_event[made], self.size[made], ends)
         end = ends[int(np.argmax(born - _bytes_before(self.died[made], self.size[made], ends)))]
         alive = (self.table.alloc_event[made] < end) & (self.died[made] >= end)
+        begun = self.runs.phase[0] == Phase.BACKWARD
+        self.has_all_gradients = not begun or not (self.runs.row_run[made[alive]] == 0).any()
         return count_sizes(self.size[made[alive]]) + self._made_before()
 
     def _made_before(self) -> Sizes:
@@ -266,8 +269,7 @@ def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> I
         return
     scene.settle_ages(trained)
     has_adam, has_sgd = (_steps_with(search, name) for name in (r"\w*adam\w*", "sgd"))
-    is_whole = not scene.begins_in_only_pass
-    beside = find_beside(there, trained, has_adam=has_adam, has_sgd=has_sgd, is_whole=is_whole)
+    beside = find_beside(there, trained, has_adam=has_adam, has_sgd=has_sgd, is_whole=scene.has_all_gradients)
     if beside.n_double:
         yield from _freed_gradients(scene, times(gradients, 1, DOUBLE))
     yield from _begun_step(scene)
