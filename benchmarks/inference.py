@@ -6,7 +6,7 @@ Training and inference programs are recorded in dry runs that know every owner. 
 cut off at several places, so that model, optimizer and all else that lives there predate it, as in a recording that was
 begun in mid-life; owners and marks go, and with them the stacks that CUDA's autograd threads do not have. *told* is the
 share of the bytes with a known owner that was inferred, *sure* of them with a confidence of 0.9 or more; *right* is how
-many of them got their category, block by block; *in sums* leaves out which of equal blocks is which, as the ledger does.
+many of them got their category, block by block; *in sums* leaves out which of equal blocks is which, as ledgers do.
 
 The last lines are the calibration: what share is right of what was told with each confidence. Snapshots that are named
 are told before and after: the share of the requested bytes at their peak that has a category.

@@ -93,7 +93,9 @@ def _bytes_left(sizes: Sizes, weights: Sizes) -> int:
     """Bytes that are not weights, but for what may be workspaces."""
     left = sizes - weights
     return sum(
-        size * n for size, n in left.items() if size not in SHARED_WORKSPACES or n > _N_MOST_WORKSPACES or n == sizes[size]
+        size * n
+        for size, n in left.items()
+        if size not in SHARED_WORKSPACES or n > _N_MOST_WORKSPACES or n == sizes[size]
     )
 
 

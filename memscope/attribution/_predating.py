@@ -331,7 +331,7 @@ def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
 
 def _accumulating(scene: _Scene) -> Iterator[Inferred]:
     """Backward passes that leave nothing add to gradients that are there: each makes one temporary for each of them."""
-    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS, Category.OPTIMIZER_STATE, Category.GRADIENTS)
+    there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS, Category.GRADIENTS)
     added = scene.passing(Phase.BACKWARD)
     by_ratio: dict[int, Sizes] = {}
     for size, n in there.items():

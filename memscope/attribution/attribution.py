@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from memscope.attribution._phases import find_phases
 from memscope.attribution._predating import Inference, infer_predating
@@ -64,6 +65,13 @@ class Attribution:
         rule_id = int(self.rule_id[row])
         return None if rule_id == NONE_ID else self.rules[rule_id]
 
+    @property
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """How sure what was inferred is, NaN where nothing was: float64 (rows,)."""
+        by_id = np.array([*(inference.confidence for inference in self.inferences), np.nan], np.float64)
+        found: npt.NDArray[np.float64] = by_id[self.inference_id]
+        return found
+
     def inference_of(self, row: int) -> Inference | None:
         """What was inferred of an allocation, None where nothing was."""
         inference_id = int(self.inference_id[row])
@@ -73,7 +81,8 @@ class Attribution:
 def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> Attribution:
     """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown.
 
-    Of what is unknown and predates the events some is inferred from the rest, with a confidence. A tag that is the name of a category decides it; any other is a label, and leaves the category to the rules.
+    Of what is unknown and predates the events some is inferred from the rest, with a confidence. A tag that is the name
+    of a category decides it; any other is a label, and leaves the category to the rules.
     """
     table, trace = lifetimes.allocations, lifetimes.trace
     search = StackSearch(trace)

@@ -88,6 +88,11 @@ class InferredBytes:
     confidence: float
     evidence: str
 
+    @property
+    def confidence_words(self) -> str:
+        """The confidence as it is written everywhere: ``99 % sure``."""
+        return f"{100 * self.confidence:.0f} % sure"
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

@@ -324,8 +324,8 @@ class Moment:
     def allocations(self) -> pd.DataFrame:
         """Every allocation in use or pending, largest first, one row each.
 
-        Columns: ``address requested_bytes block_bytes category source owner site stream alloc_event is_pending``;
-        ``owner`` and ``site`` are None where not known.
+        Columns: ``address requested_bytes block_bytes category source confidence owner site stream alloc_event
+        is_pending``; ``owner`` and ``site`` are None where not known, ``confidence`` is NaN where nothing was inferred.
         """
         with needed_for("a DataFrame", "pandas"):
             import pandas as pd
@@ -339,7 +339,8 @@ class Moment:
                 "block_bytes": table.block_bytes[rows],
                 "category": [Category(c).label for c in attribution.category[rows]],
                 "source": [CategorySource(s).label for s in attribution.source[rows]],
-                "owner": [trace.shown_string(int(i)) for i in attribution.owner_id[rows]],
+                "confidence": attribution.confidence[rows],
+                "owner": [trace.string(int(i)) for i in attribution.owner_id[rows]],
                 "site": self.device.sites_of(rows),
                 "stream": [None if s < 0 else int(trace.stream_handles[s]) for s in table.stream_id[rows]],
                 "alloc_event": table.alloc_event[rows],

@@ -131,7 +131,7 @@ def _with_warnings(completeness: Completeness, trace: Trace, devices: Sequence[D
     if c.preexisting_bytes:
         warnings.append(
             f"{format_bytes(c.preexisting_bytes)} were in use before the first event; "
-            "where nothing recorded their origin they are counted as unknown"
+            "where nothing tells their origin they are counted as unknown"
         )
     if c.n_unmatched_frees:
         warnings.append(f"frees without a recorded alloc: {format_count(c.n_unmatched_frees)}")

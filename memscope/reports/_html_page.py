@@ -125,6 +125,21 @@ def _total_row(name: str, n_bytes: int) -> tuple[str, str, str, str]:
     return f"<b>{escape(name)}</b>", f"<b>{format_bytes(n_bytes)}</b>", exact, "the sum, to the byte"
 
 
+def inferred_table(moment: Moment) -> str:
+    """What was inferred of memory from before the recording, how sure that is and why; empty where nothing was."""
+    rows = [
+        (
+            swatch(part.category) + escape(row_label(part.category)),
+            size(part.bytes),
+            format_count(part.n_allocations),
+            part.confidence_words,
+            escape(part.evidence),
+        )
+        for part in moment.coverage.inferred
+    ]
+    return table(("inferred", "size", "allocations", "", "evidence"), rows, (1, 2)) if rows else ""
+
+
 def unknown_table(moment: Moment, limit: int) -> str:
     """The lines of code whose memory in use has no category, empty where all of it has one."""
     rows = [

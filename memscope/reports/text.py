@@ -89,6 +89,7 @@ def findings_html(findings: Findings) -> str:
 
 _NOT_MEASURED = "not measured"
 _N_UNKNOWN_SITES = 3
+_N_INFERRED = 6
 
 
 def print_report(analysis: Analysis, console: Console) -> None:
@@ -195,9 +196,18 @@ def print_ledger(moment: Moment, console: Console) -> None:
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
     _print_driver_usage(moment, console)
-    words = coverage_words(moment)
-    if words:
-        console.print(Text(f"  {words}"))
+    coverage = moment.coverage
+    if coverage.attributed_frac is not None:
+        sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
+        console.print(
+            f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
+            f"{f' (by {sources})' if sources else ''}"
+        )
+    for part in coverage.inferred[:_N_INFERRED]:
+        told = (
+            f"inferred {row_label(part.category)} {format_bytes(part.bytes)}, {part.confidence_words}: {part.evidence}"
+        )
+        console.print(Text(f"    {told}", style="dim"))
     _print_unknown_sites(moment, console)
 
 

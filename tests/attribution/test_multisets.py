@@ -19,7 +19,9 @@ def model(n_layers: int = N_LAYERS) -> Sizes:
     return Counter({size: n * n_layers for size, n in LAYER.items()}) + Counter({4096: 1, 4_096_000: 2})
 
 
-def beside(there: Sizes, trained: Sizes, *, adam: bool = False, sgd: bool = False, whole: bool = True) -> tuple[int, int]:
+def beside(
+    there: Sizes, trained: Sizes, *, adam: bool = False, sgd: bool = False, whole: bool = True
+) -> tuple[int, int]:
     found = find_beside(there, trained, has_adam=adam, has_sgd=sgd, is_whole=whole)
     return found.n_same, found.n_double
 
@@ -58,16 +60,12 @@ def test_frozen_layers_of_the_same_sizes_are_weights_where_the_optimizer_is_know
 
 def test_one_block_more_of_a_workspace_size_is_said() -> None:
     trained = model() + Counter({1 << 20: 6})
-    found = find_beside(
-        times(trained, 3) + Counter([1 << 20]), trained, has_adam=False, has_sgd=False, is_whole=True
-    )
+    found = find_beside(times(trained, 3) + Counter([1 << 20]), trained, has_adam=False, has_sgd=False, is_whole=True)
     assert (found.n_same, set(found.with_others), set(found.untold)) == (2, {1 << 20}, set())
 
 
 def test_a_size_with_others_that_nothing_tells_is_not_told() -> None:
-    found = find_beside(
-        times(model(), 3) + Counter({4096: 5}), model(), has_adam=False, has_sgd=False, is_whole=True
-    )
+    found = find_beside(times(model(), 3) + Counter({4096: 5}), model(), has_adam=False, has_sgd=False, is_whole=True)
     assert set(found.untold) == {4096}
     assert 4096 not in found.states(model(), 0)
 

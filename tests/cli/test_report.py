@@ -39,7 +39,7 @@ def test_report_json_has_the_keys_that_scripts_rely_on(memscope: Run, trace_file
     assert {"event", "allocated_bytes", "active_bytes", "reserved_bytes"} <= set(device["peak"])
     assert device["ledger"]["total_bytes"] == sum(row["bytes"] for row in device["ledger"]["rows"])
     assert device["ledger"]["total_bytes"] == device["peak"]["reserved_bytes"]
-    assert {"attributed_bytes", "unknown_bytes", "by_source"} == set(device["coverage"])
+    assert {"attributed_bytes", "unknown_bytes", "by_source", "inferred"} == set(device["coverage"])
     assert device["fragmentation"]["free_bytes"] == device["peak"]["reserved_bytes"] - device["peak"]["active_bytes"]
     assert report["completeness"]["n_events_lost"] == 0
 

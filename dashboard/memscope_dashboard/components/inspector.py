@@ -32,6 +32,7 @@ _SOURCE_WORDS = {
     CategorySource.USER: "your own tag",
     CategorySource.RULE: "a rule on its stack",
     CategorySource.LIFETIME: "when it lived",
+    CategorySource.INFERRED: "inferred from sizes and lives",
     CategorySource.NONE: "nothing: it is unknown",
 }
 
@@ -63,7 +64,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
         return [empty_inspector()]
     attribution = device.attribution
     category, owner = device.category_of(row).label, device.owner_of(row)
-    rule = attribution.rule_of(row)
+    rule, inference = attribution.rule_of(row), attribution.inference_of(row)
     block, requested = int(table.block_bytes[row]), int(table.requested_bytes[row])
     pool_id, stream_id = int(table.pool_id[row]), int(table.stream_id[row])
     pools, handles = trace.pools, trace.stream_handles
@@ -85,6 +86,8 @@ def inspect(moment: Moment, row: int) -> list[Component]:
                 ("requested", size(requested)),
                 ("rounding", size(rounding) if rounding else None),
                 ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),
+                ("confidence", None if inference is None else f"{100 * inference.confidence:.0f} %"),
+                ("evidence", None if inference is None else inference.reason),
                 ("rule", None if rule is None else html.Span(rule.name, title=rule.reason)),
                 ("address", html.Code(trace.address_text(int(table.address[row])))),
                 ("stream", stream_label(None if stream_id < 0 else int(handles[stream_id]))),
