@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from memscope.attribution._phases import find_phases
+from memscope.attribution._phases import Phase, PhaseRuns, find_phases
 from memscope.attribution._predating import Inference, infer_predating
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
+from memscope.lifetimes.ages import follow_replacements
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.tables import NEVER
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.frames import StackSearch
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
 from memscope.trace.trace import Trace
+
+_N_ENDING_FREES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,10 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     category[owned] = owners.category[owner]
     source[owned] = np.where(owners.tagged[owner], CategorySource.USER, CategorySource.IDENTITY)
     rule_id[owned] = NONE_ID
+    renewed = _renewed_weights(lifetimes, runs, category)
+    renewed = renewed[category[renewed] == Category.OPTIMIZER_STATE]
+    renewed = renewed[np.isin(source[renewed], (CategorySource.RULE, CategorySource.LIFETIME))]
+    category[renewed], source[renewed], rule_id[renewed] = Category.WEIGHTS, CategorySource.LIFETIME, NONE_ID
     inference_id = np.full(n, NONE_ID, np.int32)
     inferred = infer_predating(lifetimes, runs, category, search) if rules else []
     for position, found in enumerate(inferred):
@@ -118,13 +126,26 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     return Attribution(category, source, owner_id, rule_id, tag_id, inference_id, tuple(rules), inferences)
 
 
-def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:
-    """The category that each tag names, unknown where it names none or there is no tag."""
-    meanings = np.full(len(trace.strings) + 1, Category.UNKNOWN, np.int8)
-    for i in used_ids(trace, tags):
-        meanings[i] = tag_meaning(trace.strings[i])[0]
-    found: Int8Array = meanings[tags]
-    return found
+def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8Array) -> Int64Array:
+    """What takes the place of weights in an optimizer's step, which may make new ones: int64 rows.
+
+    Weights that are let go of after the last that a step makes, but for the few frees that end it, are dropped with
+    their model.
+    """
+    table, died = lifetimes.allocations, lifetimes.died_event
+    in_step = np.flatnonzero(runs.phase_at(died) == Phase.OPTIMIZER)
+    rows = in_step[(category[in_step] == Category.WEIGHTS) & (died[in_step] != NEVER)]
+    if not len(rows):
+        return rows
+    made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
+    last = np.full(len(runs.phase), NONE_ID, np.int64)
+    np.maximum.at(last, runs.row_run[made], table.alloc_event[made])
+    frees = np.sort(died[died != NEVER])
+    nth = np.minimum(np.searchsorted(frees, last) + _N_ENDING_FREES, len(frees)) - 1
+    is_replaced = np.zeros(len(table), np.bool_)
+    is_replaced[in_step] = died[in_step] <= frees[nth][runs.run_at(died[in_step])]
+    renewed = follow_replacements(lifetimes, rows, made, is_replaced).values()
+    return np.fromiter(renewed, np.int64, len(renewed))
 
 
 def _source(rule: Rule) -> CategorySource:

@@ -30,6 +30,7 @@ NOT_TAGGED = "not tagged"
 _DECISION_WORDS = {
     CategorySource.IDENTITY: "owner recorded",
     CategorySource.USER: "the user's tag",
+    CategorySource.LIFETIME: "takes the place of a weight",
     CategorySource.INFERRED: "inferred from sizes and lives",
     CategorySource.NONE: "no rule fits",
 }

@@ -46,11 +46,14 @@ def by_age(lifetimes: DeviceLifetimes) -> tuple[Int64Array, ...]:
     return (downwards, upwards) if _goes_down(lifetimes, segments.address) else (upwards, downwards)
 
 
-def follow_replacements(lifetimes: DeviceLifetimes, rows: Int64Array, among: Int64Array) -> dict[int, int]:
+def follow_replacements(
+    lifetimes: DeviceLifetimes, rows: Int64Array, among: Int64Array, is_replaced: BoolArray | None = None
+) -> dict[int, int]:
     """Find what takes the place of each of some allocations, and of what replaces them: rows by the rows they replace.
 
     That is, of ``among``, the newest of the same size that is alive when the allocation is let go of and has replaced
-    nothing yet: ``x = f(x)`` makes the new value before the old one is dropped. Linear in both after a sort.
+    nothing yet: ``x = f(x)`` makes the new value before the old one is dropped. Where ``is_replaced``, bool (rows of the
+    table,), is false an allocation is let go of for another reason. Linear in both after a sort.
     """
     table, died = lifetimes.allocations, lifetimes.died_event
     size = table.requested_bytes
@@ -71,7 +74,7 @@ def follow_replacements(lifetimes: DeviceLifetimes, rows: Int64Array, among: Int
             continue
         if row in stack:
             stack.remove(row)
-        if row in followed and stack:
+        if row in followed and stack and (is_replaced is None or is_replaced[row]):
             replaced_by[row] = stack.pop()
             followed.add(replaced_by[row])
     return replaced_by

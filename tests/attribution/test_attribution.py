@@ -179,3 +179,43 @@ def test_the_rule_that_decided_is_named() -> None:
     assert rule is not None
     assert rule.name == "within backward"
     assert attribution.source[script.rows["inner0"]] == CategorySource.LIFETIME
+
+
+def replacing(n_steps: int = 3) -> Script:
+    """Steps whose optimizer makes two states and new weights each time, as ``p.data = p.data - update`` does."""
+    script = Script()
+    script.alloc("weight", "constructor", 4096)
+    for k in range(n_steps):
+        script.alloc(f"batch{k}", "batch")
+        script.alloc(f"activation{k}", "forward", 1024)
+        script.alloc(f"gradient{k}", "backward", 4096)
+        script.free(f"activation{k}", "backward")
+        for name in ("m", "v"):
+            script.alloc(f"{name}{k}", "step", 4096)
+            if k:
+                script.free(f"{name}{k - 1}", "step")
+        script.alloc(f"update{k}", "step", 4096)
+        script.alloc(f"weight{k}", "step", 4096)
+        script.free(f"weight{k - 1}" if k else "weight", "step")
+        script.free(f"update{k}", "step")
+        script.free(f"gradient{k}", "zero")
+        script.free(f"batch{k}", "user")
+    return script
+
+
+def test_what_a_step_puts_in_the_place_of_weights_is_weights() -> None:
+    found = categories(replacing())
+    assert {found[f"weight{k}"] for k in range(3)} == {"weights"}
+    assert {found[f"{name}{k}"] for name in "mv" for k in range(3)} == {"optimizer_state"}
+    assert found["update0"] == "temporaries"
+
+
+def test_weights_dropped_with_their_model_are_replaced_by_nothing() -> None:
+    script = trained(2)
+    for _ in range(6):
+        script.alloc("other", "constructor")
+        script.free("other", "user")
+    script.alloc("last", "step")
+    for name in ("last", "state", "weight"):
+        script.free(name, None)
+    assert categories(script)["state"] == "optimizer_state"
