@@ -21,6 +21,8 @@ from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.trace.trace import Trace
 
 _NEVER = np.iinfo(np.int64).max
+_N_LEAST_CALLED = 8
+"""Allocations of a call of modules, from which it says something."""
 _SAME_STACK_SHARE = 0.9
 """Frees whose stacks are those of their allocs, more often than this, say nothing about where they happened."""
 
@@ -250,6 +252,29 @@ def _with_loss(phase: Int8Array) -> Int8Array:
     following = phase[told[np.minimum(after, len(told) - 1)]]
     is_loss = (phase == Phase.OUTSIDE) & has_both & (previous == Phase.FORWARD) & (following == Phase.BACKWARD)
     return np.where(is_loss, np.int8(Phase.FORWARD), phase)
+
+
+def calls_without_backward(lifetimes: DeviceLifetimes, runs: PhaseRuns, search: StackSearch) -> bool:
+    """Whether a place of the program calls modules and autograd saves nothing of what they make."""
+    table, died = lifetimes.allocations, lifetimes.died_event
+    rows = np.flatnonzero(
+        (runs.row_phase == Phase.FORWARD) & (table.stack_id != NONE_ID) & (table.alloc_event != NONE_ID)
+    )
+    stacks = lifetimes.trace.stacks
+    is_call = search.frames(_MODULE_CALL)
+    saved = runs.phase_at(died[rows]) == Phase.BACKWARD
+    saved &= died[rows] < NEVER
+    places: dict[bytes, list[int]] = {}
+    ids, position = np.unique(table.stack_id[rows], return_inverse=True)
+    n_rows, n_saved = np.bincount(position), np.bincount(position, weights=saved)
+    for stack_id, n, n_kept in zip(ids.tolist(), n_rows.tolist(), n_saved.tolist(), strict=True):
+        frames = stacks.frames_of(stack_id)
+        calls = np.flatnonzero(is_call[frames])
+        if len(calls):
+            place = places.setdefault(frames[calls[-1] + 1 :].tobytes(), [0, 0])
+            place[0] += n
+            place[1] += int(n_kept)
+    return any(n >= _N_LEAST_CALLED and not n_kept for n, n_kept in places.values())
 
 
 _N_LEAST_GROWN = 4

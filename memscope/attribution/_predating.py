@@ -27,7 +27,7 @@ from memscope.attribution._multisets import (
     sum_bytes,
     times,
 )
-from memscope.attribution._phases import Phase, PhaseRuns
+from memscope.attribution._phases import Phase, PhaseRuns, calls_without_backward
 from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
 from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
 from memscope.lifetimes.device import DeviceLifetimes
@@ -44,7 +44,6 @@ blocks are which is not. ``benchmarks/inference.py`` measures how often each is 
 
 _CUBLAS_WORKSPACE_BYTES = 8_519_680
 _N_LEAST_CACHED = 4
-_N_LEAST_CALLED = 8
 _N_LEAST_KEPT = 4
 
 
@@ -85,6 +84,42 @@ def infer_predating(
     else:
         found += _weights_alone(scene, search)
     return [*found, *_saved(scene)]
+
+
+def infer_averages(
+    lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8Array, is_owned: BoolArray, search: StackSearch
+) -> list[Inferred]:
+    """Tell copies of weights that no pass uses: averages, which are kept with the optimizer's state.
+
+    They were made outside of passes, after the weights, by what recorded no owner; as many blocks of each size as there
+    are gradients. Another model that is called is not such a copy.
+
+    Parameters
+    ----------
+    lifetimes, runs, category, search
+        As in :func:`infer_predating`.
+    is_owned
+        bool (rows,): whose owner is known.
+    """
+    weighs = np.isin(category, (Category.WEIGHTS, Category.UNKNOWN)) & (lifetimes.allocations.alloc_event != NONE_ID)
+    scene = _Scene(lifetimes, runs, category, weighs)
+    gradients = scene.gradients()
+    weights = scene.lasting(Category.WEIGHTS)
+    if not gradients or not gradients <= weights or (runs.phase == Phase.BACKWARD).sum() < 2:
+        return []
+    rows = np.flatnonzero(weighs & ~is_owned & scene.lasts & (runs.row_phase <= Phase.LOAD))[::-1]
+    rows = rows[np.isin(scene.size[rows], list(gradients))]
+    others = count_sizes(scene.size[rows])
+    if not is_owned[category == Category.WEIGHTS].any():
+        others -= gradients
+    n_copies = next((n for n in range(MOST_COPIES, 0, -1) if times(gradients, n) <= others), 0)
+    copies = times(gradients, n_copies)
+    if not n_copies or sum_bytes(others - copies) > SLACK * sum_bytes(copies) or _calls_unsaved(scene, search):
+        return []
+    rows = rows[_rank_in_size(scene.size[rows]) < _wanted(scene.size[rows], copies)]
+    of = f"the {format_items(gradients.total(), 'gradient')} of a backward pass ({format_bytes(sum_bytes(gradients))})"
+    reason = f"{n_copies} × the sizes of {of} beside the weights, and no pass uses them"
+    return list(scene.tell(rows, Category.OPTIMIZER_STATE, MIXED, reason))
 
 
 class _Scene:
@@ -288,7 +323,6 @@ def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> I
 
 
 def _steps_with(search: StackSearch, name: str) -> bool:
-    """Whether an optimizer of torch.optim was seen at work."""
     return bool(search.stacks(FramePattern(rf"torch/optim/{name}\.py$")).any())
 
 
@@ -299,34 +333,13 @@ def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
     seen in a whole step where modules are called whose backward pass never comes. Three are moments of few optimizers.
     """
     if n_same == N_MOMENTS:
-        return bool(search.stacks(FramePattern(r"torch/optim/sgd\.py$")).any()) and _calls_without_backward(
-            scene, search
-        )
+        return _steps_with(search, "sgd") and _calls_unsaved(scene, search)
     n_passes = int((scene.runs.phase == Phase.BACKWARD).sum())
-    return n_same > N_MOMENTS or n_passes < 2 or _calls_without_backward(scene, search)
+    return n_same > N_MOMENTS or n_passes < 2 or _calls_unsaved(scene, search)
 
 
-def _calls_without_backward(scene: _Scene, search: StackSearch) -> bool:
-    """Whether a place of the program calls modules and autograd saves nothing of what they make."""
-    runs, table = scene.runs, scene.table
-    rows = np.flatnonzero(
-        (runs.row_phase == Phase.FORWARD) & (table.stack_id != NONE_ID) & (table.alloc_event != NONE_ID)
-    )
-    stacks = scene.lifetimes.trace.stacks
-    is_call = search.frames(FramePattern(r"torch/nn/modules/module\.py$", r"^(_call_impl|_wrapped_call_impl)$"))
-    saved = runs.phase_at(scene.died[rows]) == Phase.BACKWARD
-    saved &= scene.died[rows] < NEVER
-    places: dict[bytes, list[int]] = {}
-    ids, position = np.unique(table.stack_id[rows], return_inverse=True)
-    n_rows, n_saved = np.bincount(position), np.bincount(position, weights=saved)
-    for stack_id, n, n_kept in zip(ids.tolist(), n_rows.tolist(), n_saved.tolist(), strict=True):
-        frames = stacks.frames_of(stack_id)
-        calls = np.flatnonzero(is_call[frames])
-        if len(calls):
-            place = places.setdefault(frames[calls[-1] + 1 :].tobytes(), [0, 0])
-            place[0] += n
-            place[1] += int(n_kept)
-    return any(n >= _N_LEAST_CALLED and not n_kept for n, n_kept in places.values())
+def _calls_unsaved(scene: _Scene, search: StackSearch) -> bool:
+    return calls_without_backward(scene.lifetimes, scene.runs, search)
 
 
 def _accumulating(scene: _Scene) -> Iterator[Inferred]:

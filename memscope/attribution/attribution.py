@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memscope.attribution._phases import Phase, PhaseRuns, find_phases
-from memscope.attribution._predating import Inference, infer_predating
+from memscope.attribution._predating import Inference, infer_averages, infer_predating
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.ages import follow_replacements
@@ -115,6 +115,9 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     category[renewed], source[renewed], rule_id[renewed] = Category.WEIGHTS, CategorySource.LIFETIME, NONE_ID
     inference_id = np.full(n, NONE_ID, np.int32)
     inferred = infer_predating(lifetimes, runs, category, search) if rules else []
+    if rules and not inferred:
+        is_owned = np.isin(source, (CategorySource.IDENTITY, CategorySource.USER))
+        inferred = infer_averages(lifetimes, runs, category, is_owned, search)
     for position, found in enumerate(inferred):
         category[found.rows] = found.inference.category
         source[found.rows] = CategorySource.INFERRED
@@ -134,7 +137,7 @@ def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8
     """
     table, died = lifetimes.allocations, lifetimes.died_event
     in_step = np.flatnonzero(runs.phase_at(died) == Phase.OPTIMIZER)
-    rows = in_step[(category[in_step] == Category.WEIGHTS) & (died[in_step] != NEVER)]
+    rows: Int64Array = in_step[(category[in_step] == Category.WEIGHTS) & (died[in_step] != NEVER)]
     if not len(rows):
         return rows
     made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
@@ -144,8 +147,8 @@ def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8
     nth = np.minimum(np.searchsorted(frees, last) + _N_ENDING_FREES, len(frees)) - 1
     is_replaced = np.zeros(len(table), np.bool_)
     is_replaced[in_step] = died[in_step] <= frees[nth][runs.run_at(died[in_step])]
-    renewed = follow_replacements(lifetimes, rows, made, is_replaced).values()
-    return np.fromiter(renewed, np.int64, len(renewed))
+    renewed = follow_replacements(lifetimes, rows, made, is_replaced)
+    return np.array(list(renewed.values()), np.int64)
 
 
 def _source(rule: Rule) -> CategorySource:

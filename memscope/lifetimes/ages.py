@@ -52,8 +52,8 @@ def follow_replacements(
     """Find what takes the place of each of some allocations, and of what replaces them: rows by the rows they replace.
 
     That is, of ``among``, the newest of the same size that is alive when the allocation is let go of and has replaced
-    nothing yet: ``x = f(x)`` makes the new value before the old one is dropped. Where ``is_replaced``, bool (rows of the
-    table,), is false an allocation is let go of for another reason. Linear in both after a sort.
+    nothing yet: ``x = f(x)`` makes the new value before the old one is dropped. Where ``is_replaced``, bool (rows of
+    the table,), is false an allocation is let go of for another reason. Linear in both after a sort.
     """
     table, died = lifetimes.allocations, lifetimes.died_event
     size = table.requested_bytes
