@@ -13,6 +13,7 @@ from enum import Enum, IntEnum
 
 import numpy as np
 
+from memscope.lifetimes.ages import lasting_rows
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.frames import FramePattern, StackSearch
@@ -292,6 +293,8 @@ class Life(Enum):
     """Made before a backward pass and freed within it: autograd had saved it."""
     KEPT = "kept"
     """Not freed in the recording."""
+    TO_THE_END = "to the end"
+    """Not freed, or freed outside of passes and steps after the last allocation, when the program ends."""
     SETUP = "setup"
     """Made before the first forward pass, backward pass, optimizer step or generation, and still there after it."""
     LASTING = "lasting"
@@ -313,10 +316,12 @@ class LifeTable:
         self._runs = runs
         self._known: dict[Life, BoolArray] = {}
         self._died = lifetimes.died_event
+        self._lifetimes = lifetimes
         self._work: dict[Life, Callable[[], BoolArray]] = {
             Life.SHORT: self._short,
             Life.SAVED: self._saved,
             Life.KEPT: self._kept,
+            Life.TO_THE_END: self._to_the_end,
             Life.SETUP: self._setup,
             Life.LASTING: self._lasting,
             Life.FED: self._fed,
@@ -344,6 +349,13 @@ class LifeTable:
     def _kept(self) -> BoolArray:
         kept: BoolArray = self._died == NEVER
         return kept
+
+    def _to_the_end(self) -> BoolArray:
+        last = self._kept().copy()
+        ending = np.flatnonzero(lasting_rows(self._lifetimes) & ~last)
+        has_no_stack = self._lifetimes.trace.stack_id[self._died[ending]] == NONE_ID
+        last[ending] = has_no_stack | (self._runs.phase_at(self._died[ending]) <= Phase.OUTSIDE)
+        return last
 
     def _setup(self) -> BoolArray:
         runs = self._runs

@@ -278,7 +278,7 @@ PASS_RULES: tuple[Rule, ...] = (
         Category.WORKSPACE,
         "aten/src/ATen/cuda/CublasHandlePool.cpp asks for exactly :4096:2:16:8 by default, and keeps it",
         _ANY_FRAME,
-        lives=(Life.KEPT,),
+        lives=(Life.TO_THE_END,),
         sizes_bytes=_CUBLAS_WORKSPACES,
     ),
     Rule(
@@ -287,7 +287,7 @@ PASS_RULES: tuple[Rule, ...] = (
         "CublasHandlePool.cpp: 32 MiB on Hopper and later; cuBLASLt: 1 MiB or 32 MiB. Made once, kept past the pass",
         _ANY_FRAME,
         (Phase.FORWARD, Phase.BACKWARD, Phase.GENERATE),
-        (Life.KEPT, Life.ONCE),
+        (Life.TO_THE_END, Life.ONCE),
         _SHARED_WORKSPACES,
     ),
     Rule(
@@ -398,7 +398,7 @@ CONTEXT_RULES: tuple[Rule, ...] = (
         "CublasHandlePool.cpp: the threads of the autograd engine have cuBLAS handles of their own",
         (),
         (Phase.BACKWARD,),
-        (Life.KEPT,),
+        (Life.TO_THE_END,),
         _CUBLAS_WORKSPACES,
     ),
     Rule(

@@ -70,6 +70,7 @@ def test_lives() -> None:
     assert not {"activation0", "gradient0", "state"} & living(script, Life.SHORT)
     assert living(script, Life.SAVED) == {"activation0", "activation1", "activation2"}
     assert living(script, Life.KEPT) == {"weight", "state"}
+    assert living(script, Life.TO_THE_END) == {"weight", "state", "loss2", "batch2"}
     assert living(script, Life.SETUP) == {"weight", "batch0"}
     assert living(script, Life.LASTING) == {"weight", "state"}
     assert living(script, Life.FED) == {"batch0", "batch1", "batch2"}

@@ -142,3 +142,13 @@ def test_a_fixed_workspace_is_known_by_its_size_only_if_it_stays() -> None:
     script.alloc("same size", "block", 8_519_680)
     script.free("same size", "block")
     assert categories(script) == {"workspace": "workspace", "same size": "temporaries"}
+
+
+@pytest.mark.parametrize("stack", [None, "user"])
+def test_a_workspace_that_is_freed_when_the_program_ends_is_one(stack: str | None) -> None:
+    script = Script()
+    script.alloc("workspace", "forward", 8_519_680)
+    script.alloc("activation", "forward")
+    script.free("activation", "user")
+    script.free("workspace", stack)
+    assert categories(script)["workspace"] == "workspace"
