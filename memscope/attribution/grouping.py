@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.sites import module_of_owner, natural_order
+from memscope.attribution.sites import kind_of_module, module_of_owner
 from memscope.errors import UsageError, needed_for
 from memscope.lifetimes.steps import Steps
 from memscope.lifetimes.tables import AllocationTable
@@ -42,6 +42,7 @@ class Grouping(Enum):
     CATEGORY = "category"
     SITE = "site"
     MODULE = "module"
+    KIND = "kind"
     STEP = "step"
     TAG = "tag"
     RULE = "rule"
@@ -56,6 +57,11 @@ def module_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> l
     """The module in each owner's name."""
     owners = [trace.shown_string(i) for i in attribution.owner_id[rows].tolist()]
     return [NOT_RECORDED if owner is None else module_of_owner(owner) for owner in owners]
+
+
+def kind_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:
+    """The module in each owner's name, the same module of every layer together: ``model.layers.*.mlp.up_proj``."""
+    return [kind_of_module(module) for module in module_groups(trace, attribution, rows)]
 
 
 def tag_groups(trace: Trace, attribution: Attribution, rows: Int64Array) -> list[str]:

@@ -96,6 +96,15 @@ def module_of_owner(owner: str) -> str:
     return _PARAMETER_SUFFIX.sub("", _STATE_PREFIX.sub("", owner)) or owner
 
 
+def kind_of_module(module: str) -> str:
+    """A module's path without the numbers of its layers, experts and blocks.
+
+    >>> kind_of_module("model.layers.3.mlp.experts.12.up_proj")
+    'model.layers.*.mlp.experts.*.up_proj'
+    """
+    return ".".join("*" if part.isdecimal() else part for part in module.split("."))
+
+
 def natural_order(text: str) -> tuple[str | tuple[int, str], ...]:
     """A key that sorts names as people count, ``layers.2`` before ``layers.10``, whatever the case of letters."""
     parts = _NUMBER.split(text.lower())

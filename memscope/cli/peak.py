@@ -25,10 +25,10 @@ from memscope.cli.options import (
 @device_option
 @click.option(
     "--by",
-    type=Choice(["category", "site", "module", "step", "tag", "rule"]),
+    type=click.Choice(["category", "site", "module", "kind", "step", "tag", "rule"]),
     default="category",
     show_default=True,
-    help="What to sum the memory by; rule is what decided each category.",
+    help="What to sum the memory by; kind is the same module of every layer together, rule what decided each category.",
 )
 @click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
 @rules_option

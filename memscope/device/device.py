@@ -361,7 +361,7 @@ class Moment:
         return self.by(Grouping.MODULE)
 
     def by(self, grouping: Grouping | str) -> pd.DataFrame:
-        """Bytes and count in use by category, site, module, step, tag or rule, largest first.
+        """Bytes and count in use by category, site, module, kind of module, step, tag or rule, largest first.
 
         Columns: ``requested_bytes block_bytes n_allocations``, all int64. Categories come in stacking order. A step is
         the one that the allocation was made in.
@@ -409,6 +409,8 @@ class Moment:
             return [site or NOT_RECORDED for site in self.device.sites_of(rows)]
         if grouping is Grouping.MODULE:
             return groups.module_groups(trace, attribution, rows)
+        if grouping is Grouping.KIND:
+            return groups.kind_groups(trace, attribution, rows)
         if grouping is Grouping.TAG:
             return groups.tag_groups(trace, attribution, rows)
         if grouping is Grouping.RULE:

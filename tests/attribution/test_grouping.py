@@ -17,6 +17,16 @@ def test_groupings_by_tag_and_rule_sum_to_what_is_in_use() -> None:
     assert moment.by("rule")["requested_bytes"].to_dict() == {"owner recorded": 1950, "no rule fits": 16}
 
 
+def test_the_same_module_of_every_layer_is_one_kind() -> None:
+    script = Script()
+    for layer in range(3):
+        for name in ("A", "B"):
+            event = script.alloc(f"{layer}{name}", "user", 1000)
+            script.builder.set_owner(event, Category.ACTIVATIONS, f"model.layers.{layer}.mlp.{name}")
+    end = Analysis(script.trace()).end()
+    assert end.by("kind")["requested_bytes"].to_dict() == {"model.layers.*.mlp.A": 3000, "model.layers.*.mlp.B": 3000}
+
+
 def test_grouping_by_step_names_the_step_that_made_it() -> None:
     script = Script()
     script.alloc("weight", "constructor", 5000)
