@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.trace.frames import any_frame
 from memscope.attribution.sites import module_of_owner, natural_order
 from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.frames import any_frame

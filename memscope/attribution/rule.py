@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memscope.attribution._phases import Life, LifeTable, Phase, PhaseRuns, find_phases
-from memscope.trace.frames import FramePattern, StackSearch
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from memscope.attribution._phases import PHASE_BY_LABEL, Life
-from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError, UnknownNameError

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from memscope.attribution._distributed_rules import COMMUNICATION_RULES
 from memscope.attribution._phases import Life, Phase
-from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern

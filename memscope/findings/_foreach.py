@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.trace.frames import FramePattern, StackSearch
 from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
 from memscope.trace.categories import Category
+from memscope.trace.frames import FramePattern, StackSearch
 from memscope.trace.tables import BoolArray
 from memscope.units import format_bytes, format_fraction
 

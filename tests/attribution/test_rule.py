@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from memscope.attribution._phases import Life, Phase
-from memscope.trace.frames import FramePattern
 from memscope.attribution.rule import Rule, match_rows
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern
