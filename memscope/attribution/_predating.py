@@ -91,8 +91,8 @@ def infer_averages(
 ) -> list[Inferred]:
     """Tell copies of weights that no pass uses: averages, which are kept with the optimizer's state.
 
-    They were made outside of passes, after the weights, by what recorded no owner; as many blocks of each size as there
-    are gradients. Another model that is called is not such a copy.
+    ``deepcopy`` made them outside of passes, or a constructor while owners were recorded, and they have none; there are
+    as many of each size as gradients. A model that is called is not such a copy, and a checkpoint that stays not told.
 
     Parameters
     ----------
@@ -107,14 +107,17 @@ def infer_averages(
     weights = scene.lasting(Category.WEIGHTS)
     if not gradients or not gradients <= weights or (runs.phase == Phase.BACKWARD).sum() < 2:
         return []
-    rows = np.flatnonzero(weighs & ~is_owned & scene.lasts & (runs.row_phase <= Phase.LOAD))[::-1]
+    is_copied = np.append(search.stacks(FramePattern(r"(^|/)copy\.py$", "^_?deepcopy")), False)
+    is_copy = is_copied[lifetimes.allocations.stack_id]
+    if is_owned[category == Category.WEIGHTS].any():
+        is_copy |= category == Category.WEIGHTS
+    rows = np.flatnonzero(weighs & is_copy & ~is_owned & scene.lasts & (runs.row_phase <= Phase.LOAD))[::-1]
     rows = rows[np.isin(scene.size[rows], list(gradients))]
     others = count_sizes(scene.size[rows])
-    if not is_owned[category == Category.WEIGHTS].any():
-        others -= gradients
     n_copies = next((n for n in range(MOST_COPIES, 0, -1) if times(gradients, n) <= others), 0)
     copies = times(gradients, n_copies)
-    if not n_copies or sum_bytes(others - copies) > SLACK * sum_bytes(copies) or _calls_unsaved(scene, search):
+    is_exact = n_copies > 0 and sum_bytes(others - copies) <= SLACK * sum_bytes(copies)
+    if not is_exact or calls_without_backward(lifetimes, runs, search):
         return []
     rows = rows[_rank_in_size(scene.size[rows]) < _wanted(scene.size[rows], copies)]
     of = f"the {format_items(gradients.total(), 'gradient')} of a backward pass ({format_bytes(sum_bytes(gradients))})"
@@ -333,13 +336,9 @@ def _may_be_another(scene: _Scene, search: StackSearch, n_same: int) -> bool:
     seen in a whole step where modules are called whose backward pass never comes. Three are moments of few optimizers.
     """
     if n_same == N_MOMENTS:
-        return _steps_with(search, "sgd") and _calls_unsaved(scene, search)
+        return _steps_with(search, "sgd") and calls_without_backward(scene.lifetimes, scene.runs, search)
     n_passes = int((scene.runs.phase == Phase.BACKWARD).sum())
-    return n_same > N_MOMENTS or n_passes < 2 or _calls_unsaved(scene, search)
-
-
-def _calls_unsaved(scene: _Scene, search: StackSearch) -> bool:
-    return calls_without_backward(scene.lifetimes, scene.runs, search)
+    return n_same > N_MOMENTS or n_passes < 2 or calls_without_backward(scene.lifetimes, scene.runs, search)
 
 
 def _accumulating(scene: _Scene) -> Iterator[Inferred]:

@@ -9,7 +9,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name, sites_by_bytes
-from memscope.trace.categories import Category
+from memscope.trace.categories import Category, CategorySource
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import format_bytes, format_fraction, format_items
 
@@ -108,7 +108,9 @@ def _copied(device: Device, event: int, returned: Returned) -> Iterator[Finding]
         return
     gone = np.minimum(device.died_event, device.lifetimes.end_event)
     lasts = gone - table.alloc_event >= MIN_LIFE_FRAC * device.n_events
-    may_be = live & np.isin(category, _MAY_BE_COPIES) & (table.stack_id >= 0) & (table.alloc_event >= 0) & lasts
+    is_average = device.attribution.source == CategorySource.INFERRED
+    may_be = live & (np.isin(category, _MAY_BE_COPIES) | is_average) & (table.stack_id >= 0)
+    may_be &= (category != Category.WEIGHTS) & (table.alloc_event >= 0) & lasts
     others = np.flatnonzero(may_be)
     frames = device.site_frames_of(others)
     for frame in np.unique(frames).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
+
 from memscope.analysis import Analysis
 from memscope.attribution._predating import CERTAIN, LIKELY
 from memscope.attribution.attribution import attribute
 from memscope.attribution.ledger import coverage_at, ledger_at
+from memscope.capture.recorder import Recorder
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.open import open_trace
@@ -157,3 +161,64 @@ def test_real_weights_and_gradients_are_equal_to_the_byte() -> None:
     assert len(sizes[Category.WEIGHTS]) == 111
     assert np.array_equal(sizes[Category.WEIGHTS], sizes[Category.GRADIENTS])
     assert np.array_equal(np.repeat(sizes[Category.WEIGHTS], 2), sizes[Category.OPTIMIZER_STATE])
+
+
+class _Average:
+    """Keeps an average of a model's weights, as trainers do."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        for mean, parameter in zip(self.model.parameters(), model.parameters(), strict=True):
+            mean.lerp_(parameter, 0.1)
+
+
+def _trained_with_copies(*, averages: bool, calls: bool, keeps_checkpoint: bool) -> DeviceLifetimes:
+    """Steps of a small model beside an average, one that is called as well, or a checkpoint."""
+    recorder = Recorder(backend="dry-run", gpu="A100-80GB", conf="")
+    with recorder:
+        model = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(4))).to("cuda")
+        average = _Average(model) if averages else None
+        checkpoint = {name: p.detach().clone() for name, p in model.named_parameters()} if keeps_checkpoint else {}
+        optimizer = torch.optim.AdamW(model.parameters())
+        for _ in range(3):
+            batch = torch.randn(32, 256).to("cuda")
+            if average is not None and calls:
+                with torch.no_grad():
+                    average.model(batch).sum()
+            model(batch).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if average is not None:
+                average.update(model)
+    del checkpoint
+    return DeviceLifetimes(recorder.trace, 0)
+
+
+def _live_bytes(lifetimes: DeviceLifetimes, category: Category) -> int:
+    ledger = ledger_at(lifetimes, attribute(lifetimes), lifetimes.usage.peak_event)
+    return ledger[category.label]
+
+
+WEIGHT_BYTES = 4 * (256 * 256 + 256) * 4
+
+
+def test_an_average_of_the_weights_is_not_weights() -> None:
+    lifetimes = _trained_with_copies(averages=True, calls=False, keeps_checkpoint=False)
+    assert _live_bytes(lifetimes, Category.WEIGHTS) == WEIGHT_BYTES
+    assert _live_bytes(lifetimes, Category.OPTIMIZER_STATE) == 3 * WEIGHT_BYTES
+    (average,) = attribute(lifetimes).inferences
+    assert "the 8 gradients of a backward pass" in average.reason
+
+
+def test_a_copy_that_is_called_is_weights() -> None:
+    lifetimes = _trained_with_copies(averages=True, calls=True, keeps_checkpoint=False)
+    assert _live_bytes(lifetimes, Category.WEIGHTS) == 2 * WEIGHT_BYTES
+
+
+def test_a_checkpoint_that_stays_is_not_an_average() -> None:
+    lifetimes = _trained_with_copies(averages=False, calls=False, keeps_checkpoint=True)
+    assert not attribute(lifetimes).inferences
+    assert _live_bytes(lifetimes, Category.OPTIMIZER_STATE) == 2 * WEIGHT_BYTES
