@@ -38,6 +38,9 @@ class Attribution:
         int32 (rows,): the owner's name in the trace's strings, −1 where none is known.
     rule_id
         int32 (rows,): the rule that decided, a position in ``rules``; −1 where none did.
+    tensor_id
+        int32 (rows,): the type and shape of the tensor that fills it, a text of the trace's strings; −1 where that was
+        not seen.
     tag_id
         int32 (rows,): the user's tag in the trace's strings, −1 where there is none.
     inference_id
@@ -54,6 +57,7 @@ class Attribution:
     owner_id: Int32Array
     rule_id: Int32Array
     tag_id: Int32Array
+    tensor_id: Int32Array
     inference_id: Int32Array
     rules: tuple[Rule, ...]
     inferences: tuple[Inference, ...] = ()
@@ -61,7 +65,7 @@ class Attribution:
     def __post_init__(self) -> None:
         for name in ("category", "source"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int8))
-        for name in ("owner_id", "rule_id", "tag_id", "inference_id"):
+        for name in ("owner_id", "rule_id", "tag_id", "tensor_id", "inference_id"):
             object.__setattr__(self, name, frozen_array(getattr(self, name), np.int32))
 
     def rule_of(self, row: int) -> Rule | None:
@@ -105,6 +109,10 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     category[by_tag], source[by_tag], rule_id[by_tag] = told_by_tag[by_tag], CategorySource.USER, NONE_ID
     labelled = owners.tagged[owner] & (owners.category[owner] == Category.UNKNOWN)
     owner_id[owned] = owners.label_id[owner]
+    tag_id = np.full(n, NONE_ID, np.int32)
+    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
+    tensor_id = np.full(n, NONE_ID, np.int32)
+    tensor_id[owned] = owners.tensor_id[owner]
     owned, owner = owned[~labelled], owner[~labelled]
     category[owned] = owners.category[owner]
     source[owned] = np.where(owners.tagged[owner], CategorySource.USER, CategorySource.IDENTITY)
@@ -126,7 +134,7 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     untold = category == Category.UNKNOWN
     source[untold] = CategorySource.NONE
     inferences = tuple(found.inference for found in inferred)
-    return Attribution(category, source, owner_id, rule_id, tag_id, inference_id, tuple(rules), inferences)
+    return Attribution(category, source, owner_id, rule_id, tag_id, tensor_id, inference_id, tuple(rules), inferences)
 
 
 def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8Array) -> Int64Array:

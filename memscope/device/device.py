@@ -324,8 +324,9 @@ class Moment:
     def allocations(self) -> pd.DataFrame:
         """Every allocation in use or pending, largest first, one row each.
 
-        Columns: ``address requested_bytes block_bytes category source confidence owner site stream alloc_event
-        is_pending``; ``owner`` and ``site`` are None where not known, ``confidence`` is NaN where nothing was inferred.
+        Columns: ``address requested_bytes block_bytes category source confidence owner tensor site stream alloc_event
+        is_pending``; ``owner``, ``tensor`` and ``site`` are None where not known, ``confidence`` is NaN where nothing
+        was inferred.
         """
         with needed_for("a DataFrame", "pandas"):
             import pandas as pd
@@ -341,6 +342,7 @@ class Moment:
                 "source": [CategorySource(s).label for s in attribution.source[rows]],
                 "confidence": attribution.confidence[rows],
                 "owner": [trace.string(int(i)) for i in attribution.owner_id[rows]],
+                "tensor": [trace.string(int(i)) for i in attribution.tensor_id[rows]],
                 "site": self.device.sites_of(rows),
                 "stream": [None if s < 0 else int(trace.stream_handles[s]) for s in table.stream_id[rows]],
                 "alloc_event": table.alloc_event[rows],
@@ -380,6 +382,16 @@ class Moment:
         if grouping is Grouping.CATEGORY:
             return tuple(sorted(found, key=lambda group: Category[group.label.upper()]))
         return largest_first(found)
+
+    def dtypes(self, grouping: Grouping | str) -> dict[str, tuple[str, ...]]:
+        """The types of the tensors in each group of :meth:`grouped`, as far as they were seen: sorted, by label."""
+        grouping, rows = Grouping(grouping), self.in_use_rows
+        seen = rows[self.device.attribution.tensor_id[rows] != NONE_ID]
+        found: dict[str, set[str]] = {}
+        texts = (self.device.trace.strings[i] for i in self.device.attribution.tensor_id[seen].tolist())
+        for label, text in zip(self._labels(grouping, seen), texts, strict=True):
+            found.setdefault(label, set()).add(text.partition(" ")[0])
+        return {label: tuple(sorted(dtypes)) for label, dtypes in found.items()}
 
     def unknown_sites(self, limit: int) -> tuple[Group, ...]:
         """The lines of code whose allocations in use have no category, largest first."""

@@ -180,7 +180,7 @@ def state_metrics_json(fragmentation: Fragmentation) -> dict[str, Any]:
 
 def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
     """The object of ``memscope peak --json``."""
-    grouped = moment.grouped(by)
+    grouped, dtypes = moment.grouped(by), moment.dtypes(by)
     return {
         "trace": trace_json(moment.device.recording),
         "device": moment.device.index,
@@ -192,6 +192,7 @@ def moment_json(moment: Moment, by: str, top: int) -> dict[str, Any]:
                 "requested_bytes": group.requested_bytes,
                 "block_bytes": group.block_bytes,
                 "n_allocations": group.n_allocations,
+                "dtypes": list(dtypes.get(group.label, ())),
             }
             for group in (grouped if by == "category" else grouped[:top])
         ],

@@ -90,6 +90,7 @@ def findings_html(findings: Findings) -> str:
 _NOT_MEASURED = "not measured"
 _N_UNKNOWN_SITES = 3
 _N_INFERRED = 6
+_WITH_DTYPES = ("module", "kind")
 
 
 def print_report(analysis: Analysis, console: Console) -> None:
@@ -288,27 +289,20 @@ def print_moment(moment: Moment, by: str, top: int, console: Console, *, has_hea
     steps = moment.device.steps if by == "step" else None
     if steps is not None and steps.source != "marks":
         console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
-    _print_groups(moment, by, grouped, top, console)
-
-
-def _print_groups(moment: Moment, by: str, grouped: Sequence[Group], top: int, console: Console) -> None:
-    """Print groups and what nobody requested: together all that is reserved."""
-    ledger = moment.ledger
-    table = FittedTable(Column("size"), Column(f"of {ledger.total_of}"), Column("allocations"), Column(by, Kind.WORDS))
-
-    def add(n_bytes: int, n_allocations: int | None, label: str, style: str | None = None) -> None:
-        n_words = "" if n_allocations is None else format_count(n_allocations)
-        table.add_row(format_bytes(n_bytes), share_words(n_bytes, ledger.total_bytes), n_words, label, style=style)
-
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for heading in ("requested", "share", "allocations"):
+        table.add_column(heading, justify="right")
+    table.add_column(by, overflow="fold")
+    dtypes = moment.dtypes(by) if by in _WITH_DTYPES else {}
+    if dtypes:
+        table.add_column("dtype", style="dim")
+    total = sum(group.requested_bytes for group in grouped)
     for group in grouped[:top]:
-        add(group.requested_bytes, group.n_allocations, row_label(group.label) if by == "tag" else group.label)
-    rest = grouped[top:]
-    if rest:
-        n_rest = sum(group.n_allocations for group in rest)
-        add(sum(group.requested_bytes for group in rest), n_rest, f"{format_count(len(rest))} more, together", "dim")
-    others = [row for row in ledger.rows if not row.is_category and row.bytes]
-    if others:
-        names = dict.fromkeys("free memory" if row.name.startswith("free") else row_label(row.name) for row in others)
-        add(sum(row.bytes for row in others), None, ", ".join(names), "dim")
-    add(ledger.total_bytes, None, f"{ledger.total_of}: the sum, to the byte", "bold")
-    table.print(console)
+        share = format_fraction(group.requested_bytes / total) if total else ""
+        size, n_allocations = format_bytes(group.requested_bytes), format_count(group.n_allocations)
+        types = (Text(", ".join(dtypes.get(group.label, ()))),) if dtypes else ()
+        table.add_row(size, share, n_allocations, Text(group.label), *types)
+    console.print(table)
+    if len(grouped) > top:
+        rest = sum(group.requested_bytes for group in grouped[top:])
+        console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")

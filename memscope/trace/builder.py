@@ -125,7 +125,7 @@ class TraceBuilder:
         self._samples = _Rows(schema.SAMPLE_COLUMNS)
         self._cache_layers = _Rows(schema.CACHE_LAYER_COLUMNS)
         self._cache_lengths = _Rows(schema.CACHE_LENGTH_COLUMNS)
-        self._owners: dict[tuple[int, int, int], tuple[int, int, bool]] = {}
+        self._owners: dict[tuple[int, int, int], tuple[int, int, bool, int]] = {}
         self._streams: dict[int, int] = {}
         self._pools: dict[tuple[int, int], int] = {(0, 0): 0}
 
@@ -232,18 +232,26 @@ class TraceBuilder:
             event=self.n_events, time_ns=time_ns, device=device, cache_id=cache_id, n_tokens=n_tokens
         )
 
-    def set_owner(self, alloc_event: int, category: Category, label: str, *, tagged: bool = False) -> None:
-        """Say who owns the allocation made by an event. A user's tag is never replaced by anything but a tag."""
-        self._set_owner((alloc_event, NONE_ID, NONE_ID), category, label, tagged)
+    def set_owner(
+        self, alloc_event: int, category: Category, label: str, *, tagged: bool = False, tensor: str | None = None
+    ) -> None:
+        """Say who owns the allocation made by an event. A user's tag is never replaced by anything but a tag.
+
+        ``tensor`` is the type and shape of the tensor that fills it, None where that is not known.
+        """
+        self._set_owner((alloc_event, NONE_ID, NONE_ID), category, label, tagged, tensor)
 
     def set_owner_at(self, device: int, address: int, category: Category, label: str, *, tagged: bool = False) -> None:
         """Say who owns the allocation that lay at an address before the first event."""
         self._set_owner((NONE_ID, device, address), category, label, tagged)
 
-    def _set_owner(self, allocation: tuple[int, int, int], category: Category, label: str, tagged: bool) -> None:
-        if not tagged and self._owners.get(allocation, (0, 0, False))[2]:
+    def _set_owner(
+        self, allocation: tuple[int, int, int], category: Category, label: str, tagged: bool, tensor: str | None = None
+    ) -> None:
+        if not tagged and self._owners.get(allocation, (0, 0, False, 0))[2]:
             return
-        self._owners[allocation] = (int(category), self.strings.intern(label), tagged)
+        tensor_id = NONE_ID if tensor is None else self.strings.intern(tensor)
+        self._owners[allocation] = (int(category), self.strings.intern(label), tagged, tensor_id)
 
     def add_segment(
         self,
@@ -319,12 +327,15 @@ def _int64(values: Sequence[object]) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _owner_columns(owners: Sequence[tuple[tuple[int, int, int], tuple[int, int, bool]]]) -> Mapping[str, list[int]]:
+def _owner_columns(
+    owners: Sequence[tuple[tuple[int, int, int], tuple[int, int, bool, int]]],
+) -> Mapping[str, list[int]]:
     return {
         "alloc_event": [event for (event, _, _), _ in owners],
         "device": [device for (_, device, _), _ in owners],
         "address": [address for (_, _, address), _ in owners],
-        "category": [category for _, (category, _, _) in owners],
-        "label_id": [label_id for _, (_, label_id, _) in owners],
-        "tagged": [tagged for _, (_, _, tagged) in owners],
+        "category": [category for _, (category, *_) in owners],
+        "label_id": [label_id for _, (_, label_id, *_) in owners],
+        "tagged": [tagged for _, (_, _, tagged, _) in owners],
+        "tensor_id": [tensor_id for _, (*_, tensor_id) in owners],
     }

@@ -135,6 +135,8 @@ def read_container(path: str | Path) -> Trace:
             # A column that came without a new version: readers that do not know it pass it over.
             not_measured = np.full(len(parts["samples"]["event"]), schema.NONE_ID)
             parts["samples"].setdefault("others_used_bytes", not_measured)
+            not_seen = np.full(len(parts["owners"]["alloc_event"]), schema.NONE_ID)
+            parts["owners"].setdefault("tensor_id", not_seen)
             metadata = dataclasses.replace(metadata, schema_version=schema.SCHEMA_VERSION)
             pa.default_memory_pool().release_unused()
             return _trace(parts, metadata)

@@ -128,7 +128,13 @@ SAMPLE_COLUMNS = _columns(
 MARK_COLUMNS = _columns(event=np.int64, time_ns=np.int64, kind=np.int8, label_id=np.int32)
 
 OWNER_COLUMNS = _columns(
-    alloc_event=np.int64, device=np.int16, address=np.int64, category=np.int8, label_id=np.int32, tagged=np.bool_
+    alloc_event=np.int64,
+    device=np.int16,
+    address=np.int64,
+    category=np.int8,
+    label_id=np.int32,
+    tagged=np.bool_,
+    tensor_id=np.int32,
 )
 """Who owns an allocation, recorded by identity: one row at most for each alloc event, or for each device and address
 where the allocation predates the events (``alloc_event`` −1; ``device`` and ``address`` are −1 otherwise)."""

@@ -175,7 +175,8 @@ class OwnerTable(Table):
     An allocation is named by the event that made it; one that predates the events, by where it lay before the first.
 
     ``category`` holds :class:`memscope.trace.categories.Category` values, ``label_id`` the owner's name
-    (``model.layers.3.mlp.up_proj.weight``), ``tagged`` is true where the user's own tag decided.
+    (``model.layers.3.mlp.up_proj.weight``), ``tagged`` is true where the user's own tag decided. ``tensor_id`` is the
+    text of the type and shape of the tensor that fills it (``float32 [32000, 4096]``), −1 where that was not seen.
     """
 
     COLUMNS: ClassVar[schema.Columns] = schema.OWNER_COLUMNS
@@ -185,6 +186,7 @@ class OwnerTable(Table):
     category: Int8Array
     label_id: Int32Array
     tagged: BoolArray
+    tensor_id: Int32Array
 
 
 @dataclass(frozen=True, slots=True)

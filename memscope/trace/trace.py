@@ -195,6 +195,7 @@ class Trace:
             for owner in (self, self.segments, self.blocks, self.marks, self.owners):
                 if any(f.name == name for f in fields(owner)):
                     _check_ids(f"{type(owner).__name__}.{name}", getattr(owner, name), limit)
+        _check_ids("OwnerTable.tensor_id", self.owners.tensor_id, len(self.strings))
         _check_ids("CacheLayerTable.kind_id", self.cache_layers.kind_id, len(self.strings))
         _check_ids("BlockTable.segment_id", self.blocks.segment_id, len(self.segments))
         _check_ids("Trace.action", self.action, len(Action))

@@ -279,7 +279,7 @@ def test_a_file_of_the_first_schema_is_read_and_written_as_the_newest(tmp_path: 
     builder.add_sample(device_used_bytes=5)
     newest = write_container(builder.build(TraceMetadata(source="synthetic")), tmp_path / "newest.memscope")
     first = tmp_path / "first.memscope"
-    added_later = {"owners.parquet": ["device", "address"], "samples.parquet": ["others_used_bytes"]}
+    added_later = {"owners.parquet": ["device", "address", "tensor_id"], "samples.parquet": ["others_used_bytes"]}
     with zipfile.ZipFile(newest) as old, zipfile.ZipFile(first, "w", zipfile.ZIP_STORED) as archive:
         for name in old.namelist():
             if name.startswith("cache_"):
@@ -295,7 +295,7 @@ def test_a_file_of_the_first_schema_is_read_and_written_as_the_newest(tmp_path: 
             archive.writestr(name, content)
     trace = read_container(first)
     assert trace.owners.address.tolist() == trace.owners.device.tolist() == [-1]
-    assert trace.samples.others_used_bytes.tolist() == [-1]
+    assert trace.samples.others_used_bytes.tolist() == trace.owners.tensor_id.tolist() == [-1]
     assert len(trace.cache_layers) == len(trace.cache_lengths) == 0
     assert trace.metadata.schema_version == schema.SCHEMA_VERSION
     again = write_container(trace, tmp_path / "again.memscope")

@@ -83,6 +83,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
         html.Div(owner, className="inspector-owner") if owner else None,
         facts(
             [
+                ("tensor", device.trace.string(int(attribution.tensor_id[row]))),
                 ("requested", size(requested)),
                 ("rounding", size(rounding) if rounding else None),
                 ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),

@@ -118,7 +118,7 @@ class DryRunSink:
         if self._router.is_device_tensor(tensor):
             allocation = self._storages.of(tensor)
             if allocation is not None:
-                self._owners.claim(allocation, category, label)
+                self._owners.claim(allocation, category, label, tensor)
 
     def saved(self) -> tuple[tuple[Any, Any], ...]:
         """Nothing: what autograd saves is claimed when it does so."""

@@ -139,8 +139,11 @@ class OwnerBook:
         allocation.is_tagged = True
         self._builder.set_owner(allocation.event, category, label, tagged=True)
 
-    def claim(self, allocation: Allocation, category: Category, label: str) -> None:
-        """Say whose an allocation is, unless something stronger has said so, or the same with another name."""
+    def claim(self, allocation: Allocation, category: Category, label: str, tensor: Any = None) -> None:
+        """Say whose an allocation is, unless something stronger has said so, or the same with another name.
+
+        ``tensor`` is the one that was seen there, None where none was.
+        """
         rank = STRENGTH[category]
         if allocation.is_tagged or rank > allocation.rank or (rank == allocation.rank and label == allocation.label):
             return
@@ -148,12 +151,19 @@ class OwnerBook:
             return
         allocation.rank = rank
         allocation.label = label
-        self._builder.set_owner(allocation.event, category, label)
+        self._builder.set_owner(allocation.event, category, label, tensor=_described(tensor, allocation))
 
     def died(self, allocation: Allocation, phase_serial: int) -> None:
         """Note a release: what one phase made and released and nothing ever owned was temporary."""
         if allocation.phase_serial and allocation.phase_serial == phase_serial:
             self.claim(allocation, Category.TEMPORARIES, allocation.place)
+
+
+def _described(tensor: Any, allocation: Allocation) -> str | None:
+    """The type and shape of a tensor that fills its allocation: ``float32 [32000, 4096]``; None for another."""
+    if tensor is None or tensor.numel() * tensor.element_size() != allocation.requested_bytes:
+        return None
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 class StorageTable:

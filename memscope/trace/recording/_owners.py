@@ -157,7 +157,8 @@ class _FoundOwners(Table):
     def table(self) -> OwnerTable:
         """As a trace keeps them."""
         in_order = self.take(np.lexsort((self.address, self.device, self.alloc_event)))
-        return OwnerTable.from_columns({**in_order.columns(), "tagged": in_order.strength < 0})
+        not_seen = np.full(len(in_order), NONE_ID, np.int32)
+        return OwnerTable.from_columns({**in_order.columns(), "tagged": in_order.strength < 0, "tensor_id": not_seen})
 
 
 class _Phases(NamedTuple):

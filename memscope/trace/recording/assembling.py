@@ -88,6 +88,7 @@ def _owners(of: _Placed, *, is_first: bool) -> OwnerTable:
         owners,
         alloc_event=_moved(owners.alloc_event, of.place, place_end=0),
         label_id=_mapped(owners.label_id, of.maps["label_id"]),
+        tensor_id=_mapped(owners.tensor_id, of.maps["label_id"]),
     )
     return moved if is_first else moved.take(owners.alloc_event != NONE_ID)
 

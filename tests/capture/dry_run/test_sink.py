@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from memscope.analysis import Analysis
 from memscope.trace.categories import Category
+from memscope.trace.schema import NONE_ID
 from tests.capture.programs import dry_run, requested, small_model, train
 
 torch = pytest.importorskip("torch")
@@ -21,6 +23,22 @@ def test_every_parameter_gradient_and_state_has_its_owner_to_the_byte() -> None:
     assert states == {
         f"{key} of {name}": size for name, size in parameters.items() for key in ("exp_avg", "exp_avg_sq")
     }
+
+
+def test_an_owner_has_the_type_and_shape_of_its_tensor() -> None:
+    with dry_run() as rec:
+        model = torch.nn.Linear(64, 32, bias=False).to("cuda", torch.bfloat16)
+        model(torch.randn(8, 64, device="cuda", dtype=torch.bfloat16)).sum().backward()
+    owners, strings = rec.trace.owners, rec.trace.strings
+    tensors = {
+        strings[label]: strings[tensor]
+        for label, tensor in zip(owners.label_id.tolist(), owners.tensor_id.tolist(), strict=True)
+        if tensor != NONE_ID
+    }
+    assert tensors["weight"] == tensors["weight.grad"] == "bfloat16 [32, 64]"
+    peak = Analysis(rec.trace).peak()
+    assert "bfloat16 [32, 64]" in set(peak.allocations()["tensor"].dropna())
+    assert peak.dtypes("category")["weights"] == ("bfloat16",)
 
 
 def test_activations_inputs_workspaces_and_temporaries_are_told_apart() -> None:
