@@ -168,6 +168,13 @@ class PhaseRuns:
         at: Int64Array = np.searchsorted(self.begin, event, "right") - 1
         return at
 
+    def last_made(self, alloc_event: Int64Array) -> Int64Array:
+        """The last allocation within each run, −1 for none, of the rows' alloc events: int64 (runs,)."""
+        last = np.full(len(self.phase), NONE_ID, np.int64)
+        made = np.flatnonzero(self.row_run != NONE_ID)
+        np.maximum.at(last, self.row_run[made], alloc_event[made])
+        return last
+
     def phase_at(self, event: Int64Array) -> Int8Array:
         """The phase at each event, ``UNTOLD`` before the first run: int8."""
         if not len(self.phase):

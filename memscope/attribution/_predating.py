@@ -187,14 +187,6 @@ class _Scene:
             self.is_open[rows] = False
             yield Inferred(rows, Inference(category, confidence, reason))
 
-    def last_made(self, run: Int64Array) -> Int64Array:
-        """The last allocation within each of some runs, −1 for none: int64."""
-        last = np.full(len(self.runs.phase), NONE_ID, np.int64)
-        made = np.flatnonzero(self.runs.row_run != NONE_ID)
-        np.maximum.at(last, self.runs.row_run[made], self.table.alloc_event[made])
-        found: Int64Array = last[run]
-        return found
-
     def pass_over(self, rows: Int64Array) -> None:
         """Leave rows untold: what they are is not clear, and others come after them."""
         self.is_open[rows] = False
@@ -413,15 +405,17 @@ def _replaced(scene: _Scene, gradients: Sizes) -> Iterator[Inferred]:
     """
     runs, made = scene.runs, scene.made_by_optimizer()
     rows = scene.by_age[scene.is_open[scene.by_age]]
-    rows = rows[np.isin(runs.phase_at(scene.died[rows]), Phase.OPTIMIZER) & (scene.died[rows] != NEVER)]
+    rows = rows[(runs.phase_at(scene.died[rows]) == Phase.OPTIMIZER) & (scene.died[rows] != NEVER)]
     rows = rows[np.isin(scene.size[rows], scene.size[made])]
     if not len(rows):
         return
-    replaced_by = {old: new for old, new in follow_replacements(scene.lifetimes, rows, made).items() if new in made}
+    replaced_by = follow_replacements(scene.lifetimes, rows, made)
     rows = rows[np.isin(rows, list(replaced_by))]
-    run_of = runs.run_at(scene.died[rows])
-    rows = rows[runs.row_run[[replaced_by[row] for row in rows.tolist()]] == run_of]
-    if not len(rows) or (scene.died[rows] > scene.last_made(runs.run_at(scene.died[rows]))).mean() > 2 * SLACK:
+    run = runs.run_at(scene.died[rows])
+    is_same_run = runs.row_run[[replaced_by[row] for row in rows.tolist()]] == run
+    rows, run = rows[is_same_run], run[is_same_run]
+    last = runs.last_made(scene.table.alloc_event)
+    if not len(rows) or (scene.died[rows] > last[run]).mean() > 2 * SLACK:
         return  # gradients are dropped at the end of the step that has made a state
     dropped = count_sizes(scene.size[rows])
     there = scene.lasting(Category.UNKNOWN, Category.WEIGHTS) - count_sizes(scene.size[rows[scene.lasts[rows]]])

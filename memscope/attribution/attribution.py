@@ -149,8 +149,7 @@ def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8
     if not len(rows):
         return rows
     made = np.flatnonzero((runs.row_phase == Phase.OPTIMIZER) & (runs.row_run != NONE_ID))
-    last = np.full(len(runs.phase), NONE_ID, np.int64)
-    np.maximum.at(last, runs.row_run[made], table.alloc_event[made])
+    last = runs.last_made(table.alloc_event)
     frees = np.sort(died[died != NEVER])
     nth = np.minimum(np.searchsorted(frees, last) + _N_ENDING_FREES, len(frees)) - 1
     is_replaced = np.zeros(len(table), np.bool_)

@@ -65,15 +65,17 @@ def follow_replacements(
     who = np.concatenate([among, dying])
     order = np.lexsort((~is_birth, event))
     followed = set(rows.tolist())
-    alive: dict[int, list[int]] = {}
+    dead: set[int] = set()
+    newest: dict[int, list[int]] = {}
     replaced_by: dict[int, int] = {}
     for row, born in zip(who[order].tolist(), is_birth[order].tolist(), strict=True):
-        stack = alive.setdefault(int(size[row]), [])
+        stack = newest.setdefault(int(size[row]), [])
         if born:
             stack.append(row)
             continue
-        if row in stack:
-            stack.remove(row)
+        dead.add(row)
+        while stack and stack[-1] in dead:
+            stack.pop()
         if row in followed and stack and (is_replaced is None or is_replaced[row]):
             replaced_by[row] = stack.pop()
             followed.add(replaced_by[row])
