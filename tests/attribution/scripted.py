@@ -10,7 +10,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.schema import NONE_ID, Action, BlockState
 from memscope.trace.trace import Trace
 
 FrameText = tuple[str, str, int]
@@ -125,3 +125,17 @@ def owned() -> Analysis:
     event = script.alloc("t", "user", 9)
     script.builder.set_owner(event, Category.UNKNOWN, "my index", tagged=True)
     return Analysis(script.trace())
+
+
+def with_old_workspace() -> Trace:
+    """One allocation, and a block of cuBLAS' size that was there before: nothing recorded says whose that is."""
+    builder = TraceBuilder()
+    segment = builder.add_segment(address=1 << 40, size_bytes=20 << 20, is_large=True)
+    for address, size_bytes, state in (
+        (1 << 40, 8_519_680, BlockState.ACTIVE_ALLOCATED),
+        ((1 << 40) + 8_519_680, 2 << 20, BlockState.ACTIVE_ALLOCATED),
+        ((1 << 40) + 8_519_680 + (2 << 20), (18 << 20) - 8_519_680, BlockState.INACTIVE),
+    ):
+        builder.add_block(segment, address=address, size_bytes=size_bytes, requested_bytes=size_bytes, state=state)
+    builder.add_event(Action.ALLOC, address=(1 << 40) + 8_519_680, size_bytes=2 << 20)
+    return builder.build(TraceMetadata(source="torch-snapshot"))

@@ -10,6 +10,7 @@ import pytest
 
 from memscope.trace.container import write_container
 from memscope.units import format_bytes
+from tests.attribution.scripted import with_old_workspace
 from tests.conftest import Outcome
 from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
@@ -50,6 +51,20 @@ def test_the_text_report_says_the_same_numbers(memscope: Run, trace_file: Path) 
     assert format_bytes(report["peak"]["allocated_bytes"]) in text
     assert f"{report['ledger']['total_bytes']:,}" in text
     assert "accounted for" in text
+
+
+def test_what_is_inferred_stands_with_its_evidence_in_every_report(memscope: Run, tmp_path: Path) -> None:
+    old = write_container(with_old_workspace(), tmp_path / "old.memscope")
+    coverage = json.loads(memscope("report", old, "--json").out)["devices"][0]["coverage"]
+    (told,) = coverage["inferred"]
+    assert coverage["by_source"]["inferred"] == told["bytes"] == 8_519_680
+    assert (told["category"], told["confidence"], told["n_allocations"]) == ("workspace", 0.99, 1)
+    text = memscope("report", old).out.replace("\n", " ")
+    assert "inferred workspace 8.1 MiB, 99 % sure" in text
+    page = tmp_path / "old.html"
+    assert memscope("report", old, "-o", page).code == 0
+    assert told["evidence"] in page.read_text()
+    assert "99 % sure" in page.read_text()
 
 
 def test_a_recording_that_starts_late_says_so(memscope: Run, mid_life_file: Path) -> None:

@@ -7,8 +7,10 @@ from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
+from memscope.analysis import Analysis
 from memscope.figures.flame import FlameKind
 from memscope.units import format_bytes
+from tests.attribution.scripted import with_old_workspace
 from tests.dashboard.pages import largest_path, moment_data, text_of
 
 
@@ -43,3 +45,11 @@ def test_the_inspector_keeps_a_pin_that_is_not_live(store: TraceStore) -> None:
     last = len(moment.lifetimes.allocations) - 1
     assert "not live at this moment" in text_of(inspect(moment, last))
     assert "Nothing is pinned" in text_of(inspect(moment, 10**6))
+
+
+def test_the_inspector_says_how_sure_an_inference_is_and_why() -> None:
+    moment = Analysis(with_old_workspace()).peak()
+    words = text_of(inspect(moment, int(moment.rows[0])))
+    assert "inferred from sizes and lives" in words
+    assert "99 %" in words
+    assert "cuBLAS asks for exactly 8,519,680 bytes" in words

@@ -9,7 +9,9 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import overview
 
+from memscope.analysis import Analysis
 from memscope.units import format_bytes
+from tests.attribution.scripted import with_old_workspace
 from tests.dashboard.pages import moment_data, text_of
 
 
@@ -35,3 +37,8 @@ def test_overview_says_not_measured(store: TraceStore) -> None:
 def test_views_wait_for_the_scheme(store: TraceStore) -> None:
     with pytest.raises(PreventUpdate):
         overview.update(store, moment_data(store), None)
+
+
+def test_the_coverage_says_what_is_inferred_and_how_sure_that_is() -> None:
+    words = text_of(overview.coverage(Analysis(with_old_workspace()).peak()))
+    assert "workspace 8.1 MiB inferred, 99 % sure: cuBLAS asks for exactly 8,519,680 bytes" in words
