@@ -286,6 +286,8 @@ def calls_without_backward(lifetimes: DeviceLifetimes, runs: PhaseRuns, search: 
 
 
 _N_LEAST_GROWN = 4
+_N_MOST_CALLS = 8
+"""Forward passes, or generations, that a batch made once may see: of several models, or of a prompt again."""
 _N_MOST_PASSES = 2
 """A batch is dropped when the next one replaces it: it sees its own backward pass and, at most, the next."""
 _WORKING = (Phase.FORWARD, Phase.BACKWARD, Phase.OPTIMIZER, Phase.GENERATE)
@@ -385,13 +387,21 @@ class LifeTable:
         runs, table = self._runs, self._table
         fed: BoolArray = (runs.row_run != NONE_ID) & (runs.row_phase == Phase.OUTSIDE)
         begin = self._next_pass()[runs.row_run[fed]]
-        backward = np.sort(runs.begin[runs.phase == Phase.BACKWARD])
-        born, died = table.alloc_event[fed], self._died[fed]
-        n_passes = np.searchsorted(backward, died) - np.searchsorted(backward, born)
-        fed[fed] = (begin != NEVER) & (died > begin) & (n_passes <= _N_MOST_PASSES)
+        fed[fed] = (
+            (begin != NEVER) & (self._died[fed] > begin) & (self._n_passes(fed, Phase.BACKWARD) <= _N_MOST_PASSES)
+        )
         counts = np.bincount(table.stack_id[fed], minlength=1)
-        fed[fed] = (self._died[fed] != NEVER) | (counts[table.stack_id[fed]] > 1)
+        # What is made once and sees pass after pass is a sum over them or a state of them, not a batch.
+        is_soon = self._died[fed] != NEVER
+        is_soon &= self._n_passes(fed, Phase.FORWARD, Phase.GENERATE) <= _N_MOST_CALLS
+        fed[fed] = is_soon | (counts[table.stack_id[fed]] > 1)
         return fed
+
+    def _n_passes(self, rows: BoolArray, *phases: Phase) -> Int64Array:
+        """How many runs of some phases begin while each of some allocations lives: int64."""
+        begin = np.sort(self._runs.begin[np.isin(self._runs.phase, phases)])
+        n: Int64Array = np.searchsorted(begin, self._died[rows]) - np.searchsorted(begin, self._table.alloc_event[rows])
+        return n
 
     def _next_pass(self) -> Int64Array:
         """Where the pass begins that each run leads to, the largest int64 for none: int64 (runs,).

@@ -78,6 +78,20 @@ def test_lives() -> None:
     assert "activation0" not in living(script, Life.ONCE)
 
 
+def test_a_sum_over_many_passes_is_not_fed_to_them() -> None:
+    """Made once before the first of twelve passes and dropped after the last; batches come and go."""
+    script = Script({"sum": [("evaluate", "/home/me/train.py", 7)]})
+    script.alloc("sum", "sum")
+    for k in range(12):
+        script.alloc(f"batch{k}", "batch")
+        script.alloc(f"inner{k}", "forward")
+        script.free(f"inner{k}", "forward")
+        script.free(f"batch{k}", "user")
+    script.free("sum", "user")
+    assert living(script, Life.FED) == {f"batch{k}" for k in range(12)}
+    assert categories(script)["sum"] == "unknown"
+
+
 def test_what_grows_with_every_token_is_a_cache() -> None:
     """Two tensors from one line grow by 512 bytes with every token; scores that grow but die at once are none."""
     script = Script()
