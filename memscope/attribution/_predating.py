@@ -469,7 +469,10 @@ def _weights_alone(scene: _Scene, search: StackSearch) -> Iterator[Inferred]:
         scene.pass_over(_newest_alike(scene))
     rows, kept = scene.open_by_age(lasts=True), scene.kept_by_forward()
     found = layered(count_sizes(scene.size[rows[~np.isin(scene.size[rows], kept)]]))
-    confidence = MIXED if len(kept) else LIKELY  # what a graph keeps comes once in each layer, too
+    # What a graph keeps comes once in each layer, too; and where nothing is seen at work, it may be a training.
+    is_run = scene.has_phase(Phase.FORWARD) or scene.has_phase(Phase.GENERATE)
+    is_run |= bool((scene.category == Category.KV_CACHE).any())
+    confidence = LIKELY if is_run and not len(kept) else MIXED
     yield from scene.tell(_first_of_each(scene, found.weights), Category.WEIGHTS, confidence, found.reason)
 
 
