@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "memscope"
 DASHBOARD = ROOT / "dashboard" / "memscope_dashboard"
 
-MAX_MODULES = 302
-"""May only become smaller, but for a file that a new finding, view, allocator or part of PyTorch's interface is, and
-for a new subject: what predates a recording, the multisets it is told from, and the ages of allocations."""
+MAX_MODULES = 303
+"""May only become smaller, but for a file that a new finding, view, allocator or part of PyTorch's interface is; one
+is how reports fit a terminal, three are a new subject: what predates a recording, the multisets it is told from, and
+the ages of allocations."""
 MAX_MODULES_IN_A_FOLDER = 15
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60

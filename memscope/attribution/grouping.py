@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.sites import kind_of_module, module_of_owner
+from memscope.attribution.sites import kind_of_module, module_of_owner, natural_order
 from memscope.errors import UsageError, needed_for
 from memscope.lifetimes.steps import Steps
 from memscope.lifetimes.tables import AllocationTable

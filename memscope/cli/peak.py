@@ -25,7 +25,7 @@ from memscope.cli.options import (
 @device_option
 @click.option(
     "--by",
-    type=click.Choice(["category", "site", "module", "kind", "step", "tag", "rule"]),
+    type=Choice(["category", "site", "module", "kind", "step", "tag", "rule"]),
     default="category",
     show_default=True,
     help="What to sum the memory by; kind is the same module of every layer together, rule what decided each category.",

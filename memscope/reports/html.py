@@ -255,12 +255,10 @@ def _evidence(opinions: Opinions) -> str:
     device, index = opinions.device, opinions.device.index
     peak = device.peak()
     bar = picture(f"ledger-{index}", in_themes(lambda theme: ledger_figure(peak.ledger, theme)), "the ledger as a bar")
-    if len(device.oom_events):
-        body += _section("Out of memory", oom_html(device.recording, opinions.oom()))
-    body += _section("Findings", findings_html(opinions.findings))
-    coverage = f'<p class="quiet">{parts.coverage_words(peak)}</p>' + parts.inferred_table(peak)
+    words = sentence(coverage_words(peak)) or "Nothing is in use."
+    coverage = f'<p class="quiet">{escape(words)}</p>' + parts.inferred_table(peak)
     coverage += parts.unknown_table(peak, _N_UNKNOWN_SITES)
-    body += _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
+    body = _section("Ledger", bar, parts.ledger_table(peak.ledger), coverage)
     body += _driver_usage(peak)
     if device.n_events:
         figures = in_themes(lambda theme: timeline_figure(device, theme, moment=peak.event))

@@ -23,7 +23,7 @@ from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_fraction, format_items
-from memscope.words.headlines import coverage_words
+from memscope.words.headlines import coverage_words, inferred_words
 from memscope.words.labels import row_label
 
 _STYLES = {Severity.SEVERE: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -197,18 +197,11 @@ def print_ledger(moment: Moment, console: Console) -> None:
     if ledger.total_of == "active":
         console.print(Text("  free memory is not measured: the segments were not recorded", style="yellow"))
     _print_driver_usage(moment, console)
-    coverage = moment.coverage
-    if coverage.attributed_frac is not None:
-        sources = ", ".join(f"{name} {format_bytes(size)}" for name, size in coverage.by_source.items() if size)
-        console.print(
-            f"  attributed {format_fraction(coverage.attributed_frac)} of requested bytes"
-            f"{f' (by {sources})' if sources else ''}"
-        )
-    for part in coverage.inferred[:_N_INFERRED]:
-        told = (
-            f"inferred {row_label(part.category)} {format_bytes(part.bytes)}, {part.confidence_words}: {part.evidence}"
-        )
-        console.print(Text(f"    {told}", style="dim"))
+    words = coverage_words(moment)
+    if words:
+        console.print(Text(f"  {words}"))
+    for part in moment.coverage.inferred[:_N_INFERRED]:
+        console.print(Text(f"    {inferred_words(part)}", style="dim"))
     _print_unknown_sites(moment, console)
 
 
@@ -289,20 +282,31 @@ def print_moment(moment: Moment, by: str, top: int, console: Console, *, has_hea
     steps = moment.device.steps if by == "step" else None
     if steps is not None and steps.source != "marks":
         console.print(Text(f"  steps told by {steps.source}: the program marked none", style="dim"))
-    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for heading in ("requested", "share", "allocations"):
-        table.add_column(heading, justify="right")
-    table.add_column(by, overflow="fold")
+    _print_groups(moment, by, grouped, top, console)
+
+
+def _print_groups(moment: Moment, by: str, grouped: Sequence[Group], top: int, console: Console) -> None:
+    """Print groups and what nobody requested: together all that is reserved."""
+    ledger = moment.ledger
     dtypes = moment.dtypes(by) if by in _WITH_DTYPES else {}
-    if dtypes:
-        table.add_column("dtype", style="dim")
-    total = sum(group.requested_bytes for group in grouped)
+    columns = [Column("size"), Column(f"of {ledger.total_of}"), Column("allocations"), Column(by, Kind.WORDS)]
+    table = FittedTable(*columns, *([Column("dtype", Kind.WORDS)] if dtypes else []))
+
+    def add(n_bytes: int, n_allocations: int | None, label: str, style: str | None = None) -> None:
+        n_words = "" if n_allocations is None else format_count(n_allocations)
+        types = (", ".join(dtypes.get(label, ())),) if dtypes else ()
+        share = share_words(n_bytes, ledger.total_bytes)
+        table.add_row(format_bytes(n_bytes), share, n_words, label, *types, style=style)
+
     for group in grouped[:top]:
-        share = format_fraction(group.requested_bytes / total) if total else ""
-        size, n_allocations = format_bytes(group.requested_bytes), format_count(group.n_allocations)
-        types = (Text(", ".join(dtypes.get(group.label, ()))),) if dtypes else ()
-        table.add_row(size, share, n_allocations, Text(group.label), *types)
-    console.print(table)
-    if len(grouped) > top:
-        rest = sum(group.requested_bytes for group in grouped[top:])
-        console.print(f"  {format_count(len(grouped) - top)} more, {format_bytes(rest)} (--top)")
+        add(group.requested_bytes, group.n_allocations, row_label(group.label) if by == "tag" else group.label)
+    rest = grouped[top:]
+    if rest:
+        n_rest = sum(group.n_allocations for group in rest)
+        add(sum(group.requested_bytes for group in rest), n_rest, f"{format_count(len(rest))} more, together", "dim")
+    others = [row for row in ledger.rows if not row.is_category and row.bytes]
+    if others:
+        names = dict.fromkeys("free memory" if row.name.startswith("free") else row_label(row.name) for row in others)
+        add(sum(row.bytes for row in others), None, ", ".join(names), "dim")
+    add(ledger.total_bytes, None, f"{ledger.total_of}: the sum, to the byte", "bold")
+    table.print(console)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from memscope.attribution.ledger import FREE_PRIVATE_POOLS
+from memscope.attribution.ledger import FREE_PRIVATE_POOLS, InferredBytes
 from memscope.device.device import Device, Moment
+from memscope.trace.categories import CategorySource
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction
@@ -45,9 +46,16 @@ def coverage_words(moment: Moment) -> str:
     total_bytes = coverage.attributed_bytes + coverage.unknown_bytes
     if not total_bytes:
         return ""
-    sources = ", ".join(f"{format_bytes(size)} by {name}" for name, size in coverage.by_source.items() if size)
+    names = {name: "inferred" if name == CategorySource.INFERRED.label else f"by {name}" for name in coverage.by_source}
+    sources = ", ".join(f"{format_bytes(size)} {names[name]}" for name, size in coverage.by_source.items() if size)
     told = f"{format_bytes(coverage.attributed_bytes)} of {format_bytes(total_bytes)} requested"
     return f"with a category: {told}{f' ({sources})' if sources else ''}"
+
+
+def inferred_words(part: InferredBytes) -> str:
+    """``weights 726.5 MiB inferred, 95 % sure:`` and the evidence."""
+    label = row_label(part.category)
+    return f"{label} {format_bytes(part.bytes)} inferred, {part.confidence_words}: {part.evidence}"
 
 
 def timeline_finding(device: Device) -> str:

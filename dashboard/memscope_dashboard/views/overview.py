@@ -9,13 +9,20 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from memscope.attribution.grouping import Grouping
-from memscope.attribution.ledger import InferredBytes
 from memscope.device.device import Moment
 from memscope.figures.ledger import ledger_figure
 from memscope.figures.theme import theme_named
-from memscope.units import format_bytes, format_count, format_fraction
-from memscope.words.headlines import ledger_finding
-from memscope.words.labels import NOT_MEASURED, pool_label, row_label, short_place, split_site, stream_label
+from memscope.units import format_bytes, format_count, format_fraction, format_items
+from memscope.words.headlines import inferred_words, ledger_finding
+from memscope.words.labels import (
+    NOT_MEASURED,
+    SCATTER_MEANING,
+    pool_label,
+    scatter_words,
+    short_place,
+    split_site,
+    stream_label,
+)
 from memscope_dashboard.boundary import register_update, view_frame
 from memscope_dashboard.components import finding_list, oom_card
 from memscope_dashboard.components.categories import ledger_table
@@ -143,13 +150,8 @@ def coverage(moment: Moment) -> list[Component]:
         ),
         html.Div(html.Span(style={"width": f"{100 * frac:.2f}%"}), className="meter"),
         facts([*pairs, ("unknown", size(found.unknown_bytes))]),
-        *[html.P(_inferred_words(part), className="quiet", title=part.evidence) for part in found.inferred],
+        *[html.P(inferred_words(part), className="quiet", title=part.evidence) for part in found.inferred],
     ]
-
-
-def _inferred_words(part: InferredBytes) -> str:
-    label = row_label(part.category)
-    return f"{label} {format_bytes(part.bytes)} inferred, {part.confidence_words}: {part.evidence}"
 
 
 def fragmentation(moment: Moment) -> list[Component]:
