@@ -18,10 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "memscope"
 DASHBOARD = ROOT / "dashboard" / "memscope_dashboard"
 
-MAX_MODULES = 303
-"""May only become smaller, but for a file that a new finding, view, allocator or part of PyTorch's interface is; one
-is how reports fit a terminal, three are a new subject: what predates a recording, the multisets it is told from, and
-the ages of allocations."""
+MAX_MODULES = 310
+"""May only become smaller, but for a file that a new finding, view, allocator, kind of input or part of PyTorch is;
+three are what predates a recording, the multisets of sizes it is told from, and the ages of allocations."""
 MAX_MODULES_IN_A_FOLDER = 15
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60

@@ -15,7 +15,11 @@ from math import gcd
 
 import numpy as np
 
-from memscope.attribution._multisets import (
+from memscope.attribution._phases import Phase, PhaseRuns, calls_without_backward
+from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
+from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.lifetimes.multisets import (
     DOUBLE,
     MOST_COPIES,
     N_MOMENTS,
@@ -27,10 +31,6 @@ from memscope.attribution._multisets import (
     sum_bytes,
     times,
 )
-from memscope.attribution._phases import Phase, PhaseRuns, calls_without_backward
-from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
-from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from memscope.attribution._phases import Phase, PhaseRuns, find_phases
 from memscope.attribution._predating import Inference, infer_averages, infer_predating
+from memscope.attribution._tags import metadata_tags, range_tags, used_ids
 from memscope.attribution.rule import Rule, match_rows
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.ages import follow_replacements
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
-from memscope.trace.categories import Category, CategorySource
+from memscope.trace.categories import Category, CategorySource, tag_meaning
 from memscope.trace.frames import StackSearch
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
@@ -90,12 +91,21 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     """Decide every allocation's category: by identity, then the user's tag, then the rules; the rest is unknown.
 
     Of what is unknown and predates the events some is inferred from the rest, with a confidence. A tag that is the name
-    of a category decides it; any other is a label, and leaves the category to the rules.
+    of a category decides it; any other is a label, and leaves the category to the rules. A tag of memscope's own goes
+    before what PyTorch was told, and that before the range in which the memory was allocated, which is a label whatever
+    it says.
     """
     table, trace = lifetimes.allocations, lifetimes.trace
+    owned, owner = _owned_rows(lifetimes)
+    owners = trace.owners
+    told = metadata_tags(lifetimes)
+    tag_id = np.full(len(table), NONE_ID, np.int32)
+    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
+    for tags in (told, range_tags(lifetimes)):
+        tag_id = np.where(tag_id == NONE_ID, tags, tag_id)
     search = StackSearch(trace)
     runs = find_phases(lifetimes, search)
-    rule_id = match_rows(lifetimes, rules, search, runs)
+    rule_id = match_rows(lifetimes, rules, tag_id, search, runs)
     decided = rule_id != NONE_ID
     n = len(table)
     category = np.full(n, Category.UNKNOWN, np.int8)
@@ -109,8 +119,6 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     category[by_tag], source[by_tag], rule_id[by_tag] = told_by_tag[by_tag], CategorySource.USER, NONE_ID
     labelled = owners.tagged[owner] & (owners.category[owner] == Category.UNKNOWN)
     owner_id[owned] = owners.label_id[owner]
-    tag_id = np.full(n, NONE_ID, np.int32)
-    tag_id[owned] = np.where(owners.tagged[owner], owners.label_id[owner], NONE_ID)
     tensor_id = np.full(n, NONE_ID, np.int32)
     tensor_id[owned] = owners.tensor_id[owner]
     owned, owner = owned[~labelled], owner[~labelled]
@@ -156,6 +164,15 @@ def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8
     is_replaced[in_step] = died[in_step] <= frees[nth][runs.run_at(died[in_step])]
     renewed = follow_replacements(lifetimes, rows, made, is_replaced)
     return np.array(list(renewed.values()), np.int64)
+
+
+def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:
+    """The category that each tag names, unknown where it names none or there is no tag."""
+    meanings = np.full(len(trace.strings) + 1, Category.UNKNOWN, np.int8)
+    for i in used_ids(trace, tags):
+        meanings[i] = tag_meaning(trace.strings[i])[0]
+    found: Int8Array = meanings[tags]
+    return found
 
 
 def _source(rule: Rule) -> CategorySource:

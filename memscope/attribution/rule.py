@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memscope.attribution._phases import Life, LifeTable, Phase, PhaseRuns, find_phases
+from memscope.attribution._tags import used_ids
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch
@@ -54,9 +55,16 @@ class Rule:
 
 
 def match_rows(
-    lifetimes: DeviceLifetimes, rules: Sequence[Rule], search: StackSearch | None = None, runs: PhaseRuns | None = None
+    lifetimes: DeviceLifetimes,
+    rules: Sequence[Rule],
+    tag_id: Int32Array | None = None,
+    search: StackSearch | None = None,
+    runs: PhaseRuns | None = None,
 ) -> Int32Array:
-    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none."""
+    """First rule that fits each allocation: int32 (rows,), positions in ``rules``, −1 for none.
+
+    ``tag_id`` has the user's tag on each, a text's id in the trace's strings.
+    """
     table, trace = lifetimes.allocations, lifetimes.trace
     search = search or StackSearch(trace)
     runs = runs or find_phases(lifetimes, search)

@@ -7,6 +7,8 @@ Other folders import:
 ``completeness``  What a trace cannot say: events lost, frees without allocs, bytes that predate it, stacks
                   missing
 ``device``        One device's memory over its events: allocations, usage, and the exact state after any event
+``multisets``     Multisets of sizes: how many tensors there are of each, and what weights and copies of them they
+                  can be
 ``never_split``   Private pools made with ``no_split=True``: nothing records them, but what they hand out
                   proves it
 ``placing``       The block of every allocation: its size, and the segment that it lies in

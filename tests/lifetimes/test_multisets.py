@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from memscope.attribution._multisets import Sizes, count_sizes, find_beside, layered, sum_bytes, times
+from memscope.lifetimes.multisets import Sizes, count_sizes, find_beside, layered, sum_bytes, times
 
 LAYER = {4_194_304: 4, 11_534_336: 3, 4096: 2}
 """Four matrices, three larger ones and two norms."""
