@@ -16,7 +16,7 @@ from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID
+from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_bytes, format_count, format_fraction, format_handle, format_items
 
 _SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
@@ -107,6 +107,11 @@ def _without_event(device: Device, event: int | None) -> OomVerdict:
         reason = "no events were recorded: whether a request failed is not known"
         return OomVerdict(device.index, Cause(OomClass.CANNOT_TELL, reason), is_certain=False)
     lost = device.recording.completeness.n_events_lost
+    lifetimes = device.lifetimes
+    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
+    if lost != 0 and np.all(action == Action.SNAPSHOT):
+        reason = "no allocation was recorded, only what was live at the end: whether a request failed is not known"
+        return OomVerdict(device.index, Cause(OomClass.CANNOT_TELL, reason), is_certain=False)
     trust = [f"{lost:,} events were lost: a request that failed among them is not seen"] if lost else []
     if lost is None:
         trust.append("whether events are missing cannot be told: a request that failed among them is not seen")
@@ -208,11 +213,8 @@ def _places(s: Situation) -> list[str]:
 
 
 def _packing(s: Situation) -> str:
-    could = (
-        format_bytes(s.limit.low_bytes)
-        if s.limit.low_bytes == s.limit.high_bytes
-        else f"{format_bytes(s.limit.low_bytes)} to {format_bytes(s.limit.high_bytes)}"
-    )
+    low, high = format_bytes(s.limit.low_bytes), format_bytes(s.limit.high_bytes)
+    could = low if low == high else f"{low} to {high}"
     return (
         f"packed perfectly, all that was in use and the request need {format_bytes(s.room.packed_bytes)}; "
         f"PyTorch could have {could}"

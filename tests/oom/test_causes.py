@@ -8,7 +8,7 @@ from memscope.analysis import Analysis
 from memscope.oom.verdict import OomClass, OomVerdict, oom_headline
 from memscope.trace.schema import Action
 from memscope.units import GiB, MiB
-from tests.oom.planted import PRIVATE, Program, full, holes_between_pins
+from tests.oom.planted import PRIVATE, Program, full, holes_between_pins, nearly_full
 
 
 def test_a_full_device_is_capacity_with_the_bytes_that_are_lacking() -> None:
@@ -128,3 +128,27 @@ def test_requests_refused_at_the_same_total_bear_witness_to_a_cap() -> None:
     assert verdict.verdict is OomClass.FRACTION_CAP
     assert verdict.reason.endswith("3 requests were refused so, at the same total: a cap on PyTorch's own share")
     assert not verdict.is_certain
+
+
+def test_a_device_with_hardly_anything_free_is_full_however_it_would_be_packed() -> None:
+    program = nearly_full()
+    program.malloc(14 * MiB)
+    verdict = Analysis(program.trace()).oom()
+    # 1008 MiB in use and 14 more would fit into 1024, but 16 MiB are 1.6 % of it.
+    assert verdict.failure.free.packed_bytes == 1022 * MiB
+    assert verdict.cause.verdict is OomClass.CAPACITY
+    assert verdict.cause.also == (OomClass.EXTERNAL_FRAGMENTATION,)
+    assert "16.0 MiB (1.6 %) were free" in verdict.reason
+    assert {change.kind for change in verdict.remedies.found} == {"blocks", "memory"}
+
+
+def test_a_little_more_in_pieces_is_fragmentation() -> None:
+    program = Program(GiB)
+    for _ in range(38):
+        program.malloc(24 * MiB)
+    for _ in range(4):
+        program.free(program.malloc(28 * MiB))
+        program.malloc(20 * MiB)
+    assert program.malloc(14 * MiB) is None
+    # Four holes of 8 MiB: 3.1 % of the device are free.
+    assert Analysis(program.trace()).oom().verdict is OomClass.EXTERNAL_FRAGMENTATION
