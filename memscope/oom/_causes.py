@@ -6,7 +6,8 @@
 3. ``private-pool``: a reclaim would have freed enough, but none is made while a graph is captured into a private pool.
 4. ``external-fragmentation``: packed perfectly (each pool, stream and size class by itself, in the driver's pages of
    2 MiB) everything in use and the request would have fitted. Where less than 2 % of what PyTorch could have was free
-   at all, that is ``capacity`` instead: the device is full, and a better layout only puts the failure off.
+   at all, or an optimizer had more of its state still to make than was free, that is ``capacity`` instead: a better
+   layout only puts the failure off.
 5. ``stream-delayed-frees``: the same, if the pending frees were complete.
 6. ``private-pool``: the same, if other private pools gave their free memory back.
 7. ``other-process``, ``non-pytorch``: the same, if others held nothing, or this process nothing beyond its context;
@@ -26,6 +27,7 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.device.limits import FULL_FRAC
+from memscope.oom._owners import optimizer_state_to_come
 from memscope.oom._request import DRIVER_SLACK_BYTES, FailedRequest, Limit, Outside
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
@@ -159,6 +161,14 @@ def _packing(s: Situation, limit_bytes: int) -> Cause:
         free = room.usable_free_bytes + max(s.limit.low_bytes - room.state.reserved_bytes, 0)
         if free < FULL_FRAC * limit_bytes:
             return _full(free, limit_bytes)
+        to_come = optimizer_state_to_come(s.device, s.request.event)
+        if to_come > free:
+            return Cause(
+                OomClass.CAPACITY,
+                f"{format_bytes(free)} were free, and the optimizer, which makes its state in its first step, had at "
+                f"least {format_bytes(to_come)} of it still to make",
+                (OomClass.EXTERNAL_FRAGMENTATION,),
+            )
         spare = format_bytes(limit_bytes - room.packed_bytes)
         return Cause(
             OomClass.EXTERNAL_FRAGMENTATION,

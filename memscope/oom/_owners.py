@@ -1,19 +1,23 @@
-"""Who held the memory when a request failed."""
+"""Who held the memory when a request failed, and whose the request was."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
 from memscope.attribution.sites import module_of_owner
 from memscope.device.device import Device
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom.verdict import FreedBlock, OomOwner
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID
+from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import Int64Array
 
 _NUMBER = re.compile(r"\d+")
+_NOWHERE = 1 << 60
+"""An address that no recorded block has."""
 
 
 def block_of(device: Device, row: int) -> FreedBlock:
@@ -58,3 +62,32 @@ def _owner(device: Device, category: Category, site: str | None, rows: Int64Arra
         n_allocations=len(rows),
         n_owners=len(np.unique(owner_ids[owner_ids != NONE_ID])),
     )
+
+
+def category_of_request(device: Device, event: int) -> Category:
+    """What a failed request was for: the category that the rules give it, taken as an allocation like the others."""
+    trace = device.trace
+    action, address = np.array(trace.action), np.array(trace.address)
+    action[event] = Action.ALLOC
+    address[event] = _NOWHERE
+    served = DeviceLifetimes(replace(trace, action=action, address=address), device.index)
+    row = int(np.flatnonzero(served.allocations.alloc_event == event)[0])
+    return Category(int(Device(device.recording, served, device.rules).attribution.category[row]))
+
+
+def optimizer_state_to_come(device: Device, event: int) -> int:
+    """The least that an optimizer which was making its state still had to make of it; 0 where it was not.
+
+    Every gradient gets as many tensors of its size as those that have all of theirs: of the sizes of which no gradient
+    was left without, at least one tells how many. It is a lower bound while none is complete.
+    """
+    table, category = device.allocations, device.attribution.category
+    live = table.active_at(event)
+    size = table.requested_bytes
+    made = live & (category == Category.OPTIMIZER_STATE)
+    sizes, n_gradients = np.unique(size[live & (category == Category.GRADIENTS)], return_counts=True)
+    if not len(sizes) or not np.any(made) or category_of_request(device, event) != Category.OPTIMIZER_STATE:
+        return 0
+    n_made = np.searchsorted(np.sort(size[made]), sizes, side="right") - np.searchsorted(np.sort(size[made]), sizes)
+    n_each = int(np.max(-(-n_made // n_gradients)))
+    return int(np.sum(np.maximum(n_each * n_gradients - n_made, 0) * sizes))

@@ -10,11 +10,9 @@ import numpy as np
 from memscope._core import caching
 from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.attribution.steps import REPEATED_STEPS
-from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom._causes import Situation
-from memscope.oom._owners import block_of
+from memscope.oom._owners import block_of, category_of_request
 from memscope.oom._request import FailedRequest, handle_bytes
 from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room
@@ -22,7 +20,7 @@ from memscope.oom.verdict import Counterfactual, OomClass, Remedies
 from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
-from memscope.trace.schema import Action, BlockState
+from memscope.trace.schema import BlockState
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import format_bytes, format_count
 
@@ -143,8 +141,6 @@ _MAX_GRID_EVENTS = 300_000
 _N_BLOCKS_SHOWN = 5
 _GRANULE_BYTES = caching.SMALL_SEGMENT_BYTES
 """What memory that a device lacks is told in: the driver gives out no less at a time."""
-_NOWHERE = 1 << 60
-"""An address that no recorded block has."""
 _N_REACHES = 8
 """Settings that serve the request, and are then followed on to the recording's end."""
 
@@ -221,18 +217,6 @@ _POOLS = Counterfactual(
     "modelled",
     "every request of a private pool goes to the default pool",
 )
-
-
-def category_of_request(situation: Situation) -> Category:
-    """What the failed request was for: the category that the rules give it, taken as an allocation like the others."""
-    device, event = situation.device, situation.request.event
-    trace = device.trace
-    action, address = np.array(trace.action), np.array(trace.address)
-    action[event] = Action.ALLOC
-    address[event] = _NOWHERE
-    served = DeviceLifetimes(replace(trace, action=action, address=address), device.index)
-    row = int(np.flatnonzero(served.allocations.alloc_event == event)[0])
-    return Category(int(Device(device.recording, served, device.rules).attribution.category[row]))
 
 
 def _scaling_words(category: Category) -> str:
@@ -386,7 +370,7 @@ class _Search:
         table = self._s.device.allocations
         of_live = rows[table.active_at(self._s.request.event)[rows]]
         live = int(table.block_bytes[of_live].sum())
-        category = category_of_request(self._s)
+        category = category_of_request(self._s.device, self._s.request.event)
         request_scales = category in _SCALES_WITH_BATCH
         if not live and not request_scales:
             return "how much less batch would do cannot be told: no live memory is known to scale with it"

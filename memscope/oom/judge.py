@@ -9,7 +9,7 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.oom._causes import Situation, find_cause, refusals_with_room
-from memscope.oom._owners import largest_owners
+from memscope.oom._owners import largest_owners, optimizer_state_to_come
 from memscope.oom._remedies import find_remedies
 from memscope.oom._request import FailedRequest, failed_request, limit_at, outside_at
 from memscope.oom.room import Room, room_at
@@ -165,9 +165,18 @@ def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
         found.append(_packing(s))
     found += refusals_with_room(s)
     found += _held_since_failure(s)
+    found += _still_to_make(s, cause)
     if s.room.pending_rows.size:
         found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
     return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
+
+
+def _still_to_make(s: Situation, cause: Cause) -> list[str]:
+    """What the optimizer would have asked for next, where the reason does not say it."""
+    size = optimizer_state_to_come(s.device, s.request.event)
+    if not size or "still to make" in cause.reason:
+        return []
+    return [f"the optimizer, which makes its state in its first step, had at least {format_bytes(size)} still to make"]
 
 
 def _held_since_failure(s: Situation) -> list[str]:

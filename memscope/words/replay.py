@@ -174,7 +174,10 @@ def tuning_words(tuning: Tuning) -> str:
     if tuning.recorded.is_full and tuning.limits.is_as_recorded:
         return f"{_full_words(tuning.recorded)}; {best.conf or 'the default settings'} would serve that one request"
     if tuning.recorded.fatal_event is not None and tuning.limits.is_as_recorded:
-        return f"the request that failed in the recording is served with these; they need {after}"
+        return (
+            f"the request that failed in the recording is served with these; they need {after}, and what would have "
+            "followed is not known"
+        )
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"
     if baseline is None or gain is None:

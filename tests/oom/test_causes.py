@@ -6,6 +6,7 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.oom.verdict import OomClass, OomVerdict, oom_headline
+from memscope.trace.categories import Category
 from memscope.trace.schema import Action
 from memscope.units import GiB, MiB
 from tests.oom.planted import PRIVATE, Program, full, holes_between_pins, nearly_full
@@ -152,3 +153,44 @@ def test_a_little_more_in_pieces_is_fragmentation() -> None:
     assert program.malloc(14 * MiB) is None
     # Four holes of 8 MiB: 3.1 % of the device are free.
     assert Analysis(program.trace()).oom().verdict is OomClass.EXTERNAL_FRAGMENTATION
+
+
+def first_step(total: int, n_made: int) -> Program:
+    """Four weights of 100 MiB with their gradients, and an optimizer that makes two tensors for each of them."""
+    program = Program(total)
+    for category in (Category.WEIGHTS, Category.GRADIENTS):
+        for size in (100, 100, 100, 20):
+            program.malloc(size * MiB, category=category)
+    for size in ((20,) * 2 + (100,) * 6)[:n_made]:
+        program.malloc(size * MiB, category=Category.OPTIMIZER_STATE)
+    return program
+
+
+def test_an_optimizer_with_more_to_make_than_is_free_is_capacity_however_it_is_packed() -> None:
+    program = first_step((640 + 140 + 256) * MiB, 3)
+    holes_between_pins(program)  # what is left, in pieces
+    failed = program.builder.n_events - 1
+    program.builder.set_owner(failed, Category.OPTIMIZER_STATE, "exp_avg")
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.event == failed
+    assert verdict.verdict is OomClass.CAPACITY
+    # Of the 6 tensors of 100 MiB one was there.
+    assert "at least 500.0 MiB of it still to make" in verdict.reason
+    assert not any("still to make" in sentence for sentence in verdict.evidence)
+    assert {change.kind for change in verdict.remedies.found} <= {"blocks", "batch", "memory"}
+
+
+def test_what_the_optimizer_still_has_to_make_is_said_of_any_full_device() -> None:
+    program = first_step(1000 * MiB, 5)
+    assert program.malloc(100 * MiB) is None
+    program.builder.set_owner(program.builder.n_events - 1, Category.OPTIMIZER_STATE, "exp_avg")
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.CAPACITY
+    assert any("had at least 300.0 MiB still to make" in sentence for sentence in verdict.evidence)
+
+
+def test_a_request_of_something_else_has_no_state_to_come() -> None:
+    program = first_step(1000 * MiB, 5)
+    assert program.malloc(100 * MiB) is None
+    verdict = Analysis(program.trace()).oom()
+    assert not any("still to make" in sentence for sentence in verdict.evidence)
