@@ -151,7 +151,8 @@ def _copied(device: Device, event: int, returned: Returned) -> Iterator[Finding]
 
 def _copies(requested_bytes: Int64Array, weights: Int64Array, rows: Int64Array) -> list[Int64Array]:
     """Rows that are the weights once more, and those that are them yet again."""
-    wanted, found = requested_bytes[weights], []
+    wanted = requested_bytes[weights]
+    found: list[Int64Array] = []
     while True:
         is_same = _same_sizes(wanted, requested_bytes[rows])
         if requested_bytes[rows[is_same]].sum() < MIN_SAME_FRAC * wanted.sum():

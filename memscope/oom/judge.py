@@ -233,6 +233,11 @@ def _packing(s: Situation) -> str:
 def _outside_words(s: Situation) -> list[str]:
     outside = s.outside
     found = []
+    if outside.total_bytes is None and s.limit.device_free_bytes is not None and not s.limit.refused_by_cap:
+        found.append(
+            f"the device's size was not recorded: what it has beyond these {format_bytes(s.limit.low_bytes)} was held "
+            "outside PyTorch, by this process or by others (nvidia-smi)"
+        )
     if outside.total_bytes is not None:
         found.append(f"{format_bytes(outside.total_bytes)} of the device were held outside PyTorch")
     if outside.own_bytes is not None and outside.sample_event is not None:

@@ -156,9 +156,8 @@ def room_words(plan: ServingPlan) -> str:
     missing = plan.longest_missing_bytes
     if not missing:
         return words
-    return (
-        f"{words}, which does not fit: {format_bytes(missing)} are missing, or {plan.longest_fitting:,} tokens at most"
-    )
+    most = format_count(plan.longest_fitting)
+    return f"{words}, which does not fit: {format_bytes(missing)} are missing, or {most} tokens at most"
 
 
 def requests_words(plan: ServingPlan) -> str:

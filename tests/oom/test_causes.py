@@ -194,3 +194,15 @@ def test_a_request_of_something_else_has_no_state_to_come() -> None:
     assert program.malloc(100 * MiB) is None
     verdict = Analysis(program.trace()).oom()
     assert not any("still to make" in sentence for sentence in verdict.evidence)
+
+
+def test_where_the_devices_size_is_not_recorded_the_rest_of_it_is_said_to_be_held_outside() -> None:
+    def evidence(*, knows_total: bool) -> str:
+        program = Program(600 * MiB, knows_total=knows_total)
+        for _ in range(5):
+            program.malloc(100 * MiB)
+        assert program.malloc(200 * MiB) is None
+        return " ".join(Analysis(program.trace()).oom().evidence)
+
+    assert "what it has beyond these 600.0 MiB was held outside PyTorch" in evidence(knows_total=False)
+    assert "not recorded" not in evidence(knows_total=True)
