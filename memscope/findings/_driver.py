@@ -70,8 +70,8 @@ def _use_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:
     if active >= FULL_OF_USE_FRAC * available:
         return " The device is nearly full."
     return (
-        f" At most {format_bytes(active)} of the {format_bytes(available)} that PyTorch could have were in use then: what "
-        "was cached did not fit what was asked for."
+        f" At most {format_bytes(active)} of the {format_bytes(available)} that PyTorch could have were in use then: "
+        "what was cached did not fit what was asked for."
     )
 
 
