@@ -236,8 +236,15 @@ def _outside_words(s: Situation) -> list[str]:
     if outside.total_bytes is None and s.limit.device_free_bytes is not None and not s.limit.refused_by_cap:
         found.append(
             f"the device's size was not recorded: what it has beyond these {format_bytes(s.limit.low_bytes)} was held "
-            "outside PyTorch, by this process or by others (nvidia-smi)"
+            "outside PyTorch, by this process or by others (nvidia-smi; --capacity tells its size)"
         )
+    total, reserved = s.limit.total_bytes, s.room.state.reserved_bytes
+    if total is not None and reserved > total:
+        found.append(
+            f"{format_bytes(reserved)} were reserved on a device of {format_bytes(total)}: what is beyond it lay "
+            "elsewhere (on Windows the driver moves memory to the host, and programs slow down)"
+        )
+        return found
     if outside.total_bytes is not None:
         found.append(f"{format_bytes(outside.total_bytes)} of the device were held outside PyTorch")
     if outside.own_bytes is not None and outside.sample_event is not None:
