@@ -34,6 +34,7 @@ def oom(trace: Path, event: int | None, capacity: str | None, device: int | None
     analysis = load_trace(trace)
     analysis.require_consistent()
     if capacity is not None:
+        device = analysis.device_of_event(event, device).index
         analysis = _with_capacity(analysis, parse_bytes(capacity), device)
     verdict = analysis.oom(device, event)
     if as_json:
@@ -44,11 +45,11 @@ def oom(trace: Path, event: int | None, capacity: str | None, device: int | None
         raise TrustError(f"{analysis.name}: why memory ran out cannot be told: {verdict.reason}")
 
 
-def _with_capacity(analysis: Analysis, total_bytes: int, device: int | None) -> Analysis:
+def _with_capacity(analysis: Analysis, total_bytes: int, index: int) -> Analysis:
     """The same trace with the size of its device, which snapshots do not have."""
     from memscope.analysis import Analysis
 
-    index, metadata = analysis.device(device).index, analysis.trace.metadata
+    metadata = analysis.trace.metadata
     recorded = metadata.device_total_bytes.get(index)
     if recorded is not None:
         raise UsageError(f"--capacity: the memory of device {index} is recorded, {format_bytes(recorded)}")

@@ -16,6 +16,9 @@ from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import Int64Array
 
 _NUMBER = re.compile(r"\d+")
+_MOST_EACH = 2
+_LEAST_STATE_BYTES = 512
+"""Below it lie counters of steps and tables of quantised optimizers, of which there are many of one size."""
 _NOWHERE = 1 << 60
 """An address that no recorded block has."""
 
@@ -78,16 +81,15 @@ def category_of_request(device: Device, event: int) -> Category:
 def optimizer_state_to_come(device: Device, event: int) -> int:
     """The least that an optimizer which was making its state still had to make of it; 0 where it was not.
 
-    Every gradient gets as many tensors of its size as those that have all of theirs: of the sizes of which no gradient
-    was left without, at least one tells how many. It is a lower bound while none is complete.
+    Each gradient gets as many tensors of its size as any gradient is seen to have, two at most, as for AdamW: of sizes
+    that several gradients have it is seen only when most have theirs, and so this is a lower bound.
     """
     table, category = device.allocations, device.attribution.category
-    live = table.active_at(event)
-    size = table.requested_bytes
-    made = live & (category == Category.OPTIMIZER_STATE)
-    sizes, n_gradients = np.unique(size[live & (category == Category.GRADIENTS)], return_counts=True)
-    if not len(sizes) or not np.any(made) or category_of_request(device, event) != Category.OPTIMIZER_STATE:
-        return 0
-    n_made = np.searchsorted(np.sort(size[made]), sizes, side="right") - np.searchsorted(np.sort(size[made]), sizes)
-    n_each = int(np.max(-(-n_made // n_gradients)))
-    return int(np.sum(np.maximum(n_each * n_gradients - n_made, 0) * sizes))
+    live, size = table.active_at(event), table.requested_bytes
+    counts = live & (size >= _LEAST_STATE_BYTES)
+    made = np.sort(size[counts & (category == Category.OPTIMIZER_STATE)])
+    sizes, n_gradients = np.unique(size[counts & (category == Category.GRADIENTS)], return_counts=True)
+    n_made = np.searchsorted(made, sizes, side="right") - np.searchsorted(made, sizes)
+    n_each = min(int(np.max(-(-n_made // n_gradients), initial=0)), _MOST_EACH)
+    to_come = int(np.sum(np.maximum(n_each * n_gradients - n_made, 0) * sizes))
+    return to_come if to_come and category_of_request(device, event) == Category.OPTIMIZER_STATE else 0
