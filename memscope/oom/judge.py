@@ -166,6 +166,7 @@ def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
     found += refusals_with_room(s)
     found += _held_since_failure(s)
     found += _still_to_make(s, cause)
+    found += _undivided_too(s, cause)
     if s.room.pending_rows.size:
         found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
     return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
@@ -177,6 +178,19 @@ def _still_to_make(s: Situation, cause: Cause) -> list[str]:
     if not size or "still to make" in cause.reason:
         return []
     return [f"the optimizer, which makes its state in its first step, had at least {format_bytes(size)} still to make"]
+
+
+def _undivided_too(s: Situation, cause: Cause) -> list[str]:
+    """Memory outside PyTorch that nobody told apart, where pieces of PyTorch's own are said to be the cause."""
+    size = s.outside.undivided_bytes
+    if cause.verdict is not OomClass.EXTERNAL_FRAGMENTATION or s.outside.is_divided or size is None:
+        return []
+    if size < s.request.driver_bytes:
+        return []
+    return [
+        f"a second cause: the {format_bytes(size)} held outside PyTorch beyond a context would have been enough too; "
+        "by this process or by another was not measured (nvidia-smi)"
+    ]
 
 
 def _held_since_failure(s: Situation) -> list[str]:

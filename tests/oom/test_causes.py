@@ -219,3 +219,16 @@ def test_where_the_devices_size_is_not_recorded_the_rest_of_it_is_said_to_be_hel
 
     assert "what it has beyond these 600.0 MiB was held outside PyTorch" in evidence(knows_total=False)
     assert "not recorded" not in evidence(knows_total=True)
+
+
+@pytest.mark.parametrize(("outside_bytes", "is_said"), [(3 * GiB, True), (300 * MiB, False)])
+def test_memory_outside_that_would_have_been_enough_is_a_second_cause_of_fragmentation(
+    outside_bytes: int, is_said: bool
+) -> None:
+    program = holes_between_pins(Program(outside_bytes + 256 * MiB, outside_bytes=outside_bytes))
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
+    assert (
+        any("held outside PyTorch beyond a context would have been enough" in text for text in verdict.evidence)
+        is is_said
+    )
