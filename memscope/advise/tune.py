@@ -104,10 +104,10 @@ class Tuning:
         """Settings to use, in the form of the environment variable; None where a change is not worth it."""
         if self.best is None or self.best.conf is None:
             return None
-        if not self.reproduces:
+        if not self.reproduces or not self.recorded.has_requests:
             return None
         if self.recorded.fatal_event is not None and self.limits.is_as_recorded:
-            return self.best.conf
+            return None if self.recorded.is_full else self.best.conf
         if self.baseline is not None and self.baseline.oom is not None:
             return self.best.conf
         baseline, gain = self.baseline_bytes, self.gain_bytes

@@ -12,6 +12,8 @@ from memscope.lifetimes.reclaims import refused_above
 from memscope.units import format_bytes, format_items
 
 GIVEN = "given"
+FULL_FRAC = 0.02
+"""A device with less than this share free, wherever it lies, is full: a better layout serves a request or two more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +144,14 @@ def available_bytes(lifetimes: DeviceLifetimes) -> int | None:
     limits = recorded_limits(lifetimes)
     caps = (limits.left_bytes, limits.cap_bytes(lifetimes.trace.metadata.memory_fraction.get(lifetimes.device, 1.0)))
     return min((cap for cap in caps if cap is not None), default=None)
+
+
+def free_at_failure(lifetimes: DeviceLifetimes) -> tuple[int, int] | None:
+    """What was not in use of what PyTorch could have when the recording ended in a failure, and that whole.
+
+    None where no failure ended it, or what PyTorch could have is not known.
+    """
+    event, had_bytes = lifetimes.fatal_oom_event, available_bytes(lifetimes)
+    if event is None or had_bytes is None:
+        return None
+    return max(had_bytes - int(lifetimes.usage.active_bytes[lifetimes.usage.index_of(event)]), 0), had_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.device.limits import available_bytes
 from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity
 from memscope.replay.requests import Reclaims, find_reclaims
@@ -22,6 +23,8 @@ MIN_RETAKEN_FRAC = 0.5
 MIN_STORM_CALLS = 20
 MIN_STORM_FRAC = 0.01
 """Share of the allocations in the second half that led to a call of the driver; warmed up, next to none should."""
+FULL_OF_USE_FRAC = 0.9
+"""A device is nearly full where this share of what PyTorch could have is in use, and not only cached."""
 
 
 def find_driver_calls(device: Device, _returned: Returned) -> list[Finding]:
@@ -45,7 +48,7 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             title=f"Cached memory was given back {_times(n)} to serve a request: {format_bytes(given)}",
             text=(
                 "The driver had too little left, so the allocator waited for the device and released its cache; "
-                f"each time is a stall.{_cost_words(device, reclaims, chosen)} The device is nearly full."
+                f"each time is a stall.{_cost_words(device, reclaims, chosen)}{_use_words(device, reclaims, chosen)}"
             ),
             bytes=given,
             event=int(reclaims.start[np.flatnonzero(chosen)[0]]),
@@ -54,6 +57,22 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             fix="less memory at the peak, or less fragmentation (memscope tune)",
         )
     ]
+
+
+def _use_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:
+    """Whether the device was full of what was in use, with what each reclaim was for, or only of what was cached."""
+    available = available_bytes(device.lifetimes)
+    if available is None:
+        return ""
+    made = np.sort(device.allocations.alloc_event)
+    served = made[np.minimum(np.searchsorted(made, reclaims.start[chosen]), len(made) - 1)]
+    active = max(int(device.usage.active_bytes[device.usage.index_of(event)]) for event in served.tolist())
+    if active >= FULL_OF_USE_FRAC * available:
+        return " The device is nearly full."
+    return (
+        f" At most {format_bytes(active)} of the {format_bytes(available)} that PyTorch could have were in use then: "
+        "what was cached did not fit what was asked for."
+    )
 
 
 def _either(device: Device, reclaims: Reclaims) -> list[Finding]:

@@ -11,6 +11,7 @@ from memscope.findings.finding import Finding, Severity, sites_by_bytes
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes
+from memscope.replay.compare import NEGLIGIBLE_FRAC
 from memscope.replay.config import forbidden_options
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_fraction, format_handle, format_items
@@ -126,7 +127,7 @@ def _less_fragmented(device: Device, returned: Returned) -> tuple[str, int | Non
     is_on = device.trace.metadata.allocator_settings.get("expandable_segments")
     if not is_on and "expandable_segments" not in forbidden_options(device.trace):
         saved = returned.if_expandable()
-        if saved:
+        if saved and returned.peak_bytes is not None and saved > NEGLIGIBLE_FRAC * returned.peak_bytes:
             return f"set {variable_name(device.trace.metadata)}=expandable_segments:True", saved
     return "none by a switch; memscope tune searches the other allocator settings", None
 

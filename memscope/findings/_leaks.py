@@ -179,7 +179,7 @@ def _regrown(device: Device, rows: Int64Array, per_step: int, window: int, last:
         title=f"{format_bytes(per_step)} larger after each step: what {name} allocates",
         text=(
             f"In each of the last {window} steps it was made anew, larger than before; now {format_bytes(size)}. "
-            "Either a buffer is extended every step, or batches get longer."
+            "A buffer is extended every step, results are joined to earlier ones, or batches get longer."
         ),
         bytes=size,
         event=last,
@@ -187,5 +187,5 @@ def _regrown(device: Device, rows: Int64Array, per_step: int, window: int, last:
         rows=largest_rows(device, rows),
         sites=(name,),
         evidence={"bytes_per_step": per_step, "n_steps_judged": window, "n_allocations": len(rows)},
-        fix="make a buffer in its full size once",
+        fix="make a buffer in its full size once; collect results on the host (eval_accumulation_steps in a Trainer)",
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memscope._core import caching
-from memscope.device.limits import NO_LIMITS, limits_for
+from memscope.device.limits import available_bytes, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
@@ -32,15 +32,24 @@ class Returned:
 
     def __init__(self, lifetimes: DeviceLifetimes) -> None:
         self._lifetimes = lifetimes
-        # Where a request failed, what would be needed is asked for, not what the device had.
-        self._limits = NO_LIMITS if len(lifetimes.oom_events) else limits_for(lifetimes)
+        self._limits = limits_for(lifetimes)
 
     @cached_property
     def peak_bytes(self) -> int | None:
-        """The peak of reserved memory in a replay of the requests as they were."""
+        """The peak of reserved memory in a replay of the requests as they were.
+
+        Where the recording ended in a failure, all that PyTorch could have: it was not enough for the last request.
+        """
         if self._lifetimes.n_events > MAX_EVENTS:
             return None
-        return self._peak(None)
+        fatal = self._lifetimes.fatal_oom_event
+        if fatal is None:
+            return self._peak(None)
+        try:
+            replayed = replay_caching(self._lifetimes, None, self._limits, keeps_usage=False)
+        except UsageError:
+            return None
+        return available_bytes(self._lifetimes) if replayed.oom is not None and replayed.oom.event == fatal else None
 
     def without(self, rows: Int64Array) -> int | None:
         """If some allocations had never been made."""

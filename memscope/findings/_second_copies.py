@@ -23,6 +23,8 @@ _OF_USE = (Category.ACTIVATIONS, Category.GRADIENTS)
 """What a model makes when it is used, and not while it is made."""
 _MAY_BE_COPIES = (Category.UNKNOWN, Category.INPUTS)
 """Gradients, moments and what an optimizer makes have the sizes of the weights as well."""
+MIN_TENSORS = 2
+"""One tensor that is made over and over is a buffer that a module replaces; what keeps it is a leak, not a model."""
 MIN_LIFE_FRAC = 0.1
 """Of the recording: a copy that is gone sooner was made for a moment."""
 
@@ -70,6 +72,8 @@ def _made_again(device: Device, event: int, returned: Returned) -> Iterator[Find
         made_of = zip(table.stack_id[members].tolist(), table.requested_bytes[members].tolist(), strict=True)
         alike.setdefault(tuple(sorted(made_of)), []).append(members)
     for models in alike.values():
+        if len(models[-1]) < MIN_TENSORS:
+            continue
         older = np.concatenate(models[:-1]) if len(models) > 1 else np.empty(0, np.int64)
         size = int(table.block_bytes[older].sum())
         if not _enough(device, size):
@@ -114,18 +118,19 @@ def _copied(device: Device, event: int, returned: Returned) -> Iterator[Finding]
     others = np.flatnonzero(may_be)
     frames = device.site_frames_of(others)
     for frame in np.unique(frames).tolist():
-        rows = others[frames == frame]
-        rows = rows[_same_sizes(table.requested_bytes[weights], table.requested_bytes[rows])]
-        same = int(table.requested_bytes[rows].sum())
-        if same < MIN_SAME_FRAC * weight_bytes:
+        copies = _copies(table.requested_bytes, weights, others[frames == frame])
+        if not copies:
             continue
+        rows = np.concatenate(copies)
+        same = int(table.requested_bytes[rows].sum())
         size, site = int(table.block_bytes[rows].sum()), site_name(device, frame)
         share = format_fraction(size / device.peak().active_bytes)
+        what = "a second copy" if len(copies) == 1 else f"{len(copies)} more copies"
         yield Finding(
             kind="copy-of-weights",
             severity=_severity(device, size),
             device=device.index,
-            title=f"{format_bytes(size)}, {share} of the peak, are a second copy of the weights, made at {site}",
+            title=f"{format_bytes(size)}, {share} of the peak, are {what} of the weights, made at {site}",
             text=(
                 f"{format_items(len(rows), 'tensor')} of the same sizes as the weights are live beside them: a "
                 "checkpoint that was loaded onto the device, a state dict that was copied, an average of the weights."
@@ -135,10 +140,27 @@ def _copied(device: Device, event: int, returned: Returned) -> Iterator[Finding]
             view="allocations",
             rows=largest_rows(device, rows),
             sites=(site,),
-            evidence={"n_allocations": len(rows), "weight_bytes": weight_bytes, "same_bytes": same},
+            evidence={
+                "n_copies": len(copies),
+                "n_allocations": len(rows),
+                "weight_bytes": weight_bytes,
+                "same_bytes": same,
+            },
             fix="load a checkpoint with map_location='cpu' and drop it once it is loaded; keep averages on the host",
             returned_bytes=returned.without(rows),
         )
+
+
+def _copies(requested_bytes: Int64Array, weights: Int64Array, rows: Int64Array) -> list[Int64Array]:
+    """Rows that are the weights once more, and those that are them yet again."""
+    wanted = requested_bytes[weights]
+    found: list[Int64Array] = []
+    while True:
+        is_same = _same_sizes(wanted, requested_bytes[rows])
+        if requested_bytes[rows[is_same]].sum() < MIN_SAME_FRAC * wanted.sum():
+            return found
+        found.append(rows[is_same])
+        rows = rows[~is_same]
 
 
 def _same_sizes(wanted_bytes: Int64Array, given_bytes: Int64Array) -> BoolArray:

@@ -5,7 +5,9 @@
    before it gives up, but then asks the driver again and does not look at the blocks that became free.
 3. ``private-pool``: a reclaim would have freed enough, but none is made while a graph is captured into a private pool.
 4. ``external-fragmentation``: packed perfectly (each pool, stream and size class by itself, in the driver's pages of
-   2 MiB) everything in use and the request would have fitted.
+   2 MiB) everything in use and the request would have fitted. Where less than 2 % of what PyTorch could have was free
+   at all, or an optimizer had more of its state still to make than was free, that is ``capacity`` instead: a better
+   layout only puts the failure off.
 5. ``stream-delayed-frees``: the same, if the pending frees were complete.
 6. ``private-pool``: the same, if other private pools gave their free memory back.
 7. ``other-process``, ``non-pytorch``: the same, if others held nothing, or this process nothing beyond its context;
@@ -24,12 +26,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.device.limits import FULL_FRAC
+from memscope.oom._owners import optimizer_state_to_come
 from memscope.oom._request import DRIVER_SLACK_BYTES, FailedRequest, Limit, Outside
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState
-from memscope.units import format_bytes, format_count
+from memscope.units import format_bytes, format_count, format_fraction
 
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 
@@ -155,6 +159,16 @@ def _packing(s: Situation, limit_bytes: int) -> Cause:
     room = s.room
     if room.packed_bytes <= limit_bytes:
         free = room.usable_free_bytes + max(s.limit.low_bytes - room.state.reserved_bytes, 0)
+        if free < FULL_FRAC * limit_bytes:
+            return _full(free, limit_bytes)
+        to_come = optimizer_state_to_come(s.device, s.request.event)
+        if to_come > free:
+            return Cause(
+                OomClass.CAPACITY,
+                f"{format_bytes(free)} were free, and the optimizer, which makes its state in its first step, had at "
+                f"least {format_bytes(to_come)} of it still to make",
+                (OomClass.EXTERNAL_FRAGMENTATION,),
+            )
         spare = format_bytes(limit_bytes - room.packed_bytes)
         return Cause(
             OomClass.EXTERNAL_FRAGMENTATION,
@@ -235,8 +249,16 @@ def _refused_with_room(s: Situation) -> Cause | None:
 
 def refusals_with_room(s: Situation) -> list[str]:
     """What may refuse a request that the driver has room for, the likeliest first, and what tells each."""
-    if not s.limit.refused_with_room or s.limit.refused_by_cap:
+    if s.limit.refused_by_cap:
         return []
+    if not s.limit.refused_with_room:
+        free = s.limit.device_free_bytes
+        if free is None or free < s.request.driver_bytes:
+            return []
+        return [
+            f"{format_bytes(free)} is as good as nothing: the driver keeps a little of a full device for itself, "
+            "and what is left lies in pieces; see what else holds memory on the device"
+        ]
     on_windows = (
         "Windows: other programs' memory counts as free until it is moved out, and the system commits no more than it "
         "can (Task Manager's dedicated and committed memory tell; so does the CUDA sysmem fallback setting)"
@@ -269,4 +291,14 @@ def _capacity(s: Situation, lacking: int, limit_bytes: int) -> Cause:
         OomClass.CAPACITY,
         f"even packed perfectly, what was in use and the request need {format_bytes(s.room.packed_bytes)}: "
         f"{format_bytes(lacking)} more than the {format_bytes(limit_bytes)} that PyTorch could have",
+    )
+
+
+def _full(free_bytes: int, limit_bytes: int) -> Cause:
+    share = format_fraction(free_bytes / limit_bytes)
+    return Cause(
+        OomClass.CAPACITY,
+        f"of the {format_bytes(limit_bytes)} that PyTorch could have, {format_bytes(free_bytes)} ({share}) were free, "
+        "in whatever pieces: the device is full",
+        (OomClass.EXTERNAL_FRAGMENTATION,),
     )

@@ -10,11 +10,9 @@ import numpy as np
 from memscope._core import caching
 from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.attribution.steps import REPEATED_STEPS
-from memscope.device.device import Device
 from memscope.errors import UsageError
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.oom._causes import Situation
-from memscope.oom._owners import block_of
+from memscope.oom._owners import block_of, category_of_request
 from memscope.oom._request import FailedRequest, handle_bytes
 from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room
@@ -22,44 +20,48 @@ from memscope.oom.verdict import Counterfactual, OomClass, Remedies
 from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
-from memscope.trace.schema import Action, BlockState
+from memscope.trace.schema import BlockState
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import format_bytes, format_count
 
 _N_WINDOWS = 3
 """Proposals taken from windows of the request's own segments: rules of split limits refuse some."""
+_MAX_BLOCKS = 32
+"""More blocks than this are not a change that anybody would make."""
 
 
 def proposals(
-    room: Room, request: FailedRequest, config: CachingAllocatorConfig, lacking_bytes: int
+    room: Room, request: FailedRequest, config: CachingAllocatorConfig, lacking_bytes: int, kept_rows: Int64Array
 ) -> tuple[Int64Array, ...]:
-    """Sets of rows to free, those of the fewest bytes first.
+    """Sets of rows to free, small ones, those of the fewest bytes first.
 
     Parameters
     ----------
     lacking_bytes
         What the driver would have had to have more, for what was asked of it.
+    kept_rows
+        Rows that a program cannot free.
 
     Returns
     -------
     tuple of int64 (n,)
         Rows of the device's allocations.
     """
-    live = room.state.blocks.state == BlockState.ACTIVE_ALLOCATED
+    of_block = room.state.allocation_ids
+    live = (room.state.blocks.state == BlockState.ACTIVE_ALLOCATED) & ~np.isin(of_block, kept_rows)
     found = [*_windows(room, request, live), *_segments(room, live, lacking_bytes)]
     found += _mapped(room, live, config, lacking_bytes)
-    of_block = room.state.allocation_ids
     sizes = room.state.blocks.size_bytes
     sets = {tuple(sorted(of_block[chosen].tolist())): int(sizes[chosen].sum()) for chosen in found if len(chosen)}
     ordered = sorted(sets, key=lambda rows: (sets[rows], len(rows)))
-    return tuple(np.array(rows, np.int64) for rows in ordered if min(rows) >= 0)
+    return tuple(np.array(rows, np.int64) for rows in ordered if min(rows) >= 0 and len(rows) <= _MAX_BLOCKS)
 
 
 def _windows(room: Room, request: FailedRequest, live: BoolArray) -> Iterator[Int64Array]:
     """Neighbouring blocks of one segment that would together hold the request, by the bytes to be freed."""
     blocks = room.state.blocks
     own = room.is_own[blocks.segment_id]
-    stuck = blocks.state == BlockState.ACTIVE_PENDING_FREE
+    stuck = ~live & (blocks.state != BlockState.INACTIVE)
     n = len(blocks)
     if not n:
         return
@@ -85,7 +87,7 @@ def _segments(room: Room, live: BoolArray, lacking_bytes: int) -> Iterator[Int64
     held = np.zeros(n, np.int64)
     np.add.at(held, blocks.segment_id[live], blocks.size_bytes[live])
     stuck = np.zeros(n, np.int64)
-    np.add.at(stuck, blocks.segment_id[blocks.state == BlockState.ACTIVE_PENDING_FREE], 1)
+    np.add.at(stuck, blocks.segment_id[~live & (blocks.state != BlockState.INACTIVE)], 1)
     can_go = np.flatnonzero((segments.pool_id <= 0) & ~segments.is_expandable & (held > 0) & (stuck == 0))
     enough = can_go[segments.size_bytes[can_go] >= lacking_bytes]
     if len(enough):
@@ -139,8 +141,6 @@ _MAX_GRID_EVENTS = 300_000
 _N_BLOCKS_SHOWN = 5
 _GRANULE_BYTES = caching.SMALL_SEGMENT_BYTES
 """What memory that a device lacks is told in: the driver gives out no less at a time."""
-_NOWHERE = 1 << 60
-"""An address that no recorded block has."""
 _N_REACHES = 8
 """Settings that serve the request, and are then followed on to the recording's end."""
 
@@ -182,7 +182,7 @@ def find_remedies(situation: Situation, verdict: OomClass) -> Remedies:
             return _all(search, kinds, (f"settings and batches were not checked: {why}",), None)
     except UsageError as error:
         why = str(error)
-    return _unchecked(s, verdict, f"not checked by replay: {why}")
+    return _unchecked(s, verdict, why)
 
 
 def _all(search: _Search, kinds: tuple[str, ...], not_found: tuple[str, ...], error_bytes: int | None) -> Remedies:
@@ -202,7 +202,7 @@ def _unchecked(situation: Situation, verdict: OomClass, why: str) -> Remedies:
     }
     wanted = (candidates.get(kind) for kind in _PREFERENCE[verdict])
     found = tuple(replace(change, checked="unchecked", note=why) for change in wanted if change is not None)
-    return Remedies(found, (f"settings and batches: {why}",), None)
+    return Remedies(found, (f"settings and batches were not checked: {why}",), None)
 
 
 _FREES = Counterfactual(
@@ -217,18 +217,6 @@ _POOLS = Counterfactual(
     "modelled",
     "every request of a private pool goes to the default pool",
 )
-
-
-def category_of_request(situation: Situation) -> Category:
-    """What the failed request was for: the category that the rules give it, taken as an allocation like the others."""
-    device, event = situation.device, situation.request.event
-    trace = device.trace
-    action, address = np.array(trace.action), np.array(trace.address)
-    action[event] = Action.ALLOC
-    address[event] = _NOWHERE
-    served = DeviceLifetimes(replace(trace, action=action, address=address), device.index)
-    row = int(np.flatnonzero(served.allocations.alloc_event == event)[0])
-    return Category(int(Device(device.recording, served, device.rules).attribution.category[row]))
 
 
 def _scaling_words(category: Category) -> str:
@@ -346,7 +334,8 @@ class _Search:
     def _sets(self) -> tuple[Int64Array, ...]:
         s = self._s
         lacking = s.request.driver_bytes - max(s.limit.low_bytes - s.room.state.reserved_bytes, 0)
-        return proposals(s.room, s.request, s.config, lacking)
+        workspaces = np.flatnonzero(s.device.attribution.category == Category.WORKSPACE)
+        return proposals(s.room, s.request, s.config, lacking, workspaces)
 
     def _blocks(self) -> Counterfactual | str:
         for rows in self._sets()[:_N_PROPOSALS]:
@@ -381,7 +370,7 @@ class _Search:
         table = self._s.device.allocations
         of_live = rows[table.active_at(self._s.request.event)[rows]]
         live = int(table.block_bytes[of_live].sum())
-        category = category_of_request(self._s)
+        category = category_of_request(self._s.device, self._s.request.event)
         request_scales = category in _SCALES_WITH_BATCH
         if not live and not request_scales:
             return "how much less batch would do cannot be told: no live memory is known to scale with it"

@@ -9,14 +9,14 @@ import numpy as np
 from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.oom._causes import Situation, find_cause, refusals_with_room
-from memscope.oom._owners import largest_owners
+from memscope.oom._owners import largest_owners, optimizer_state_to_come
 from memscope.oom._remedies import find_remedies
 from memscope.oom._request import FailedRequest, failed_request, limit_at, outside_at
 from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID
+from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_bytes, format_count, format_fraction, format_handle, format_items
 
 _SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
@@ -107,6 +107,11 @@ def _without_event(device: Device, event: int | None) -> OomVerdict:
         reason = "no events were recorded: whether a request failed is not known"
         return OomVerdict(device.index, Cause(OomClass.CANNOT_TELL, reason), is_certain=False)
     lost = device.recording.completeness.n_events_lost
+    lifetimes = device.lifetimes
+    action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
+    if lost != 0 and np.all(action == Action.SNAPSHOT):
+        reason = "no allocation was recorded, only what was live at the end: whether a request failed is not known"
+        return OomVerdict(device.index, Cause(OomClass.CANNOT_TELL, reason), is_certain=False)
     trust = [f"{lost:,} events were lost: a request that failed among them is not seen"] if lost else []
     if lost is None:
         trust.append("whether events are missing cannot be told: a request that failed among them is not seen")
@@ -160,9 +165,32 @@ def _evidence_of(situation: Situation, cause: Cause) -> tuple[str, ...]:
         found.append(_packing(s))
     found += refusals_with_room(s)
     found += _held_since_failure(s)
+    found += _still_to_make(s, cause)
+    found += _undivided_too(s, cause)
     if s.room.pending_rows.size:
         found.append(f"{format_bytes(s.room.pending_bytes)} were freed but still waited for other streams")
     return (*found, *_outside_words(s), *(_ALSO[verdict] for verdict in cause.also if verdict in _ALSO))
+
+
+def _still_to_make(s: Situation, cause: Cause) -> list[str]:
+    """What the optimizer would have asked for next, where the reason does not say it."""
+    size = optimizer_state_to_come(s.device, s.request.event)
+    if not size or "still to make" in cause.reason:
+        return []
+    return [f"the optimizer, which makes its state in its first step, had at least {format_bytes(size)} still to make"]
+
+
+def _undivided_too(s: Situation, cause: Cause) -> list[str]:
+    """Memory outside PyTorch that nobody told apart, where pieces of PyTorch's own are said to be the cause."""
+    size = s.outside.undivided_bytes
+    if cause.verdict is not OomClass.EXTERNAL_FRAGMENTATION or s.outside.is_divided or size is None:
+        return []
+    if size < s.request.driver_bytes:
+        return []
+    return [
+        f"a second cause: the {format_bytes(size)} held outside PyTorch beyond a context would have been enough too; "
+        "by this process or by another was not measured (nvidia-smi)"
+    ]
 
 
 def _held_since_failure(s: Situation) -> list[str]:
@@ -208,11 +236,8 @@ def _places(s: Situation) -> list[str]:
 
 
 def _packing(s: Situation) -> str:
-    could = (
-        format_bytes(s.limit.low_bytes)
-        if s.limit.low_bytes == s.limit.high_bytes
-        else f"{format_bytes(s.limit.low_bytes)} to {format_bytes(s.limit.high_bytes)}"
-    )
+    low, high = format_bytes(s.limit.low_bytes), format_bytes(s.limit.high_bytes)
+    could = low if low == high else f"{low} to {high}"
     return (
         f"packed perfectly, all that was in use and the request need {format_bytes(s.room.packed_bytes)}; "
         f"PyTorch could have {could}"
@@ -222,6 +247,18 @@ def _packing(s: Situation) -> str:
 def _outside_words(s: Situation) -> list[str]:
     outside = s.outside
     found = []
+    if outside.total_bytes is None and s.limit.device_free_bytes is not None and not s.limit.refused_by_cap:
+        found.append(
+            f"the device's size was not recorded: what it has beyond these {format_bytes(s.limit.low_bytes)} was held "
+            "outside PyTorch, by this process or by others (nvidia-smi; --capacity tells its size)"
+        )
+    total, reserved = s.limit.total_bytes, s.room.state.reserved_bytes
+    if total is not None and reserved > total:
+        found.append(
+            f"{format_bytes(reserved)} were reserved on a device of {format_bytes(total)}: what is beyond it lay "
+            "elsewhere (on Windows the driver moves memory to the host, and programs slow down)"
+        )
+        return found
     if outside.total_bytes is not None:
         found.append(f"{format_bytes(outside.total_bytes)} of the device were held outside PyTorch")
     if outside.own_bytes is not None and outside.sample_event is not None:

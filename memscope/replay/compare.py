@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from memscope.device.limits import NO_LIMITS, Limits, limits_for
+from memscope.device.limits import FULL_FRAC, NO_LIMITS, Limits, free_at_failure, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig, forbidden_options
@@ -46,6 +46,15 @@ class RecordedRun:
     n_ooms: int
     fatal_event: int | None = None
     """The request whose failure ended the recording; every replay serves it last."""
+    has_requests: bool = True
+    """Whether allocations were recorded; if not, what was live at the end is known, and not in what order it came."""
+    free_at_failure: tuple[int, int] | None = None
+    """Bytes not in use when it failed, and what PyTorch could have (:func:`memscope.device.limits.free_at_failure`)."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so little was free when the recording ended in a failure that no layout of it is worth a setting."""
+        return self.free_at_failure is not None and self.free_at_failure[0] < FULL_FRAC * self.free_at_failure[1]
 
     @property
     def efficiency_frac(self) -> float | None:
@@ -54,7 +63,14 @@ class RecordedRun:
 
 
 VerdictKind = Literal[
-    "not measured", "none replayed", "none fits", "only another fits", "not reproduced", "saves", "none helps"
+    "not measured",
+    "not recorded",
+    "none replayed",
+    "none fits",
+    "only another fits",
+    "not reproduced",
+    "saves",
+    "none helps",
 ]
 
 
@@ -65,10 +81,11 @@ class Verdict:
     Attributes
     ----------
     kind
-        ``not measured``: the recording does not tell what it reserved; ``none replayed``: no setting of PyTorch's
-        allocator is among the replays; ``none fits``: all of them ran out of memory; ``only another fits``: the
-        recorded ones did, ``best`` did not; ``not reproduced``: on the recorded device, the recorded settings run out
-        of memory in a replay where the recording did not, or serve what it did not: other replays prove nothing then.
+        ``not measured``: the recording does not tell what it reserved; ``not recorded``: it has no requests, only what
+        was live at its end; ``none replayed``: no setting of PyTorch's allocator is among the replays; ``none fits``:
+        all of them ran out of memory; ``only another fits``: the recorded ones did, ``best`` did not; ``not
+        reproduced``: on the recorded device, the recorded settings run out of memory in a replay where the recording
+        did not, or serve what it did not: other replays prove nothing then.
     best
         The settings with the lowest peak, None where there are none.
     baseline_bytes, saved_bytes
@@ -145,6 +162,8 @@ class Comparison:
         if best is None:
             has_ours = any(result.strategy == "caching" for result in self.results)
             return Verdict("none fits" if has_ours else "none replayed")
+        if not self.recorded.has_requests:
+            return Verdict("not recorded")
         as_recorded = self.as_recorded
         if as_recorded is not None and not reproduces(as_recorded, self.recorded, self.limits):
             return Verdict("not reproduced", best)
@@ -195,6 +214,8 @@ def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
         n_device_frees=int(np.count_nonzero(np.isin(action, (Action.SEGMENT_FREE, Action.SEGMENT_UNMAP)))),
         n_ooms=len(lifetimes.oom_events),
         fatal_event=lifetimes.fatal_oom_event,
+        has_requests=bool(np.any(action == Action.ALLOC)),
+        free_at_failure=free_at_failure(lifetimes),
     )
 
 

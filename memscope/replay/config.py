@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from typing_extensions import Self
@@ -189,6 +190,15 @@ class CachingAllocatorConfig:
         if device is not None and device in metadata.memory_fraction:
             changes["memory_fraction"] = metadata.memory_fraction[device]
         return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+    def to_settings(self) -> dict[str, Any]:
+        """The settings that decide sizes and reclaims, as a snapshot's ``allocator_settings`` has them."""
+        return {
+            "max_split_size": -1 if self.max_split_bytes is None else self.max_split_bytes,
+            "garbage_collection_threshold": self.gc_threshold_frac,
+            "expandable_segments": self.is_expandable,
+            "roundup_power2_divisions": {str(1 << i): n for i, n in enumerate(self.roundup_divisions)},
+        }
 
     def to_conf(self) -> str:
         """Print as a ``PYTORCH_ALLOC_CONF`` string with every option that is not the default."""

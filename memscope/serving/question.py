@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from memscope.errors import FieldError, UsageError
 from memscope.serving._parameters import WEIGHTS_FIELD, Parameters, count_parameters
 from memscope.serving.budget import Budget, BudgetInputs, make_budget
@@ -99,6 +101,18 @@ class ServingPlan:
     def n_blocks(self) -> int:
         """Whole blocks in the cache."""
         return self.n_tokens // self.block_size
+
+    @property
+    def longest_missing_bytes(self) -> int:
+        """What the cache lacks for one sequence of the longest length, in blocks; 0 where it fits."""
+        needed = self.shape.paged_bytes_table(self.max_length, self.block_size)
+        return max(int(needed.max()) - self.budget.kv_bytes, 0)
+
+    @property
+    def longest_fitting(self) -> int:
+        """Tokens of the longest sequence, of those accepted, that fits alone, in blocks."""
+        is_more = self.shape.paged_bytes_table(self.max_length, self.block_size) > self.budget.kv_bytes
+        return int(np.argmax(is_more)) - 1 if np.any(is_more) else self.max_length
 
 
 def plan_serving(question: ServingQuestion) -> ServingPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memscope.advise.tune import NEAR_BOUND_FRAC, Tuning
 from memscope.device.limits import Limits
-from memscope.replay.compare import NEGLIGIBLE_FRAC, Comparison, Verdict
+from memscope.replay.compare import NEGLIGIBLE_FRAC, Comparison, RecordedRun, Verdict
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_fraction
@@ -25,6 +25,9 @@ SHORT_LEGEND = (
 )
 """What the columns mean, where the rest is told elsewhere."""
 
+_NOT_RECORDED = (
+    "nothing is recommended: no allocation was recorded, only what was live at the end, and not in what order it came"
+)
 _SMALLEST_FRAC = 0.0005
 """The smallest change that one decimal of a percentage can show."""
 
@@ -54,6 +57,8 @@ def _uncompared_words(verdict: Verdict) -> str:
     if verdict.best is not None:
         how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
         return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
+    if verdict.kind == "not recorded":
+        return _NOT_RECORDED
     if verdict.kind == "not measured":
         return "the recorded peak of reserved memory was not measured, so nothing can be compared with it"
     if verdict.kind == "none replayed":
@@ -143,6 +148,17 @@ def oom_words(oom: ReplayOom) -> str:
     return words
 
 
+def _full_words(recorded: RecordedRun) -> str:
+    """That a layout is not what was lacking when the recording ended in a failure."""
+    assert recorded.free_at_failure is not None
+    free, had = recorded.free_at_failure
+    share = format_fraction(free / had)
+    return (
+        f"fragmentation is not your problem: {format_bytes(free)} ({share}) of the {format_bytes(had)} that PyTorch "
+        "could have were free when the request failed"
+    )
+
+
 def tuning_words(tuning: Tuning) -> str:
     """What follows from a search, in one sentence without its capital and its full stop."""
     best, baseline, gain, above = tuning.best, tuning.baseline_bytes, tuning.gain_bytes, tuning.above_bound_frac
@@ -155,14 +171,21 @@ def tuning_words(tuning: Tuning) -> str:
             "replayed under the recorded settings, the run does not end as it did in the recording: on that "
             "ground no setting is recommended"
         )
+    if tuning.recorded.is_full and tuning.limits.is_as_recorded:
+        return f"{_full_words(tuning.recorded)}; {best.conf or 'the default settings'} would serve that one request"
     if tuning.recorded.fatal_event is not None and tuning.limits.is_as_recorded:
-        return f"the request that failed in the recording is served with these; they need {after}"
+        return (
+            f"the request that failed in the recording is served with these; they need {after}, and what would have "
+            "followed is not known"
+        )
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"
     if baseline is None or gain is None:
         return f"the best setting needs {after}; what was reserved is not measured"
     if tuning.recommended_conf is not None:
         return f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
+    if not tuning.recorded.has_requests and (above is None or above > NEAR_BOUND_FRAC):
+        return _NOT_RECORDED
     if tuning.is_wasted_before and tuning.cached_before_bytes is not None:
         return (
             f"{format_bytes(tuning.cached_before_bytes)} were cached before the recording began and not in use then: "

@@ -145,11 +145,19 @@ def token_words(shape: KvShape) -> str:
 
 
 def room_words(plan: ServingPlan) -> str:
-    """``for 1,000 tokens, …``: what fits into the cache, and the longest sequence."""
-    return (
+    """``for 1,000 tokens, …``: what fits into the cache, the longest sequence, and what it lacks where it does not fit.
+
+    Engines such as vLLM do not start where a sequence of the longest length does not fit.
+    """
+    words = (
         f"for {format_count(plan.n_tokens)} tokens, or {format_count(plan.n_blocks)} blocks of {plan.block_size}; "
         f"the longest sequence is {format_count(plan.max_length)} tokens"
     )
+    missing = plan.longest_missing_bytes
+    if not missing:
+        return words
+    most = format_count(plan.longest_fitting)
+    return f"{words}, which does not fit: {format_bytes(missing)} are missing, or {most} tokens at most"
 
 
 def requests_words(plan: ServingPlan) -> str:

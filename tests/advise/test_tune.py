@@ -10,10 +10,11 @@ from memscope.analysis import Analysis
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
+from memscope.replay.compare import compare_confs
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.units import MiB
-from memscope.words.replay import tuning_words
-from tests.oom.planted import PLANTS, plant
+from memscope.words.replay import tuning_words, verdict_words
+from tests.oom.planted import PLANTS, Program, nearly_full, plant
 from tests.replay.recordings import Recorder
 
 
@@ -121,6 +122,36 @@ def test_nothing_is_recommended_where_the_replay_serves_what_failed():
     assert not tuning.reproduces
     assert tuning.recommended_conf is tuning.line is None
     assert "no setting is recommended" in tuning_words(tuning)
+
+
+def test_no_setting_is_recommended_for_the_last_request_on_a_full_device():
+    program = nearly_full()
+    program.malloc(14 * MiB)
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    tuning = tune(lifetimes)
+    assert tuning.best is not None
+    assert tuning.baseline.oom.event == tuning.recorded.fatal_event
+    assert tuning.recommended_conf is tuning.line is None
+    assert tuning_words(tuning).startswith("fragmentation is not your problem: 16.0 MiB (1.6 %) of the 1.0 GiB")
+
+
+def test_nothing_is_recommended_where_no_allocation_was_recorded():
+    program = Program(4 << 30)
+    for _ in range(4):
+        program.malloc(3 * MiB)  # one in each 20 MiB
+        program.malloc(19 * MiB)
+    program.forget()
+    program.free(program.malloc(MiB // 2))
+    with_one = tune(DeviceLifetimes(program.trace(), 0))
+    program.forget()
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    tuning = tune(lifetimes)
+    assert with_one.recorded.has_requests
+    assert not tuning.recorded.has_requests
+    assert tuning.recommended_conf is None
+    words = tuning_words(tuning)
+    assert words.startswith("nothing is recommended: no allocation was recorded")
+    assert verdict_words(compare_confs(lifetimes).verdict) == words
 
 
 def test_on_a_larger_device_the_failed_request_is_one_like_the_others():

@@ -87,3 +87,23 @@ def test_a_trace_that_contradicts_itself_is_refused(memscope: Run) -> None:
     assert outcome.code == 3
     assert "contradicts itself" in outcome.err
     assert not outcome.out
+
+
+def test_the_size_of_the_device_tells_what_lay_outside_pytorch(memscope: Run, tmp_path: Path) -> None:
+    program = plant("capacity", 1)
+    program.knows_total = False
+    path = write_container(program.trace(), tmp_path / "run.memscope")
+    without = memscope("oom", path, "--json")
+    assert "--capacity" in memscope("oom", path).out.replace("\n", " ")
+    assert json.loads(without.out)["outside"]["total_bytes"] is None
+    total = program.total + (3 << 30)
+    told = memscope("oom", path, "--capacity", str(total), "--json")
+    assert json.loads(told.out)["outside"]["total_bytes"] == program.outside_bytes + (3 << 30)
+    spilled = memscope("oom", path, "--capacity", "1MiB").out.replace("\n", " ")
+    assert "on a device of 1.0 MiB: what is beyond it lay elsewhere" in " ".join(spilled.split())
+
+
+def test_a_size_that_was_recorded_is_not_replaced(memscope: Run) -> None:
+    outcome = memscope("oom", SHIPPED, "--capacity", "24GiB")
+    assert outcome.code == 1
+    assert "--capacity: the memory of device 0 is recorded" in outcome.err

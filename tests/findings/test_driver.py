@@ -23,6 +23,16 @@ def test_reclaims_of_the_allocator_are_counted_with_their_bytes() -> None:
     assert found.bytes == trace.size_bytes[trace.action == Action.SEGMENT_FREE].sum()
     assert found.evidence["recorded_ns"] is None
     assert found.evidence["modelled_ns"] > 0
+    # The largest that a reclaim served is one of 99 MiB, on 100.
+    assert found.text.endswith("The device is nearly full.")
+
+
+def test_a_reclaim_of_what_was_only_cached_is_not_called_a_full_device() -> None:
+    recorder = Recorder(total=100 * MiB, knows_total=True)
+    for size in (30, 34, 38):  # the third finds 36 MiB left, and 64 cached
+        recorder.allocator.free(recorder.allocator.malloc(size * MiB))
+    (found,) = of_kind(analysed(recorder).opinions(0).findings, "retries")
+    assert "At most 38.0 MiB of the 100.0 MiB that PyTorch could have were in use" in found.text
 
 
 def test_emptying_the_cache_in_every_round_is_found_as_the_programs_own() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from memscope.analysis import Analysis
+from memscope.findings._returned import Returned
 from memscope.findings.finding import Severity
 from tests.findings.traces import analysed, fragmented, kinds, of_kind
 from tests.replay.recordings import Recorder
@@ -98,3 +101,13 @@ def test_a_pool_that_grows_with_what_is_in_use_is_no_finding() -> None:
     for _ in range(60):
         recorder.allocator.malloc(20 * MiB)
     assert "growing-pool" not in kinds(analysed(recorder).opinions(0).findings)
+
+
+@pytest.mark.parametrize(("share", "is_named"), [(0.01, False), (0.03, True)])
+def test_a_switch_is_named_where_the_search_would_recommend_it(
+    monkeypatch: pytest.MonkeyPatch, share: float, is_named: bool
+) -> None:
+    monkeypatch.setattr(Returned, "if_expandable", lambda self: int(share * self.peak_bytes))
+    (found,) = of_kind(analysed(fragmented()).opinions(0).findings, "fragmentation")
+    assert ("expandable_segments" in found.fix) is is_named
+    assert (found.returned_bytes is not None) is is_named

@@ -109,3 +109,35 @@ def test_what_is_less_than_the_replays_own_error_is_not_said() -> None:
     assert returned.peak_bytes == 170 * MiB
     assert returned.without(np.array([0])) is None
     assert returned.without(np.array([1])) == 150 * MiB
+
+
+def fails_at_the_end() -> DeviceLifetimes:
+    """100 MiB that a pin of 20 cuts to 80 and leaves behind, and a last request for which 400 MiB are too few."""
+    program = Program(400 * MiB)
+    program.free(program.malloc(100 * MiB))
+    program.malloc(20 * MiB)
+    program.malloc(200 * MiB)
+    assert program.malloc(120 * MiB) is None
+    return DeviceLifetimes(program.trace(), 0)
+
+
+def test_where_memory_ran_out_no_more_is_returned_than_the_device_had() -> None:
+    lifetimes = fails_at_the_end()
+    of = {size: np.flatnonzero(lifetimes.allocations.requested_bytes == size * MiB) for size in (20, 100, 200)}
+    returned = Returned(lifetimes)
+    assert returned.peak_bytes == 400 * MiB
+    # Without the 200: 100 and 120. Without the first 100: 20, 200 and 120. Without the 20 a reclaim gives 100 back.
+    assert returned.without(of[200]) == 180 * MiB
+    assert returned.without(of[100]) == 60 * MiB
+    assert returned.without(of[20]) == 80 * MiB
+
+
+def test_where_memory_runs_out_all_the_same_no_figure_is_given() -> None:
+    program = Program(400 * MiB)
+    program.malloc(100 * MiB)
+    program.malloc(20 * MiB)
+    assert program.malloc(390 * MiB) is None
+    lifetimes = DeviceLifetimes(program.trace(), 0)
+    returned = Returned(lifetimes)
+    assert returned.without(np.flatnonzero(lifetimes.allocations.requested_bytes == 100 * MiB)) is None
+    assert returned.if_expandable() is None

@@ -102,6 +102,38 @@ def test_a_checkpoint_that_stays_beside_the_weights_is_found() -> None:
     assert "map_location='cpu'" in found.fix
 
 
+def test_several_copies_of_one_line_are_counted_together() -> None:
+    def program() -> object:
+        model = new_model()
+        return model, [copy_of(model) for _ in range(3)], train(model, 3)
+
+    (found,) = found_in(recorded(program), "copy-of-weights")
+    assert (found.bytes, found.evidence["n_copies"]) == (3 * WEIGHTS, 3)
+    assert "are 3 more copies of the weights" in found.title
+
+
+class Cached(torch.nn.Module):  # type: ignore[misc, name-defined]
+    """A layer with a buffer that every use replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(2048, 2048, bias=False)
+        self.register_buffer("cache", torch.zeros(2048, 2048))
+
+    def forward(self, x: Any) -> Any:
+        self.cache = self.cache.clone()
+        self.cache[:] = self.project(x)
+        return torch.nn.functional.gelu(self.cache)
+
+
+def test_a_buffer_that_every_step_replaces_is_no_model_made_again() -> None:
+    def program() -> object:
+        layer = Cached().to("cuda")
+        return layer, [layer(torch.randn(2048, 2048, device="cuda")) for _ in range(10)]
+
+    assert not found_in(recorded(program), "model-made-again")
+
+
 def test_a_checkpoint_that_is_dropped_after_loading_is_none() -> None:
     assert not found_in(recorded(resumed_and_dropped), "copy-of-weights")
 

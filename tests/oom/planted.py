@@ -178,6 +178,17 @@ def full(total=1 * GiB, **options):
     return program
 
 
+def nearly_full():
+    """1024 MiB with 16 free: two holes of 6 beside live blocks, and 4 that the driver has left."""
+    program = Program(1 * GiB)
+    for _ in range(40):
+        program.malloc(24 * MiB)
+    for _ in range(2):
+        program.free(program.malloc(30 * MiB))
+        program.malloc(24 * MiB)
+    return program
+
+
 def holes_between_pins(program, late=False):
     """Four segments of 64 MiB, in each a hole of 50 MiB and a live block; one of the live blocks is smaller."""
     for key in [program.malloc(64 * MiB) for _ in range(4)]:

@@ -6,9 +6,10 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.oom.verdict import OomClass, OomVerdict, oom_headline
+from memscope.trace.categories import Category
 from memscope.trace.schema import Action
 from memscope.units import GiB, MiB
-from tests.oom.planted import PRIVATE, Program, full, holes_between_pins
+from tests.oom.planted import PRIVATE, Program, full, holes_between_pins, nearly_full
 
 
 def test_a_full_device_is_capacity_with_the_bytes_that_are_lacking() -> None:
@@ -128,3 +129,106 @@ def test_requests_refused_at_the_same_total_bear_witness_to_a_cap() -> None:
     assert verdict.verdict is OomClass.FRACTION_CAP
     assert verdict.reason.endswith("3 requests were refused so, at the same total: a cap on PyTorch's own share")
     assert not verdict.is_certain
+
+
+def test_a_device_with_hardly_anything_free_is_full_however_it_would_be_packed() -> None:
+    program = nearly_full()
+    program.malloc(14 * MiB)
+    verdict = Analysis(program.trace()).oom()
+    # 1008 MiB in use and 14 more would fit into 1024, but 16 MiB are 1.6 % of it.
+    assert verdict.failure.free.packed_bytes == 1022 * MiB
+    assert verdict.cause.verdict is OomClass.CAPACITY
+    assert verdict.cause.also == (OomClass.EXTERNAL_FRAGMENTATION,)
+    assert "16.0 MiB (1.6 %) were free" in verdict.reason
+    assert {change.kind for change in verdict.remedies.found} == {"blocks", "memory"}
+
+
+def test_a_little_more_in_pieces_is_fragmentation() -> None:
+    program = Program(GiB)
+    for _ in range(38):
+        program.malloc(24 * MiB)
+    for _ in range(4):
+        program.free(program.malloc(28 * MiB))
+        program.malloc(20 * MiB)
+    assert program.malloc(14 * MiB) is None
+    # Four holes of 8 MiB: 3.1 % of the device are free.
+    assert Analysis(program.trace()).oom().verdict is OomClass.EXTERNAL_FRAGMENTATION
+
+
+def first_step(total: int, n_made: int) -> Program:
+    """Four weights of 100 MiB with their gradients, and an optimizer that makes two tensors for each of them."""
+    program = Program(total)
+    for category in (Category.WEIGHTS, Category.GRADIENTS):
+        for size in (100, 100, 100, 20):
+            program.malloc(size * MiB, category=category)
+    for size in ((20,) * 2 + (100,) * 6)[:n_made]:
+        program.malloc(size * MiB, category=Category.OPTIMIZER_STATE)
+    return program
+
+
+def test_an_optimizer_with_more_to_make_than_is_free_is_capacity_however_it_is_packed() -> None:
+    program = first_step((640 + 140 + 256) * MiB, 3)
+    holes_between_pins(program)  # what is left, in pieces
+    failed = program.builder.n_events - 1
+    program.builder.set_owner(failed, Category.OPTIMIZER_STATE, "exp_avg")
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.event == failed
+    assert verdict.verdict is OomClass.CAPACITY
+    # Of the 6 tensors of 100 MiB one was there.
+    assert "at least 500.0 MiB of it still to make" in verdict.reason
+    assert not any("still to make" in sentence for sentence in verdict.evidence)
+    assert {change.kind for change in verdict.remedies.found} <= {"blocks", "batch", "memory"}
+
+
+def test_what_the_optimizer_still_has_to_make_is_said_of_any_full_device() -> None:
+    program = first_step(1000 * MiB, 5)
+    assert program.malloc(100 * MiB) is None
+    program.builder.set_owner(program.builder.n_events - 1, Category.OPTIMIZER_STATE, "exp_avg")
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.CAPACITY
+    assert any("had at least 300.0 MiB still to make" in sentence for sentence in verdict.evidence)
+
+
+def test_counters_of_steps_do_not_tell_how_much_state_a_weight_has() -> None:
+    program = first_step(1000 * MiB, 0)
+    program.malloc(4, category=Category.GRADIENTS)
+    for _ in range(30):
+        program.malloc(4, category=Category.OPTIMIZER_STATE)
+    program.malloc(100 * MiB, category=Category.OPTIMIZER_STATE)
+    assert program.malloc(400 * MiB) is None
+    program.builder.set_owner(program.builder.n_events - 1, Category.OPTIMIZER_STATE, "exp_avg")
+    # One tensor for one of three gradients of that size, and none for the one of 20 MiB.
+    evidence = Analysis(program.trace()).oom().evidence
+    assert any("had at least 220.0 MiB still to make" in sentence for sentence in evidence)
+
+
+def test_a_request_of_something_else_has_no_state_to_come() -> None:
+    program = first_step(1000 * MiB, 5)
+    assert program.malloc(100 * MiB) is None
+    verdict = Analysis(program.trace()).oom()
+    assert not any("still to make" in sentence for sentence in verdict.evidence)
+
+
+def test_where_the_devices_size_is_not_recorded_the_rest_of_it_is_said_to_be_held_outside() -> None:
+    def evidence(*, knows_total: bool) -> str:
+        program = Program(600 * MiB, knows_total=knows_total)
+        for _ in range(5):
+            program.malloc(100 * MiB)
+        assert program.malloc(200 * MiB) is None
+        return " ".join(Analysis(program.trace()).oom().evidence)
+
+    assert "what it has beyond these 600.0 MiB was held outside PyTorch" in evidence(knows_total=False)
+    assert "not recorded" not in evidence(knows_total=True)
+
+
+@pytest.mark.parametrize(("outside_bytes", "is_said"), [(3 * GiB, True), (300 * MiB, False)])
+def test_memory_outside_that_would_have_been_enough_is_a_second_cause_of_fragmentation(
+    outside_bytes: int, is_said: bool
+) -> None:
+    program = holes_between_pins(Program(outside_bytes + 256 * MiB, outside_bytes=outside_bytes))
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.EXTERNAL_FRAGMENTATION
+    assert (
+        any("held outside PyTorch beyond a context would have been enough" in text for text in verdict.evidence)
+        is is_said
+    )

@@ -8,6 +8,7 @@ from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.oom.verdict import OomClass
 from memscope.trace.categories import Category
+from memscope.trace.schema import Action
 from memscope.units import GiB, MiB
 from tests.oom.planted import Program, full, holes_between_pins
 
@@ -35,6 +36,15 @@ def test_where_loss_cannot_be_told_no_failure_is_no_proof() -> None:
     assert verdict.verdict is OomClass.NO_OOM
     assert not verdict.is_certain
     assert "whether events are missing cannot be told" in verdict.trust[0]
+
+
+def test_a_snapshot_alone_does_not_tell_whether_a_request_failed() -> None:
+    program = full()
+    program.forget()
+    program.builder.add_event(Action.SNAPSHOT, address=0, size_bytes=0)
+    verdict = Analysis(program.trace()).oom()
+    assert verdict.verdict is OomClass.CANNOT_TELL
+    assert "no allocation was recorded" in verdict.reason
 
 
 def test_rejections_that_leave_no_event_are_named() -> None:

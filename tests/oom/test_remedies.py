@@ -148,6 +148,41 @@ def test_memory_that_is_held_from_earlier_steps_is_said_beside_a_smaller_batch()
     assert "800.0 MiB of this memory is held from earlier steps" in change.note
 
 
+def test_a_librarys_workspace_is_not_a_block_to_free() -> None:
+    program = Program(200 * MiB)
+    program.malloc(50 * MiB, category=Category.WORKSPACE)
+    program.malloc(60 * MiB, category=Category.WEIGHTS)
+    program.malloc(70 * MiB, category=Category.ACTIVATIONS)
+    assert program.malloc(55 * MiB) is None
+    (change,) = (change for change in Analysis(program.trace()).oom().remedies.found if change.kind == "blocks")
+    # 20 MiB are left: freeing the 50 would do as well, and is less.
+    assert [block.block_bytes for block in change.blocks] == [60 * MiB]
+
+
+def test_freeing_dozens_of_blocks_is_not_offered() -> None:
+    program = Program(1000 * MiB)
+    for _ in range(50):
+        program.malloc(20 * MiB)
+    assert program.malloc(700 * MiB) is None
+    remedies = Analysis(program.trace()).oom().remedies
+    assert "blocks" not in {change.kind for change in remedies.found}
+    assert "no small set of live blocks was found whose freeing serves it in a replay" in remedies.not_found
+
+
+def test_what_a_replay_cannot_check_is_said_once() -> None:
+    program = Program(256 * MiB)
+    program.malloc(100 * MiB)
+    program.malloc(100 * MiB)
+    program.fail(50 * MiB)  # refused although 56 MiB are left
+    verdict = Analysis(program.trace()).oom()
+    assert any(sentence.startswith("56.0 MiB is as good as nothing") for sentence in verdict.evidence)
+    remedies = verdict.remedies
+    assert not any("not checked" in change.note for change in remedies.found)
+    assert remedies.not_found == (
+        "settings and batches were not checked: a replay of the recording as it was serves this request",
+    )
+
+
 class SecondDevice(TraceBuilder):
     """A builder of what happens on device 1."""
 

@@ -104,12 +104,7 @@ class Recorder:
             source="synthetic",
             tie_rule=self.tie_rule,
             alloc_conf=self.conf,
-            allocator_settings={
-                "max_split_size": config.max_split_bytes or -1,
-                "garbage_collection_threshold": config.gc_threshold_frac,
-                "expandable_segments": config.is_expandable,
-                "roundup_power2_divisions": {str(1 << i): n for i, n in enumerate(config.roundup_divisions)},
-            },
+            allocator_settings=config.to_settings(),
             device_total_bytes={0: self.total} if self.knows_total else {},
             has_pool_ids=self.has_pool_ids,
         )

@@ -30,6 +30,18 @@ from tests.serving.small_tables import job, table
 MANY = table([(i * 40, 6 + i % 5, 3 + i % 7) for i in range(60)])
 
 
+def test_a_longest_sequence_that_does_not_fit_is_said_with_what_it_lacks() -> None:
+    config = read_model_config("llama-3.1-8b")
+    # 128 KiB a token: 1,000 blocks of 16 tokens.
+    memory = BudgetInputs(find_gpu("RTX3090-24GB").total_bytes, kv_bytes=16_000 * 131_072)
+    fits = plan_serving(ServingQuestion(config, "RTX3090-24GB", memory, max_length=16_000))
+    assert shape_words(fits).endswith("the longest sequence is 16,000 tokens.")
+    plan = plan_serving(ServingQuestion(config, "RTX3090-24GB", memory, max_length=16_001))
+    assert shape_words(plan).endswith(
+        "the longest sequence is 16,001 tokens, which does not fit: 2.0 MiB are missing, or 16,000 tokens at most."
+    )
+
+
 def result(manager: str = "paged", **options: int) -> KvResult:
     return simulate(job(MANY, manager, **({"n_tokens": 96, "max_length": 32} | options)))
 

@@ -282,6 +282,7 @@ class DryRun:
             torch_version=torch.__version__,
             tie_rule=self._tie_rule,
             alloc_conf=self._conf if self.device.config == self._asked else self.device.config.to_conf(),
+            allocator_settings=self.device.config.to_settings(),
             device_names={0: gpu.device_name},
             device_total_bytes={0: gpu.total_bytes},
             memory_fraction={0: fraction} if fraction < 1 else {},

@@ -7,7 +7,10 @@ import threading
 import numpy as np
 import pytest
 
+from memscope.analysis import Analysis
 from memscope.errors import CaptureError, UsageError
+from memscope.replay.config import CachingAllocatorConfig
+from memscope.replay.verify.verify import verify
 from tests.capture.programs import dry_run
 
 torch = pytest.importorskip("torch")
@@ -74,6 +77,24 @@ def test_other_threads_may_work_on_the_host_only() -> None:
             thread.join()
     assert found[0] == 3.0
     assert "follows the thread that started it" in str(found[1])
+
+
+@pytest.mark.parametrize(
+    "conf", ["", "expandable_segments:True", "max_split_size_mb:24", "roundup_power2_divisions:[64:1,128:4,>:2]"]
+)
+def test_a_recording_says_under_which_settings_it_was_made(conf: str) -> None:
+    with dry_run(conf=conf) as rec:
+        kept = []
+        for mebibytes in (5.5, 2.0, 5.5, 30.0, 5.5, 5.5, 23.0, 5.5, 0.4):
+            kept.append(torch.empty(int(mebibytes * (1 << 20)), dtype=torch.uint8, device="cuda"))
+            if len(kept) % 3 == 0:
+                del kept[0]
+    analysis = Analysis(rec.trace)
+    analysis.require_consistent()
+    assert verify(rec.trace).exact
+    config = CachingAllocatorConfig.parse(conf)
+    assert CachingAllocatorConfig.from_trace(rec.trace) == config
+    assert rec.trace.metadata.allocator_settings["expandable_segments"] is config.is_expandable
 
 
 def test_settings_that_cannot_be_simulated_are_refused() -> None:
