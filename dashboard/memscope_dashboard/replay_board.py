@@ -13,6 +13,7 @@ import numpy as np
 from memscope.advise.tune import Tuning, tune
 from memscope.device.device import Device
 from memscope.device.limits import Limits, limits_for
+from memscope.device.to_come import state_to_come
 from memscope.figures.replay import ReplayCurve, reduced_curve, result_curve
 from memscope.lifetimes.tables import UsageSeries
 from memscope.replay.compare import Comparison, RecordedRun, comparison_jobs, default_confs
@@ -246,7 +247,12 @@ class ReplayBoard:
             report(n_done, len(jobs))
 
     def _tune(self, capacity_bytes: int | None, report: Report) -> None:
-        found = tune(self.device.lifetimes, limits=Limits(capacity_bytes), on_done=report)
+        found = tune(
+            self.device.lifetimes,
+            limits=Limits(capacity_bytes),
+            to_come_bytes=state_to_come(self.device),
+            on_done=report,
+        )
         kept = dataclasses.replace(
             found,
             baseline=None if found.baseline is None else _without_series(found.baseline),

@@ -136,6 +136,7 @@ def tune(
     lifetimes: DeviceLifetimes,
     *,
     limits: Limits = NO_LIMITS,
+    to_come_bytes: int = 0,
     spread: SweepWorkers | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Tuning:
@@ -148,6 +149,8 @@ def tune(
     ----------
     limits
         What PyTorch can have of the device; as recorded where nothing is given.
+    to_come_bytes
+        What the program had still to make when it failed (:func:`memscope.device.to_come.state_to_come`).
 
     Raises
     ------
@@ -190,7 +193,7 @@ def tune(
     ranked = sorted(results, key=lambda conf: _rank(conf, results[conf]))
     return Tuning(
         device=lifetimes.device,
-        recorded=recorded_run(lifetimes),
+        recorded=recorded_run(lifetimes, to_come_bytes),
         limits=limits,
         baseline=baseline,
         best=_simplest(ranked, results),

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @trace_argument
-@click.option("--at", "event", type=int, default=None, help="Which out-of-memory error, by its event. [default: first]")
+@click.option(
+    "--at",
+    "event",
+    type=int,
+    default=None,
+    help="Which out-of-memory error, by its event. [default: what ended the recording, or the first]",
+)
 @click.option("--capacity", metavar="SIZE", help="Device memory, such as 24GiB, where it was not recorded.")
 @device_option
 @json_option

@@ -73,6 +73,7 @@ def replay(
 
     With several TRACEs, each is compared by itself; --json then prints them under "traces".
     """
+    from memscope.device.to_come import state_to_come
     from memscope.replay.compare import compare
     from memscope.reports.replay import comparison_json, print_comparison
 
@@ -91,6 +92,7 @@ def replay(
                     confs,
                     limits=sweep.limits,
                     keeps_usage=False,
+                    to_come_bytes=state_to_come(each),
                     spread=sweep.spread,
                     on_done=on_done,
                 )

@@ -22,6 +22,7 @@ def tune(trace: Path, sweep: SweepOptions, device: int | None, top: int, as_json
     Prints the line to set, its predicted peak and what it costs; or that fragmentation is not the problem.
     """
     from memscope.advise.tune import tune as search
+    from memscope.device.to_come import state_to_come
     from memscope.reports.replay import print_tuning, tuning_json
 
     analysis = load_trace(trace)
@@ -29,7 +30,15 @@ def tune(trace: Path, sweep: SweepOptions, device: int | None, top: int, as_json
     found = []
     for each in analysis.devices_asked(device):
         with progress(f"replaying {analysis.name}") as on_done:
-            found.append(search(each.lifetimes, limits=sweep.limits, spread=sweep.spread, on_done=on_done))
+            found.append(
+                search(
+                    each.lifetimes,
+                    limits=sweep.limits,
+                    to_come_bytes=state_to_come(each),
+                    spread=sweep.spread,
+                    on_done=on_done,
+                )
+            )
     if as_json:
         print_each_json([tuning_json(analysis, tuning, top) for tuning in found])
         return

@@ -10,9 +10,10 @@ import numpy as np
 from memscope._core import caching
 from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
 from memscope.attribution.steps import REPEATED_STEPS
+from memscope.device.to_come import category_of_request
 from memscope.errors import UsageError
 from memscope.oom._causes import Situation
-from memscope.oom._owners import block_of, category_of_request
+from memscope.oom._owners import block_of
 from memscope.oom._request import FailedRequest, handle_bytes
 from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room

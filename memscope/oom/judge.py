@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from memscope.device.device import Device
+from memscope.device.to_come import optimizer_state_to_come
 from memscope.errors import UsageError
 from memscope.oom._causes import Situation, find_cause, refusals_with_room
-from memscope.oom._owners import largest_owners, optimizer_state_to_come
+from memscope.oom._owners import largest_owners
 from memscope.oom._remedies import find_remedies
 from memscope.oom._request import FailedRequest, failed_request, limit_at, outside_at
 from memscope.oom.room import Room, room_at
@@ -37,7 +38,7 @@ def judge_oom(device: Device, event: int | None = None, *, searches: bool = True
     Parameters
     ----------
     event
-        Which ``oom`` event; the first if not given.
+        Which ``oom`` event; the one that ended the recording if not given, or else the first.
     searches
         Whether to search changes that would have helped: some dozens of replays.
 
@@ -124,7 +125,8 @@ def _without_event(device: Device, event: int | None) -> OomVerdict:
 def _chosen(device: Device, event: int | None) -> int:
     events = device.oom_events
     if event is None:
-        return int(events[0])
+        fatal = device.lifetimes.fatal_oom_event
+        return int(events[0]) if fatal is None else fatal
     if not np.any(events == event):
         named = ", ".join(f"{position}" for position in events[:_MAX_NAMED_EVENTS].tolist())
         more = f" and {len(events) - _MAX_NAMED_EVENTS:,} more" if len(events) > _MAX_NAMED_EVENTS else ""

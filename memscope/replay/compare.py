@@ -51,10 +51,16 @@ class RecordedRun:
     free_at_failure: tuple[int, int] | None = None
     """Bytes not in use when it failed, and what PyTorch could have (:func:`memscope.device.limits.free_at_failure`)."""
 
+    to_come_bytes: int = 0
+    """What the program had still to make at least (:func:`memscope.device.to_come.state_to_come`)."""
+
     @property
     def is_full(self) -> bool:
         """Whether so little was free when the recording ended in a failure that no layout of it is worth a setting."""
-        return self.free_at_failure is not None and self.free_at_failure[0] < FULL_FRAC * self.free_at_failure[1]
+        if self.free_at_failure is None:
+            return False
+        free_bytes, had_bytes = self.free_at_failure
+        return free_bytes < max(FULL_FRAC * had_bytes, self.to_come_bytes)
 
     @property
     def efficiency_frac(self) -> float | None:
@@ -67,6 +73,7 @@ VerdictKind = Literal[
     "not recorded",
     "none replayed",
     "none fits",
+    "full",
     "only another fits",
     "not reproduced",
     "saves",
@@ -83,7 +90,8 @@ class Verdict:
     kind
         ``not measured``: the recording does not tell what it reserved; ``not recorded``: it has no requests, only what
         was live at its end; ``none replayed``: no setting of PyTorch's allocator is among the replays; ``none fits``:
-        all of them ran out of memory; ``only another fits``: the recorded ones did, ``best`` did not; ``not
+        all of them ran out of memory; ``full``: when the recording ended in a failure too little was free for a setting
+        to be worth it; ``only another fits``: the recorded ones did, ``best`` did not; ``not
         reproduced``: on the recorded device, the recorded settings run out of memory in a replay where the recording
         did not, or serve what it did not: other replays prove nothing then.
     best
@@ -92,6 +100,8 @@ class Verdict:
         What savings are counted from, and what ``best`` is below it; None where nothing is to be compared.
     above_bound_bytes
         How far ``best`` is above what no allocator can beat; None where that was not asked for.
+    recorded
+        What the recording did, where that is the reason (``full``).
     """
 
     kind: VerdictKind
@@ -99,6 +109,7 @@ class Verdict:
     baseline_bytes: int | None = None
     saved_bytes: int | None = None
     above_bound_bytes: int | None = None
+    recorded: RecordedRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,8 @@ class Comparison:
         as_recorded = self.as_recorded
         if as_recorded is not None and not reproduces(as_recorded, self.recorded, self.limits):
             return Verdict("not reproduced", best)
+        if self.recorded.is_full and self.limits.is_as_recorded:
+            return Verdict("full", best, recorded=self.recorded)
         if as_recorded is None and self.recorded.fatal_event is not None and self.limits.is_as_recorded:
             return Verdict("only another fits", best)
         if as_recorded is not None and as_recorded.oom is not None:
@@ -202,7 +215,7 @@ def _settings(conf: str | None) -> CachingAllocatorConfig | str | None:
         return conf
 
 
-def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
+def recorded_run(lifetimes: DeviceLifetimes, to_come_bytes: int = 0) -> RecordedRun:
     """What a device's recording did."""
     action = lifetimes.trace.action[lifetimes.first_event : lifetimes.end_event]
     usage = lifetimes.usage
@@ -216,6 +229,7 @@ def recorded_run(lifetimes: DeviceLifetimes) -> RecordedRun:
         fatal_event=lifetimes.fatal_oom_event,
         has_requests=bool(np.any(action == Action.ALLOC)),
         free_at_failure=free_at_failure(lifetimes),
+        to_come_bytes=to_come_bytes,
     )
 
 
@@ -226,6 +240,7 @@ def compare(
     *,
     limits: Limits = NO_LIMITS,
     keeps_usage: bool = True,
+    to_come_bytes: int = 0,
     spread: SweepWorkers | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -234,7 +249,7 @@ def compare(
     Without strategies: all of the registry, or the caching allocator alone if settings are given. Without settings: the
     recorded ones and :data:`DEFAULT_CONFS`. Without a total in ``limits``: the recorded device's, where it is
     known; otherwise there is no limit. ``keeps_usage``: whether results say what was in use after each event, or only
-    at their peaks.
+    at their peaks. ``to_come_bytes``: what the program had still to make when it failed.
 
     Raises
     ------
@@ -244,10 +259,10 @@ def compare(
     limits = limits_for(lifetimes, limits)
     jobs = comparison_jobs(lifetimes, strategies, confs, limits=limits, keeps_usage=keeps_usage)
     results = run_sweep(jobs, spread, on_done=on_done)
-    return Comparison(lifetimes.device, recorded_run(lifetimes), limits, tuple(results))
+    return Comparison(lifetimes.device, recorded_run(lifetimes, to_come_bytes), limits, tuple(results))
 
 
-def compare_confs(lifetimes: DeviceLifetimes) -> Comparison:
+def compare_confs(lifetimes: DeviceLifetimes, to_come_bytes: int = 0) -> Comparison:
     """What a report shows unasked: the settings compared by default and the lower bound, without fragmentation.
 
     What the simulator does not cover is among those refused, not an error.
@@ -258,7 +273,7 @@ def compare_confs(lifetimes: DeviceLifetimes) -> Comparison:
     found = [attempt(job) for job in jobs]
     return Comparison(
         lifetimes.device,
-        recorded_run(lifetimes),
+        recorded_run(lifetimes, to_come_bytes),
         limits,
         tuple(one for one in found if not isinstance(one, Refused)),
         tuple(one for one in found if isinstance(one, Refused)),

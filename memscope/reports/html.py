@@ -9,6 +9,7 @@ from pathlib import Path
 from memscope.analysis import Analysis, Opinions
 from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
+from memscope.device.to_come import state_to_come
 from memscope.figures.address_map import map_figure
 from memscope.figures.device import driver_usage_figure
 from memscope.figures.kv_cache import cache_figure, layers_figure
@@ -267,7 +268,7 @@ def _evidence(opinions: Opinions) -> str:
     body += "".join(_section(*one) for one in ([] if cache is None else cache_sections(cache)))
     body += _fragmentation(device.fragmentation_moment())
     if len(device.allocations):
-        body += replay_section(compare_confs(device.lifetimes))
+        body += replay_section(compare_confs(device.lifetimes, state_to_come(device)))
     body += _section("Lines of code that hold most at the peak", parts.sites_table(peak, _N_ROWS))
     return body + _section(allocations_finding(peak), parts.allocations_table(peak, _N_ROWS))
 

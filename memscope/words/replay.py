@@ -54,6 +54,9 @@ def _uncompared_words(verdict: Verdict) -> str:
             "replayed under the recorded settings, the run does not end as it did in the recording: what these "
             "replays say of it cannot be trusted"
         )
+    if verdict.recorded is not None and verdict.best is not None:
+        how = verdict.best.conf or "the default settings"
+        return f"{_full_words(verdict.recorded)}; {how} would serve that one request"
     if verdict.best is not None:
         how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
         return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
@@ -153,9 +156,12 @@ def _full_words(recorded: RecordedRun) -> str:
     assert recorded.free_at_failure is not None
     free, had = recorded.free_at_failure
     share = format_fraction(free / had)
+    to_come = ""
+    if recorded.to_come_bytes > free:
+        to_come = f", and the optimizer had at least {format_bytes(recorded.to_come_bytes)} of its state still to make"
     return (
         f"fragmentation is not your problem: {format_bytes(free)} ({share}) of the {format_bytes(had)} that PyTorch "
-        "could have were free when the request failed"
+        f"could have were free when the request failed{to_come}"
     )
 
 

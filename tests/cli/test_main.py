@@ -127,7 +127,7 @@ def test_a_name_that_there_is_not_is_answered_with_the_one_that_was_meant(
 
 def test_a_name_like_none_is_answered_with_all_that_there_are(memscope: Run) -> None:
     assert memscope("peak", TRAIN, "--by", "zzz").err == (
-        "memscope: --by: there is no 'zzz': choose one of category, site, module, step, tag, rule\n"
+        "memscope: --by: there is no 'zzz': choose one of category, site, module, kind, step, tag, rule\n"
     )
     assert (
         memscope("peak", TRAIN, "--zzz").err == "memscope: there is no option '--zzz' (memscope peak --help says how)\n"

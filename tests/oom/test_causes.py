@@ -189,26 +189,6 @@ def test_what_the_optimizer_still_has_to_make_is_said_of_any_full_device() -> No
     assert any("had at least 300.0 MiB still to make" in sentence for sentence in verdict.evidence)
 
 
-def test_counters_of_steps_do_not_tell_how_much_state_a_weight_has() -> None:
-    program = first_step(1000 * MiB, 0)
-    program.malloc(4, category=Category.GRADIENTS)
-    for _ in range(30):
-        program.malloc(4, category=Category.OPTIMIZER_STATE)
-    program.malloc(100 * MiB, category=Category.OPTIMIZER_STATE)
-    assert program.malloc(400 * MiB) is None
-    program.builder.set_owner(program.builder.n_events - 1, Category.OPTIMIZER_STATE, "exp_avg")
-    # One tensor for one of three gradients of that size, and none for the one of 20 MiB.
-    evidence = Analysis(program.trace()).oom().evidence
-    assert any("had at least 220.0 MiB still to make" in sentence for sentence in evidence)
-
-
-def test_a_request_of_something_else_has_no_state_to_come() -> None:
-    program = first_step(1000 * MiB, 5)
-    assert program.malloc(100 * MiB) is None
-    verdict = Analysis(program.trace()).oom()
-    assert not any("still to make" in sentence for sentence in verdict.evidence)
-
-
 def test_where_the_devices_size_is_not_recorded_the_rest_of_it_is_said_to_be_held_outside() -> None:
     def evidence(*, knows_total: bool) -> str:
         program = Program(600 * MiB, knows_total=knows_total)
