@@ -14,6 +14,7 @@
 
 #include "caching/block_allocator.h"
 #include "checked.h"
+#include "huge_pages.h"
 #include "wide_sum.h"
 
 namespace memscope::caching {
@@ -71,7 +72,9 @@ class UsageSeries {
   UsageSeries(std::size_t n_calls, bool keeps_peak_only)
       : keeps_peak_only_(keeps_peak_only),
         stride_(keeps_peak_only ? 1 : n_calls + 1),
-        values_(std::make_unique_for_overwrite<Bytes[]>(kColumns * stride_)) {}
+        values_(std::make_unique_for_overwrite<Bytes[]>(kColumns * stride_)) {
+    ask_for_huge_pages(values_.get(), kColumns * stride_ * sizeof(Bytes));
+  }
 
   // At most once more than there are calls.
   void append(const DeviceStats& stats) {
@@ -195,6 +198,8 @@ const Row* row_ahead(const Model& model, const Calls& calls, std::size_t i) {
 template <AllocatorModel Model>
 Served replay(Model& model, const Allocations& allocations, const Calls& calls, bool keeps_peak_only) {
   if (model.rows.size() < allocations.requested_size.size()) {
+    model.rows.reserve(allocations.requested_size.size());
+    ask_for_huge_pages(model.rows.data(), model.rows.capacity() * sizeof(Row));
     model.rows.resize(allocations.requested_size.size());
   }
   Served served{UsageSeries(calls.op.size(), keeps_peak_only), std::nullopt};
