@@ -297,7 +297,7 @@ def measure_growth(largest: int) -> None:
     while n_events <= largest:
         for name, n_live in (("1,000 live", 1_000), ("n / 100 live", n_events // 100)):
             lifetimes = DeviceLifetimes(trace_of(random_program(n_events, n_live)), 0)
-            n_runs = 2 if n_events > 1_000_000 else 4 * N_RUNS
+            n_runs = N_RUNS if n_events > 1_000_000 else 4 * N_RUNS
             seconds, _ = best_of(n_runs, lambda lifetimes=lifetimes: replay_caching(lifetimes))
             scaled = seconds / (n_events * math.log2(n_events))
             ratio = scaled / shortest.setdefault(name, scaled)
