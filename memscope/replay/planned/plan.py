@@ -92,7 +92,6 @@ class _Search:
 
     def __init__(self, rows: _Rows, load: Int64Array) -> None:
         self.rows = rows
-        self.by_end = np.argsort(rows.end, kind="stable")
         self.lower_bound = int(load.max())
         self.work_left = WORK_IN_ALL + WORK_PER_ROW * len(rows.start)
         self.offset = np.zeros(len(rows.start), np.int64)
@@ -130,8 +129,10 @@ def _search(epochs: _Epochs) -> FoundPlan:
     """What is planned for is not kept in events meanwhile: no step takes more memory than this one."""
     load = core.load_of_epochs(*epochs.rows, epochs.n_epochs)
     search = _Search(epochs.rows, load)
-    _try_slots(search)
-    _try_in_time(search)
+    by_end = np.argsort(epochs.rows.end, kind="stable")
+    _try_slots(search, by_end)
+    _try_in_time(search, by_end)
+    del by_end  # what follows takes most memory
     if not search.is_optimal:
         _try_orders(search, load)
     offset = np.empty_like(search.offset)
@@ -139,19 +140,19 @@ def _search(epochs: _Epochs) -> FoundPlan:
     return FoundPlan(offset, search.peak, search.lower_bound, search.method)
 
 
-def _try_slots(search: _Search) -> None:
+def _try_slots(search: _Search, by_end: Int64Array) -> None:
     rows = search.rows
     distinct, size_class = np.unique(rows.size, return_inverse=True)
-    slot, n_slots = core.share_slots(rows.start, rows.end, search.by_end, size_class, len(distinct))
+    slot, n_slots = core.share_slots(rows.start, rows.end, by_end, size_class, len(distinct))
     first = np.concatenate([[0], np.cumsum(n_slots * distinct)])
     search.offer(first[size_class] + slot * rows.size, int(first[-1]), "slots")
 
 
-def _try_in_time(search: _Search) -> None:
+def _try_in_time(search: _Search, by_end: Int64Array) -> None:
     for is_best_fit, method in ((False, "first fit in time"), (True, "best fit in time")):
         if search.is_optimal:
             return
-        offset, peak, work = core.place_in_time(*search.rows, search.by_end, is_best_fit, search.work_left // 4)
+        offset, peak, work = core.place_in_time(*search.rows, by_end, is_best_fit, search.work_left // 4)
         search.work_left -= work
         search.offer(offset, peak, method)
 
@@ -193,7 +194,9 @@ def _problem(rows: _Rows, load: Int64Array, peak_load: Int64Array, is_stacked: B
     left = _Rows(start, end, rows.size[chosen])
     n_pairs = int(core.load_of_epochs(start, end, np.ones_like(start), len(load))[start].sum())
     stride = max(_MIN_STRIDE, n_pairs // max(len(start), 1))
-    placer = core.OrderedPlacer(*left, height[end - 1], stride)
+    floor = height[end - 1]
+    del height
+    placer = core.OrderedPlacer(*left, floor, stride)
     expected_work = _WORK_PER_LOOK * (n_pairs + stride * (placer.n_remembered + len(start) // 2))
     return _Problem(left, placer, peak_load[chosen], chosen, offset, int(stacked_size.sum()), expected_work)
 
