@@ -16,6 +16,11 @@ _LIBRARY = re.compile(
     r"\.so(\.\d+)*$|\.(c|o|cpp|cc|h|cu|S)$|^\?\?$|^$|^Unknown",
     re.IGNORECASE,
 )
+_BELOW_ALL = re.compile(
+    r"^(torch::unwind|torch::CapturedTraceback|torch::cuda::|c10::cuda::CUDACachingAllocator|c10::GatheredContext)|"
+    r"CUDACachingAllocator::Native|^gather_with_cpp|^(torch::)?unwind"
+)
+"""Functions that are in every stack with C++ frames: they say how it was taken, not where."""
 _PARAMETER_SUFFIX = re.compile(r"(\.(weight|bias|grad)(_[a-z0-9]+)?|\.[a-z_]*_?(cached|buffer|freq|inv_freq))+$")
 _NUMBER = re.compile(r"([0-9]+)")
 _STATE_PREFIX = re.compile(r"^[\w ]+ of ")
@@ -37,19 +42,26 @@ def site_frames(trace: Trace) -> Int32Array:
     """The user's own frame of each stack: int32 (stacks,) frame ids, −1 for stacks of no frames.
 
     That is the innermost frame outside Python's library, installed packages and compiled code; in a stack without one,
-    the innermost frame.
+    the innermost frame that is not of the recording of stacks or the allocator itself.
     """
     stacks = trace.stacks
-    is_own = own_frames(trace)
     sites = np.full(len(stacks), NONE_ID, np.int32)
-    lengths = np.diff(stacks.offsets)
-    filled = lengths > 0
+    filled = np.diff(stacks.offsets) > 0
     sites[filled] = stacks.frame_ids[stacks.offsets[:-1][filled]]
-    own = np.flatnonzero(is_own[stacks.frame_ids]) if len(stacks.frame_ids) else np.empty(0, np.int64)
-    position = np.searchsorted(own, stacks.offsets[:-1])
-    has_own = _within(own, position, stacks.offsets[1:])
-    sites[has_own] = stacks.frame_ids[own[position[has_own]]]
+    for is_wanted in (~_frames_named(trace, _BELOW_ALL), own_frames(trace)):
+        wanted = np.flatnonzero(is_wanted[stacks.frame_ids]) if len(stacks.frame_ids) else np.empty(0, np.int64)
+        position = np.searchsorted(wanted, stacks.offsets[:-1])
+        has_one = _within(wanted, position, stacks.offsets[1:])
+        sites[has_one] = stacks.frame_ids[wanted[position[has_one]]]
     return sites
+
+
+def _frames_named(trace: Trace, names: re.Pattern[str]) -> BoolArray:
+    """Which frames are of functions with such names: bool (frames,). Each distinct name is looked at once."""
+    name_ids, position = np.unique(trace.stacks.name_id, return_inverse=True)
+    hit = np.array([names.search(trace.strings[i]) is not None for i in name_ids.tolist()], np.bool_)
+    found: BoolArray = hit[position.reshape(-1)]
+    return found
 
 
 class Sites:

@@ -61,3 +61,19 @@ def test_names_are_sorted_as_people_count() -> None:
     names = ["h.10.mlp", "h.2", "H.1", "h", "h.002", "h.x", f"h.{'9' * 5000}", "2h"]
     ordered = ["2h", "h", "H.1", "h.2", "h.002", "h.10.mlp", f"h.{'9' * 5000}", "h.x"]
     assert sorted(names, key=natural_order) == ordered
+
+
+def test_a_stack_of_compiled_code_alone_is_not_named_by_what_took_it() -> None:
+    builder = TraceBuilder()
+    names = (
+        "torch::unwind::unwind()",
+        "torch::CapturedTraceback::gather(bool, bool, bool)",
+        "c10::cuda::CUDACachingAllocator::Native::NativeCachingAllocator::allocate(unsigned long)",
+        "at::cuda::getNewWorkspace()",
+        "at::native::addmm_out_cuda_impl()",
+    )
+    frames = [builder.stacks.frame(name, "??", 0) for name in names]
+    builder.stacks.stack(frames)
+    builder.stacks.stack(frames[:2])
+    trace = builder.build(TraceMetadata(source="synthetic"))
+    assert np.array_equal(site_frames(trace), [frames[3], frames[0]])
