@@ -154,7 +154,7 @@ class SeveralSnapshotsError(InputFileError):
     """
 
     def __init__(self, path: str | Path, parts: Iterable[str], asked: str | None = None) -> None:
-        self.parts = tuple(parts)
+        self.parts, self.asked = tuple(parts), asked
         self.paths = tuple(Path(f"{path}#{part}") for part in self.parts)
         shown = [ascii(part[:_MAX_NAME_CHARACTERS])[1:-1] for part in self.parts[:MAX_NAMES_LISTED]]
         more = f" and {len(self.parts) - len(shown)} more" if len(self.parts) > len(shown) else ""

@@ -21,6 +21,8 @@ NEAR_BOUND_FRAC = 0.05
 _TIE_FRAC = 0.002
 """Peaks this close count as equal: the simpler setting wins."""
 _N_ROUNDS = 4
+_UNLIMITED = 1 << 62
+"""Farther than any event: a replay that comes to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +216,12 @@ def _baseline(lifetimes: DeviceLifetimes, limits: Limits) -> ReplayResult | None
         return None
 
 
-def _rank(conf: str, result: ReplayResult) -> tuple[bool, int, int, int, int, int]:
-    """Better is smaller: runs to the end, few retries, low peak, few options, few numbers fitted to this run, cost."""
+def _rank(conf: str, result: ReplayResult) -> tuple[int, int, int, int, int, int]:
+    """Better is smaller: comes far, few retries, low peak, few options, few numbers fitted to this run, cost."""
     cost_ns = 0 if result.driver_calls is None else result.driver_calls.modelled_cost_ns
     n_options, n_numbers = _complexity(conf)
     return (
-        result.oom is not None,
+        -_UNLIMITED if result.oom is None else -result.oom.event,
         result.n_retries or 0,
         result.peak_reserved_bytes,
         n_options,

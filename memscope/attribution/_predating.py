@@ -313,7 +313,9 @@ def _beside_gradients(scene: _Scene, gradients: Sizes, search: StackSearch) -> I
     scene.pass_over(_first_of_each(scene, times(trained, n_unsure)))
     rows = _first_of_each(scene, beside.states(trained, n_unsure) - scene.lasting(Category.OPTIMIZER_STATE))
     is_mixed = np.isin(scene.size[rows], list(beside.with_others))
-    yield from scene.tell(rows[~is_mixed], Category.OPTIMIZER_STATE, confidence, beside.reason(of))
+    # Adam has two moments; without its step in sight a copy may as well be a model that is only called, or an average.
+    sure = confidence if has_adam else MIXED
+    yield from scene.tell(rows[~is_mixed], Category.OPTIMIZER_STATE, sure, beside.reason(of))
     yield from scene.tell(rows[is_mixed], Category.OPTIMIZER_STATE, MIXED, beside.reason(of))
 
 

@@ -45,6 +45,8 @@ def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: 
     try:
         _report_one(traces[0], as_json, output, force, rules)
     except SeveralSnapshotsError as several:
+        if several.asked is not None:
+            raise
         _report_ranks(several.paths, as_json, output, force, rules)
 
 

@@ -140,6 +140,8 @@ _N_PROPOSALS = 6
 _MAX_GRID_EVENTS = 300_000
 """Above this many events only single options are tried: each costs a replay of them all."""
 _N_BLOCKS_SHOWN = 5
+_NEEDED = (Category.WEIGHTS, Category.OPTIMIZER_STATE)
+"""What a program cannot free and go on."""
 _GRANULE_BYTES = caching.SMALL_SEGMENT_BYTES
 """What memory that a device lacks is told in: the driver gives out no less at a time."""
 _N_REACHES = 8
@@ -340,6 +342,8 @@ class _Search:
 
     def _blocks(self) -> Counterfactual | str:
         for rows in self._sets()[:_N_PROPOSALS]:
+            if np.isin(self._s.device.attribution.category[rows], _NEEDED).any():
+                continue
             if self._serves(Change(freed_rows=rows)):
                 checked, note = self._checked()
                 return replace(self._freed(rows), checked=checked, note=note)

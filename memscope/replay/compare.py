@@ -124,8 +124,10 @@ class Comparison:
 
     @property
     def ranked(self) -> tuple[ReplayResult, ...]:
-        """The results by peak reserved bytes, lowest first; those that ran out of memory come last."""
-        return tuple(sorted(self.results, key=lambda r: (r.oom is not None, r.peak_reserved_bytes)))
+        """The results by peak reserved bytes, lowest first; then those that ran out of memory, the latest first."""
+        return tuple(
+            sorted(self.results, key=lambda r: (0, r.peak_reserved_bytes) if r.oom is None else (1, -r.oom.event))
+        )
 
     @property
     def best(self) -> ReplayResult | None:

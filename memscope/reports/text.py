@@ -146,7 +146,8 @@ def _print_device(device: Device, console: Console) -> None:
         first = int(device.oom_events[0])
         size = format_bytes(int(device.trace.size_bytes[first]))
         again = f", and {n_ooms - 1} more after it" if n_ooms > 1 else ""
-        console.print(Text(f"  out of memory at event {first:,}, asking for {size}{again}", style="bold red"))
+        words = f"  out of memory at event {first:,}, asking for {size}{again}; memscope oom says why"
+        console.print(Text(words, style="bold red"))
     print_ledger(peak, console)
     print_fragmentation_line(peak, console)
 

@@ -158,3 +158,6 @@ def test_the_snapshots_of_one_file_are_set_side_by_side(memscope: Run, tmp_path:
     one = memscope("report", f"{path}#job/rank1.pickle" if packed == "zip" else f"{path}#1")
     assert one.code == 0
     assert "peak 50.0 MiB allocated" in one.out
+    other = memscope("report", f"{path}#none")
+    assert (other.code, other.out, other.err.count("\n")) == (1, "", 1)
+    assert "none of them called 'none'" in other.err

@@ -243,7 +243,7 @@ class OperationRouter:
         if kind in _RANDOM_IN_PLACE:
             known_values.forget(args[0])
             return args[0]
-        if kind in ("_local_scalar_dense", "equal", "is_nonzero"):
+        if kind in ("_local_scalar_dense", "equal", "allclose", "is_nonzero"):
             return self._answer(func, kind, args, tensors)
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None

@@ -44,8 +44,10 @@ class Saving:
         self._storages = storages
         self._fake_type = FakeTensor
         self._has_said = False
-        self._from_device: set[int] = set()
-        self._plain_load = torch.load
+        self._has_stood_in = False
+        self._written: set[Path] = set()
+        self._from_device: dict[int, Any] = {}  # by storage, which are kept until the file is written
+        self._plain_load, self._plain_save = torch.load, torch.save
 
     def install(self, patches: Patches) -> None:
         """Put the replacements in place."""
@@ -54,6 +56,7 @@ class Saving:
         patches.set(self._fake_type, "__reduce_ex__", lambda tensor, protocol: self._reduced(tensor, protocol))
         patches.set(torch.serialization, "location_tag", self._tagging(torch.serialization.location_tag))
         patches.set(torch, "load", self._load)
+        patches.set(torch, "save", self._save)
         for owner, method, replacement in (
             (torch.Tensor, "data_ptr", self._address_of),
             (torch.UntypedStorage, "data_ptr", self._storage_address),
@@ -97,11 +100,45 @@ class Saving:
         from torch.utils._python_dispatch import _disable_current_modes
 
         self._say()
+        self._has_stood_in = True
         value = self._stand_in(tensor)
         with _disable_current_modes():
             if self._router.is_device_tensor(tensor):
-                self._from_device.add(value.untyped_storage()._cdata)
+                self._from_device[value.untyped_storage()._cdata] = value
             return value.__reduce_ex__(protocol)
+
+    def _save(self, obj: Any, f: Any, *args: Any, **options: Any) -> Any:
+        """``torch.save``: a file that the program did not write itself is never replaced by one without values."""
+        try:
+            return self._saved(obj, f, *args, **options)
+        finally:
+            self._from_device.clear()
+
+    def _saved(self, obj: Any, f: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(f, str | os.PathLike):
+            return self._plain_save(obj, f, *args, **options)
+        path = Path(f)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.part") if path.exists() else path
+        self._has_stood_in = False
+        try:
+            self._plain_save(obj, beside, *args, **options)
+            if not self._has_stood_in or self._may_write_over(path, is_there=beside is not path):
+                if beside is not path:
+                    beside.replace(path)
+                self._written.add(path.absolute())
+        finally:
+            if beside is not path:
+                beside.unlink(missing_ok=True)
+        return None
+
+    def _may_write_over(self, path: Path, *, is_there: bool) -> bool:
+        """Whether a file without values may be written there; says so where it may not."""
+        if not is_there or path.absolute() in self._written:
+            return True
+        sys.stderr.write(
+            f"memscope: dry run: {path} is there already, and is left as it is: what would replace it has no values\n"
+        )
+        return False
 
     def _tagging(self, plain: Callable[[Any], str]) -> Callable[[Any], str]:
         """Where a storage is said to have been: on the device if what it stands in for was."""
@@ -162,7 +199,9 @@ class Saving:
             if not any(isinstance(tensor, self._fake_type) for tensor in tensors.values()):
                 return plain(tensors, filename, metadata)
             self._say()
-            _write_sparse(tensors, Path(filename), metadata)
+            if self._may_write_over(Path(filename), is_there=Path(filename).exists()):
+                _write_sparse(tensors, Path(filename), metadata)
+                self._written.add(Path(filename).absolute())
             return None
 
         return save_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,13 +171,14 @@ class _Stream:
 
 
 class Event:
-    """An event that has happened as soon as it is recorded; no time passes between two."""
+    """An event that has happened as soon as it is recorded; the host's time passes between two."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        return
+        self._time_ns = time.perf_counter_ns()
 
-    def record(self, stream: Any = None) -> None:
+    def record(self, stream: Any = None) -> None:  # noqa: ARG002
         """Record it."""
+        self._time_ns = time.perf_counter_ns()
 
     def wait(self, stream: Any = None) -> None:
         """Nothing to wait for."""
@@ -188,9 +190,9 @@ class Event:
     def synchronize(self) -> None:
         """Nothing to wait for."""
 
-    def elapsed_time(self, end_event: Any) -> float:  # noqa: ARG002
-        """Milliseconds between two events."""
-        return 0.0
+    def elapsed_time(self, end_event: Any) -> float:
+        """Milliseconds between two events; never 0, which programs divide by."""
+        return float(max(end_event._time_ns - self._time_ns, 1)) / 1e6
 
 
 class _Graph:
@@ -247,6 +249,10 @@ class _MemPool:
         self._streams = streams
         self.id = streams.new_pool_id(is_handle=True)
         streams.use(self.id)
+
+    def snapshot(self, include_traces: bool = True) -> list[dict[str, Any]]:  # noqa: ARG002
+        """The segments of the pool: a dry run shows them in its whole snapshot alone."""
+        return []
 
     def use_count(self) -> int:
         """How many hold it."""

@@ -111,3 +111,27 @@ def test_transformers_saves_a_model(tmp_path: Path) -> None:
         model.save_pretrained(tmp_path)
         again = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
         assert sum(p.numel() for p in again.parameters()) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_real_checkpoint_is_never_replaced_by_one_without_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    real, packed, own = tmp_path / "real.pt", tmp_path / "real.safetensors", tmp_path / "own.pt"
+    torch.save({"weight": torch.ones(3)}, real)
+    safetensors.save_file({"weight": torch.ones(3)}, packed)
+    with dry_run():
+        model, _ = trained()
+        torch.save(model.state_dict(), real)
+        safetensors.save_file(model.state_dict(), packed)
+        assert capsys.readouterr().err.count("is left as it is") == 2
+        for epoch in range(2):  # its own it may replace, and others with what has values
+            torch.save({"model": model.state_dict(), "epoch": epoch}, own)
+        torch.save({"numbers": torch.arange(3)}, tmp_path / "plain.pt")
+        torch.save({"numbers": torch.arange(4)}, tmp_path / "plain.pt")
+        assert capsys.readouterr().err == ""
+    assert torch.load(real)["weight"].tolist() == [1, 1, 1]
+    assert safetensors.load_file(packed)["weight"].tolist() == [1, 1, 1]
+    assert torch.load(own, map_location="cpu")["epoch"] == 1
+    assert torch.load(tmp_path / "plain.pt")["numbers"].tolist() == [0, 1, 2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.pt", "plain.pt", "real.pt", "real.safetensors"]
