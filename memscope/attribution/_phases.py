@@ -390,11 +390,13 @@ class LifeTable:
         fed[fed] = (
             (begin != NEVER) & (self._died[fed] > begin) & (self._n_passes(fed, Phase.BACKWARD) <= _N_MOST_PASSES)
         )
-        counts = np.bincount(table.stack_id[fed], minlength=1)
-        # What is made once and sees pass after pass is a sum over them or a state of them, not a batch.
+        # What sees pass after pass is a sum over them, a state of them or kept of them, not a batch; a batch at the
+        # recording's end may be there still.
         is_soon = self._died[fed] != NEVER
         is_soon &= self._n_passes(fed, Phase.FORWARD, Phase.GENERATE) <= _N_MOST_CALLS
-        fed[fed] = is_soon | (counts[table.stack_id[fed]] > 1)
+        of_stack = table.stack_id[fed]
+        n_made, n_soon = np.bincount(of_stack, minlength=1), np.bincount(of_stack, is_soon, minlength=1)
+        fed[fed] = is_soon | (2 * n_soon[of_stack] >= n_made[of_stack])
         return fed
 
     def _n_passes(self, rows: BoolArray, *phases: Phase) -> Int64Array:

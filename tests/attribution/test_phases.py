@@ -92,6 +92,20 @@ def test_a_sum_over_many_passes_is_not_fed_to_them() -> None:
     assert categories(script)["sum"] == "unknown"
 
 
+def test_what_is_kept_after_every_pass_is_not_fed_to_the_next() -> None:
+    """One line makes between the passes what stays for good; another makes batches, of which the last stays."""
+    script = Script({"kept": [("train", "/home/me/train.py", 7)]})
+    for k in range(8):
+        script.alloc(f"batch{k}", "batch")
+        script.alloc(f"inner{k}", "forward")
+        script.free(f"inner{k}", "forward")
+        script.alloc(f"kept{k}", "kept")
+        if k < 7:
+            script.free(f"batch{k}", "user")
+    assert living(script, Life.FED) == {f"batch{k}" for k in range(8)}
+    assert categories(script)["kept0"] == "unknown"
+
+
 def test_what_grows_with_every_token_is_a_cache() -> None:
     """Two tensors from one line grow by 512 bytes with every token; scores that grow but die at once are none."""
     script = Script()
