@@ -6,17 +6,16 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "snapshot/byte_window.h"
+#include "snapshot/chunked_reader.h"
 #include "snapshot/numbers.h"
 #include "snapshot/tape.h"
 
 namespace memscope::snapshot {
 
-class JsonReader {
+class JsonReader : public ChunkedReader {
  public:
   // A snapshot nests seven deep.
   static constexpr std::size_t kMaxDepth = 64;
@@ -25,18 +24,7 @@ class JsonReader {
   static constexpr std::size_t kMaxSharedKeys = 4;
 
   JsonReader(const std::vector<std::string>& known_texts, std::uint64_t secret)
-      : tape_(std::make_shared<Tape>(known_texts, secret)) {}
-  JsonReader(const JsonReader&) = delete;
-  JsonReader& operator=(const JsonReader&) = delete;
-
-  // Goes on with the next bytes of a text whose value is a list or dict, as Machine::feed.
-  Status feed(Bytes bytes, std::uint64_t n_file_bytes);
-
-  // The values read, once, after kStopped.
-  std::shared_ptr<Tape> take_tape();
-
-  // Where the text breaks off after kNeedInput; where the refused token stands after a refusal; the end of the value.
-  std::uint64_t offset() const { return offset_; }
+      : ChunkedReader(known_texts, secret) {}
 
  private:
   enum class Expects : std::uint8_t { kValue, kValueOrEnd, kKey, kKeyOrEnd, kColon, kCommaOrEnd };
@@ -45,7 +33,7 @@ class JsonReader {
     std::size_t first = 0;  // of its values on the stack
   };
 
-  Status run();
+  Status run() override;
   void token(std::uint8_t first);
   void start_value(std::uint8_t first);
   void open(BoxKind kind);
@@ -59,14 +47,9 @@ class JsonReader {
   void escaped(std::vector<std::uint8_t>& text);
   std::uint32_t four_hex();
 
-  std::shared_ptr<Tape> tape_;
-  ByteWindow window_;
-  std::vector<std::uint8_t> kept_;  // a token that began at the end of the bytes before
   std::vector<Value> stack_;
   std::vector<Open> open_;
   Expects expects_ = Expects::kValue;
-  std::uint64_t offset_ = 0;
-  Status status_ = Status::kNeedInput;
 };
 
 }  // namespace memscope::snapshot

@@ -7,19 +7,18 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "snapshot/byte_window.h"
+#include "snapshot/chunked_reader.h"
 #include "snapshot/numbers.h"
 #include "snapshot/opcode.h"
 #include "snapshot/tape.h"
 
 namespace memscope::snapshot {
 
-class Machine {
+class Machine : public ChunkedReader {
  public:
   // A real box, or stored object, takes eight bytes of pickle or more, and the deepest real stack (TorchScript's pickler
   // puts a whole list on it) fifty bytes a row. A pickle with many more of them than that is built to fill memory.
@@ -28,18 +27,8 @@ class Machine {
   static constexpr std::uint64_t kBytesPerStackRow = 4;
 
   Machine(const std::vector<std::string>& known_texts, std::uint64_t secret)
-      : tape_(std::make_shared<Tape>(known_texts, secret)), memo_(tape_->budget()) {}
-  Machine(const Machine&) = delete;
-  Machine& operator=(const Machine&) = delete;
+      : ChunkedReader(known_texts, secret), memo_(tape_->budget()) {}
 
-  // Goes on with the next bytes of a pickle. `n_file_bytes` have been read of its file, where it may be packed.
-  Status feed(Bytes bytes, std::uint64_t n_file_bytes);
-
-  // The values read, once, after kStopped.
-  std::shared_ptr<Tape> take_tape();
-
-  // Where the pickle breaks off after kNeedInput; where the refused opcode stands after a refusal.
-  std::uint64_t offset() const { return offset_; }
   Opcode opcode() const { return opcode_; }
   // Module and name of the global that a refused opcode asks for; empty if they cannot be told.
   const std::vector<std::string>& global_names() const { return global_names_; }
@@ -49,7 +38,7 @@ class Machine {
   struct OpcodeTable;
   static const std::array<Act, 256> kActs;
 
-  Status run();
+  Status run() override;
   Status refuse(Status reason);
   std::vector<std::string> names_asked_for() const;
 
@@ -123,17 +112,12 @@ class Machine {
   template <Status reason>
   void refused();
 
-  std::shared_ptr<Tape> tape_;
-  ByteWindow window_;
-  std::vector<std::uint8_t> kept_;  // an opcode that began at the end of the bytes before
   std::vector<Value> stack_;
   std::vector<std::size_t> marks_;
   PagedVector<Value> memo_;
   std::uint64_t n_stored_ = 0;
   std::size_t stack_room_ = 0;  // rows that may be pushed before room is made
-  std::uint64_t offset_ = 0;
   Opcode opcode_ = Opcode::STOP;
-  Status status_ = Status::kNeedInput;
   std::vector<std::string> global_names_;
 };
 
