@@ -260,6 +260,15 @@ void bind_allocator(nb::module_& module) {
           "capacity_bytes", [](const BlockAllocator& self) { return self.driver.capacity; },
           [](BlockAllocator& self, Bytes n_bytes) { self.driver.capacity = n_bytes; },
           "What the driver can give out, −1 for no limit.")
+      .def(
+          "place_as",
+          [](BlockAllocator& self, const Array<std::int64_t>& size, const Array<std::int64_t>& address) {
+            const auto copied = [](const auto& array) { return std::vector(view(array).begin(), view(array).end()); };
+            self.place_as(RecordedPlaces(copied(size), copied(address)));
+          },
+          "size_bytes"_a, "address"_a,
+          "Place segments where those of a recording lay, for as long as the same sizes are asked for in the same order:\n"
+          "int64 (n,) each.")
       .def_prop_ro("device_used_bytes", [](const BlockAllocator& self) { return self.driver.used; })
       .def(
           "live_segments",
@@ -634,6 +643,7 @@ void bind_caching(nb::module_& module) {
 
 void bind_rules(nb::module_& module) {
   module.attr("MIN_BLOCK_BYTES") = kMinBlockSize;
+  module.attr("HIGHEST_PLACE") = RecordedPlaces::kHighest;
   module.attr("SMALL_BYTES") = kSmallSize;
   module.attr("SMALL_SEGMENT_BYTES") = kSmallBuffer;
   module.attr("LARGE_SEGMENT_BYTES") = kLargeBuffer;

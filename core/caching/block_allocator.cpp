@@ -1,6 +1,9 @@
 #include "caching/block_allocator.h"
 
+#include <iterator>
+#include <stdexcept>
 #include <tuple>
+#include <utility>
 
 namespace memscope::caching {
 namespace {
@@ -13,6 +16,36 @@ auto release_key(const BlockPool& pool) {
 }
 
 }  // namespace
+
+RecordedPlaces::RecordedPlaces(std::vector<Bytes> sizes, std::vector<Address> addresses)
+    : sizes_(std::move(sizes)), addresses_(std::move(addresses)) {
+  if (sizes_.size() != addresses_.size()) {
+    throw std::invalid_argument("as many addresses as sizes are needed");
+  }
+  for (std::size_t i = 0; i < sizes_.size(); ++i) {
+    if (sizes_[i] <= 0 || sizes_[i] > kHighest || addresses_[i] < 0 || addresses_[i] > kHighest - sizes_[i]) {
+      throw std::invalid_argument("a segment lies where none can");
+    }
+    end_ = std::max(end_, addresses_[i] + sizes_[i]);
+  }
+}
+
+std::optional<Address> RecordedPlaces::take(Bytes n_bytes) {
+  if (next_ == sizes_.size()) {
+    return std::nullopt;
+  }
+  const Address address = addresses_[next_];
+  const auto above = taken_.lower_bound(address);
+  const bool is_free = (above == taken_.end() || above->first >= address + n_bytes) &&
+                       (above == taken_.begin() || std::prev(above)->second <= address);
+  if (sizes_[next_] != n_bytes || !is_free) {
+    next_ = sizes_.size();
+    return std::nullopt;
+  }
+  ++next_;
+  taken_.emplace(address, address + n_bytes);
+  return address;
+}
 
 void BlockAllocator::add_pair(std::int64_t pool_id, std::int64_t stream, bool is_releasable) {
   for (int i = 0; i < 2; ++i) {
@@ -165,6 +198,11 @@ void BlockAllocator::insert_merged(Block& block) {
   }
 }
 
+void BlockAllocator::place_as(RecordedPlaces places) {
+  driver.next_address = std::max(driver.next_address, DriverMemory::in_granules(places.end()));
+  driver.recorded = std::move(places);
+}
+
 void BlockAllocator::take_from_driver(Bytes n_bytes) {
   driver.used += DriverMemory::in_granules(n_bytes);
   ++stats.num_device_alloc;
@@ -188,6 +226,7 @@ void BlockAllocator::release_block(Block& block) {
   block.pool->blocks.erase(block);
   record_trace(Action::kSegmentFree, block.address, block.size, *block.pool);
   give_to_driver(block.size);
+  driver.recorded.give_back(block.address);
   drop_segment(*block.segment);
   drop_block(block);
 }

@@ -29,6 +29,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
+#include <optional>
 #include <vector>
 
 #include "caching/block.h"
@@ -80,8 +82,32 @@ struct DeviceStats {
   std::int64_t num_async_frees = 0;
 };
 
+// Where the segments of a recording lay, in the order in which they were made. A simulated driver places its own there
+// for as long as segments of the same sizes are made in the same order: between blocks of one size addresses decide.
+class RecordedPlaces {
+ public:
+  static constexpr std::int64_t kHighest = std::int64_t{1} << 62;
+
+  RecordedPlaces() = default;
+  // As many addresses as sizes. Throws std::invalid_argument for one that is negative or beyond kHighest.
+  RecordedPlaces(std::vector<Bytes> sizes, std::vector<Address> addresses);
+
+  // The next place, if it is one for so many bytes and free; once it is not, there are none any more.
+  std::optional<Address> take(Bytes n_bytes);
+  void give_back(Address address) { taken_.erase(address); }
+  // An address above all places.
+  Address end() const { return end_; }
+
+ private:
+  std::vector<Bytes> sizes_;
+  std::vector<Address> addresses_;
+  std::size_t next_ = 0;
+  std::map<Address, Address> taken_;  // where what lies at the places begins, and where it ends
+  Address end_ = 0;
+};
+
 // The memory that the simulated driver can give out, in granules, and where it places it: upwards, never at an address
-// used before.
+// used before, unless it follows a recording.
 struct DriverMemory {
   static constexpr Bytes kGranule = Bytes{2} << 20;
 
@@ -89,6 +115,7 @@ struct DriverMemory {
   Bytes used = 0;
   Address next_address = 0;
   Bytes gap = 0;  // between two segments
+  RecordedPlaces recorded;
 
   static constexpr Bytes in_granules(Bytes n_bytes) { return round_up(n_bytes, kGranule); }
 
@@ -98,6 +125,9 @@ struct DriverMemory {
   Bytes n_left() const { return capacity - used; }
 
   Address place(Bytes n_bytes) {
+    if (const std::optional<Address> address = recorded.take(n_bytes)) {
+      return *address;
+    }
     const Address address = next_address;
     next_address += in_granules(n_bytes) + gap;
     return address;
@@ -145,6 +175,9 @@ class BlockAllocator {
   Block* last_pending = nullptr;
 
   std::size_t n_pairs() const { return pools.size() / 2; }
+
+  // Place segments where a recording's lay.
+  void place_as(RecordedPlaces places);
 
   // Pools for one more (pool, stream) pair.
   void add_pair(std::int64_t pool_id, std::int64_t stream, bool is_releasable);

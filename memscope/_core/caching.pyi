@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 MIN_BLOCK_BYTES: int = 512
 
+HIGHEST_PLACE: int = 4611686018427387904
+
 SMALL_BYTES: int = 1048576
 
 SMALL_SEGMENT_BYTES: int = 2097152
@@ -368,6 +370,12 @@ class BlockAllocator:
 
     @capacity_bytes.setter
     def capacity_bytes(self, arg: int, /) -> None: ...
+
+    def place_as(self, size_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], address: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Place segments where those of a recording lay, for as long as the same sizes are asked for in the same order:
+        int64 (n,) each.
+        """
 
     @property
     def device_used_bytes(self) -> int: ...

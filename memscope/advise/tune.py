@@ -9,7 +9,7 @@ from memscope.advise.confs import grid, harmful_combinations, neighbours, torch_
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run, reproduces
+from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run, reproduces, trusted
 from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -95,6 +95,13 @@ class Tuning:
         return self.baseline is None or reproduces(self.baseline, self.recorded, self.limits)
 
     @property
+    def n_more_served(self) -> int:
+        """How many requests the best setting serves of those that fail under the recorded ones and end nothing."""
+        if self.best is None or self.baseline is None or self.recorded.fatal_event is not None:
+            return 0
+        return max((self.baseline.n_ooms or 0) - (self.best.n_ooms or 0), 0)
+
+    @property
     def gain_bytes(self) -> int | None:
         """What the best setting saves; None where there is nothing to compare."""
         if self.best is None or self.baseline_bytes is None:
@@ -111,6 +118,8 @@ class Tuning:
         if self.recorded.fatal_event is not None and self.limits.is_as_recorded:
             return None if self.recorded.is_full else self.best.conf
         if self.baseline is not None and self.baseline.oom is not None:
+            return self.best.conf
+        if self.n_more_served:
             return self.best.conf
         baseline, gain = self.baseline_bytes, self.gain_bytes
         # A gain within the replay's own error is none.
@@ -168,13 +177,10 @@ def tune(
     limits = limits_for(lifetimes, limits)
     release = torch_release(metadata)
     usage, forbidden = lifetimes.usage, forbidden_options(lifetimes.trace)
-    fraction = limits.memory_fraction
-    if fraction is None:
-        fraction = metadata.memory_fraction.get(lifetimes.device, 1.0)
     bound = replay(lifetimes, "lower-bound", ReplayOptions())
-    baseline = _baseline(lifetimes, limits)
+    recorded, baseline = recorded_run(lifetimes, to_come_bytes), _baseline(lifetimes, limits)
     results: dict[str, ReplayResult] = {}
-    can_collect_garbage = fraction < 1 and limits.total_bytes is not None
+    can_collect_garbage = limits.memory_fraction is not None and limits.memory_fraction < 1
     todo: Sequence[str] = grid(release, can_collect_garbage=can_collect_garbage, forbidden=forbidden)
     for _ in range(_N_ROUNDS):
         n_before = len(results)
@@ -185,7 +191,7 @@ def tune(
                 on_done(n_before + n_done, n_before + n_all)
 
         done = run_sweep(jobs, spread, on_done=count)
-        results.update(zip(todo, done, strict=True))
+        results.update(zip(todo, trusted(done, baseline, recorded, limits), strict=True))
         best_conf = min(results, key=lambda conf: _rank(conf, results[conf]))
         if results[best_conf].oom is not None:
             break
@@ -195,9 +201,9 @@ def tune(
     ranked = sorted(results, key=lambda conf: _rank(conf, results[conf]))
     return Tuning(
         device=lifetimes.device,
-        recorded=recorded_run(lifetimes, to_come_bytes),
+        recorded=recorded,
         limits=limits,
-        baseline=baseline,
+        baseline=baseline if baseline is None else trusted([baseline], baseline, recorded, limits)[0],
         best=_simplest(ranked, results),
         lower_bound=bound,
         results=tuple(results[conf] for conf in ranked),
@@ -216,12 +222,13 @@ def _baseline(lifetimes: DeviceLifetimes, limits: Limits) -> ReplayResult | None
         return None
 
 
-def _rank(conf: str, result: ReplayResult) -> tuple[int, int, int, int, int, int]:
-    """Better is smaller: comes far, few retries, low peak, few options, few numbers fitted to this run, cost."""
+def _rank(conf: str, result: ReplayResult) -> tuple[int, int, int, int, int, int, int]:
+    """Better is smaller: comes far, few refusals and retries, low peak, few options, few fitted numbers, cost."""
     cost_ns = 0 if result.driver_calls is None else result.driver_calls.modelled_cost_ns
     n_options, n_numbers = _complexity(conf)
     return (
         -_UNLIMITED if result.oom is None else -result.oom.event,
+        result.n_ooms or 0,
         result.n_retries or 0,
         result.peak_reserved_bytes,
         n_options,

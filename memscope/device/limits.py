@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from memscope._core import caching
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.reclaims import refused_above
 from memscope.units import format_bytes, format_items
 
 GIVEN = "given"
+_MAX_DIGITS = 9
+_NAMED_FRACTION = re.compile(r"(?:^|,)per_process_memory_fraction:(\d*\.?\d+)(?:,|$)")
 FULL_FRAC = 0.02
 """A device with less than this share free, wherever it lies, is full: a better layout serves a request or two more."""
 
@@ -29,14 +34,15 @@ class Limits:
     memory_fraction
         Share of the device that PyTorch's allocator may use, whatever its settings say; None for what they, or else the
         recording, say. Other allocators know of no fraction.
-    source
-        How the total is known.
+    source, fraction_source
+        How the total is known, and the fraction.
     """
 
     total_bytes: int | None = None
     reserved_by_others_bytes: int | None = None
     memory_fraction: float | None = None
     source: str = GIVEN
+    fraction_source: str = GIVEN
 
     @property
     def is_as_recorded(self) -> bool:
@@ -82,16 +88,44 @@ NO_LIMITS = Limits()
 def limits_for(lifetimes: DeviceLifetimes, given: Limits = NO_LIMITS) -> Limits:
     """What is given, and the recorded device's where nothing is."""
     others, fraction = given.reserved_by_others_bytes, given.memory_fraction
-    known, source = given, GIVEN
+    recorded, known, source = recorded_limits(lifetimes), given, GIVEN
     if given.total_bytes is None:
-        known = recorded_limits(lifetimes)
+        known = recorded
         source = known.source if others is None and fraction is None else f"{known.source}; the rest {GIVEN}"
-    return Limits(
-        known.total_bytes, (known.reserved_by_others_bytes or 0) if others is None else others, fraction, source
-    )
+    others = (known.reserved_by_others_bytes or 0) if others is None else others
+    if fraction is not None or known.total_bytes is None:
+        return Limits(known.total_bytes, others, fraction, source)
+    # A program sets its fraction of whatever device it runs on.
+    return Limits(known.total_bytes, others, recorded.memory_fraction, source, recorded.fraction_source)
 
 
 def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
+    """The recorded device's memory, what of it is not the allocator's, and the cap on the allocator's share.
+
+    The fraction is as recorded, or else inferred from requests that were refused with room (:func:`refused_with_room`).
+    """
+    memory = _recorded_memory(lifetimes)
+    metadata, source = lifetimes.trace.metadata, "recorded"
+    fraction = metadata.memory_fraction.get(lifetimes.device)
+    if fraction is None:
+        fraction = _fraction_named_in(metadata.alloc_conf or "")
+    if fraction is None and memory.total_bytes is not None:
+        refusals = refused_with_room(lifetimes)
+        fraction = refusals.fraction_of(memory.total_bytes) if refusals.bear_witness_to_a_cap else None
+        source = f"inferred from {format_items(refusals.n_requests, 'request')} refused with room"
+    if fraction is None or fraction >= 1:
+        return memory
+    return replace(memory, memory_fraction=fraction, fraction_source=source)
+
+
+def _fraction_named_in(conf: str) -> float | None:
+    """The fraction that settings name, None where they name none that could be."""
+    found = _NAMED_FRACTION.search("".join(conf.split()))
+    fraction = None if found is None else float(found.group(1))
+    return fraction if fraction is not None and 0 < fraction <= 1 else None
+
+
+def _recorded_memory(lifetimes: DeviceLifetimes) -> Limits:
     """The recorded device's memory, and what of it is known not to be the allocator's.
 
     Where a request failed, what was reserved then and what the driver had left are together what the allocator could
@@ -115,6 +149,68 @@ def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
         return Limits(total_bytes, total_bytes - left_bytes, source="recorded")
     others_bytes = metadata.extra.get("context_bytes_modelled")
     return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
+
+
+DRIVER_SLACK_BYTES = 32 << 20
+"""The driver may refuse with this much left: its own tables, 2 MiB pages, memory that came back in between. A cap that
+was not recorded is inferred only above it."""
+_MIN_WITNESSES = 3
+_CAP_WIDTH_FRAC = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """The requests that were refused although the driver had clearly more left than was asked of it.
+
+    Attributes
+    ----------
+    n_requests
+        How many there were.
+    granted_bytes, refused_bytes
+        The most that was ever reserved, and the least that would have been with one of them; None without any.
+    """
+
+    n_requests: int
+    granted_bytes: int | None = None
+    refused_bytes: int | None = None
+
+    @property
+    def bear_witness_to_a_cap(self) -> bool:
+        """Whether a cap on what PyTorch may reserve explains them.
+
+        Any other reason would not stop several requests so closely above the most that was ever reserved.
+        """
+        if self.granted_bytes is None or self.refused_bytes is None or self.n_requests < _MIN_WITNESSES:
+            return False
+        return self.granted_bytes < self.refused_bytes <= self.granted_bytes * (1 + _CAP_WIDTH_FRAC)
+
+    def fraction_of(self, total_bytes: int) -> float | None:
+        """The shortest fraction of a device that allows what was granted and nothing that was refused, None for none.
+
+        People write 0.25 or 0.8 and not what else lies between the two.
+        """
+        if self.granted_bytes is None or self.refused_bytes is None:
+            return None
+        for n_digits in range(1, _MAX_DIGITS + 1):
+            fraction = math.ceil(self.granted_bytes / total_bytes * 10**n_digits) / 10**n_digits
+            if self.granted_bytes <= int(fraction * total_bytes) < self.refused_bytes:
+                return fraction
+        return None
+
+
+def refused_with_room(lifetimes: DeviceLifetimes) -> Refusals:
+    """The requests that were refused with room. Linear in the events and samples."""
+    usage, refused = lifetimes.usage, []
+    if usage.reserved_bytes is None:
+        return Refusals(0)
+    for event, free in device_free_at_failures(lifetimes).items():
+        # With expandable segments less is asked of the driver, but a cap is checked against this all the same.
+        segment = caching.allocation_size(int(lifetimes.trace.size_bytes[event]), caching.LARGE_SEGMENT_BYTES)
+        if free >= segment + DRIVER_SLACK_BYTES:
+            refused.append(int(usage.reserved_bytes[usage.index_of(event)]) + segment)
+    if not refused:
+        return Refusals(0)
+    return Refusals(len(refused), int(usage.reserved_bytes.max()), min(refused))
 
 
 def device_free_at_failures(lifetimes: DeviceLifetimes) -> dict[int, int]:
@@ -142,7 +238,7 @@ def _left_at_failure(lifetimes: DeviceLifetimes) -> int | None:
 def available_bytes(lifetimes: DeviceLifetimes) -> int | None:
     """What the recorded device's allocator could reserve at the most, None where that is not known."""
     limits = recorded_limits(lifetimes)
-    caps = (limits.left_bytes, limits.cap_bytes(lifetimes.trace.metadata.memory_fraction.get(lifetimes.device, 1.0)))
+    caps = (limits.left_bytes, limits.cap_bytes(1.0))
     return min((cap for cap in caps if cap is not None), default=None)
 
 

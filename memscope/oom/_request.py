@@ -9,11 +9,10 @@ import numpy as np
 
 from memscope._core import caching
 from memscope.attribution.driver_usage import COLLECTIVES, CUDA_CONTEXT, driver_usage_samples
-from memscope.device.limits import device_free_at_failures
+from memscope.device.limits import DRIVER_SLACK_BYTES, Refusals, device_free_at_failures, refused_with_room
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import NONE_ID
-from memscope.trace.tables import Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +87,6 @@ class Limit:
     n_refused_with_room: int
 
 
-DRIVER_SLACK_BYTES = 32 << 20
-"""The driver may refuse with this much left: its own tables, 2 MiB pages, memory that came back in between. A cap that
-was not recorded is inferred only above it."""
-_MIN_WITNESSES = 3
-_CAP_WIDTH_FRAC = 0.05
-"""A cap that was not recorded is believed where so many requests were refused with room, and where the most that was
-reserved and the least that was refused lie this close together: any other reason would not stop at the same total."""
-
-
 def driver_bytes(rounded_bytes: int, config: CachingAllocatorConfig) -> int:
     """Bytes that a rounded request takes from the driver when no free block serves it."""
     if config.is_expandable:
@@ -143,15 +133,14 @@ def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: Caching
     if usage.reserved_bytes is None:
         raise ValueError("reserved bytes are not known")
     reserved = int(usage.reserved_bytes[usage.index_of(request.event)])
-    free_at = device_free_at_failures(lifetimes)
-    free = free_at.get(request.event)
+    free = device_free_at_failures(lifetimes).get(request.event)
     total = lifetimes.trace.metadata.device_total_bytes.get(lifetimes.device)
     fraction = config.memory_fraction
     cap = int(fraction * total) if fraction < 1 and total is not None else None
     with_room = free is not None and free >= request.driver_bytes + DRIVER_SLACK_BYTES
-    witnesses = _refused_with_room(lifetimes, config, free_at) if with_room else np.empty(0, np.int64)
+    refusals = refused_with_room(lifetimes) if with_room else Refusals(0)
     by_cap = _refused_by_cap(request, reserved, free, cap, fraction)
-    if by_cap is None and with_room and _bear_witness_to_a_cap(usage.reserved_bytes, witnesses):
+    if by_cap is None and with_room and refusals.bear_witness_to_a_cap:
         by_cap = True
     if by_cap and cap is not None:
         low = high = cap
@@ -159,25 +148,7 @@ def limit_at(lifetimes: DeviceLifetimes, request: FailedRequest, config: Caching
         low, high = _bounds(lifetimes, request, reserved, bool(by_cap), total)
     else:
         low = high = reserved + free if cap is None else min(reserved + free, max(cap, reserved))
-    return Limit(low, high, free, total, cap, fraction, by_cap, fraction < 1, with_room, len(witnesses))
-
-
-def _refused_with_room(
-    lifetimes: DeviceLifetimes, config: CachingAllocatorConfig, free_at: dict[int, int]
-) -> Int64Array:
-    """What would have been reserved with each request that was refused with room: int64."""
-    usage, found = lifetimes.usage, []
-    assert usage.reserved_bytes is not None
-    for event, free in free_at.items():
-        request = failed_request(lifetimes, event, config)
-        if free >= request.driver_bytes + DRIVER_SLACK_BYTES:
-            found.append(int(usage.reserved_bytes[usage.index_of(event)]) + request.segment_bytes)
-    return np.array(found, np.int64)
-
-
-def _bear_witness_to_a_cap(reserved_bytes: Int64Array, refused_bytes: Int64Array) -> bool:
-    most = int(reserved_bytes.max())
-    return len(refused_bytes) >= _MIN_WITNESSES and most < int(refused_bytes.min()) <= most * (1 + _CAP_WIDTH_FRAC)
+    return Limit(low, high, free, total, cap, fraction, by_cap, fraction < 1, with_room, refusals.n_requests)
 
 
 def _refused_by_cap(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -76,6 +76,7 @@ VerdictKind = Literal[
     "full",
     "only another fits",
     "not reproduced",
+    "serves more",
     "saves",
     "none helps",
 ]
@@ -93,7 +94,8 @@ class Verdict:
         all of them ran out of memory; ``full``: when the recording ended in a failure too little was free for a setting
         to be worth it; ``only another fits``: the recorded ones did, ``best`` did not; ``not
         reproduced``: on the recorded device, the recorded settings run out of memory in a replay where the recording
-        did not, or serve what it did not: other replays prove nothing then.
+        did not, or serve what it did not: other replays prove nothing then; ``serves more``: requests that failed in
+        the recording, which went on, are served with ``best`` and are not with the recorded ones.
     best
         The settings with the lowest peak, None where there are none.
     baseline_bytes, saved_bytes
@@ -102,6 +104,8 @@ class Verdict:
         How far ``best`` is above what no allocator can beat; None where that was not asked for.
     recorded
         What the recording did, where that is the reason (``full``).
+    n_served, n_failed
+        How many more requests ``best`` serves, of those that failed in a replay under the recorded settings.
     """
 
     kind: VerdictKind
@@ -110,6 +114,8 @@ class Verdict:
     saved_bytes: int | None = None
     above_bound_bytes: int | None = None
     recorded: RecordedRun | None = None
+    n_served: int = 0
+    n_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,10 @@ class Comparison:
     results: tuple[ReplayResult, ...]
     refused: tuple[Refused, ...] = ()
 
+    def __post_init__(self) -> None:
+        results = trusted(self.results, self.as_recorded, self.recorded, self.limits)
+        object.__setattr__(self, "results", results)
+
     @property
     def ranked(self) -> tuple[ReplayResult, ...]:
         """The results by peak reserved bytes, lowest first; then those that ran out of memory, the latest first."""
@@ -131,12 +141,14 @@ class Comparison:
 
     @property
     def best(self) -> ReplayResult | None:
-        """The settings of PyTorch's own allocator with the lowest peak that ran to the end; None if there are none.
+        """The settings of PyTorch's own allocator that ran to the end; None if there are none.
+
+        Of them those that refuse the fewest requests, and then with the lowest peak.
 
         Modelled strategies are left out: they cannot be switched on with a line.
         """
         ran = [result for result in self.results if result.strategy == "caching" and result.oom is None]
-        return min(ran, key=lambda result: result.peak_reserved_bytes, default=None)
+        return min(ran, key=lambda result: (result.n_ooms or 0, result.peak_reserved_bytes), default=None)
 
     def saved_bytes(self, result: ReplayResult) -> int | None:
         """Recorded peak of reserved bytes minus a replay's; None where either was not measured to the end."""
@@ -189,6 +201,9 @@ class Comparison:
         if self.recorded.fatal_event is not None and as_recorded is not None:
             # What the recording reserved is without the request that it did not get.
             recorded = as_recorded.peak_reserved_bytes
+        n_failed, n_refused = (0 if r is None else r.n_ooms or 0 for r in (as_recorded, best))
+        if n_refused < n_failed and self.recorded.fatal_event is None:
+            return Verdict("serves more", best, n_served=n_failed - n_refused, n_failed=n_failed)
         # A replay of the recorded settings can differ from the recording, in either direction, where the capacity or
         # the start was not recorded: only what is below both counts as saved.
         baseline = recorded if self.replayed is None else min(recorded, self.replayed.peak_reserved_bytes)
@@ -197,6 +212,24 @@ class Comparison:
         above = None if bound is None else max(best.peak_reserved_bytes - bound.peak_reserved_bytes, 0)
         kind: VerdictKind = "saves" if saved > NEGLIGIBLE_FRAC * baseline else "none helps"
         return Verdict(kind, best, baseline, saved, above)
+
+
+def trusted(
+    results: Sequence[ReplayResult], as_recorded: ReplayResult | None, recorded: RecordedRun, limits: Limits
+) -> tuple[ReplayResult, ...]:
+    """The results, none of them called exact where the replay of the recorded settings did not do as the recording."""
+    if as_recorded is None or _does_as(as_recorded, recorded, limits):
+        return tuple(results)
+    return tuple(replace(one, exactness="modelled") if one.exactness == "exact" else one for one in results)
+
+
+def _does_as(as_recorded: ReplayResult, recorded: RecordedRun, limits: Limits) -> bool:
+    if not limits.is_as_recorded or recorded.peak_reserved_bytes is None:
+        return True
+    if recorded.fatal_event is not None or as_recorded.oom is not None:
+        # Up to the request that failed; the replay has that one too.
+        return reproduces(as_recorded, recorded, limits)
+    return as_recorded.peak_reserved_bytes == recorded.peak_reserved_bytes
 
 
 def reproduces(as_recorded: ReplayResult, recorded: RecordedRun, limits: Limits) -> bool:

@@ -9,9 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from memscope._core import caching
-from memscope.device.limits import available_bytes
+from memscope.device.limits import available_bytes, recorded_limits
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.reclaims import GivenBack, given_back
+from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.failures import reclaimed_rows, unused_pools_at
 from memscope.replay.recording import Recording
 from memscope.trace.schema import NONE_ID, Action
@@ -235,6 +236,8 @@ def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArra
     It could give out at least what was reserved at the highest: a request that stays below that was not refused, so
     that the reclaim was the program's; and so it was where what was given back would have served the request. What lies
     above the device's memory was refused. In between it can be either: that is the second answer.
+
+    Where garbage is collected, a request above the threshold gives memory back before the driver is asked.
     """
     is_last = runs.end == lifetimes.n_events
     next_event = lifetimes.first_event + runs.end - is_last
@@ -243,10 +246,23 @@ def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArra
     reserved = lifetimes.usage.reserved_bytes
     if reserved is None or not np.any(takes):
         return takes, takes & ~failed
-    takes &= failed | ((runs.wanted_bytes > reserved.max()) & ~runs.had_room)
+    collects = _collects_garbage(lifetimes, reserved[runs.start])
+    takes &= failed | collects | ((runs.wanted_bytes > reserved.max()) & ~runs.had_room)
     most = available_bytes(lifetimes)
-    is_certain = failed if most is None else failed | (runs.wanted_bytes > most)
+    is_certain = failed | collects
+    if most is not None:
+        is_certain |= runs.wanted_bytes > most
     return takes, takes & ~is_certain
+
+
+def _collects_garbage(lifetimes: DeviceLifetimes, reserved_bytes: Int64Array) -> BoolArray:
+    """Whether a request that no block serves frees unused segments, with so much reserved: bool (n,)."""
+    config = CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)
+    cap = recorded_limits(lifetimes).cap_bytes(config.memory_fraction)
+    if cap is None or config.gc_threshold_frac <= 0:
+        return np.zeros(len(reserved_bytes), np.bool_)
+    found: BoolArray = reserved_bytes > int(config.gc_threshold_frac * cap)
+    return found
 
 
 def _pool_of_given(recording: Recording, position: Int64Array) -> Int64Array:

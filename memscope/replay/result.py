@@ -134,6 +134,9 @@ class ReplayResult:
     n_device_allocs, n_device_frees, n_retries
         Calls that take memory from the driver and that give it back, and requests served only after a reclaim; None
         where the strategy has no such thing.
+    n_ooms
+        Requests refused, of those that failed in the recording too and the program went on after, and the one that
+        ended the replay; None where nothing can be refused.
     oom
         The request that could not be served, None if all were.
     driver_calls
@@ -160,6 +163,7 @@ class ReplayResult:
     driver_calls: DriverCalls | None = None
     unused: UnusedBytes | None = None
     fragmentation: Fragmentation | None = None
+    n_ooms: int | None = None
 
     @property
     def efficiency_frac(self) -> float:

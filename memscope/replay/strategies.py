@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memscope.device.limits import NO_LIMITS, Limits
+from memscope.device.limits import GIVEN, NO_LIMITS, Limits
 from memscope.errors import FieldError, UnknownNameError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
@@ -73,9 +73,9 @@ def _caching(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
                 {"strategy": "the strategy"},
                 backend=config.backend,
             )
-        if limits.memory_fraction is None and config.memory_fraction == 1.0 and limits.total_bytes is not None:
-            # A fraction set by a call of the program stays in force whatever the settings are.
-            limits = dataclasses.replace(limits, memory_fraction=metadata.memory_fraction.get(lifetimes.device))
+        if config.memory_fraction != 1.0 and limits.fraction_source != GIVEN:
+            # Settings that name a fraction have it; one that the recorded program set stays in force under any others.
+            limits = dataclasses.replace(limits, memory_fraction=None)
     return replay_caching(
         lifetimes,
         config,

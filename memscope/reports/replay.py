@@ -159,6 +159,8 @@ def _limits_json(limits: Limits) -> dict[str, Any]:
         "total_bytes": limits.total_bytes,
         "reserved_by_others_bytes": limits.reserved_by_others_bytes,
         "source": limits.source,
+        "memory_fraction": limits.memory_fraction,
+        "memory_fraction_source": None if limits.memory_fraction is None else limits.fraction_source,
     }
 
 
@@ -190,6 +192,7 @@ def result_json(result: ReplayResult) -> dict[str, Any]:
         "n_device_allocs": result.n_device_allocs,
         "n_device_frees": result.n_device_frees,
         "n_retries": result.n_retries,
+        "n_ooms": result.n_ooms,
         "driver_calls": None if calls is None else dict(calls.counts),
         "driver_cost_ns_modelled": None if calls is None else calls.modelled_cost_ns,
         "oom": None if result.oom is None else asdict(result.oom),
@@ -220,6 +223,7 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         Column("calls", place=4),
         Column("≈ cost", place=5),
         Column("retries", place=6),
+        *((_REFUSED,) if _has_survived(comparison.recorded) else ()),
         Column("", Kind.NAME, place=2, called="how exact"),
     )
     recorded = comparison.recorded
@@ -229,6 +233,10 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         "not measured" if recorded.peak_reserved_bytes is None else format_bytes(recorded.peak_reserved_bytes),
         "",
         "" if recorded.efficiency_frac is None else format_fraction(recorded.efficiency_frac),
+        "",
+        "",
+        "",
+        *_refused_cells(recorded, recorded.n_ooms),
         style="bold",
     )
     for result in comparison.ranked:
@@ -267,6 +275,20 @@ def _limits_line(limits: Limits) -> Text:
     return Text(f"  {limits_words(limits)}", style="dim")
 
 
+_REFUSED = Column("refused", place=1)
+
+
+def _has_survived(recorded: RecordedRun) -> bool:
+    """Whether requests failed after which the program went on: then it counts how many settings serve."""
+    return recorded.n_ooms > (recorded.fatal_event is not None)
+
+
+def _refused_cells(recorded: RecordedRun, n_ooms: int | None) -> list[str]:
+    if not _has_survived(recorded):
+        return []
+    return ["" if n_ooms is None else format_count(n_ooms)]
+
+
 def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
     saved, calls = comparison.saved_bytes(result), result.driver_calls
     failed = result.oom is not None
@@ -279,6 +301,7 @@ def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
+        *_refused_cells(comparison.recorded, result.n_ooms),
         Text("out of memory" if failed else result.exactness, style="red" if failed else "dim"),
     ]
 
@@ -319,6 +342,7 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
         Column("calls", place=2),
         Column("≈ cost", place=3),
         Column("retries", place=4),
+        *((_REFUSED,) if _has_survived(tuning.recorded) else ()),
         Column("", Kind.NAME, place=1, called="how exact"),
     )
     for label, result in _tuning_rows(tuning, top):
@@ -329,6 +353,7 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
             "" if calls is None else format_count(calls.n_calls),
             "" if calls is None else format_duration(calls.modelled_cost_ns),
             "" if result.n_retries is None else format_count(result.n_retries),
+            *_refused_cells(tuning.recorded, result.n_ooms),
             Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
         )
     table.print(console)

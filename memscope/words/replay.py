@@ -7,7 +7,7 @@ from memscope.device.limits import Limits
 from memscope.replay.compare import NEGLIGIBLE_FRAC, Comparison, RecordedRun, Verdict
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_fraction
+from memscope.units import format_bytes, format_count, format_fraction, format_items
 
 RECORDED = "recorded"
 REPLAYED = "recorded settings, replayed"
@@ -48,6 +48,12 @@ def verdict_words(verdict: Verdict) -> str:
     return "none of these settings helps"
 
 
+def _served_words(n_served: int, n_failed: int) -> str:
+    """How many of the requests that fail under the recorded settings others serve."""
+    fail = "fails" if n_failed == 1 else "fail"
+    return f"{format_count(n_served)} of {format_items(n_failed, 'request')} that {fail} under the recorded settings"
+
+
 def _uncompared_words(verdict: Verdict) -> str:
     if verdict.kind == "not reproduced":
         return (
@@ -57,6 +63,9 @@ def _uncompared_words(verdict: Verdict) -> str:
     if verdict.recorded is not None and verdict.best is not None:
         how = verdict.best.conf or "the default settings"
         return f"{_full_words(verdict.recorded)}; {how} would serve that one request"
+    if verdict.kind == "serves more" and verdict.best is not None:
+        how = verdict.best.conf or "the default settings"
+        return f"{how} would serve {_served_words(verdict.n_served, verdict.n_failed)}"
     if verdict.best is not None:
         how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
         return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
@@ -137,7 +146,12 @@ def limits_words(limits: Limits) -> str:
         return "no limit: the device's memory was not recorded, and no capacity was given"
     others = limits.reserved_by_others_bytes
     held = f", {format_bytes(others)} of it held by others" if others else ""
-    return f"on a device of {format_bytes(limits.total_bytes)} ({limits.source}){held}"
+    words = f"on a device of {format_bytes(limits.total_bytes)} ({limits.source}){held}"
+    cap = limits.cap_bytes(1.0)
+    if cap is None:
+        return words
+    share = f"a fraction of {limits.memory_fraction:g}, {limits.fraction_source}"
+    return f"{words}; PyTorch may reserve {format_bytes(cap)} ({share})"
 
 
 def oom_words(oom: ReplayOom) -> str:
@@ -186,6 +200,8 @@ def tuning_words(tuning: Tuning) -> str:
         )
     if tuning.baseline is not None and tuning.baseline.oom is not None:
         return f"the settings as recorded run out of memory; these need {after}"
+    if tuning.n_more_served and tuning.baseline is not None:
+        return f"serves {_served_words(tuning.n_more_served, tuning.baseline.n_ooms or 0)}"
     if baseline is None or gain is None:
         return f"the best setting needs {after}; what was reserved is not measured"
     if tuning.recommended_conf is not None:

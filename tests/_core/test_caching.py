@@ -181,3 +181,55 @@ def test_calls_that_contradict_each_other_harm_nothing() -> None:
     with pytest.raises(ValueError, match="no call of that number"):
         serve([9], 0)
     check_allocator(allocator)
+
+
+def placed(*segments: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    sizes, addresses = zip(*segments, strict=True)
+    return np.array(sizes, np.int64) * MiB, np.array(addresses, np.int64)
+
+
+def segment_addresses(allocator: caching.DeviceCachingAllocator, *requested_mib: int) -> list[int]:
+    return [allocator.malloc(0, n * MiB).address for n in requested_mib]
+
+
+def an_allocator() -> caching.DeviceCachingAllocator:
+    allocator = new_allocator(CachingAllocatorConfig(), tie_rule=TieRule.ADDRESS)
+    add_pairs(allocator, [(0, 0)])
+    return allocator
+
+
+def test_segments_lie_where_those_of_a_recording_lay_while_the_same_are_made() -> None:
+    allocator = an_allocator()
+    allocator.place_as(*placed((30, 900 << 30), (30, 500 << 30), (40, 100 << 30), (50, 200 << 30)))
+    assert segment_addresses(allocator, 30, 30) == [900 << 30, 500 << 30]
+    # Another size than the recording's: from here on they lie above all of its places.
+    above, further = segment_addresses(allocator, 60, 50)
+    assert above >= (900 << 30) + 30 * MiB
+    assert further == above + 60 * MiB
+
+
+def test_of_two_blocks_of_one_size_the_recorded_places_decide() -> None:
+    allocator = an_allocator()
+    allocator.place_as(*placed((30, 900 << 30), (30, 500 << 30)))
+    first, second = (allocator.malloc(0, 30 * MiB) for _ in range(2))
+    allocator.free(first)
+    allocator.free(second)
+    assert allocator.malloc(0, 30 * MiB).address == 500 << 30
+
+
+def test_a_place_is_taken_again_only_once_it_was_given_back() -> None:
+    allocator = an_allocator()
+    allocator.place_as(*placed((30, 100 << 30), (30, 100 << 30), (30, 100 << 30)))
+    block = allocator.malloc(0, 30 * MiB)
+    allocator.free(block)
+    allocator.empty_cache()
+    assert segment_addresses(allocator, 30) == [100 << 30]
+    # The recording had given it back by now, this allocator has not.
+    assert segment_addresses(allocator, 30)[0] > 100 << 30
+    check_allocator(allocator)
+
+
+@pytest.mark.parametrize("segment", [(0, 0), (-1, 0), (1, -1), (1, 1 << 62), (1 << 43, 0)])
+def test_places_where_nothing_can_lie_are_refused(segment: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="lies where none can"):
+        an_allocator().place_as(*placed(segment))

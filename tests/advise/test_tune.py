@@ -12,7 +12,7 @@ from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.compare import compare_confs
 from memscope.replay.config import CachingAllocatorConfig
-from memscope.units import MiB
+from memscope.units import GiB, MiB
 from memscope.words.replay import tuning_words, verdict_words
 from tests.oom.planted import PLANTS, Program, nearly_full, plant
 from tests.replay.recordings import Recorder
@@ -204,3 +204,22 @@ def test_what_a_pool_of_the_recording_refuses_is_not_tried():
     tuning = tune(pooled)
     assert not any("expandable_segments" in result.conf for result in tuning.results)
     assert tuning.warnings == ("not tried: expandable_segments, which vLLM's sleep mode (its CuMem pool) refuses",)
+
+
+def test_a_program_that_goes_on_after_failures_is_told_which_settings_serve_them():
+    program = Program(GiB)
+    kept = [program.malloc(24 * MiB) for _ in range(38)]
+    for _ in range(4):
+        program.free(program.malloc(28 * MiB))
+        program.malloc(20 * MiB)
+    for _ in range(2):
+        assert program.malloc(14 * MiB) is None
+        program.free(kept.pop())
+        kept.append(program.malloc(24 * MiB))
+    tuning = tune(DeviceLifetimes(program.trace(), 0))
+    n_failed = tuning.recorded.n_ooms
+    assert tuning.baseline.n_ooms == n_failed
+    assert 0 < tuning.n_more_served == n_failed - tuning.best.n_ooms
+    assert tuning.recommended_conf == tuning.best.conf
+    served = f"serves {tuning.n_more_served} of {n_failed} requests that fail under the recorded settings"
+    assert tuning_words(tuning) == served

@@ -6,11 +6,22 @@ import dataclasses
 
 import pytest
 
-from memscope.device.limits import NO_LIMITS, Limits, available_bytes, checked_limits, limits_for, recorded_limits
+from memscope.device.limits import (
+    GIVEN,
+    NO_LIMITS,
+    Limits,
+    Refusals,
+    available_bytes,
+    checked_limits,
+    limits_for,
+    recorded_limits,
+    refused_with_room,
+)
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.strategies import ReplayOptions, replay
 from memscope.units import GiB, MiB
+from memscope.words.replay import limits_words
 from tests.lifetimes.test_reclaims import nearly_full
 from tests.oom.planted import Program, plant
 from tests.training_trace import training_trace
@@ -72,8 +83,54 @@ def test_a_recorded_fraction_is_no_memory_of_others() -> None:
     program.malloc(400 * MiB)
     assert program.malloc(200 * MiB) is None
     lifetimes = DeviceLifetimes(program.trace(), 0)
-    assert recorded_limits(lifetimes) == Limits(2 * GiB, 0, source="recorded")
+    assert recorded_limits(lifetimes) == Limits(2 * GiB, 0, 0.25, "recorded", "recorded")
     assert available_bytes(lifetimes) == 512 * MiB
+    # A program sets it of whatever device it runs on; what is given goes before.
+    assert limits_for(lifetimes, Limits(8 * GiB)) == Limits(8 * GiB, 0, 0.25, GIVEN, "recorded")
+    assert limits_for(lifetimes, Limits(8 * GiB, memory_fraction=0.5)) == Limits(8 * GiB, 0, 0.5)
+
+
+def refused_with_room_to_spare(n_times: int, fraction: float) -> DeviceLifetimes:
+    """A program under a cap that nobody recorded, which takes all that it can have and asks on."""
+    program = Program(8 * GiB, fraction=fraction, knows_fraction=False)
+    while program.malloc(40 * MiB) is not None:
+        pass
+    for _ in range(n_times - 1):
+        assert program.malloc(40 * MiB) is None
+    program.malloc(256)
+    return DeviceLifetimes(program.trace(), 0)
+
+
+@pytest.mark.parametrize(("fraction", "told"), [(0.25, 0.25), (0.5, 0.5), (0.2517, 0.25), (0.3333, 0.333)])
+def test_a_cap_that_was_not_recorded_is_inferred_as_people_write_it(fraction: float, told: float) -> None:
+    lifetimes = refused_with_room_to_spare(3, fraction)
+    limits = recorded_limits(lifetimes)
+    assert limits == Limits(8 * GiB, 0, told, "recorded", "inferred from 3 requests refused with room")
+    assert lifetimes.usage.reserved_bytes.max() <= available_bytes(lifetimes) == int(told * 8 * GiB)
+    assert limits_words(limits).endswith(f"(a fraction of {told}, inferred from 3 requests refused with room)")
+    result = replay(lifetimes, "caching", ReplayOptions(limits=limits_for(lifetimes)))
+    assert (result.exactness, result.oom, result.n_ooms) == ("exact", None, 3)
+    assert result.peak_reserved_bytes == lifetimes.usage.reserved_bytes.max()
+
+
+def test_a_fraction_in_the_settings_is_recorded() -> None:
+    trace = training_trace(total_bytes=4 * GiB)
+    conf = "garbage_collection_threshold:0.8, per_process_memory_fraction:0.5"
+    metadata = dataclasses.replace(trace.metadata, alloc_conf=conf)
+    limits = recorded_limits(DeviceLifetimes(dataclasses.replace(trace, metadata=metadata), 0))
+    assert limits == Limits(4 * GiB, 0, 0.5, "recorded", "recorded")
+
+
+def test_two_refusals_with_room_are_no_cap() -> None:
+    lifetimes = refused_with_room_to_spare(2, 0.25)
+    assert refused_with_room(lifetimes).n_requests == 2
+    assert recorded_limits(lifetimes).memory_fraction is None
+
+
+def test_no_short_fraction_lies_between_what_was_granted_and_what_was_refused() -> None:
+    assert Refusals(3, 1000, 1001).fraction_of(1 << 40) is None
+    assert Refusals(3, 1000, 1010).fraction_of(3000) == 0.334
+    assert Refusals(0).fraction_of(1 << 30) is None
 
 
 def test_reclaims_tell_what_the_allocator_could_have_where_no_request_failed() -> None:

@@ -73,6 +73,34 @@ def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
     assert calibration_words(smaller).startswith("These replays are for another device than the recorded one")
 
 
+def test_nothing_is_exact_where_the_recorded_settings_do_not_come_to_the_recorded_bytes() -> None:
+    def exactness(*results: ReplayResult, **changes: Any) -> list[str]:
+        return [result.exactness for result in comparison_of(10 * GiB, *results, **changes).results]
+
+    assert exactness(result_of("", 10 * GiB), result_of(OTHER, 8 * GiB)) == ["exact", "exact"]
+    assert exactness(result_of("", 11 * GiB), result_of(OTHER, 8 * GiB), bound_of(GiB)) == [
+        "modelled",
+        "modelled",
+        "bound",
+    ]
+    assert exactness(result_of("", 10 * GiB, oom=FAILED), result_of(OTHER, 8 * GiB)) == ["modelled", "modelled"]
+    # Without the recorded settings nothing is known against it, and another device is not the recorded one.
+    assert exactness(result_of(OTHER, 8 * GiB)) == ["exact"]
+    assert exactness(result_of("", 11 * GiB), limits=Limits(80 * GiB)) == ["exact"]
+
+
+def test_settings_that_serve_what_failed_go_before_those_that_reserve_less() -> None:
+    def refusing(result: ReplayResult, n_ooms: int) -> ReplayResult:
+        return dataclasses.replace(result, n_ooms=n_ooms)
+
+    as_recorded, lean = refusing(result_of("", 10 * GiB), 7), refusing(result_of("roundup_power2_divisions:4", GiB), 8)
+    served = comparison_of(10 * GiB, as_recorded, lean, refusing(result_of(OTHER, 10 * GiB), 2)).verdict
+    assert (served.kind, served.n_served, served.n_failed) == ("serves more", 5, 7)
+    assert verdict_words(served) == f"{OTHER} would serve 5 of 7 requests that fail under the recorded settings"
+    none = comparison_of(10 * GiB, as_recorded, refusing(result_of(OTHER, 10 * GiB), 7)).verdict
+    assert none.kind == "none helps"
+
+
 def test_what_something_in_the_recording_refuses_is_not_compared_by_default() -> None:
     lifetimes = training_lifetimes()
     strings = (*lifetimes.trace.strings, "/usr/lib/vllm/device_allocator/cumem.py")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from memscope.replay.caching.state import state_of
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.requests import Requests, requests_of
 from memscope.replay.result import DriverCalls, ReplayOom, ReplayResult, UnusedBytes
-from memscope.trace.schema import NONE_ID, TieRule
+from memscope.trace.schema import NONE_ID, Action, TieRule
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_array
 
 
@@ -57,19 +57,26 @@ def replay_caching(
         If the settings are not covered by the simulator.
     """
     trace = lifetimes.trace
+    recorded = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
+    # A fraction that the program set by a call is no setting: it stands with the limits.
+    conf = (CachingAllocatorConfig.from_trace(trace) if config is None else config).to_conf()
     if config is None:
-        config = CachingAllocatorConfig.from_trace(trace, lifetimes.device)
+        config = recorded
         if limits.total_bytes is None:
             # Without a device there is nothing that a fraction could be of.
             config = dataclasses.replace(config, memory_fraction=1.0, throws_on_malloc_oom=False)
     if limits.memory_fraction is not None:
         config = dataclasses.replace(config, memory_fraction=limits.memory_fraction)
     rule = recorded_tie_rule(trace.metadata) if tie_rule is None else tie_rule
+    follows = address_rule is None and not config.is_expandable and _alike(config, recorded)
+    places = _recorded_places(lifetimes) if follows else None
     if requests is None:
         requests = requests_of(lifetimes)
 
     def run(n_events: int | None = None, *, keeps_usage: bool) -> _Run:
         allocator = new_allocator(config, limits, tie_rule=rule, address_rule=address_rule)
+        if places is not None:
+            allocator.place_as(*places)
         add_pairs(allocator, requests.pairs)
         return _run(Serving(allocator, requests), n_events, keeps_usage=keeps_usage)
 
@@ -83,7 +90,7 @@ def replay_caching(
     return ReplayResult(
         strategy="caching",
         device=lifetimes.device,
-        conf=config.to_conf(),
+        conf=conf,
         exactness="modelled" if requests.is_modelled else "exact",
         usage=whole.usage,
         peak_reserved_bytes=stats.peak_reserved_bytes,
@@ -91,12 +98,35 @@ def replay_caching(
         n_device_allocs=stats.n_device_allocs,
         n_device_frees=stats.n_device_frees,
         n_retries=stats.n_retries,
+        n_ooms=stats.n_ooms,
         oom=whole.oom,
         notes=requests.notes,
         driver_calls=_driver_calls(stats),
         unused=whole.unused,
         fragmentation=fragmentation,
     )
+
+
+def _alike(config: CachingAllocatorConfig, recorded: CachingAllocatorConfig) -> bool:
+    """Whether two allocators choose alike, whatever they may take."""
+    changes: dict[str, Any] = {"memory_fraction": 1.0, "throws_on_malloc_oom": False}
+    return dataclasses.replace(config, **changes) == dataclasses.replace(recorded, **changes)
+
+
+def _recorded_places(lifetimes: DeviceLifetimes) -> tuple[Int64Array, Int64Array] | None:
+    """Sizes and addresses of the segments that a recording made, in order; None where they cannot be followed.
+
+    Of free blocks of one size the one at the lowest address is taken, and where a driver puts segments is its own
+    affair: with the recorded places a replay under the recorded settings goes on as the recording did.
+    """
+    trace = lifetimes.trace
+    if np.any(lifetimes.allocations.alloc_event == NONE_ID):
+        return None
+    here = slice(lifetimes.first_event, lifetimes.end_event)
+    is_made = trace.action[here] == Action.SEGMENT_ALLOC
+    size, address = trace.size_bytes[here][is_made], trace.address[here][is_made]
+    is_possible = (size > 0) & (address >= 0) & (address <= caching.HIGHEST_PLACE - size)
+    return (size, address) if len(size) and np.all(is_possible) else None
 
 
 def _driver_calls(stats: caching.DeviceStats) -> DriverCalls:

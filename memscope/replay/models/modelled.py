@@ -147,6 +147,7 @@ def replay_modelled(
         n_device_allocs=stats.n_device_allocs,
         n_device_frees=stats.n_device_frees,
         n_retries=stats.n_retries,
+        n_ooms=stats.n_ooms,
         oom=_oom(done, requests),
         notes=(*requests.notes, *model.notes),
         driver_calls=model.calls(done.allocator),
