@@ -121,7 +121,7 @@ def recorded_limits(lifetimes: DeviceLifetimes) -> Limits:
 def _fraction_named_in(conf: str) -> float | None:
     """The fraction that settings name, None where they name none that could be."""
     found = _NAMED_FRACTION.search("".join(conf.split()))
-    fraction = None if found is None else float(found.group(1))
+    fraction: float | None = None if found is None else float(found.group(1))
     return fraction if fraction is not None and 0 < fraction <= 1 else None
 
 

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.device.limits import FULL_FRAC
+from memscope.device.limits import DRIVER_SLACK_BYTES, FULL_FRAC
 from memscope.device.to_come import optimizer_state_to_come
-from memscope.oom._request import DRIVER_SLACK_BYTES, FailedRequest, Limit, Outside
+from memscope.oom._request import FailedRequest, Limit, Outside
 from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig
