@@ -192,7 +192,7 @@ class Refusals:
         if self.granted_bytes is None or self.refused_bytes is None:
             return None
         for n_digits in range(1, _MAX_DIGITS + 1):
-            fraction = math.ceil(self.granted_bytes / total_bytes * 10**n_digits) / 10**n_digits
+            fraction: float = math.ceil(self.granted_bytes / total_bytes * 10**n_digits) / 10**n_digits
             if self.granted_bytes <= int(fraction * total_bytes) < self.refused_bytes:
                 return fraction
         return None

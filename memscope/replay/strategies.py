@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memscope.device.limits import GIVEN, NO_LIMITS, Limits
+from memscope.device.limits import GIVEN, NO_LIMITS, Limits, recorded_limits
 from memscope.errors import FieldError, UnknownNameError, UsageError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching, replay_lower_bound
@@ -76,6 +76,11 @@ def _caching(lifetimes: DeviceLifetimes, options: ReplayOptions) -> ReplayResult
         if config.memory_fraction != 1.0 and limits.fraction_source != GIVEN:
             # Settings that name a fraction have it; one that the recorded program set stays in force under any others.
             limits = dataclasses.replace(limits, memory_fraction=None)
+        elif config.memory_fraction == 1.0 and limits.memory_fraction is None and limits.total_bytes is not None:
+            recorded = recorded_limits(lifetimes)
+            limits = dataclasses.replace(
+                limits, memory_fraction=recorded.memory_fraction, fraction_source=recorded.fraction_source
+            )
     return replay_caching(
         lifetimes,
         config,
