@@ -36,16 +36,17 @@ def find_driver_calls(device: Device, _returned: Returned) -> list[Finding]:
 
 
 def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
-    chosen = reclaims.is_retry & ~reclaims.is_doubtful
+    chosen = reclaims.is_retry & ~reclaims.is_doubtful & ~reclaims.is_garbage
     n, given = int(np.count_nonzero(chosen)), int(reclaims.given_bytes[chosen].sum())
     if not n:
         return []
+    n_failed = int(np.count_nonzero(chosen & reclaims.has_failed))
     return [
         Finding(
             kind="retries",
             severity=Severity.SEVERE if n >= SEVERE_RETRIES else Severity.WARNING,
             device=device.index,
-            title=f"Cached memory was given back {_times(n)} to serve a request: {format_bytes(given)}",
+            title=f"Cached memory was given back {_times(n)} {_purpose(n, n_failed)}: {format_bytes(given)}",
             text=(
                 "The driver had too little left, so the allocator waited for the device and released its cache; "
                 f"each time is a stall.{_cost_words(device, reclaims, chosen)}{_use_words(device, reclaims, chosen)}"
@@ -53,10 +54,19 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             bytes=given,
             event=int(reclaims.start[np.flatnonzero(chosen)[0]]),
             view="timeline",
-            evidence={"n_retries": n, **_cost(device, reclaims, chosen)},
+            evidence={"n_retries": n, "n_failed": n_failed, **_cost(device, reclaims, chosen)},
             fix="less memory at the peak, or less fragmentation (memscope tune)",
         )
     ]
+
+
+def _purpose(n: int, n_failed: int) -> str:
+    """What a number of reclaims was for, and whether that was served."""
+    if not n_failed:
+        return "to serve a request"
+    if n_failed == n:
+        return "for a request that was refused all the same" if n == 1 else "for requests that were refused all the same"
+    return f"to serve requests, {format_count(n_failed)} of which were refused all the same"
 
 
 def _use_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:

@@ -89,6 +89,10 @@ class Reclaims:
         bool (m,): the allocator's own doing, to serve the request that follows; else the program's ``empty_cache``.
     is_doubtful
         bool (m,): taken as a retry, but may have been the program's.
+    is_garbage
+        bool (m,): what ``garbage_collection_threshold`` has the allocator give back before it asks the driver.
+    has_failed
+        bool (m,): the request that follows was refused all the same.
     """
 
     start: Int64Array
@@ -96,6 +100,8 @@ class Reclaims:
     given_bytes: Int64Array
     is_retry: BoolArray
     is_doubtful: BoolArray
+    is_garbage: BoolArray
+    has_failed: BoolArray
 
 
 _kept: WeakKeyDictionary[DeviceLifetimes, Requests] = WeakKeyDictionary()
@@ -227,7 +233,17 @@ def find_reclaims(lifetimes: DeviceLifetimes) -> Reclaims:
     """Every run of memory given back by a device, and who gave it. Linear in the events."""
     first, runs = lifetimes.first_event, given_back(lifetimes)
     is_retry, is_doubtful = _may_be_retry(lifetimes, runs)
-    return Reclaims(runs.start + first, runs.end + first, runs.given_bytes, is_retry, is_doubtful)
+    is_garbage = is_retry & _collects(lifetimes, runs)
+    failed = _failed_after(lifetimes, runs)
+    return Reclaims(runs.start + first, runs.end + first, runs.given_bytes, is_retry, is_doubtful, is_garbage, failed)
+
+
+def _failed_after(lifetimes: DeviceLifetimes, runs: GivenBack) -> BoolArray:
+    """Whether a request is refused just after each run: bool (m,)."""
+    is_last = runs.end == lifetimes.n_events
+    next_event = lifetimes.first_event + runs.end - is_last
+    failed: BoolArray = ~is_last & (lifetimes.trace.action[next_event] == Action.OOM)
+    return failed
 
 
 def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArray, BoolArray]:
@@ -239,14 +255,12 @@ def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArra
 
     Where garbage is collected, a request above the threshold gives memory back before the driver is asked.
     """
-    is_last = runs.end == lifetimes.n_events
-    next_event = lifetimes.first_event + runs.end - is_last
-    failed: BoolArray = ~is_last & (lifetimes.trace.action[next_event] == Action.OOM)
+    failed = _failed_after(lifetimes, runs)
     takes: BoolArray = np.array(runs.takes)
     reserved = lifetimes.usage.reserved_bytes
     if reserved is None or not np.any(takes):
         return takes, takes & ~failed
-    collects = _collects_garbage(lifetimes, reserved[runs.start])
+    collects = _collects(lifetimes, runs)
     takes &= failed | collects | ((runs.wanted_bytes > reserved.max()) & ~runs.had_room)
     most = available_bytes(lifetimes)
     is_certain = failed | collects
@@ -255,13 +269,14 @@ def _may_be_retry(lifetimes: DeviceLifetimes, runs: GivenBack) -> tuple[BoolArra
     return takes, takes & ~is_certain
 
 
-def _collects_garbage(lifetimes: DeviceLifetimes, reserved_bytes: Int64Array) -> BoolArray:
-    """Whether a request that no block serves frees unused segments, with so much reserved: bool (n,)."""
+def _collects(lifetimes: DeviceLifetimes, runs: GivenBack) -> BoolArray:
+    """Whether a request that no block serves frees unused segments, with what was reserved before runs: bool (m,)."""
     config = CachingAllocatorConfig.from_trace(lifetimes.trace, lifetimes.device)
     cap = recorded_limits(lifetimes).cap_bytes(config.memory_fraction)
-    if cap is None or config.gc_threshold_frac <= 0:
-        return np.zeros(len(reserved_bytes), np.bool_)
-    found: BoolArray = reserved_bytes > int(config.gc_threshold_frac * cap)
+    reserved = lifetimes.usage.reserved_bytes
+    if cap is None or reserved is None or config.gc_threshold_frac <= 0:
+        return np.zeros(len(runs.start), np.bool_)
+    found: BoolArray = runs.takes & (reserved[runs.start] > int(config.gc_threshold_frac * cap))
     return found
 
 

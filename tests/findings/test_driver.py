@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from memscope.analysis import Analysis
 from memscope.trace.schema import Action
 from tests.findings.traces import analysed, kinds, of_kind
+from tests.oom.planted import Program
 from tests.replay.recordings import Recorder
 
 MiB = 1 << 20
@@ -33,6 +37,30 @@ def test_a_reclaim_of_what_was_only_cached_is_not_called_a_full_device() -> None
         recorder.allocator.free(recorder.allocator.malloc(size * MiB))
     (found,) = of_kind(analysed(recorder).opinions(0).findings, "retries")
     assert "At most 38.0 MiB of the 100.0 MiB that PyTorch could have were in use" in found.text
+
+
+def test_a_reclaim_for_a_request_that_was_refused_all_the_same_is_not_said_to_serve_it() -> None:
+    program = Program(100 * MiB)
+    program.malloc(70 * MiB)
+    for _ in range(2):
+        program.free(program.malloc(20 * MiB))
+        assert program.malloc(40 * MiB) is None
+    (found,) = of_kind(Analysis(program.trace()).opinions(0).findings, "retries")
+    assert found.title.startswith("Cached memory was given back 2 times for requests that were refused all the same")
+    assert found.evidence["n_failed"] == 2
+    program.free(program.malloc(20 * MiB))
+    program.malloc(30 * MiB)
+    (found,) = of_kind(Analysis(program.trace()).opinions(0).findings, "retries")
+    assert "3 times to serve requests, 2 of which were refused all the same" in found.title
+
+
+def test_garbage_that_is_collected_is_no_lack_of_memory() -> None:
+    program = Program(400 * MiB, conf="garbage_collection_threshold:0.2", fraction=0.5)
+    for i in range(4):
+        program.free(program.malloc((40 + 10 * i) * MiB))
+    trace = program.trace()
+    assert np.count_nonzero(trace.action == Action.SEGMENT_FREE) > 0
+    assert not {"retries", "cache-given-back", "cache-emptied"} & set(kinds(Analysis(trace).opinions(0).findings))
 
 
 def test_emptying_the_cache_in_every_round_is_found_as_the_programs_own() -> None:
