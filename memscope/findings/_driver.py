@@ -65,7 +65,9 @@ def _purpose(n: int, n_failed: int) -> str:
     if not n_failed:
         return "to serve a request"
     if n_failed == n:
-        return "for a request that was refused all the same" if n == 1 else "for requests that were refused all the same"
+        return (
+            "for a request that was refused all the same" if n == 1 else "for requests that were refused all the same"
+        )
     return f"to serve requests, {format_count(n_failed)} of which were refused all the same"
 
 

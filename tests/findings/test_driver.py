@@ -39,15 +39,20 @@ def test_a_reclaim_of_what_was_only_cached_is_not_called_a_full_device() -> None
     assert "At most 38.0 MiB of the 100.0 MiB that PyTorch could have were in use" in found.text
 
 
-def test_a_reclaim_for_a_request_that_was_refused_all_the_same_is_not_said_to_serve_it() -> None:
+def refused_after_a_reclaim(n_times: int) -> Program:
     program = Program(100 * MiB)
     program.malloc(70 * MiB)
-    for _ in range(2):
+    for _ in range(n_times):
         program.free(program.malloc(20 * MiB))
         assert program.malloc(40 * MiB) is None
-    (found,) = of_kind(Analysis(program.trace()).opinions(0).findings, "retries")
+    return program
+
+
+def test_a_reclaim_for_a_request_that_was_refused_all_the_same_is_not_said_to_serve_it() -> None:
+    (found,) = of_kind(Analysis(refused_after_a_reclaim(2).trace()).opinions(0).findings, "retries")
     assert found.title.startswith("Cached memory was given back 2 times for requests that were refused all the same")
     assert found.evidence["n_failed"] == 2
+    program = refused_after_a_reclaim(2)
     program.free(program.malloc(20 * MiB))
     program.malloc(30 * MiB)
     (found,) = of_kind(Analysis(program.trace()).opinions(0).findings, "retries")
