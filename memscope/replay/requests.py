@@ -125,7 +125,9 @@ def _find_requests(lifetimes: DeviceLifetimes) -> Requests:
     table = lifetimes.allocations
     notes: list[str] = []
     pool = table.pool_id.astype(np.int64)
-    is_modelled = False
+    is_modelled = not lifetimes.trace.metadata.is_of_pytorch
+    if is_modelled:
+        notes.append("these are another allocator's requests: nothing tells that PyTorch would be asked for the same")
     if np.any(pool < 0) and np.any(lifetimes.trace.segments.pool_id > 0):
         notes.append("allocations whose pool was not recorded are taken to be in the default pool")
         is_modelled = True

@@ -166,8 +166,13 @@ class ReplayResult:
     n_ooms: int | None = None
 
     @property
-    def efficiency_frac(self) -> float:
-        """Peak active bytes over peak reserved bytes, each at its own moment; 1.0 where nothing was reserved."""
+    def efficiency_frac(self) -> float | None:
+        """Peak active bytes over peak reserved bytes, each at its own moment; 1.0 where nothing was reserved.
+
+        None where memory ran out before any was.
+        """
+        if self.oom is not None and not self.peak_reserved_bytes:
+            return None
         return self.peak_active_bytes / self.peak_reserved_bytes if self.peak_reserved_bytes else 1.0
 
     def at_peak(self) -> Self:

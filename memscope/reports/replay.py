@@ -292,12 +292,13 @@ def _refused_cells(recorded: RecordedRun, n_ooms: int | None) -> list[str]:
 def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
     saved, calls = comparison.saved_bytes(result), result.driver_calls
     failed = result.oom is not None
+    efficiency = result.efficiency_frac
     return [
         result.strategy,
         "" if result.conf is None else result.conf or "default",
-        format_bytes(result.peak_reserved_bytes),
+        "" if efficiency is None else format_bytes(result.peak_reserved_bytes),
         "" if saved is None else signed_bytes(saved),
-        format_fraction(result.efficiency_frac),
+        "" if efficiency is None else format_fraction(efficiency),
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),

@@ -102,3 +102,11 @@ def test_every_verb_says_what_a_log_of_rmm_can_answer(memscope: Run, tmp_path: P
     assert reason in outcome.err
     assert outcome.err.count("\n") <= 1
     assert " 0 B reserved" not in outcome.out
+
+
+def test_a_replay_of_another_allocators_requests_is_never_exact(memscope: Run, tmp_path: Path) -> None:
+    path = tmp_path / "rmm.csv"
+    path.write_text(LOG)
+    content = json.loads(memscope("replay", path, "--json").out)
+    kinds = {one["exactness"] for one in content["results"]}
+    assert kinds == {"modelled", "bound"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -37,6 +38,29 @@ def test_the_recording_stands_beside_its_replays_and_failures_are_said() -> None
     assert re.search(r"lower-bound +7\.0 GiB +3\.0 GiB +50\.0 % .* bound", text)
     assert "no limit: the device's memory was not recorded, and no capacity was given" in text
     assert f"caching {OTHER}: out of memory at event 7, asking for 2.0 GiB with 1.0 GiB free on the device" in text
+
+
+def test_a_replay_that_fails_before_it_reserves_anything_has_no_efficiency() -> None:
+    out = io.StringIO()
+    never = result_of(None, 0, strategy="planned", exactness="modelled", oom=FAILED)
+    print_comparison(recorded(), comparison_of(10 * GiB, result_of("", 10 * GiB), never), Console(file=out, width=160))
+    (row,) = [line for line in out.getvalue().splitlines() if line.strip().startswith("planned ")]
+    assert "0 B" not in row
+    assert "%" not in row
+
+
+def test_requests_that_were_refused_are_counted_where_the_program_went_on() -> None:
+    def text_of(n_ooms: int, fatal_event: int | None) -> str:
+        comparison = comparison_of(10 * GiB, dataclasses.replace(result_of("", 10 * GiB), n_ooms=5))
+        run = dataclasses.replace(comparison.recorded, n_ooms=n_ooms, fatal_event=fatal_event)
+        out = io.StringIO()
+        print_comparison(recorded(), dataclasses.replace(comparison, recorded=run), Console(file=out, width=160))
+        return out.getvalue()
+
+    assert "refused" in text_of(6, 9)
+    assert "refused" in text_of(6, None)
+    assert "refused" not in text_of(1, 9)
+    assert "refused" not in text_of(0, None)
 
 
 def test_the_json_of_a_comparison_is_ordered_and_a_failed_replay_saves_nothing() -> None:

@@ -162,10 +162,10 @@ def _rows(comparison: Comparison, outcome: ReplayOutcome, position: int, largest
 
 
 def _numbers(comparison: Comparison, result: ReplayResult) -> list[Any]:
-    saved, calls = comparison.saved_bytes(result), result.driver_calls
+    saved, calls, efficiency = comparison.saved_bytes(result), result.driver_calls, result.efficiency_frac
     return [
         "" if saved is None else _saved(saved, comparison.recorded.peak_reserved_bytes),
-        format_fraction(result.efficiency_frac),
+        "" if efficiency is None else format_fraction(efficiency),
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
