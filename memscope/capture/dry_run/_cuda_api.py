@@ -131,7 +131,7 @@ class _History:
 
 def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..., Any]]:
     statistics = device.statistics
-    allocated, reserved = statistics.of("allocated_bytes"), statistics.of("reserved_bytes")
+    of = statistics.of
 
     def reset(*_: Any) -> None:
         statistics.reset_peaks()
@@ -156,12 +156,12 @@ def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..
 
     return {
         "mem_get_info": lambda *_: (device.free_bytes, device.gpu.total_bytes),
-        "memory_allocated": lambda *_: allocated.current,
-        "max_memory_allocated": lambda *_: allocated.peak,
-        "memory_reserved": lambda *_: reserved.current,
-        "max_memory_reserved": lambda *_: reserved.peak,
-        "memory_cached": lambda *_: reserved.current,
-        "max_memory_cached": lambda *_: reserved.peak,
+        "memory_allocated": lambda *_: of("allocated_bytes").current,
+        "max_memory_allocated": lambda *_: of("allocated_bytes").peak,
+        "memory_reserved": lambda *_: of("reserved_bytes").current,
+        "max_memory_reserved": lambda *_: of("reserved_bytes").peak,
+        "memory_cached": lambda *_: of("reserved_bytes").current,
+        "max_memory_cached": lambda *_: of("reserved_bytes").peak,
         "memory_stats": lambda *_, **__: device.memory_stats(),
         "memory_stats_as_nested_dict": nested,
         "memory_snapshot": history.segments,

@@ -127,13 +127,12 @@ class SimulatedDevice:
             prepare()
         stack_id = self._stacks.current()
         self._complete_frees()
-        before = self._allocator.stats.allocated_bytes
         try:
             address = self._allocator.malloc(requested_bytes, self.stream, self.pool)
         except SimulatedOutOfMemoryError:
             self._record(stack_id)
             raise
-        block_bytes = self._allocator.stats.allocated_bytes - before
+        block_bytes = self._allocator.block_bytes(address)
         is_large = caching.round_size(requested_bytes, self.config.roundup_divisions) > caching.SMALL_BYTES
         self._record(stack_id)
         self._served[address] = _Served(requested_bytes, block_bytes, is_large, self.stream, set())

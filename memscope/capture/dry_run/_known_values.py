@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_NUMBERS = 1 << 14
-_ATTRIBUTE = "_memscope_value"
+ATTRIBUTE = "_memscope_value"
 _UNKNOWABLE = frozenset({"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "_pin_memory"})
 _HARMLESS = frozenset({"_amp_foreach_non_finite_check_and_unscale_"})
 """Writes into its inputs only what a healthy run never sees (a gradient that is not finite)."""
@@ -39,7 +39,7 @@ def is_worth_knowing(tensor: torch.Tensor) -> bool:
 
 def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
     """The real values of a fake tensor, None if they are not known."""
-    known = getattr(tensor, _ATTRIBUTE, None)
+    known = getattr(tensor, ATTRIBUTE, None)
     if known is None or not known[1].is_valid:
         return None
     value: torch.Tensor = known[0]
@@ -48,7 +48,7 @@ def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def remember(tensor: torch.Tensor, value: torch.Tensor, cell: _Cell | None = None) -> None:
     """Attach real values to a fake tensor."""
-    setattr(tensor, _ATTRIBUTE, (value, cell or _Cell()))
+    setattr(tensor, ATTRIBUTE, (value, cell or _Cell()))
 
 
 def believe(tensor: torch.Tensor, answer: bool) -> None:
@@ -65,7 +65,7 @@ def believe(tensor: torch.Tensor, answer: bool) -> None:
 
 def forget(tensor: torch.Tensor) -> None:
     """Something unknown was written into the tensor's storage."""
-    known = getattr(tensor, _ATTRIBUTE, None)
+    known = getattr(tensor, ATTRIBUTE, None)
     if known is not None:
         known[1].is_valid = False
 
@@ -145,7 +145,7 @@ def _shared_cell(tensors: Sequence[Any], outputs: Sequence[Any]) -> _Cell | None
     """The cell of the input whose storage an output shares, if one does."""
     keys = {out.untyped_storage()._cdata for out in outputs}
     for tensor in tensors:
-        known = getattr(tensor, _ATTRIBUTE, None)
+        known = getattr(tensor, ATTRIBUTE, None)
         if known is not None and tensor.untyped_storage()._cdata in keys:
             cell: _Cell = known[1]
             return cell

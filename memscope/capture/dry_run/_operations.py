@@ -16,10 +16,12 @@ from threading import get_ident
 from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run._results import MISSING, ResultCache
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
+from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 
 MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
@@ -48,6 +50,10 @@ _WRITTEN_IN_PLACE = frozenset(
 _RANDOM_IN_PLACE = frozenset(
     ["uniform_", "normal_", "random_", "bernoulli_", "exponential_", "cauchy_", "log_normal_", "geometric_"]
 )
+
+
+_BY_VALUE = frozenset(["_local_scalar_dense", "equal", "allclose", "is_nonzero"])
+"""What reads values."""
 
 
 class OperationRouter:
@@ -81,6 +87,7 @@ class OperationRouter:
         self.fake_mode: Any = None
         """The fake tensor mode of the dry run; the only one there may be."""
         self._kinds: dict[Any, str] = {}
+        self._results = ResultCache(self.is_device_tensor)
         self._has_workspace = False
         self._has_lt_workspace = False
         self._is_tracing = False
@@ -203,9 +210,7 @@ class OperationRouter:
                 return reused
         if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]):
             return args[0].detach()
-        result = self._traced(func, kind, args, kwargs, tensors)
-        from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-
+        result = self._result(func, kind, args, kwargs, tensors)
         try:
             self._account(_in_order(kind, result))
             if kind == "resize_":
@@ -215,6 +220,19 @@ class OperationRouter:
         except SimulatedOutOfMemoryError as error:
             raise self._on_oom(error) from None
         known_values.follow(func, args, kwargs, tensors, result)
+        return result
+
+    def _result(
+        self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]
+    ) -> Any:
+        """What an operation makes, as it made it of tensors that looked the same, or else traced."""
+        key = None if kind in _BY_VALUE or kind in _RANDOM_IN_PLACE else self._results.key(func, args, kwargs)
+        if key is None:
+            return self._traced(func, kind, args, kwargs, tensors)
+        result = self._results.result(key, args)
+        if result is MISSING:
+            result = self._traced(func, kind, args, kwargs, tensors)
+            self._results.learn(key, args, result)
         return result
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
@@ -243,7 +261,7 @@ class OperationRouter:
         if kind in _RANDOM_IN_PLACE:
             known_values.forget(args[0])
             return args[0]
-        if kind in ("_local_scalar_dense", "equal", "allclose", "is_nonzero"):
+        if kind in _BY_VALUE:
             return self._answer(func, kind, args, tensors)
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None

@@ -11,6 +11,7 @@ import numpy as np
 from memscope._core import caching
 from memscope.lifetimes.state import AllocatorState
 from memscope.trace.schema import Action, BlockState
+from memscope.trace.tables import Int64Array
 
 _POOLS = ("all", "large_pool", "small_pool")
 _OF_CALLS = ("allocation", "active", "allocated_bytes", "active_bytes", "requested_bytes")
@@ -36,6 +37,15 @@ class Stat:
         else:
             self.freed -= amount
 
+    def change_by(self, amounts: Int64Array) -> None:
+        """Add or take away several amounts, one after the other: int64 (n,)."""
+        if not len(amounts):
+            return
+        levels = self.current + np.cumsum(amounts)
+        self.current, self.peak = int(levels[-1]), max(self.peak, int(levels.max()))
+        self.allocated += int(amounts[amounts > 0].sum())
+        self.freed -= int(amounts[amounts < 0].sum())
+
     def items(self) -> Iterator[tuple[str, int]]:
         """The names that PyTorch gives the numbers."""
         for name in ("current", "peak", "allocated", "freed"):
@@ -51,7 +61,11 @@ class MemoryStatistics:
     """Counters of one device, by pool of large and of small blocks.
 
     ``inactive_split`` is what the layout says when it is asked for; its peak is the highest that was seen then.
+    What is served and freed is noted, and counted when somebody asks.
     """
+
+    _noted: list[tuple[int, int, bool]] = field(default_factory=list)
+    """Block bytes and requested bytes of each, negative for a free, and whether it is large."""
 
     _stats: dict[str, dict[str, Stat]] = field(
         default_factory=lambda: {name: _no_stats() for name in (*_OF_CALLS, *_OF_SEGMENTS)}
@@ -62,13 +76,12 @@ class MemoryStatistics:
 
     def of(self, name: str) -> Stat:
         """A counter over all pools."""
+        self._count()
         return self._stats[name]["all"]
 
     def served(self, requested_bytes: int, block_bytes: int, *, is_large: bool, sign: int = 1) -> None:
         """An allocation was made, or with ``sign`` −1 freed."""
-        sizes = (1, 1, block_bytes, block_bytes, requested_bytes)
-        for name, size in zip(_OF_CALLS, sizes, strict=True):
-            self._change(name, sign * size, is_large=is_large)
+        self._noted.append((sign * block_bytes, sign * requested_bytes, is_large))
 
     def segment(self, action: Action, size_bytes: int) -> None:
         """Memory was taken from the driver, or given back; a part of a segment counts in bytes alone."""
@@ -80,18 +93,21 @@ class MemoryStatistics:
 
     def reset_peaks(self) -> None:
         """``reset_peak_memory_stats``."""
+        self._count()
         for stats in (*self._stats.values(), *self._split.values()):
             for stat in stats.values():
                 stat.peak = stat.current
 
     def reset_accumulated(self) -> None:
         """``reset_accumulated_memory_stats``."""
+        self._count()
         for stats in (*self._stats.values(), *self._split.values()):
             for stat in stats.values():
                 stat.allocated = stat.freed = 0
 
     def as_torch_says(self, state: AllocatorState, counts: caching.DeviceStats) -> OrderedDict[str, int]:
         """Every key of ``memory_stats``, in order of their names."""
+        self._count()
         self._look_at(state)
         found = {
             f"{name}.{pool}.{number}": value
@@ -110,6 +126,19 @@ class MemoryStatistics:
             "num_sync_all_streams": counts.n_syncs,
         }
         return OrderedDict(sorted(found.items()))
+
+    def _count(self) -> None:
+        """Count what was noted."""
+        if not self._noted:
+            return
+        block, requested, is_large = (np.array(column, np.int64) for column in zip(*self._noted, strict=True))
+        self._noted.clear()
+        changes = (np.sign(block), np.sign(block), block, block, requested)
+        for name, change in zip(_OF_CALLS, changes, strict=True):
+            stats = self._stats[name]
+            stats["all"].change_by(change)
+            stats["large_pool"].change_by(change[is_large != 0])
+            stats["small_pool"].change_by(change[is_large == 0])
 
     def _change(self, name: str, amount: int, *, is_large: bool) -> None:
         self._stats[name]["all"].change(amount)

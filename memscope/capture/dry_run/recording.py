@@ -339,11 +339,14 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
 
     ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
     context = CallContext(router, autocast)
+    # Nothing is compiled in a dry run: torch need not be kept from compiling this, at some microseconds a call.
+    compiles_nothing = classmethod(lambda _: False)
 
     class FakeDeviceMode(FakeTensorMode):
         """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
 
         avoid_device_init = True
+        _should_skip_dynamo = compiles_nothing
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is ask_device and router.hides_device and not self.in_kernel_invocation:
@@ -351,9 +354,13 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
             return super().__torch_dispatch__(func, types, args, kwargs or {})
 
     class OperationMode(TorchDispatchMode):
+        _should_skip_dynamo = compiles_nothing
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is ask_device:
+                return host
             given = dict(kwargs) if kwargs else {}
-            if torch.is_inference_mode_enabled() and func is not ask_device:
+            if torch.is_inference_mode_enabled():
                 with self:  # composite operations come here whole then: what they are made of allocates
                     result = func.decompose(*args, **given)
                 if result is not NotImplemented:

@@ -16,6 +16,7 @@ from memscope.replay.caching.state import state_of
 from memscope.replay.config import DEFAULT_TIE_RULE, CachingAllocatorConfig
 from memscope.trace.schema import Action, TieRule
 
+_ACTIONS = {int(action): action for action in Action}
 DEFAULT_POOL = (0, 0)
 """Id of the pool that every request comes from which names no other."""
 
@@ -89,6 +90,7 @@ class CachingAllocator:
         self._pairs: dict[tuple[int, int], int] = {}
         self._block_at: dict[int, caching.Block] = {}
         self._released: set[tuple[int, int]] = set()
+        self._places: list[tuple[int, tuple[int, int]]] = []
         self._pair(0, DEFAULT_POOL)
 
     @property
@@ -156,6 +158,10 @@ class CachingAllocator:
             del self._block_at[address]
         self._allocator.free(block, waits)
 
+    def block_bytes(self, address: int) -> int:
+        """Size of the block that an allocation has."""
+        return self._block_at[address].size_bytes
+
     def complete_free(self, address: int) -> bool:
         """The streams that a freed address waited for are done; False if a reclaim had already waited for them."""
         block = self._block_at.get(address)
@@ -184,10 +190,12 @@ class CachingAllocator:
 
     def drain_events(self) -> list[SimulatedEvent]:
         """What happened since the last call, in order; allocs and frees carry requested bytes, as in PyTorch."""
-        pools = self.pools
-        places = [(stream, pools[pool]) for pool, stream in self._pairs]
+        places = self._places
+        if len(places) < len(self._pairs):
+            pools = self.pools
+            places[:] = [(stream, pools[pool]) for pool, stream in self._pairs]
         return [
-            SimulatedEvent(Action(entry.action), entry.address, entry.size_bytes, *places[entry.pool // 2])
+            SimulatedEvent(_ACTIONS[entry.action], entry.address, entry.size_bytes, *places[entry.pool // 2])
             for entry in self._allocator.drain_trace()
         ]
 
