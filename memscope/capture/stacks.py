@@ -58,7 +58,9 @@ class StackRecorder:
         self._interner = interner
         self._is_enabled = is_enabled
         self._strip_prefixes = strip_prefixes
-        self._frames: dict[tuple[CodeType, int], int] = {}
+        self._frames: dict[tuple[int, int], int] = {}
+        self._codes: dict[int, CodeType] = {}
+        """Kept, so that no other code object gets the identity of one that is known; hashing them takes longest."""
 
     def current(self) -> int:
         """Id of the calling thread's stack, without memscope's and the tracer's own frames."""
@@ -69,7 +71,7 @@ class StackRecorder:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             code = frame.f_code
-            frame_id = known.get((code, frame.f_lasti))
+            frame_id = known.get((id(code), frame.f_lasti))
             if frame_id is None:
                 frame_id = self._intern(frame, code)
             if frame_id >= 0:
@@ -89,7 +91,8 @@ class StackRecorder:
             for prefix in self._strip_prefixes:
                 filename = filename.removeprefix(prefix)
             frame_id = self._interner.frame(code.co_name, filename, frame.f_lineno or 0)
-        self._frames[code, frame.f_lasti] = frame_id
+        self._codes[id(code)] = code
+        self._frames[id(code), frame.f_lasti] = frame_id
         return frame_id
 
 
