@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import click
 
 from memscope.cli.dash import require_dashboard, serve_traces
 from memscope.cli.options import Choice, GroupedCommand, force_option, grouped
-from memscope.errors import CaptureError, UsageError
+from memscope.errors import CaptureError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from memscope.capture.environment import CaptureEnvironment
@@ -116,6 +117,29 @@ def enter_emulation(options: EmulationOptions, gpu_name: str, conf: str | None) 
     adapt_programs()
 
 
+def _enter_torch(options: EmulationOptions, gpu_name: str) -> None:
+    """Return in a process that can import torch: a CUDA build without NVIDIA's libraries gets the stand-ins for them.
+
+    Raises
+    ------
+    CaptureError
+        If torch cannot be imported with them either, or they cannot be built.
+    """
+    from memscope.emulation.launch import MARKER
+
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError:
+        return  # whoever needs it says so
+    except ImportError as error:
+        if os.environ.get(MARKER) == str(os.getpid()):
+            raise CaptureError(f"torch cannot be imported here: {error}") from error
+        try:
+            _start_again(options.machine(gpu_name), None)
+        except CaptureError as reason:
+            raise CaptureError(f"torch cannot be imported here: {error}; {reason}") from error
+
+
 def _start_again(machine: EmulatedMachine, conf: str | None) -> None:
     """Replace this process by the same command in the emulated environment."""
     from memscope.emulation.build import build_libraries
@@ -158,6 +182,7 @@ _SUFFIX = ".memscope"
     "Without a GPU",
     click.option("--dry-run", is_flag=True, help="Run on tensors without memory, on a simulated device."),
     click.option("--emulate", is_flag=True, help="Run PyTorch's CUDA build on an emulated device; see above."),
+    click.option("--no-gpu", is_flag=True, help="The truer of the two that this machine has: --emulate, or --dry-run."),
     click.option("--gpu", default=None, help="The device, by name or size. [default: H100-80GB]"),
     click.option("--conf", default=None, help="PYTORCH_ALLOC_CONF. [default: the environment's]"),
 )
@@ -176,6 +201,7 @@ def run(
     force: bool,
     dry_run: bool,
     emulate: bool,
+    no_gpu: bool,
     gpu: str | None,
     conf: str | None,
     emulation: EmulationOptions,
@@ -203,6 +229,8 @@ def run(
         raise UsageError("nothing to run: name a script, or a module with -m")
     if module is None and arguments[0].startswith("-"):
         raise click.NoSuchOption(arguments[0].partition("=")[0], ctx=ctx)
+    if no_gpu:
+        dry_run, emulate = _way_without_gpu(dry_run=dry_run, emulate=emulate)
     _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
     target, script_arguments = (module, arguments) if module is not None else (arguments[0], arguments[1:])
     from memscope.capture.environment import rank_path, read_environment
@@ -223,6 +251,8 @@ def run(
 
     if emulate:
         enter_emulation(emulation, gpu or DEFAULT_GPU, conf)
+    if dry_run:
+        _enter_torch(emulation, gpu or DEFAULT_GPU)
     from memscope.capture.recorder import Recorder
     from memscope.capture.script import run_recorded, run_triggered
     from memscope.capture.trigger import SignalTrigger, always_ready, cuda_is_ready
@@ -279,6 +309,35 @@ def _require_free(path: Path, *, force: bool) -> None:
     cut_off = cut_off_message(path)
     if cut_off is not None:
         raise UsageError(f"{cut_off}, or overwrite it with -f")
+
+
+def _way_without_gpu(*, dry_run: bool, emulate: bool) -> tuple[bool, bool]:
+    """Whether ``--no-gpu`` means a dry run, and whether it means the emulated device; what was chosen is said.
+
+    Raises
+    ------
+    UsageError
+        If one of the two was chosen already.
+    """
+    from memscope.emulation.build import build_libraries
+    from memscope.emulation.launch import MARKER
+    from memscope.emulation.torch_build import find_torch_build
+    from memscope.errors import MemscopeError
+
+    if dry_run or emulate:
+        raise UsageError("--no-gpu chooses between --dry-run and --emulate: give it alone")
+    if os.environ.get(MARKER) == str(os.getpid()):
+        return False, True
+    try:
+        build = find_torch_build()
+        build_libraries(build, lambda text: click.echo(f"memscope: {text}", err=True))
+    except MissingDependencyError:
+        raise
+    except MemscopeError as error:
+        click.echo(f"memscope: a dry run, for there is no emulated device here: {error}", err=True)
+        return True, False
+    click.echo(f"memscope: on the emulated device, under torch {build.version}", err=True)
+    return False, True
 
 
 def _check_device_options(

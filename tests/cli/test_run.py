@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from memscope.errors import CaptureError
 from memscope.trace.metadata import TraceMetadata
+from memscope.trace.open import open_trace
 from memscope.trace.recording.folder import part_of, write_recording
 from tests.conftest import Outcome
 
@@ -21,6 +24,8 @@ from tests.conftest import Outcome
         (("--emulate", "--event-latency", -1), "cannot be negative"),
         (("--emulate", "--gpu", "H1000"), "is not a known GPU"),
         (("--emulate", "--dry-run"), "choose one"),
+        (("--no-gpu", "--dry-run"), "give it alone"),
+        (("--no-gpu", "--emulate"), "give it alone"),
         (("--dry-run", "--devices", 2), "--devices is for --emulate"),
         (("--overhead", "1GiB"), "--overhead is for --emulate"),
         (("--gpu", "T4-16GB"), "--gpu and --conf are for --dry-run and --emulate"),
@@ -56,3 +61,31 @@ def test_run_says_that_an_earlier_recording_was_cut_off(memscope: Run, tmp_path:
     assert outcome.err.count("\n") == 1
     assert "ran" not in outcome.out
     assert folder.is_dir()
+
+
+def test_without_a_cuda_build_no_gpu_is_a_dry_run_and_says_why(
+    memscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_here() -> None:
+        raise CaptureError("torch 9.9 is a build without CUDA")
+
+    monkeypatch.setattr("memscope.emulation.torch_build.find_torch_build", none_here)
+    script, out = tmp_path / "train.py", tmp_path / "run.memscope"
+    script.write_text("import torch\ntorch.empty(1000, device='cuda')\n")
+    outcome = memscope("run", "--no-gpu", "-o", out, script)
+    assert outcome.code == 0
+    assert "a dry run, for there is no emulated device here: torch 9.9 is a build without CUDA" in outcome.err
+    assert open_trace(out).metadata.source == "dry-run"
+
+
+def test_a_torch_that_cannot_be_imported_is_named(
+    memscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("libfoo.so.9: cannot open shared object file")
+
+    monkeypatch.setattr("memscope.cli.run.importlib.import_module", broken)
+    monkeypatch.setenv("MEMSCOPE_EMULATED", str(os.getpid()))
+    outcome = memscope("run", "--dry-run", "-o", tmp_path / "run.memscope", tmp_path / "train.py")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "torch cannot be imported here: libfoo.so.9: cannot open shared object file" in outcome.err

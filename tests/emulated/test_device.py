@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from memscope.emulation.launch import EmulatedMachine
+from memscope.trace.open import open_trace
 from tests.emulated.conftest import PROGRAMS, environment_of, run_memscope, run_python
 
 pytestmark = pytest.mark.emulated
@@ -50,6 +51,24 @@ def test_size_overhead_and_capability_can_be_given(tmp_path: Path) -> None:
     options = ("--gpu", "3GiB", "--overhead", "1GiB", "--compute-capability", "9.0")
     seen = _seen("describe", tmp_path, *options)
     assert (seen["total"], seen["free"], seen["capability"]) == (3072 * _MIB, 2048 * _MIB, [9, 0])
+
+
+def test_without_a_gpu_the_truer_way_is_chosen_and_said(tmp_path: Path) -> None:
+    script, out = tmp_path / "train.py", tmp_path / "x.memscope"
+    script.write_text("import torch\nprint(torch.empty(1000, device='cuda').device)\n")
+    ended = run_memscope("run", "--no-gpu", "-o", out, script)
+    assert (ended.code, ended.out) == (0, "cuda:0\n")
+    assert "memscope: on the emulated device, under torch 2." in ended.err
+    assert open_trace(out).metadata.is_emulated
+
+
+def test_a_dry_run_needs_none_of_nvidias_libraries_either(tmp_path: Path) -> None:
+    script, out = tmp_path / "train.py", tmp_path / "x.memscope"
+    script.write_text("import torch\ntorch.empty(1000, device='cuda')\n")
+    ended = run_memscope("run", "--dry-run", "-o", out, script)
+    assert ended.code == 0, ended.err
+    metadata = open_trace(out).metadata
+    assert (metadata.source, metadata.is_emulated) == ("dry-run", False)
 
 
 def test_a_program_can_hide_devices_from_itself() -> None:
