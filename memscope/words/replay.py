@@ -202,6 +202,9 @@ def tuning_words(tuning: Tuning) -> str:
         return f"the settings as recorded run out of memory; these need {after}"
     if tuning.n_more_served and tuning.baseline is not None:
         return f"serves {_served_words(tuning.n_more_served, tuning.baseline.n_ooms or 0)}"
+    n_failed = 0 if tuning.baseline is None or tuning.recorded.fatal_event is not None else tuning.baseline.n_ooms or 0
+    if n_failed and tuning.recommended_conf is None:
+        return f"no setting serves more of the {format_items(n_failed, 'request')} that failed in the recording"
     if baseline is None or gain is None:
         return f"the best setting needs {after}; what was reserved is not measured"
     if tuning.recommended_conf is not None:

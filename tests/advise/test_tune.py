@@ -223,3 +223,15 @@ def test_a_program_that_goes_on_after_failures_is_told_which_settings_serve_them
     assert tuning.recommended_conf == tuning.best.conf
     served = f"serves {tuning.n_more_served} of {n_failed} requests that fail under the recorded settings"
     assert tuning_words(tuning) == served
+
+
+def test_where_no_setting_serves_what_failed_fragmentation_is_not_talked_away():
+    program = Program(GiB)
+    kept = [program.malloc(64 * MiB) for _ in range(16)]
+    for _ in range(2):
+        assert program.malloc(64 * MiB) is None
+        program.free(kept.pop())
+        kept.append(program.malloc(64 * MiB))
+    tuning = tune(DeviceLifetimes(program.trace(), 0))
+    assert tuning.recommended_conf is None
+    assert tuning_words(tuning) == "no setting serves more of the 2 requests that failed in the recording"
