@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -45,9 +46,10 @@ _HEADINGS = (
     ("≈ cost", "of the driver's calls: a rough estimate, which leaves out what they wait for"),
     ("retries", "requests served only after a reclaim"),
 )
+_REFUSED = ("refused", "of the requests that failed in the recording, those that fail here too")
 N_CURVE_COLORS = len(CURVE_COLORS["light"])
 _BAR_IN_SIGHT = 2.5
-_N_COLUMNS = 2 + len(_HEADINGS)
+_N_COLUMNS = 3 + len(_HEADINGS)
 
 
 def curve_key(strategy: str, conf: str | None) -> str:
@@ -76,7 +78,7 @@ def replay_table(
 ) -> Component:
     """Every number of the comparison, in the columns of the command line's table."""
     positions = curve_positions(asked)
-    done = [outcome for outcome in outcomes if outcome is not None and outcome.result is not None]
+    done = _as_compared(comparison, outcomes)
     largest = _scale_bytes(comparison, [one.result.peak_reserved_bytes for one in done if one.result is not None])
     rows = [_recorded_row(comparison, largest)]
     for outcome in sorted(done, key=_rank):
@@ -88,10 +90,19 @@ def replay_table(
         [
             html.Th("strategy and settings"),
             html.Th(className="bar-cell"),
-            *[html.Th(text, className="num", title=meaning) for text, meaning in _HEADINGS],
+            *[
+                html.Th(text, className="num", title=meaning)
+                for text, meaning in (*_HEADINGS, *((_REFUSED,) if comparison.recorded.n_ooms else ()))
+            ],
         ]
     )
     return html.Table([html.Thead(head), html.Tbody(rows)], className="small-table replay-table")
+
+
+def _as_compared(comparison: Comparison, outcomes: Sequence[ReplayOutcome | None]) -> list[ReplayOutcome]:
+    """What is done, with the comparison's own results: beside the recording they may be less than exact."""
+    done = [outcome for outcome in outcomes if outcome is not None and outcome.result is not None]
+    return [replace(outcome, result=result) for outcome, result in zip(done, comparison.results, strict=True)]
 
 
 def _scale_bytes(comparison: Comparison, peaks: Sequence[int]) -> int:
@@ -125,6 +136,7 @@ def _recorded_row(comparison: Comparison, largest: int) -> Component:
             html.Td(),
             html.Td("" if efficiency is None else format_fraction(efficiency), className="num"),
             *[html.Td() for _ in range(3)],
+            *([html.Td(format_count(recorded.n_ooms), className="num")] if recorded.n_ooms else []),
         ],
         className="recorded",
         **{"data-curve": RECORDED_KEY},
@@ -169,6 +181,7 @@ def _numbers(comparison: Comparison, result: ReplayResult) -> list[Any]:
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
+        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
     ]
 
 
@@ -349,6 +362,7 @@ def _tuned_row(label: str, result: ReplayResult) -> Component:
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
+        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
     ]
     name = html.Td([html.Span(label, className="setting"), failed])
     return html.Tr([name, *[html.Td(cell, className="num") for cell in cells]])
