@@ -87,7 +87,6 @@ class _Rows:
     def __init__(self, columns: schema.Columns) -> None:
         self._dtypes = columns
         self._columns = {name: array(_ARRAY_CODE[dtype.itemsize]) for name, dtype in columns.items()}
-        self._append_to = [(name, column.append) for name, column in self._columns.items()]
 
     def __len__(self) -> int:
         return len(next(iter(self._columns.values())))
@@ -95,8 +94,8 @@ class _Rows:
     def append(self, **values: int) -> int:
         """Add a row with every column given; its position is returned."""
         position = len(self)
-        for name, append in self._append_to:
-            append(values[name])
+        for name, column in self._columns.items():
+            column.append(values[name])
         return position
 
     def arrays(self) -> dict[str, np.ndarray]:

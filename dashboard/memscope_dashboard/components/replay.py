@@ -362,7 +362,6 @@ def _tuned_row(label: str, result: ReplayResult) -> Component:
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
-        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
     ]
     name = html.Td([html.Span(label, className="setting"), failed])
     return html.Tr([name, *[html.Td(cell, className="num") for cell in cells]])
