@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.attribution._phases import Phase, PhaseRuns, find_phases
+from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.steps import Steps, marked_steps
 from memscope.trace.schema import Action

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memscope.attribution._phases import PHASE_PATTERNS, Life, LifeTable, Phase, find_phases
+from memscope.attribution.phases.lives import Life, LifeTable
+from memscope.attribution.phases.phases import PHASE_PATTERNS, Phase, find_phases
 from tests.attribution.scripted import Script, categories, trained
 
 
