@@ -6,8 +6,8 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.device.limits import available_bytes
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity
+from memscope.findings.returned import Returned
 from memscope.replay.requests import Reclaims, find_reclaims
 from memscope.replay.result import DriverCalls
 from memscope.trace.schema import NONE_ID, Action
