@@ -6,6 +6,7 @@ The command line, the reports and the dashboard all ask here, so that they canno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.findings.find import find_findings
-from memscope.findings.finding import Findings
+from memscope.findings.finding import Finding, Findings, growing_until
 from memscope.kv_cache.lens import KvLens
 from memscope.oom.judge import judge_oom
-from memscope.oom.verdict import OomVerdict
+from memscope.oom.verdict import Counterfactual, OomVerdict
 from memscope.trace.open import open_trace
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
+from memscope.units import format_bytes
 
 
 def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) -> Analysis:
@@ -40,6 +42,28 @@ def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) 
     """
     in_force = rules_with(rules) if rules is None or isinstance(rules, str | Path) else rules
     return Analysis(open_trace(path), path, rules=in_force)
+
+
+def with_growth(verdict: OomVerdict, grows: Sequence[Finding], *, searches: bool) -> OomVerdict:
+    """A verdict that names what kept more and more memory until then, first of all that it says."""
+    said = tuple(
+        f"what grew until then: {one.title[:1].lower()}{one.title[1:]}; {format_bytes(int(one.evidence.get('live_bytes') or one.bytes or 0))} by then"
+        for one in grows
+    )
+    # A replay with the fix has an answer only where it serves all requests, the one that failed among them.
+    served = [one for one in grows if one.fix and one.returned_bytes is not None] if searches else []
+    found = tuple(
+        Counterfactual(
+            "kept",
+            f"{one.fix} ({', '.join(one.sites)})",
+            "modelled",
+            "let go of where each step or pass ends",
+            one.returned_bytes,
+        )
+        for one in served
+    )
+    remedies = replace(verdict.remedies, found=(*found, *verdict.remedies.found))
+    return replace(verdict, evidence=(*said, *verdict.evidence), remedies=remedies)
 
 
 class Opinions:
@@ -76,7 +100,9 @@ class Opinions:
         """
         asked = event, searches
         if asked not in self._verdicts:
-            self._verdicts[asked] = judge_oom(self.device, event, searches=searches)
+            verdict = judge_oom(self.device, event, searches=searches)
+            grows = () if verdict.event is None else growing_until(self.findings, verdict.event)
+            self._verdicts[asked] = with_growth(verdict, grows, searches=searches)
         return self._verdicts[asked]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memscope.device.device import Device
 from memscope.findings._delayed import find_delayed_frees
 from memscope.findings._driver import find_driver_calls
+from memscope.findings._failed import find_failed_requests
 from memscope.findings._foreach import find_foreach
 from memscope.findings._fragmented import find_fragmentation, find_growing_pools
 from memscope.findings._idle_streams import find_idle_streams
@@ -12,6 +13,7 @@ from memscope.findings._kv_growth import find_kv_growth
 from memscope.findings._rounding import find_rounding
 from memscope.findings._second_copies import find_second_copies
 from memscope.findings.finding import Finding, Findings, in_order
+from memscope.findings.joined import find_joined
 from memscope.findings.over_steps.held_late import find_held_late
 from memscope.findings.over_steps.leaks import find_leaks, find_regrown
 from memscope.findings.over_steps.patterns import find_patterns
@@ -33,6 +35,8 @@ _LOOKS = (
     find_driver_calls,
     find_foreach,
     find_second_copies,
+    find_failed_requests,
+    find_joined,
 )
 """What needs neither steps nor a key/value cache."""
 

@@ -98,6 +98,15 @@ def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: (-f.severity, -(f.bytes or 0), f.kind, f.event)))
 
 
+_GROWING = ("leak", "kv-kept", "larger-each-step", "outputs-joined")
+"""Kinds of findings about what keeps more and more memory."""
+
+
+def growing_until(findings: Findings, event: int) -> tuple[Finding, ...]:
+    """What kept more and more memory up to an event."""
+    return tuple(one for one in findings.findings if one.kind in _GROWING and one.event <= event)
+
+
 UNKNOWN_SITE = "no stack recorded"
 
 

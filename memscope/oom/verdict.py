@@ -87,8 +87,8 @@ class Counterfactual:
     Attributes
     ----------
     kind
-        ``setting``, ``blocks``, ``batch``, ``cap``, ``frees-complete``, ``pool-released``, ``no-pools`` or
-        ``outside``.
+        ``setting``, ``blocks``, ``batch``, ``cap``, ``frees-complete``, ``pool-released``, ``no-pools``, ``outside``
+        or ``kept`` (what is kept more and more of, let go of in time).
     text
         The change in words.
     checked
