@@ -47,7 +47,7 @@ def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) 
 def with_growth(verdict: OomVerdict, grows: Sequence[Finding], *, searches: bool) -> OomVerdict:
     """A verdict that names what kept more and more memory until then, first of all that it says."""
     said = tuple(
-        f"what grew until then: {one.title[:1].lower()}{one.title[1:]}; {format_bytes(int(one.evidence.get('live_bytes') or one.bytes or 0))} by then"
+        f"what grew until then: {one.title[:1].lower()}{one.title[1:]}; {format_bytes(one.held_bytes)} by then"
         for one in grows
     )
     # A replay with the fix has an answer only where it serves all requests, the one that failed among them.

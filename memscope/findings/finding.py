@@ -75,6 +75,11 @@ class Finding:
     returned_bytes: int | None = None
 
     @property
+    def held_bytes(self) -> int:
+        """What is held of what it is about: for a leak all that has gathered, not only what was judged."""
+        return int(self.evidence.get("live_bytes") or self.bytes or 0)
+
+    @property
     def fix_words(self) -> str:
         """The fix and what it returns, in a sentence; empty without one."""
         if not self.fix or self.returned_bytes is None:
