@@ -48,7 +48,7 @@ def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, C
 
 
 def buffer_category(module: torch.nn.Module, name: str) -> Category:
-    """What a buffer is: a cache if called one, a weight if checkpoints hold it, else workspace (rotary tables, masks)."""
+    """What a buffer is: a cache if called one, a weight if checkpoints hold it, else workspace (tables, masks)."""
     if is_cache_name(name):
         return cache_category(module._buffers[name])
     return Category.WORKSPACE if name in module._non_persistent_buffers_set else Category.WEIGHTS
