@@ -25,3 +25,9 @@ def test_a_dry_run_is_never_called_exact() -> None:
     late = RecordedTrace(layout.trace(len(layout.events) // 2))
     assert not late.is_exact
     assert "cannot be told" in late.trust_sentence()
+
+
+def test_what_is_not_known_of_the_bytes_is_not_passed_over() -> None:
+    trace = random_layout(5, 30).trace()
+    assert RecordedTrace(trace).completeness.warnings
+    assert "; what is not known of them is said beside this" in RecordedTrace(trace).trust_sentence()
