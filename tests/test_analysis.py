@@ -117,12 +117,18 @@ def test_a_verdict_names_the_leak_that_filled_the_device() -> None:
     torch = pytest.importorskip("torch")
     from memscope.capture.recorder import Recorder
 
-    recorder = Recorder(backend="dry-run", gpu="A100-40GB", conf="")
-    with recorder, pytest.raises(torch.cuda.OutOfMemoryError), torch.no_grad():
+    kept = []
+
+    def evaluate() -> None:
         model = torch.nn.Linear(64, 1 << 20).to("cuda")
-        kept = []
         for _ in range(100):
-            kept.append(model(torch.randn(256, 64).to("cuda")))
+            with torch.no_grad():
+                output = model(torch.randn(256, 64).to("cuda"))
+            kept.append(output)
+
+    recorder = Recorder(backend="dry-run", gpu="A100-40GB", conf="")
+    with recorder, pytest.raises(torch.cuda.OutOfMemoryError):
+        evaluate()
     analysis = Analysis(recorder.trace)
     (leak,) = (one for one in analysis.findings(0).findings if one.kind == "leak")
     verdict = analysis.oom(0)
