@@ -44,14 +44,14 @@ def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) 
     return Analysis(open_trace(path), path, rules=in_force)
 
 
-def with_growth(verdict: OomVerdict, grows: Sequence[Finding], *, searches: bool) -> OomVerdict:
+def with_growth(verdict: OomVerdict, grows: Sequence[Finding], *, ended: bool) -> OomVerdict:
     """A verdict that names what kept more and more memory until then, first of all that it says."""
     said = tuple(
         f"what grew until then: {one.title[:1].lower()}{one.title[1:]}; {format_bytes(one.held_bytes)} by then"
         for one in grows
     )
-    # A replay with the fix has an answer only where it serves all requests, the one that failed among them.
-    served = [one for one in grows if one.fix and one.returned_bytes is not None] if searches else []
+    # A replay with the fix has an answer only where it serves all requests: the one that ended the run among them.
+    served = [one for one in grows if ended and one.fix and one.returned_bytes is not None]
     found = tuple(
         Counterfactual(
             "kept",
@@ -91,7 +91,7 @@ class Opinions:
         event
             An ``oom`` event; the first if not given.
         searches
-            Whether to search changes that would have helped, which takes some dozens of replays.
+            Whether to search changes that would have helped, and what grew until then: some dozens of replays.
 
         Raises
         ------
@@ -101,8 +101,10 @@ class Opinions:
         asked = event, searches
         if asked not in self._verdicts:
             verdict = judge_oom(self.device, event, searches=searches)
-            grows = () if verdict.event is None else growing_until(self.findings, verdict.event)
-            self._verdicts[asked] = with_growth(verdict, grows, searches=searches)
+            if searches and verdict.event is not None:  # findings may take replays, too
+                ended = verdict.event == self.device.lifetimes.fatal_oom_event
+                verdict = with_growth(verdict, growing_until(self.findings, verdict.event), ended=ended)
+            self._verdicts[asked] = verdict
         return self._verdicts[asked]
 
 
