@@ -56,7 +56,7 @@ def _joined(
 ) -> Finding:
     table = device.allocations
     size = table.requested_bytes[rows]
-    largest, n = int(table.block_bytes[rows].max()), len(rows)
+    largest, n = int(size.max()), len(rows)
     name = site_name(device, frame)
     return Finding(
         kind="outputs-joined",
