@@ -6,6 +6,7 @@ The command line, the reports and the dashboard all ask here, so that they canno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.errors import UsageError
 from memscope.findings.find import find_findings
-from memscope.findings.finding import Findings
+from memscope.findings.finding import Finding, Findings, growing_until
 from memscope.kv_cache.lens import KvLens
 from memscope.oom.judge import judge_oom
-from memscope.oom.verdict import OomVerdict
+from memscope.oom.verdict import Counterfactual, OomVerdict
 from memscope.trace.open import open_trace
 from memscope.trace.schema import Action
 from memscope.trace.trace import Trace
+from memscope.units import format_bytes
 
 
 def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) -> Analysis:
@@ -40,6 +42,28 @@ def load(path: str | Path, *, rules: str | Path | Sequence[Rule] | None = None) 
     """
     in_force = rules_with(rules) if rules is None or isinstance(rules, str | Path) else rules
     return Analysis(open_trace(path), path, rules=in_force)
+
+
+def with_growth(verdict: OomVerdict, grows: Sequence[Finding], *, ended: bool) -> OomVerdict:
+    """A verdict that names what kept more and more memory until then, first of all that it says."""
+    said = tuple(
+        f"what grew until then: {one.title[:1].lower()}{one.title[1:]}; {format_bytes(one.held_bytes)} by then"
+        for one in grows
+    )
+    # A replay with the fix has an answer only where it serves all requests: the one that ended the run among them.
+    served = [one for one in grows if ended and one.fix and one.returned_bytes is not None]
+    found = tuple(
+        Counterfactual(
+            "kept",
+            f"{one.fix} ({', '.join(one.sites)})",
+            "modelled",
+            "let go of where each step or pass ends",
+            one.returned_bytes,
+        )
+        for one in served
+    )
+    remedies = replace(verdict.remedies, found=(*found, *verdict.remedies.found))
+    return replace(verdict, evidence=(*said, *verdict.evidence), remedies=remedies)
 
 
 class Opinions:
@@ -67,7 +91,7 @@ class Opinions:
         event
             An ``oom`` event; the first if not given.
         searches
-            Whether to search changes that would have helped, which takes some dozens of replays.
+            Whether to search changes that would have helped, and what grew until then: some dozens of replays.
 
         Raises
         ------
@@ -76,7 +100,11 @@ class Opinions:
         """
         asked = event, searches
         if asked not in self._verdicts:
-            self._verdicts[asked] = judge_oom(self.device, event, searches=searches)
+            verdict = judge_oom(self.device, event, searches=searches)
+            if searches and verdict.event is not None:  # findings may take replays, too
+                ended = verdict.event == self.device.lifetimes.fatal_oom_event
+                verdict = with_growth(verdict, growing_until(self.findings, verdict.event), ended=ended)
+            self._verdicts[asked] = verdict
         return self._verdicts[asked]
 
 

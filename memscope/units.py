@@ -28,6 +28,9 @@ _UNITS = {
     "tib": TiB,
 }
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
+_N_FAR_APART = 64
+"""Times that a size must be another for a unit of its own."""
+_MOST_DECIMALS = 3
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -70,6 +73,28 @@ def format_bytes(n_bytes: int) -> str:
         if size < unit * 1023.95:
             return f"{sign}{size / unit:.1f} {name}"
     return f"{sign}{size / TiB:.1f} TiB"
+
+
+def format_alike(*sizes: int) -> tuple[str, ...]:
+    """Format sizes that are compared in the unit of the largest, with as many decimals as tell them apart.
+
+    >>> format_alike(1181116006, 1069547520)
+    ('1.10 GiB', '1.00 GiB')
+
+    Of sizes that are far apart each has its own unit.
+    """
+    magnitudes = sorted({abs(int(size)) for size in sizes})
+    if len(magnitudes) < 2 or magnitudes[0] * _N_FAR_APART < magnitudes[-1] or magnitudes[-1] < KiB:
+        return tuple(map(format_bytes, sizes))
+    plain = format_bytes(magnitudes[-1])
+    unit = plain.rpartition(" ")[2]
+    factor = _UNITS[unit.lower()]
+    least = 1 if magnitudes[0] >= factor else 2
+    for n_decimals in range(least, _MOST_DECIMALS + 1):
+        texts = tuple(f"{size / factor:.{n_decimals}f} {unit}" for size in sizes)
+        if len({text.lstrip("-") for text in texts}) == len(magnitudes):
+            return texts
+    return texts
 
 
 def format_count(n: int) -> str:

@@ -111,3 +111,33 @@ def test_a_verb_answers_for_each_device(verb: str, tmp_path: Path, memscope: Cal
     found = json.loads(memscope(verb, str(path), "--json").out)
     assert (found["device"], [other["device"] for other in found["other_devices"]]) == (0, [1])
     assert "other_devices" not in json.loads(memscope(verb, str(path), "--device", "1", "--json").out)
+
+
+def test_a_verdict_names_the_leak_that_filled_the_device() -> None:
+    torch = pytest.importorskip("torch")
+    from memscope.capture.recorder import Recorder
+
+    kept = []
+
+    def evaluate() -> None:
+        model = torch.nn.Linear(64, 1 << 20).to("cuda")
+        for _ in range(100):
+            with torch.no_grad():
+                output = model(torch.randn(256, 64).to("cuda"))
+            kept.append(output)
+
+    recorder = Recorder(backend="dry-run", gpu="A100-40GB", conf="")
+    with recorder, pytest.raises(torch.cuda.OutOfMemoryError):
+        evaluate()
+    analysis = Analysis(recorder.trace)
+    (leak,) = (one for one in analysis.findings(0).findings if one.kind == "leak")
+    verdict = analysis.oom(0)
+    assert verdict.evidence[0].startswith(
+        "what grew until then: leak: 1.0 GiB more is kept after each step, allocated at"
+    )
+    assert "test_analysis.py" in verdict.evidence[0]
+    assert leak.held_bytes > 30 << 30
+    assert verdict.counterfactual is not None
+    assert verdict.counterfactual.kind == "kept"
+    assert leak.sites[0] in verdict.counterfactual.text
+    assert analysis.oom(0, searches=False).counterfactual is None

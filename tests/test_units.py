@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.errors import UsageError
-from memscope.units import format_bytes, format_fraction, format_items, parse_bytes
+from memscope.units import format_alike, format_bytes, format_fraction, format_items, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,21 @@ def test_fractions_are_printed_as_percent() -> None:
 
 def test_one_thing_is_no_plural() -> None:
     assert [format_items(n, "request") for n in (0, 1, 1234)] == ["0 requests", "1 request", "1,234 requests"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "texts"),
+    [
+        (((11 << 30) // 10, 1020 << 20), ("1.10 GiB", "1.00 GiB")),
+        ((3 << 30, 2 << 30), ("3.0 GiB", "2.0 GiB")),
+        (((39 << 30) + (8 << 20), 39 << 30), ("39.01 GiB", "39.00 GiB")),
+        ((80 << 30, 4 << 20), ("80.0 GiB", "4.0 MiB")),
+        ((5 << 20, 5 << 20), ("5.0 MiB", "5.0 MiB")),
+        ((2048, 0), ("2.0 KiB", "0 B")),
+        ((700, 300), ("700 B", "300 B")),
+    ],
+)
+def test_sizes_that_are_compared_have_one_unit_that_tells_them_apart(
+    sizes: tuple[int, ...], texts: tuple[str, ...]
+) -> None:
+    assert format_alike(*sizes) == texts

@@ -15,7 +15,7 @@ from math import gcd
 
 import numpy as np
 
-from memscope.attribution._phases import Phase, PhaseRuns, calls_without_backward
+from memscope.attribution.phases.phases import Phase, PhaseRuns, calls_without_backward
 from memscope.attribution.rule_table import CACHE_RULES, MODULE_FILE
 from memscope.lifetimes.ages import by_age, follow_replacements, lasting_rows
 from memscope.lifetimes.device import DeviceLifetimes
@@ -38,9 +38,9 @@ from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int8Array, Int64Array
 from memscope.units import format_bytes, format_count, format_items
 
-CERTAIN, LIKELY, MIXED = 0.99, 0.95, 0.8
-"""Confidence where every count agrees; where it takes an assumption; and where the sums are as sure, but which of equal
-blocks are which is not. ``benchmarks/inference.py`` measures how often each is right."""
+CERTAIN, LIKELY, MIXED, GUESSED = 0.99, 0.95, 0.8, 0.5
+"""Confidence where every count agrees; where it takes an assumption; where the sums are as sure, but which of equal
+blocks are which is not (``benchmarks/inference.py`` measures how often each is right); and where a name is all."""
 
 _CUBLAS_WORKSPACE_BYTES = 8_519_680
 _N_LEAST_CACHED = 4

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from memscope.attribution._phases import Phase, PhaseRuns, find_phases
-from memscope.attribution._predating import Inference, infer_averages, infer_predating
+from memscope.attribution._predating import GUESSED, Inference, Inferred, infer_averages, infer_predating
 from memscope.attribution._tags import metadata_tags, range_tags, used_ids
-from memscope.attribution.rule import Rule, match_rows
+from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
+from memscope.attribution.rule import Rule, match_rows, match_unseen
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.ages import follow_replacements
 from memscope.lifetimes.device import DeviceLifetimes
@@ -130,10 +130,12 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     renewed = renewed[np.isin(source[renewed], (CategorySource.RULE, CategorySource.LIFETIME))]
     category[renewed], source[renewed], rule_id[renewed] = Category.WEIGHTS, CategorySource.LIFETIME, NONE_ID
     inference_id = np.full(n, NONE_ID, np.int32)
-    inferred = infer_predating(lifetimes, runs, category, search) if rules else []
-    if rules and not inferred:
+    inferred: list[Inferred] = []
+    if rules:
+        inferred = _by_name_alone(lifetimes, rules, category, search, runs)
+        predating = infer_predating(lifetimes, runs, category, search)
         is_owned = np.isin(source, (CategorySource.IDENTITY, CategorySource.USER))
-        inferred = infer_averages(lifetimes, runs, category, is_owned, search)
+        inferred += predating or infer_averages(lifetimes, runs, category, is_owned, search)
     for position, found in enumerate(inferred):
         category[found.rows] = found.inference.category
         source[found.rows] = CategorySource.INFERRED
@@ -143,6 +145,20 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     source[untold] = CategorySource.NONE
     inferences = tuple(found.inference for found in inferred)
     return Attribution(category, source, owner_id, rule_id, tag_id, tensor_id, inference_id, tuple(rules), inferences)
+
+
+def _by_name_alone(
+    lifetimes: DeviceLifetimes, rules: Sequence[Rule], category: Int8Array, search: StackSearch, runs: PhaseRuns
+) -> list[Inferred]:
+    """What a rule would tell of what is unknown if more had been recorded than a state: no more than a guess."""
+    rule_id = match_unseen(lifetimes, rules, np.flatnonzero(category == Category.UNKNOWN), search, runs)
+    found = []
+    for position in np.unique(rule_id[rule_id != NONE_ID]).tolist():
+        rule = rules[position]
+        reason = f"by its stack alone ({rule.name}): too little was recorded to see how long it lives"
+        rows = np.flatnonzero(rule_id == position)
+        found.append(Inferred(rows, Inference(rule.category, GUESSED, reason)))
+    return found
 
 
 def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8Array) -> Int64Array:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memscope.attribution._phases import Life, LifeTable, Phase, PhaseRuns, find_phases
 from memscope.attribution._tags import used_ids
+from memscope.attribution.phases.lives import Life, LifeTable
+from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch
@@ -65,28 +66,56 @@ def match_rows(
 
     ``tag_id`` has the user's tag on each, a text's id in the trace's strings.
     """
-    table, trace = lifetimes.allocations, lifetimes.trace
-    search = search or StackSearch(trace)
+    table = lifetimes.allocations
+    search = search or StackSearch(lifetimes.trace)
     runs = runs or find_phases(lifetimes, search)
     lives = LifeTable(lifetimes, runs)
     rule_id = np.full(len(table), NONE_ID, np.int32)
-    has_stack = table.stack_id != NONE_ID
     for position, rule in enumerate(rules):
-        rows = np.flatnonzero(rule_id == NONE_ID)
-        if rule.frames:
-            rows = rows[has_stack[rows]]
-            rows = rows[_stack_hits(trace, rule, search)[table.stack_id[rows]]]
-        if rule.phases:
-            rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
-        if rule.tags:
-            rows = rows[_is_tagged(trace, rule, rows, tag_id)]
-        if rule.sizes_bytes:
-            rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
+        rows = _fitting(lifetimes, rule, np.flatnonzero(rule_id == NONE_ID), tag_id, search, runs)
         for life in rule.lives:
             if len(rows):
                 rows = rows[lives.rows(life)[rows]]
         rule_id[rows] = position
     return rule_id
+
+
+def match_unseen(
+    lifetimes: DeviceLifetimes, rules: Sequence[Rule], rows: Int64Array, search: StackSearch, runs: PhaseRuns
+) -> Int32Array:
+    """First rule that each of some rows would fit if it had been there from the start to the end: int32, −1 for none.
+
+    That is for rows of whose lives nothing was seen; other lives are not supposed.
+    """
+    rule_id = np.full(len(lifetimes.allocations), NONE_ID, np.int32)
+    rows = rows[LifeTable(lifetimes, runs).unseen[rows]]
+    for position, rule in enumerate(rules):
+        if rule.frames and rule.lives == (Life.SETUP,):
+            open_rows = rows[rule_id[rows] == NONE_ID]
+            rule_id[_fitting(lifetimes, rule, open_rows, None, search, runs)] = position
+    return rule_id
+
+
+def _fitting(
+    lifetimes: DeviceLifetimes,
+    rule: Rule,
+    rows: Int64Array,
+    tag_id: Int32Array | None,
+    search: StackSearch,
+    runs: PhaseRuns,
+) -> Int64Array:
+    """Which of some rows fit all that a rule names but lives."""
+    table, trace = lifetimes.allocations, lifetimes.trace
+    if rule.frames:
+        rows = rows[table.stack_id[rows] != NONE_ID]
+        rows = rows[_stack_hits(trace, rule, search)[table.stack_id[rows]]]
+    if rule.phases:
+        rows = rows[np.isin(runs.row_phase[rows], rule.phases)]
+    if rule.tags:
+        rows = rows[_is_tagged(trace, rule, rows, tag_id)]
+    if rule.sizes_bytes:
+        rows = rows[np.isin(table.requested_bytes[rows], rule.sizes_bytes)]
+    return rows
 
 
 def _stack_hits(trace: Trace, rule: Rule, search: StackSearch) -> BoolArray:

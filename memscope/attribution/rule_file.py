@@ -23,7 +23,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from memscope.attribution._phases import PHASE_BY_LABEL, Life
+from memscope.attribution.phases.lives import Life
+from memscope.attribution.phases.phases import PHASE_BY_LABEL
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError, UnknownNameError

@@ -8,7 +8,8 @@ names the function that allocates. Order matters: a rule may rely on all those b
 from __future__ import annotations
 
 from memscope.attribution._distributed_rules import COMMUNICATION_RULES
-from memscope.attribution._phases import Life, Phase
+from memscope.attribution.phases.lives import Life
+from memscope.attribution.phases.phases import Phase
 from memscope.attribution.rule import Rule
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern
@@ -360,6 +361,21 @@ PASS_RULES: tuple[Rule, ...] = (
         (FramePattern(rf"^(?!.*({_NOT_MODULES})[^/]*\.py$).*\.py$", r"^__init__$"),),
         (Phase.OUTSIDE,),
         (Life.SETUP,),
+    ),
+    Rule(
+        "outputs joined",
+        Category.ACTIVATIONS,
+        "made between passes at one place again and again, each time the one before with a piece more: outputs that a "
+        "loop keeps (torch.cat)",
+        (FramePattern(r"\.py$"),),
+        (Phase.OUTSIDE,),
+        (Life.JOINED,),
+    ),
+    Rule(
+        "outputs joined by a library",
+        Category.ACTIVATIONS,
+        "transformers/trainer_pt_utils.py: an evaluation joins each batch's outputs to those before it",
+        (FramePattern(r"transformers/trainer_pt_utils\.py$", r"nested_concat$|torch_pad_and_concatenate$"),),
     ),
     Rule(
         "fed to a pass",

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from memscope.attribution._phases import Phase, PhaseRuns, find_phases
+from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.steps import Steps, marked_steps
-from memscope.trace.schema import Action
+from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import Int32Array, Int64Array, rank_rows
 
 OPTIMIZER_STEPS = "the optimizer's calls"
 BACKWARD_STEPS = "the backward passes"
 REPEATED_STEPS = "allocations that repeat"
+PASSES = "the forward passes and generations"
 _LEAST_SHARE = 0.9
 _TIE_SHARE = 0.005
 _N_CANDIDATES = 32
 _N_LEAST_ALLOCS = 8
+_N_MOST_TOLD_TOGETHER = 4
+"""Steps that differ in sizes and repeat as a group."""
+_START_SHARE = 0.25
+"""Of the allocations, which may be the start and need not repeat."""
 
 
 def find_steps(lifetimes: DeviceLifetimes, runs: PhaseRuns | None = None) -> Steps | None:
@@ -39,7 +44,25 @@ def find_steps(lifetimes: DeviceLifetimes, runs: PhaseRuns | None = None) -> Ste
     return None if starts is None else _steps_between(int(starts[0]), starts[1:], lifetimes, REPEATED_STEPS)
 
 
+def find_passes(lifetimes: DeviceLifetimes, runs: PhaseRuns | None = None) -> Steps | None:
+    """Find the passes of a device, which a program has more of than steps: None where it has none.
+
+    Those are backward passes; and where nothing is trained, calls of modules from outside of all others, and
+    generations. A loop over layers that calls each by itself has as many of these as layers.
+    """
+    runs = runs or find_phases(lifetimes)
+    backward = _episode_ends(runs, Phase.BACKWARD)
+    if len(backward):
+        return _steps_between(lifetimes.first_event, backward, lifetimes, BACKWARD_STEPS)
+    if (runs.phase == Phase.OPTIMIZER).any():
+        return None
+    ends = runs.end[np.isin(runs.phase, (Phase.FORWARD, Phase.GENERATE))]
+    return _steps_between(lifetimes.first_event, ends, lifetimes, PASSES) if len(ends) else None
+
+
 def _steps_between(first: int, ends: Int64Array, lifetimes: DeviceLifetimes, source: str) -> Steps:
+    if lifetimes.fatal_oom_event is not None and len(ends) > 1 and ends[-1] > lifetimes.fatal_oom_event:
+        ends = ends[:-1]  # memory ran out in it: it is no whole step
     ends = np.minimum(ends, lifetimes.end_event)
     return Steps(np.concatenate([[first], ends[:-1]]), ends, tuple(map(str, range(len(ends)))), source)
 
@@ -76,6 +99,7 @@ def _repeated(lifetimes: DeviceLifetimes, runs: PhaseRuns) -> Int64Array | None:
     if period is None:
         return None
     begin = _first_whole(token, period)
+    period = _undoubled(trace.stack_id[allocs[begin:]], period)
     starts = allocs[begin::period]
     return starts if _is_loop_of_passes(runs, starts) else None
 
@@ -85,6 +109,7 @@ def _period(token: Int32Array) -> int | None:
 
     Tried are the distances between neighbours of the same kind, of the rarest kinds first: those come once a step.
     """
+    token = token[int(_START_SHARE * len(token)) :]
     n = len(token)
     counts = np.bincount(token)
     order = np.argsort(token, kind="stable").astype(np.int32)
@@ -101,6 +126,19 @@ def _period(token: Int32Array) -> int | None:
     if best < _LEAST_SHARE:
         return None
     return min(period for period, share in shares.items() if share >= best - _TIE_SHARE)
+
+
+def _undoubled(stack_id: Int32Array, period: int) -> int:
+    """The shortest part of a period after which all stacks come again: sizes may differ from one step to the next."""
+    if (stack_id == NONE_ID).any():
+        return period
+
+    def share(distance: int) -> float:
+        return float((stack_id[distance:] == stack_id[:-distance]).mean())
+
+    whole = share(period)
+    parts = (period // n for n in range(_N_MOST_TOLD_TOGETHER, 1, -1) if period % n == 0)
+    return next((part for part in parts if len(np.unique(stack_id[:part])) > 1 and share(part) >= whole), period)
 
 
 def _first_whole(token: Int32Array, period: int) -> int:

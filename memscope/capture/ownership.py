@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from memscope.trace.categories import Category
@@ -28,17 +30,39 @@ _PRECEDENCE = (
 STRENGTH = {category: rank for rank, category in enumerate(_PRECEDENCE)}
 
 
+_CACHE_NAME = re.compile(
+    r"^_?(past_?)?(kv|k|v|keys?|values?)_?(cached?|caches)(_?\d+)?$|^_?(cached?|past)_?(kv|k|v|keys?|values?)(_?\d+)?$"
+)
+"""What modules call the keys and values that they keep: ``cache_k`` (Llama, Mistral), ``k_cache`` (gpt-fast)."""
+
+
 def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, Category]]:
-    """A model's buffers with what each is."""
+    """A model's buffers with what each is; and of its modules' plain tensors those that are called a cache."""
     for path, module in model.named_modules():
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 yield f"{path}.{name}" if path else name, buffer, buffer_category(module, name)
+        for name, value in vars(module).items():
+            if is_cache_name(name) and hasattr(value, "untyped_storage"):
+                yield f"{path}.{name}" if path else name, value, cache_category(value)
 
 
 def buffer_category(module: torch.nn.Module, name: str) -> Category:
-    """What a buffer is: a weight if checkpoints hold it, else workspace (rotary tables, masks)."""
+    """What a buffer is: a cache if called one, a weight if checkpoints hold it, else workspace (tables, masks)."""
+    if is_cache_name(name):
+        return cache_category(module._buffers[name])
     return Category.WORKSPACE if name in module._non_persistent_buffers_set else Category.WEIGHTS
+
+
+@lru_cache(maxsize=4096)
+def is_cache_name(name: str) -> bool:
+    """Whether an attribute is called as keys and values are."""
+    return _CACHE_NAME.search(name) is not None
+
+
+def cache_category(tensor: torch.Tensor | None) -> Category:
+    """What a tensor that is called a cache is: an activation while a graph keeps what was written into it."""
+    return Category.KV_CACHE if tensor is None or tensor.grad_fn is None else Category.ACTIVATIONS
 
 
 class ModulePaths:

@@ -99,10 +99,12 @@ class RecordedTrace:
         """How far the trace can be trusted, in one sentence; its warnings and notes say the rest."""
         if self.is_dry_run:
             return "A dry run: every tensor's memory is predicted, nothing was measured on a device."
+        but = "; what is not known of them is said beside this" if self.completeness.warnings else ""
         if self.completeness.is_complete and self.is_emulated:
-            return "Every byte that PyTorch's allocator gave out is accounted for, on an emulated device, not on a GPU."
+            given = "Every byte that PyTorch's allocator gave out is accounted for"
+            return f"{given}, on an emulated device, not on a GPU{but}."
         if self.completeness.is_complete:
-            return "Every byte since the first allocation is accounted for."
+            return f"Every byte since the first allocation is accounted for{but}."
         if self.completeness.over_device_bytes:
             return "More is reserved than the device has: part of it is not there, and is not accounted for."
         if self.completeness.n_events_lost is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import format_bytes, format_count, format_duration, format_fraction

@@ -6,13 +6,13 @@ import numpy as np
 
 from memscope.device.device import Device
 from memscope.device.limits import available_bytes
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity
+from memscope.findings.returned import Returned
 from memscope.replay.requests import Reclaims, find_reclaims
 from memscope.replay.result import DriverCalls
 from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.tables import BoolArray
-from memscope.units import format_bytes, format_count, format_duration
+from memscope.units import format_alike, format_bytes, format_count, format_duration
 
 SEVERE_RETRIES = 10
 """A reclaim waits for the whole device and gives back what the next request takes again: ten are no accident."""
@@ -81,8 +81,9 @@ def _use_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:
     active = max(int(device.usage.active_bytes[device.usage.index_of(event)]) for event in served.tolist())
     if active >= FULL_OF_USE_FRAC * available:
         return " The device is nearly full."
+    used, had = format_alike(active, available)
     return (
-        f" At most {format_bytes(active)} of the {format_bytes(available)} that PyTorch could have were in use then: "
+        f" At most {used} of the {had} that PyTorch could have were in use then: "
         "what was cached did not fit what was asked for."
     )
 

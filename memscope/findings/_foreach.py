@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch
 from memscope.trace.tables import BoolArray

@@ -6,8 +6,8 @@ import numpy as np
 
 from memscope.advise.confs import variable_name
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.fragmentation.pins import Pin, find_pins
 from memscope.fragmentation.series import FragmentationSeries, GroupSeries, OverallSeries
 from memscope.lifetimes.rules import large_segment_bytes

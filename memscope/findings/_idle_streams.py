@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.fragmentation.series import GroupSeries
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.engine import replay_caching

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.units import format_bytes, format_count, format_fraction
 
 MIN_ROUNDING_BYTES = 16 << 20

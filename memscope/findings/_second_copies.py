@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name, sites_by_bytes
+from memscope.findings.returned import Returned
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import format_bytes, format_fraction, format_items

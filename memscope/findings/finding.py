@@ -75,6 +75,11 @@ class Finding:
     returned_bytes: int | None = None
 
     @property
+    def held_bytes(self) -> int:
+        """What is held of what it is about: for a leak all that has gathered, not only what was judged."""
+        return int(self.evidence.get("live_bytes") or self.bytes or 0)
+
+    @property
     def fix_words(self) -> str:
         """The fix and what it returns, in a sentence; empty without one."""
         if not self.fix or self.returned_bytes is None:
@@ -96,6 +101,15 @@ class Findings:
 def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     """Worst first; of equal severity, those about most bytes first."""
     return tuple(sorted(findings, key=lambda f: (-f.severity, -(f.bytes or 0), f.kind, f.event)))
+
+
+_GROWING = ("leak", "kv-kept", "larger-each-step", "outputs-joined")
+"""Kinds of findings about what keeps more and more memory."""
+
+
+def growing_until(findings: Findings, event: int) -> tuple[Finding, ...]:
+    """What kept more and more memory up to an event."""
+    return tuple(one for one in findings.findings if one.kind in _GROWING and one.event <= event)
 
 
 UNKNOWN_SITE = "no stack recorded"

@@ -33,7 +33,7 @@ from memscope.oom.room import Room, fitting_free_bytes, free_runs_without
 from memscope.oom.verdict import Cause, OomClass
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.schema import BlockState
-from memscope.units import format_bytes, format_count, format_fraction
+from memscope.units import format_alike, format_bytes, format_count, format_fraction
 
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 
@@ -170,10 +170,10 @@ def _packing(s: Situation, limit_bytes: int) -> Cause:
                 (OomClass.EXTERNAL_FRAGMENTATION,),
             )
         spare = format_bytes(limit_bytes - room.packed_bytes)
+        had, asked = format_alike(free, s.request.rounded_bytes)
         return Cause(
             OomClass.EXTERNAL_FRAGMENTATION,
-            f"{format_bytes(free)} were free, but no single place holds {format_bytes(s.request.rounded_bytes)}: "
-            f"packed perfectly it would fit with {spare} to spare",
+            f"{had} were free, but no single place holds {asked}: packed perfectly it would fit with {spare} to spare",
         )
     lacking = room.packed_bytes - limit_bytes
     if room.packed_without_pending_bytes <= limit_bytes:
@@ -287,10 +287,11 @@ def _is_windows(s: Situation) -> bool | None:
 
 
 def _capacity(s: Situation, lacking: int, limit_bytes: int) -> Cause:
+    needed, limit = format_alike(s.room.packed_bytes, limit_bytes)
     return Cause(
         OomClass.CAPACITY,
-        f"even packed perfectly, what was in use and the request need {format_bytes(s.room.packed_bytes)}: "
-        f"{format_bytes(lacking)} more than the {format_bytes(limit_bytes)} that PyTorch could have",
+        f"even packed perfectly, what was in use and the request need {needed}: "
+        f"{format_bytes(lacking)} more than the {limit} that PyTorch could have",
     )
 
 

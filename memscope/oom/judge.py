@@ -18,7 +18,7 @@ from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdic
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, Action
-from memscope.units import format_bytes, format_count, format_fraction, format_handle, format_items
+from memscope.units import format_alike, format_bytes, format_count, format_fraction, format_handle, format_items
 
 _SHORT_LIVED = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.INPUTS)
 _LEAST_HELD_FRAC = 0.02
@@ -238,12 +238,9 @@ def _places(s: Situation) -> list[str]:
 
 
 def _packing(s: Situation) -> str:
-    low, high = format_bytes(s.limit.low_bytes), format_bytes(s.limit.high_bytes)
+    needed, low, high = format_alike(s.room.packed_bytes, s.limit.low_bytes, s.limit.high_bytes)
     could = low if low == high else f"{low} to {high}"
-    return (
-        f"packed perfectly, all that was in use and the request need {format_bytes(s.room.packed_bytes)}; "
-        f"PyTorch could have {could}"
-    )
+    return f"packed perfectly, all that was in use and the request need {needed}; PyTorch could have {could}"
 
 
 def _outside_words(s: Situation) -> list[str]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from memscope.oom._request import FailedRequest, Limit, Outside
 from memscope.oom.room import FreeGroup
-from memscope.units import format_bytes
+from memscope.units import format_alike, format_bytes
 
 HEADLINE_LENGTH = 120
 
@@ -87,8 +87,8 @@ class Counterfactual:
     Attributes
     ----------
     kind
-        ``setting``, ``blocks``, ``batch``, ``cap``, ``frees-complete``, ``pool-released``, ``no-pools`` or
-        ``outside``.
+        ``setting``, ``blocks``, ``batch``, ``cap``, ``frees-complete``, ``pool-released``, ``no-pools``, ``outside``
+        or ``kept`` (what is kept more and more of, let go of in time).
     text
         The change in words.
     checked
@@ -290,9 +290,9 @@ def _facts(cause: Cause, failure: Failure) -> str:
         held = outside.own_bytes if outside.own_bytes is not None else outside.collectives_bytes
         return f"this process holds {format_bytes(held or 0)} outside PyTorch"
     if cause.verdict is OomClass.CAPACITY and limit is not None:
+        allocated, most = format_alike(failure.allocated_bytes, limit.high_bytes)
         return (
-            f"{format_bytes(failure.allocated_bytes)} allocated of "
-            f"{'' if limit.low_bytes == limit.high_bytes else 'at most '}{format_bytes(limit.high_bytes)} "
+            f"{allocated} allocated of {'' if limit.low_bytes == limit.high_bytes else 'at most '}{most} "
             "that PyTorch could have"
         )
     return cause.reason
@@ -306,4 +306,5 @@ def _pieces(failure: Failure) -> str:
     piece = max(largest, driver)
     if piece >= failure.request.rounded_bytes:
         return f"{format_bytes(free + driver)} free, but none of it where the settings let it be used"
-    return f"{format_bytes(free + driver)} free in pieces of at most {format_bytes(piece)}"
+    every, most = format_alike(free + driver, piece)
+    return f"{every} free in pieces of at most {most}"

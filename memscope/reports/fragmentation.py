@@ -45,6 +45,8 @@ def print_fragmentation(
     reserved = _NOT_MEASURED if moment.reserved_bytes is None else format_bytes(moment.reserved_bytes)
     usage = f"{format_bytes(moment.allocated_bytes)} allocated, {reserved} reserved"
     console.print(Text(f"Device {moment.device.index} {when(moment)}: {usage}", style="bold"))
+    if _why_then(moment):
+        console.print(Text(f"  {_why_then(moment)}", style="dim"))
     print_fragmentation_line(moment, console)
     worst = moment.device.worst_fragmented()
     if worst is not None and worst.reserved_bytes is not None:
@@ -56,6 +58,16 @@ def print_fragmentation(
     _print_pins(moment, top, console)
     if over_time:
         _print_over_time(moment, console)
+
+
+def _why_then(moment: Moment) -> str:
+    """What moment this is, if it is the one chosen for fragmentation and not the peak that a report is of."""
+    device = moment.device
+    peak = device.peak()
+    if moment.event == peak.event or moment.event != device.fragmentation_moment().event:
+        return ""
+    what = "the request that failed" if moment.event == device.lifetimes.fatal_oom_event else "the peak of reserved"
+    return f"this is {what}; memscope report is of the peak of allocated, {when(peak)}"
 
 
 def _print_groups(moment: Moment, console: Console) -> None:

@@ -136,6 +136,8 @@ def _print_device(device: Device, console: Console) -> None:
         f"  reserved {_size(reserved.reserved_bytes)} at most, {_size(peak.reserved_bytes)} then; "
         f"active {format_bytes(peak.active_bytes)}"
     )
+    if _other_moment(device):
+        console.print(Text(f"  {_other_moment(device)}", style="dim"))
     if device.total_bytes is not None and device.headroom_bytes is not None:
         others = device.limits.reserved_by_others_bytes
         held = f", of which others hold {format_bytes(others)}" if others else ""
@@ -150,6 +152,14 @@ def _print_device(device: Device, console: Console) -> None:
         console.print(Text(words, style="bold red"))
     print_ledger(peak, console)
     print_fragmentation_line(peak, console)
+
+
+def _other_moment(device: Device) -> str:
+    """Where ``frag`` looks, if that is not the peak of this report."""
+    judged = device.fragmentation_moment()
+    if judged.event == device.peak().event or not device.lifetimes.segments_are_known:
+        return ""
+    return f"the ledger is of the peak of allocated; memscope frag looks {when(judged)}"
 
 
 def _size(size: int | None) -> str:

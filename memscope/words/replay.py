@@ -7,7 +7,7 @@ from memscope.device.limits import Limits
 from memscope.replay.compare import NEGLIGIBLE_FRAC, Comparison, RecordedRun, Verdict
 from memscope.replay.result import ReplayOom, ReplayResult
 from memscope.trace.schema import NONE_ID
-from memscope.units import format_bytes, format_count, format_fraction, format_items
+from memscope.units import format_alike, format_bytes, format_count, format_fraction, format_items
 
 RECORDED = "recorded"
 REPLAYED = "recorded settings, replayed"
@@ -208,7 +208,8 @@ def tuning_words(tuning: Tuning) -> str:
     if baseline is None or gain is None:
         return f"the best setting needs {after}; what was reserved is not measured"
     if tuning.recommended_conf is not None:
-        return f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {format_bytes(baseline)} → {after}"
+        before, then = format_alike(baseline, baseline - gain)
+        return f"saves {format_bytes(gain)} ({format_fraction(gain / baseline)}): {before} → {then}"
     if not tuning.recorded.has_requests and (above is None or above > NEAR_BOUND_FRAC):
         return _NOT_RECORDED
     if tuning.is_wasted_before and tuning.cached_before_bytes is not None:

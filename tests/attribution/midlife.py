@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,27 @@ def _vit() -> Any:
     return transformers.ViTForImageClassification(config).to("cuda")
 
 
+def _mixtral() -> Any:
+    config = transformers.MixtralConfig(
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        vocab_size=VOCABULARY,
+    )
+    return transformers.MixtralForCausalLM(config).to("cuda", torch.bfloat16)
+
+
+def _t5() -> Any:
+    config = transformers.T5Config(
+        d_model=_WIDTH, d_ff=2 * _WIDTH, d_kv=64, num_layers=3, num_heads=8, vocab_size=VOCABULARY
+    )
+    return transformers.T5ForConditionalGeneration(config).to("cuda")
+
+
 def _tokens(n: int = _N_STEPS, shape: tuple[int, int] = (2, 128)) -> Iterator[torch.Tensor]:
     for _ in range(n):
         yield torch.randint(0, VOCABULARY, shape).to("cuda")
@@ -93,84 +115,106 @@ def _train(
         after()
 
 
-def llama_adamw_foreach() -> Any:
-    """Llama, AdamW with its multi-tensor step."""
+class _LoraLinear(nn.Module):
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.a = nn.Linear(base.in_features, rank, bias=False, device="cuda", dtype=base.weight.dtype)
+        self.b = nn.Linear(rank, base.out_features, bias=False, device="cuda", dtype=base.weight.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.b(self.a(x))
+
+
+def _with_adapters(rank: int = 16) -> Any:
+    model = _frozen(_llama(torch.bfloat16))
+    for layer in model.model.layers:
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            setattr(layer.self_attn, name, _LoraLinear(getattr(layer.self_attn, name), rank))
+    return model
+
+
+def _frozen(model: Any, *trained: str) -> Any:
+    """A model of which only the parts with these names are trained."""
+    model.requires_grad_(False)
+    for name in trained:
+        model.get_submodule(name).requires_grad_(True)
+    return model
+
+
+def _half_frozen() -> Any:
     model = _llama()
-    optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
-    _train(model, optimizer)
-    return model, optimizer
+    for part in (model.model.embed_tokens, *model.model.layers[:3]):
+        part.requires_grad_(False)
+    return model
 
 
-def llama_adamw_fused() -> Any:
-    """Llama in bfloat16, AdamW with its fused step."""
-    model = _llama(torch.bfloat16)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    _train(model, optimizer)
-    return model, optimizer
+def _checkpointing() -> Any:
+    model = _llama(tie_word_embeddings=True, use_cache=False)
+    model.gradient_checkpointing_enable()
+    return model
 
 
-def llama_sgd() -> Any:
-    """Llama, SGD without a state."""
-    model = _llama()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    _train(model, optimizer)
-    return model, optimizer
+class _ByHandAdam(torch.optim.Optimizer):
+    """An optimizer as a first one by hand often is: each step makes new moments, and new weights or not."""
+
+    def __init__(self, parameters: Any, *, replaces: bool) -> None:
+        super().__init__(parameters, {})
+        self.replaces = replaces
+
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                state, grad = self.state[p], p.grad.data
+                state["m"] = 0.9 * state.get("m", torch.zeros_like(p.data)) + 0.1 * grad
+                state["v"] = 0.99 * state.get("v", torch.zeros_like(p.data)) + 0.01 * grad * grad
+                if self.replaces:
+                    p.data = p.data - 1e-3 * state["m"] / (state["v"].sqrt() + 1e-8)
+                else:
+                    p.data -= 1e-3 * state["m"] / (state["v"].sqrt() + 1e-8)
 
 
-def llama_sgd_momentum() -> Any:
-    """Llama, SGD with momentum."""
-    model = _llama()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    _train(model, optimizer)
-    return model, optimizer
+def _training(make: Callable[[], Any], optimize: Callable[[Any], Any], **settings: Any) -> Callable[[], Any]:
+    """A program that trains a model for some steps."""
+
+    def program() -> Any:
+        model = make()
+        optimizer = optimize([p for p in model.parameters() if p.requires_grad])
+        _train(model, optimizer, **settings)
+        return model, optimizer
+
+    return program
 
 
-def gpt2_adamw_loop() -> Any:
-    """GPT-2 with tied embeddings, AdamW parameter by parameter."""
-    model = _gpt2()
-    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
-    _train(model, optimizer)
-    return model, optimizer
+def _evaluating(make: Callable[[], Any], **settings: Any) -> Callable[[], Any]:
+    """A program that calls a model without gradients."""
+
+    def program() -> Any:
+        model = make().eval()
+        with torch.no_grad():
+            for tokens in _tokens():
+                model(input_ids=tokens, **settings)
+        return model
+
+    return program
 
 
-def gpt2_adamw_fused() -> Any:
-    """GPT-2 with tied embeddings, fused AdamW, no clipping."""
-    model = _gpt2()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    _train(model, optimizer, clips=False)
-    return model, optimizer
+def _preferring(optimize: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A program that trains a model beside a frozen copy of itself, which the loss refers to."""
 
+    def program() -> Any:
+        model, reference = _llama(), _llama().eval().requires_grad_(False)
+        optimizer = optimize(model.parameters())
+        for tokens in _tokens():
+            with torch.no_grad():
+                expected = reference(input_ids=tokens).logits
+            logits = model(input_ids=tokens).logits
+            functional.mse_loss(logits, expected).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return model, reference, optimizer
 
-def bert_autocast() -> Any:
-    """BERT in bfloat16 autocast, AdamW."""
-    model = _bert()
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer, autocast=True)
-    return model, optimizer
-
-
-def llama_accumulating() -> Any:
-    """Llama, gradients of three batches, AdamW."""
-    model = _llama()
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer, n_accumulated=3)
-    return model, optimizer
-
-
-def llama_zeroed() -> Any:
-    """Llama, gradients that are filled with zeros and stay."""
-    model = _llama()
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer, set_to_none=False)
-    return model, optimizer
-
-
-def llama_zeroed_fused() -> Any:
-    """Llama, gradients that stay, and a step that allocates nothing."""
-    model = _llama()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    _train(model, optimizer, set_to_none=False, clips=False)
-    return model, optimizer
+    return program
 
 
 def llama_masters() -> Any:
@@ -194,64 +238,6 @@ def llama_masters() -> Any:
     return model, optimizer, masters
 
 
-class _LoraLinear(nn.Module):
-    def __init__(self, base: nn.Linear, rank: int) -> None:
-        super().__init__()
-        self.base = base
-        self.a = nn.Linear(base.in_features, rank, bias=False, device="cuda", dtype=base.weight.dtype)
-        self.b = nn.Linear(rank, base.out_features, bias=False, device="cuda", dtype=base.weight.dtype)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.base(x) + self.b(self.a(x))
-
-
-def _with_adapters(model: Any, rank: int = 16) -> Any:
-    model.requires_grad_(False)
-    for layer in model.model.layers:
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(layer.self_attn, name, _LoraLinear(getattr(layer.self_attn, name), rank))
-    return model
-
-
-def llama_lora() -> Any:
-    """Llama in bfloat16 with LoRA on its attention, AdamW."""
-    model = _with_adapters(_llama(torch.bfloat16))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_frozen() -> Any:
-    """Llama whose lower layers and embedding are frozen."""
-    model = _llama()
-    model.model.embed_tokens.requires_grad_(False)
-    for layer in model.model.layers[:3]:
-        layer.requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_head_only() -> Any:
-    """Llama, of which only the head and the last norm are trained."""
-    model = _llama()
-    model.requires_grad_(False)
-    model.lm_head.requires_grad_(True)
-    model.model.norm.requires_grad_(True)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_tied_checkpointing() -> Any:
-    """Llama with tied embeddings and gradient checkpointing."""
-    model = _llama(tie_word_embeddings=True, use_cache=False)
-    model.gradient_checkpointing_enable()
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer)
-    return model, optimizer
-
-
 def gpt2_average() -> Any:
     """GPT-2 with an exponential moving average of its weights."""
     model = _gpt2()
@@ -267,88 +253,6 @@ def gpt2_average() -> Any:
     optimizer = torch.optim.AdamW(model.parameters())
     _train(model, optimizer, after=update)
     return model, average, optimizer
-
-
-def llama_amsgrad() -> Any:
-    """Llama, AMSGrad: three moments."""
-    model = _llama()
-    optimizer = torch.optim.AdamW(model.parameters(), amsgrad=True)
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_rmsprop() -> Any:
-    """Llama, RMSprop: one moment."""
-    model = _llama()
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-4)
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_adafactor() -> Any:
-    """Llama, Adafactor: a row and a column for each matrix."""
-    model = _llama()
-    optimizer = torch.optim.Adafactor(model.parameters())
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def llama_preference() -> Any:
-    """Llama beside a frozen copy of itself, which the loss refers to."""
-    model, reference = _llama(), _llama().eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model.train()
-    for tokens in _tokens():
-        with torch.no_grad():
-            expected = reference(input_ids=tokens).logits
-        logits = model(input_ids=tokens).logits
-        functional.mse_loss(logits, expected).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model, reference, optimizer
-
-
-def llama_preference_sgd() -> Any:
-    """Llama beside a frozen copy of itself, stepped by SGD without a state."""
-    model, reference = _llama(), _llama().eval().requires_grad_(False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for tokens in _tokens():
-        with torch.no_grad():
-            expected = reference(input_ids=tokens).logits
-        logits = model(input_ids=tokens).logits
-        functional.mse_loss(logits, expected).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model, reference, optimizer
-
-
-def mixtral_adamw() -> Any:
-    """A mixture of experts in bfloat16."""
-    config = transformers.MixtralConfig(
-        hidden_size=_WIDTH,
-        intermediate_size=2 * _WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        vocab_size=VOCABULARY,
-    )
-    model = transformers.MixtralForCausalLM(config).to("cuda", torch.bfloat16)
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer)
-    return model, optimizer
-
-
-def t5_adamw() -> Any:
-    """An encoder and a decoder."""
-    config = transformers.T5Config(
-        d_model=_WIDTH, d_ff=2 * _WIDTH, d_kv=64, num_layers=3, num_heads=8, vocab_size=VOCABULARY
-    )
-    model = transformers.T5ForConditionalGeneration(config).to("cuda")
-    optimizer = torch.optim.AdamW(model.parameters())
-    _train(model, optimizer, decoder=True)
-    return model, optimizer
 
 
 def vit_adamw() -> Any:
@@ -388,15 +292,6 @@ def llama_backward_only() -> Any:
     return model
 
 
-def llama_forward() -> Any:
-    """Llama is evaluated."""
-    model = _llama(torch.bfloat16).eval()
-    with torch.inference_mode():
-        for tokens in _tokens():
-            model(input_ids=tokens, use_cache=False)
-    return model
-
-
 def llama_evaluated() -> Any:
     """Llama is evaluated in the middle of its training, AdamW's moments beside it."""
     model = _llama()
@@ -415,24 +310,6 @@ def llama_forward_with_graph() -> Any:
     for tokens in _tokens():
         loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
     return model, loss
-
-
-def gpt2_forward() -> Any:
-    """GPT-2 is evaluated."""
-    model = _gpt2().eval()
-    with torch.no_grad():
-        for tokens in _tokens():
-            model(input_ids=tokens, use_cache=False)
-    return model
-
-
-def bert_forward() -> Any:
-    """BERT is evaluated."""
-    model = _bert().half().eval()
-    with torch.no_grad():
-        for tokens in _tokens():
-            model(input_ids=tokens)
-    return model
 
 
 def llama_generate() -> Any:
@@ -456,91 +333,44 @@ def llama_generate_static() -> Any:
     return model, cache
 
 
-class _ReplacingAdam(torch.optim.Optimizer):
-    """An optimizer that makes new tensors for everything at each step, as a first one by hand often does."""
-
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, {})
-
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                state, grad = self.state[p], p.grad.data
-                state["m"] = 0.9 * state.get("m", torch.zeros_like(p.data)) + 0.1 * grad
-                state["v"] = 0.99 * state.get("v", torch.zeros_like(p.data)) + 0.01 * grad * grad
-                p.data = p.data - 1e-3 * state["m"] / (state["v"].sqrt() + 1e-8)
-
-
-class _ByHandAdam(torch.optim.Optimizer):
-    """An optimizer whose moments are new tensors at each step; the weights are changed where they lie."""
-
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, {})
-
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                state, grad = self.state[p], p.grad.data
-                state["m"] = 0.9 * state.get("m", torch.zeros_like(p.data)) + 0.1 * grad
-                state["v"] = 0.99 * state.get("v", torch.zeros_like(p.data)) + 0.01 * grad * grad
-                p.data -= 1e-3 * state["m"] / (state["v"].sqrt() + 1e-8)
-
-
-def llama_by_hand() -> Any:
-    """Llama, an optimizer written by hand that replaces its moments."""
-    model = _llama()
-    optimizer = _ByHandAdam(model.parameters())
-    _train(model, optimizer, set_to_none=False, clips=False)
-    return model, optimizer
-
-
-def llama_replaced() -> Any:
-    """Llama, an optimizer written by hand that replaces weights and moments."""
-    model = _llama()
-    optimizer = _ReplacingAdam(model.parameters())
-    _train(model, optimizer, clips=False)
-    return model, optimizer
-
+_ADAMW, _BF16 = torch.optim.AdamW, torch.bfloat16
 
 PROGRAMS: dict[str, Callable[[], Any]] = {
-    function.__name__: function
-    for function in (
-        llama_adamw_foreach,
-        llama_adamw_fused,
-        llama_sgd,
-        llama_sgd_momentum,
-        gpt2_adamw_loop,
-        gpt2_adamw_fused,
-        bert_autocast,
-        llama_accumulating,
-        llama_zeroed,
-        llama_zeroed_fused,
-        llama_masters,
-        llama_lora,
-        llama_frozen,
-        llama_head_only,
-        llama_tied_checkpointing,
-        gpt2_average,
-        llama_amsgrad,
-        llama_rmsprop,
-        llama_adafactor,
-        llama_preference,
-        llama_preference_sgd,
-        mixtral_adamw,
-        t5_adamw,
-        vit_adamw,
-        cnn_momentum,
-        llama_backward_only,
-        llama_forward,
-        llama_evaluated,
-        llama_forward_with_graph,
-        gpt2_forward,
-        bert_forward,
-        llama_generate,
-        llama_generate_static,
-        llama_by_hand,
-        llama_replaced,
-    )
+    "llama_adamw_foreach": _training(_llama, partial(_ADAMW, foreach=True)),
+    "llama_adamw_fused": _training(partial(_llama, _BF16), partial(_ADAMW, fused=True)),
+    "llama_sgd": _training(_llama, partial(torch.optim.SGD, lr=0.1)),
+    "llama_sgd_momentum": _training(_llama, partial(torch.optim.SGD, lr=0.1, momentum=0.9)),
+    "gpt2_adamw_loop": _training(_gpt2, partial(_ADAMW, foreach=False)),
+    "gpt2_adamw_fused": _training(_gpt2, partial(_ADAMW, fused=True), clips=False),
+    "bert_autocast": _training(_bert, _ADAMW, autocast=True),
+    "llama_accumulating": _training(_llama, _ADAMW, n_accumulated=3),
+    "llama_zeroed": _training(_llama, _ADAMW, set_to_none=False),
+    "llama_zeroed_fused": _training(_llama, partial(_ADAMW, fused=True), set_to_none=False, clips=False),
+    "llama_masters": llama_masters,
+    "llama_lora": _training(_with_adapters, _ADAMW),
+    "llama_frozen": _training(_half_frozen, _ADAMW),
+    "llama_head_only": _training(lambda: _frozen(_llama(), "lm_head", "model.norm"), _ADAMW),
+    "llama_tied_checkpointing": _training(_checkpointing, _ADAMW),
+    "gpt2_average": gpt2_average,
+    "llama_amsgrad": _training(_llama, partial(_ADAMW, amsgrad=True)),
+    "llama_rmsprop": _training(_llama, partial(torch.optim.RMSprop, lr=1e-4)),
+    "llama_adafactor": _training(_llama, torch.optim.Adafactor),
+    "llama_preference": _preferring(_ADAMW),
+    "llama_preference_sgd": _preferring(partial(torch.optim.SGD, lr=0.1)),
+    "mixtral_adamw": _training(_mixtral, _ADAMW),
+    "t5_adamw": _training(_t5, _ADAMW, decoder=True),
+    "vit_adamw": vit_adamw,
+    "cnn_momentum": cnn_momentum,
+    "llama_backward_only": llama_backward_only,
+    "llama_forward": _evaluating(partial(_llama, _BF16), use_cache=False),
+    "llama_evaluated": llama_evaluated,
+    "llama_forward_with_graph": llama_forward_with_graph,
+    "gpt2_forward": _evaluating(_gpt2, use_cache=False),
+    "bert_forward": _evaluating(lambda: _bert().half()),
+    "llama_generate": llama_generate,
+    "llama_generate_static": llama_generate_static,
+    "llama_by_hand": _training(_llama, partial(_ByHandAdam, replaces=False), set_to_none=False, clips=False),
+    "llama_replaced": _training(_llama, partial(_ByHandAdam, replaces=True), clips=False),
 }
 """The programs by their names."""
 

@@ -222,3 +222,12 @@ def test_a_checkpoint_that_stays_is_not_an_average() -> None:
     lifetimes = _trained_with_copies(averages=False, calls=False, keeps_checkpoint=True)
     assert not attribute(lifetimes).inferences
     assert _live_bytes(lifetimes, Category.OPTIMIZER_STATE) == 2 * WEIGHT_BYTES
+
+
+@needs_shared
+def test_a_real_state_of_one_event_is_not_told_by_lives() -> None:
+    coverage = Analysis(open_trace(REAL / "opt-offload-torch2.0-layout.pickle.gz")).peak().coverage
+    assert coverage.by_source.get("lifetime", 0) == 0
+    (guessed,) = coverage.inferred
+    assert guessed.category == "weights"
+    assert guessed.confidence_words == "50 % sure"

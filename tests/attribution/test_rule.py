@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from memscope.attribution._phases import Life, Phase
+from memscope.attribution.phases.lives import Life
+from memscope.attribution.phases.phases import Phase
 from memscope.attribution.rule import Rule, match_rows
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern

@@ -62,6 +62,11 @@ CASES: dict[str, tuple[list[FrameText], str, str]] = {
         "optimizer_state",
         "DeepSpeed master weights, made with the optimizer",
     ),
+    "the Trainer's predictions": (
+        [("nested_concat", f"{SITE}/transformers/trainer_pt_utils.py", 120), USER],
+        "activations",
+        "outputs joined by a library",
+    ),
     "vLLM's cache": (
         [("_allocate_kv_cache_tensors", f"{VLLM}/v1/worker/gpu_model_runner.py", 3758), USER],
         "kv_cache",

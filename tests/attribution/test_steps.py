@@ -6,9 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from memscope.attribution.steps import BACKWARD_STEPS, OPTIMIZER_STEPS, REPEATED_STEPS, find_steps
+from memscope.attribution.steps import (
+    BACKWARD_STEPS,
+    OPTIMIZER_STEPS,
+    PASSES,
+    REPEATED_STEPS,
+    find_passes,
+    find_steps,
+)
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.schema import MarkKind
+from memscope.trace.schema import Action, MarkKind
 from tests.attribution.scripted import Script, trained
 
 
@@ -74,3 +81,55 @@ def test_marks_are_the_programs_word() -> None:
     unmarked = find_steps(DeviceLifetimes(replace(trace, marks=trace.marks.take(np.zeros(1, np.bool_))), 0))
     assert unmarked is not None
     assert unmarked.source == OPTIMIZER_STEPS
+
+
+def alternating(n: int) -> Script:
+    """Steps of five lines each, whose sizes are of one kind and of another in turn."""
+    script = Script({f"line{i}": [("train", "/home/me/train.py", 20 + i)] for i in range(5)})
+    for k in range(n):
+        for i in range(5):
+            script.alloc(f"{i}-{k}", f"line{i}", 512 * (1 + i + 7 * (k % 2)))
+        for i in range(5):
+            script.free(f"{i}-{k}", f"line{i}")
+    return script
+
+
+def test_steps_that_differ_in_sizes_in_turn_are_told_one_by_one() -> None:
+    steps = find_steps(alternating(12).lifetimes())
+    assert steps is not None
+    assert set(np.diff(steps.begin).tolist()) == {15}
+
+
+def test_without_stacks_what_repeats_is_told_by_its_sizes() -> None:
+    steps = find_steps(repeating(12).lifetimes())
+    assert steps is not None
+    assert set(np.diff(steps.begin).tolist()) == {30}
+
+
+def evaluated(n: int) -> Script:
+    """Passes of the same lines on batches of any length, with no step of an optimizer and no backward pass."""
+    script = Script()
+    for k in range(n):
+        script.alloc(f"batch{k}", "batch", 512 * (3 + k * k % 7))
+        script.alloc(f"logits{k}", "forward", 512 * (11 + k * k % 13))
+        script.free(f"batch{k}", "user")
+    return script
+
+
+def test_passes_are_told_where_steps_are_not() -> None:
+    lifetimes = evaluated(5).lifetimes()
+    assert find_steps(lifetimes) is None
+    passes = find_passes(lifetimes)
+    assert passes is not None
+    assert (passes.source, len(passes)) == (PASSES, 5)
+    assert find_passes(trained().lifetimes()).source == BACKWARD_STEPS
+
+
+def test_a_step_that_memory_ran_out_in_is_no_whole_step() -> None:
+    script = evaluated(5)
+    script.alloc("batch5", "batch")
+    script.alloc("logits5", "forward")
+    script.builder.add_event(Action.OOM, address=0, size_bytes=512)
+    passes = find_passes(script.lifetimes())
+    assert passes is not None
+    assert len(passes) == 5

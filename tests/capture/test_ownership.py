@@ -7,7 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from memscope.capture.ownership import STRENGTH, ModulePaths, WeakCollection, named_buffers
+from memscope.capture.ownership import (
+    STRENGTH,
+    ModulePaths,
+    WeakCollection,
+    buffer_category,
+    is_cache_name,
+    named_buffers,
+)
 from memscope.trace.categories import Category
 
 
@@ -54,3 +61,32 @@ def test_buffers_that_checkpoints_leave_out_are_workspace() -> None:
     model[0].register_buffer("none", None)
     found = [(name, len(buffer), category) for name, buffer, category in named_buffers(model)]
     assert found == [("0.mean", 1, Category.WEIGHTS), ("0.table", 2, Category.WORKSPACE)]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_cache"),
+    [
+        ("cache_k", True),
+        ("v_cache", True),
+        ("kv_cache", True),
+        ("key_cache_3", True),
+        ("past_value_cache", True),
+        ("cos_cached", False),
+        ("cache", False),
+        ("key_embedding", False),
+        ("quantizer_cache_size", False),
+    ],
+)
+def test_keys_and_values_that_a_module_keeps_are_known_by_their_name(name: str, is_cache: bool) -> None:
+    assert is_cache_name(name) == is_cache
+
+
+def test_caches_of_a_module_are_caches_unless_a_graph_keeps_them() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Module()
+    module.register_buffer("cache_k", torch.zeros(3))
+    module.cache_v = torch.zeros(4)
+    found = {name: category for name, _, category in named_buffers(module)}
+    assert found == {"cache_k": Category.KV_CACHE, "cache_v": Category.KV_CACHE}
+    module.cache_k = module.cache_k * torch.ones(3, requires_grad=True)
+    assert buffer_category(module, "cache_k") == Category.ACTIVATIONS

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from memscope.analysis import Analysis
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Severity
+from memscope.findings.returned import Returned
 from tests.findings.traces import analysed, fragmented, kinds, of_kind
 from tests.replay.recordings import Recorder
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from memscope.findings import _returned
-from memscope.findings._returned import Returned
+from memscope.findings import returned
+from memscope.findings.returned import Returned
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.units import GiB, MiB
 from tests.oom.planted import OTHER_STREAM, Program
@@ -91,7 +91,7 @@ def test_nothing_is_claimed_of_what_cannot_be_replayed() -> None:
 
 def test_long_recordings_are_not_replayed_unasked(monkeypatch) -> None:
     lifetimes, _ = kept_and_passing()
-    monkeypatch.setattr(_returned, "MAX_EVENTS", lifetimes.n_events - 1)
+    monkeypatch.setattr(returned, "MAX_EVENTS", lifetimes.n_events - 1)
     assert Returned(lifetimes).peak_bytes is None
 
 

@@ -22,7 +22,7 @@ def test_a_full_device_is_capacity_with_the_bytes_that_are_lacking() -> None:
     assert verdict.failure.limit.low_bytes == verdict.failure.limit.high_bytes == 1024 * MiB
     assert "26.0 MiB more" in verdict.reason
     assert verdict.failure.free.free_bytes == 0
-    assert oom_headline(verdict) == "capacity: 50.0 MiB asked, 1000.0 MiB allocated of 1.0 GiB that PyTorch could have"
+    assert oom_headline(verdict) == "capacity: 50.0 MiB asked, 0.98 GiB allocated of 1.00 GiB that PyTorch could have"
     memory = next(change for change in verdict.remedies.found if change.kind == "memory")
     assert memory.changed_bytes == 26 * MiB
     blocks = verdict.counterfactual

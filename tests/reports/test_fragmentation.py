@@ -46,3 +46,12 @@ def test_without_segments_it_is_not_measured() -> None:
 def test_the_age_of_a_pin_says_what_its_numbers_count() -> None:
     text = printed(Analysis(training_trace()).peak(0))
     assert re.search(r" \d+ events, .*from step \d ", text)
+
+
+def test_the_moment_says_what_it_is_if_it_is_not_that_of_the_report() -> None:
+    device = Analysis(training_trace()).device(0)
+    text = printed(device.fragmentation_moment())
+    assert "this is the peak of reserved; memscope report is of the peak of allocated, after event 120" in text.replace(
+        "\n", " "
+    )
+    assert "memscope report is of" not in printed(device.peak())

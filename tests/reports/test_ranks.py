@@ -57,7 +57,7 @@ def test_equal_ranks_are_said_to_be_equal() -> None:
     assert text.startswith("all 3 ranks peak at 30.0 MiB allocated\n")
     assert "Nothing differs between rank 0 and rank 1 in step 0" in text
     assert "are the same on all ranks" in text
-    assert "all ranks: Every byte since the first allocation is accounted for." in text
+    assert "all ranks: Every byte since the first allocation is accounted for" in text
 
 
 def test_each_ranks_warnings_are_shown_with_the_rank() -> None:

@@ -77,3 +77,13 @@ def test_shares_of_a_moment_are_of_what_is_reserved_and_sum_to_all_of_it() -> No
         rows = re.findall(r"^ +(?:\S+ (?:[KMG]i)?B) +(\d+\.\d) %", out.getvalue(), re.MULTILINE)
         assert rows[-1] == "100.0"
         assert abs(sum(map(float, rows[:-1])) - 100) < 0.05 * len(rows)
+
+
+def test_the_report_says_where_frag_looks_if_that_is_another_moment() -> None:
+    analysis = Analysis(training_trace())
+    out = io.StringIO()
+    print_report(analysis, Console(file=out, width=250))
+    device = analysis.device(0)
+    is_other = device.fragmentation_moment().event != device.peak().event
+    assert ("memscope frag looks after event" in out.getvalue()) == is_other
+    assert is_other

@@ -11,7 +11,7 @@ from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import conversion
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.kv_caches import LayerShape
-from memscope.capture.ownership import ModulePaths, buffer_category
+from memscope.capture.ownership import STRENGTH, ModulePaths, buffer_category, cache_category
 from memscope.capture.patches import Patches
 from memscope.capture.watcher import Call, RunOutermost
 from memscope.trace.categories import Category
@@ -56,6 +56,7 @@ class DryRunSink:
         self._n_moving = 0
         self.call_mode: Any = None
         """The function mode of the dry run, to be switched on again where torch has switched it off."""
+        self._has_gradients: Callable[[], bool] = torch.is_grad_enabled
         self._count_call_modes: Callable[[], int] = torch._C._len_torch_function_stack
 
     def install(self, patches: Patches) -> None:
@@ -73,6 +74,10 @@ class DryRunSink:
         patches.set(torch.nn.Module, "compile", lambda *_, **__: None)
         patches.set(torch.UntypedStorage, "resize_", self._watched_resize(torch.UntypedStorage.resize_))
         patches.call_at_end(modules.register_module_parameter_registration_hook(self._registered).remove)
+        patches.set(torch.nn.Module, "register_buffer", self._registering(torch.nn.Module.register_buffer))
+        patches.call_at_end(modules.register_module_buffer_registration_hook(self._replaced).remove)
+        plain_data = vars(torch._C.TensorBase)["data"]
+        patches.set(torch.Tensor, "data", property(plain_data.__get__, self._data_setter(plain_data.__set__)))
         for owner in (optimizers, foreach_utils):
             supported = [*owner._foreach_supported_types, FakeTensor]
             patches.set(owner, "_foreach_supported_types", supported)
@@ -151,6 +156,48 @@ class DryRunSink:
     def _registered(self, module: Any, name: str, tensor: Any) -> None:
         if tensor is not None:
             self.claim(tensor, Category.WEIGHTS, f"{type(module).__name__}.{name}")
+
+    def _registering(self, register: Callable[..., None]) -> Callable[..., None]:
+        """``register_buffer``, which says last of all whether checkpoints hold the buffer."""
+
+        def registering(module: Any, name: str, tensor: Any, persistent: bool = True) -> None:
+            register(module, name, tensor, persistent)
+            self._claim_buffer(module, name)
+
+        return registering
+
+    def _replaced(self, module: Any, name: str, tensor: Any) -> None:
+        """A buffer is about to get another tensor; a new one is claimed once it is registered."""
+        if tensor is not None and name in module._buffers:
+            self._claim_buffer(module, name, tensor)
+
+    def _claim_buffer(self, module: Any, name: str, tensor: Any = None) -> None:
+        tensor = module._buffers[name] if tensor is None else tensor
+        if tensor is None:
+            return
+        category = buffer_category(module, name)
+        if category in (Category.KV_CACHE, Category.ACTIVATIONS):
+            is_trained = bool(self.running) and self._has_gradients()
+            category = Category.ACTIVATIONS if is_trained else cache_category(tensor)
+        self.claim(tensor, category, f"{self._paths.of(module)}.{name}")
+
+    def _data_setter(self, set_data: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        """``parameter.data = tensor``: what fills the new memory is the parameter, as what filled the old one was."""
+
+        def setter(tensor: Any, value: Any) -> None:
+            before = self._storages.of(tensor) if self._is_whole_parameter(tensor) else None
+            set_data(tensor, value)
+            if before is not None and before.rank == STRENGTH[Category.WEIGHTS] and self._is_whole_parameter(tensor):
+                self.claim(tensor, Category.WEIGHTS, before.label)
+
+        return setter
+
+    def _is_whole_parameter(self, tensor: Any) -> bool:
+        """Whether a parameter on the device fills its memory: of a part of a larger piece the whole is another's."""
+        if not getattr(tensor, "_is_param", False) or not self._router.is_device_tensor(tensor):
+            return False
+        allocation = self._storages.of(tensor)
+        return allocation is not None and allocation.requested_bytes == tensor.numel() * tensor.element_size()
 
     def _converted(self, module: Any, name: str, tensor: Any) -> None:
         category = buffer_category(module, name) if name in module._buffers else Category.WEIGHTS

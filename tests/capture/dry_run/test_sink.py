@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from memscope.analysis import Analysis
+from memscope.attribution.attribution import attribute
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
-from memscope.trace.schema import NONE_ID
-from tests.capture.programs import dry_run, requested, small_model, train
+from memscope.trace.schema import NONE_ID, Action
+from tests.capture.programs import dry_run, owners, requested, small_model, train
 
 torch = pytest.importorskip("torch")
 
@@ -96,3 +99,56 @@ def test_a_block_that_is_computed_again_has_no_inputs() -> None:
 
         Net()(x).sum().backward()
     assert requested(rec.trace, Category.INPUTS) == {"argument 0": 64 * 256 * 4}
+
+
+def test_memory_given_to_a_parameter_is_the_parameters() -> None:
+    with dry_run() as rec:
+        model = torch.nn.Linear(64, 32, bias=False).half().to("cuda")
+        for parameter in model.parameters():
+            parameter.data = parameter.data.float()
+    assert sorted(owners(rec.trace).values()) == [(Category.WEIGHTS, "Linear.weight")] * 2
+
+
+def test_a_part_of_a_larger_piece_does_not_make_it_a_parameters() -> None:
+    with dry_run() as rec:
+        model = torch.nn.Linear(64, 32, bias=False).to("cuda")
+        flat = torch.zeros(64 * 32 * 4, device="cuda")
+        model.weight.data = flat[: 64 * 32].view(32, 64)
+    assert [category for category, _ in owners(rec.trace).values()].count(Category.WEIGHTS) == 1
+
+
+class _Attention(torch.nn.Module):
+    """Keeps keys in a buffer and values in a plain tensor, as models written by hand do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(64, 64)
+        self.register_buffer("cache_k", torch.zeros(4, 256, 64, device="cuda"))
+        self.cache_v = torch.zeros(4, 256, 64, device="cuda")
+        self.register_buffer("scale", torch.ones(2048, device="cuda"))
+        self.register_buffer("table", torch.ones(4096, device="cuda"), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.cache_k, self.scale, self.table = self.cache_k.clone(), self.scale.clone(), self.table.clone()
+        self.cache_k[:, :16] = self.project(x)
+        return self.cache_k.sum()
+
+
+def test_what_is_assigned_to_a_buffer_is_that_buffers() -> None:
+    with dry_run() as rec:
+        model = _Attention().to("cuda")
+        with torch.no_grad():
+            model(torch.randn(4, 16, 64, device="cuda"))
+    kinds = {label.rpartition(".")[2]: category for category, label in owners(rec.trace).values()}
+    expected = {"cache_k": "KV_CACHE", "cache_v": "KV_CACHE", "scale": "WEIGHTS", "table": "WORKSPACE"}
+    assert {name: kinds[name].name for name in expected} == expected
+
+
+def test_caches_that_a_graph_keeps_are_activations() -> None:
+    with dry_run() as rec:
+        model = _Attention().to("cuda")
+        for _ in range(3):
+            model(torch.randn(4, 16, 64, device="cuda")).backward(retain_graph=True)
+    category = attribute(DeviceLifetimes(rec.trace, 0)).category
+    copies = rec.trace.size_bytes[rec.trace.action == Action.ALLOC] == 4 * 256 * 64 * 4
+    assert np.count_nonzero(category[copies] == Category.ACTIVATIONS) >= 3

@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._patterns import Patterns
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name
+from memscope.findings.joined import joined_rows_of
+from memscope.findings.over_steps.patterns import Patterns
+from memscope.findings.returned import Returned
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array
@@ -104,6 +105,8 @@ def _grown(
     rows = np.concatenate([_born_since(device, steps, patterns, p, first_step, last) for p in members])
     kept_bytes = int(device.allocations.block_bytes[rows].sum())
     name = site_name(device, site)
+    n_each = round(len(rows) / window)
+    each = f" ({format_count(n_each)} a step)" if n_each > 1 else ""
     more = f"{format_bytes(per_step)} more is kept after each step"
     found = "" if steps.source == "marks" else f" Steps were found from {steps.source}."
     is_large = per_step >= SEVERE_BYTES_PER_STEP
@@ -114,7 +117,7 @@ def _grown(
         title=f"KV cache: {more}, allocated at {name}" if is_kv_cache else f"Leak: {more}, allocated at {name}",
         text=(
             f"In {n_grown} of the last {window} steps it kept more than after the step before: "
-            f"{format_count(len(rows))} allocations, {format_bytes(kept_bytes)}. {_WHY[is_kv_cache]}{found}"
+            f"{format_count(len(rows))} allocations{each}, {format_bytes(kept_bytes)}. {_WHY[is_kv_cache]}{found}"
         ),
         bytes=kept_bytes,
         event=last,
@@ -123,6 +126,7 @@ def _grown(
         sites=(name,),
         evidence={
             "bytes_per_step": per_step,
+            "live_bytes": int(patterns.live_bytes[members, -1].sum()),
             "n_steps": len(steps),
             "n_steps_grown": n_grown,
             "n_steps_judged": window,
@@ -159,10 +163,10 @@ def find_regrown(device: Device, steps: Steps, patterns: Patterns, _returned: Re
     renewed = np.all(patterns.n_born[:, -window:] > 0, axis=1)
     chosen = same_count & renewed & np.all(grown > 0, axis=1) & (grown.mean(axis=1) >= MIN_BYTES_PER_STEP)
     last = int(steps.end[-1]) - 1
-    found = []
+    is_joined, found = joined_rows_of(device), []  # what joins outputs is told whatever the steps are
     for pattern in np.flatnonzero(chosen).tolist():
         rows = patterns.live_rows(pattern, device, last)
-        if device.attribution.category[rows[-1]] != Category.KV_CACHE:
+        if device.attribution.category[rows[-1]] != Category.KV_CACHE and not is_joined[rows[-1]]:
             per_step = int(np.median(grown[pattern]))
             found.append(_regrown(device, rows, per_step, window, last))
     found.sort(key=lambda finding: -(finding.bytes or 0))

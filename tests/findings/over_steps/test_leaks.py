@@ -67,10 +67,23 @@ def test_a_leak_that_skips_a_step_now_and_then_is_found() -> None:
     assert leak.evidence["confidence"] == "medium"
 
 
-def test_a_buffer_that_is_extended_each_step_is_named_without_claiming_a_leak() -> None:
+def test_a_buffer_that_is_joined_each_step_is_named_once_and_is_no_leak() -> None:
     def extends(training: Training, step: int) -> None:
         new = torch.zeros(256, COLUMNS, device="cuda")
         training.last = new if training.last is None else torch.cat([training.last, new])
+        training.update(training.loss()[0])
+
+    findings = record(extends, 10).opinions(0).findings
+    assert not of_kind(findings, "leak")
+    assert not of_kind(findings, "larger-each-step")
+    (joined,) = of_kind(findings, "outputs-joined")
+    assert joined.evidence["largest_bytes"] == 10 * MiB
+
+
+def test_a_buffer_that_is_made_larger_each_step_is_named_without_claiming_a_leak() -> None:
+    def extends(training: Training, step: int) -> None:
+        training.last = None
+        training.last = torch.zeros(256 * (step + 1), COLUMNS, device="cuda")
         training.update(training.loss()[0])
 
     findings = record(extends, 10).opinions(0).findings

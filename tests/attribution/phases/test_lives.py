@@ -1,60 +1,18 @@
-"""Phases of a program, found from its stacks."""
+"""How allocations live."""
 
 from __future__ import annotations
 
-import pytest
-
-from memscope.attribution._phases import PHASE_PATTERNS, Life, LifeTable, Phase, find_phases
+from memscope.attribution.attribution import attribute
+from memscope.attribution.phases.lives import Life, LifeTable
+from memscope.attribution.phases.phases import find_phases
+from memscope.lifetimes.device import DeviceLifetimes
+from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category, CategorySource
+from memscope.trace.metadata import TraceMetadata
+from memscope.trace.schema import Action
 from tests.attribution.scripted import Script, categories, trained
 
-
-def phases(script: Script) -> dict[str, Phase]:
-    """The phase that each named allocation was made in."""
-    runs = find_phases(script.lifetimes())
-    return {name: Phase(int(runs.row_phase[row])) for name, row in script.rows.items()}
-
-
-@pytest.mark.parametrize("backward", ["backward", None], ids=["stacks", "autograd-thread"])
-def test_a_training_program_goes_through_its_phases(backward: str | None) -> None:
-    found = phases(trained(backward=backward))
-    expected = {
-        "weight": Phase.OUTSIDE,
-        "batch": Phase.OUTSIDE,
-        "activation": Phase.FORWARD,
-        "scratch": Phase.FORWARD,
-        "loss": Phase.FORWARD,
-        "gradient": Phase.BACKWARD,
-        "inner": Phase.BACKWARD,
-        "update": Phase.OPTIMIZER,
-        "state": Phase.OPTIMIZER,
-    }
-    assert all(found[name] is expected[name.rstrip("0123456789")] for name in found)
-
-
-def test_events_without_a_stack_tell_nothing_where_no_forward_pass_came_before() -> None:
-    script = Script()
-    script.alloc("a", None)
-    script.alloc("b", "user")
-    script.alloc("c", None)
-    assert phases(script) == {"a": Phase.UNTOLD, "b": Phase.OUTSIDE, "c": Phase.UNTOLD}
-    assert set(categories(script).values()) == {"unknown"}
-
-
-def test_frees_with_the_stacks_of_their_allocs_tell_nothing() -> None:
-    """``context="alloc"``: the free of an activation within the backward pass carries the forward pass's stack."""
-    script = Script()
-    for k in range(3):
-        script.alloc(f"activation{k}", "forward")
-        script.alloc(f"gradient{k}", "backward")
-        script.free(f"activation{k}", "forward")
-        script.alloc(f"inner{k}", "backward")
-        script.free(f"inner{k}", "backward")
-    runs = find_phases(script.lifetimes())
-    assert [Phase(int(p)) for p in runs.phase] == [Phase.FORWARD, Phase.BACKWARD] * 3
-
-
-def test_every_phase_pattern_has_a_reason() -> None:
-    assert all(told.reason and (told.pattern.file or told.pattern.function) for told in PHASE_PATTERNS)
+MiB = 1 << 20
 
 
 def living(script: Script, life: Life) -> set[str]:
@@ -120,3 +78,37 @@ def test_what_grows_with_every_token_is_a_cache() -> None:
     found = categories(script)
     assert {found[name] for name in found if name.startswith("keys")} == {"kv_cache"}
     assert {found[name] for name in found if name.startswith("scores")} == {"temporaries"}
+
+
+def state_of(n_blocks: int, *, n_events: int) -> DeviceLifetimes:
+    """Blocks made by a function that is named for weights, then a recording of so many short allocations."""
+    builder = TraceBuilder()
+    made = builder.stacks.stack([builder.stacks.frame("init_weight_list", "/home/me/offload.py", 7)])
+    segment = builder.add_segment(address=1 << 40, size_bytes=n_blocks * 2 * MiB, is_large=True)
+    for i in range(n_blocks):
+        at = (1 << 40) + i * 2 * MiB
+        builder.add_block(segment, address=at, size_bytes=2 * MiB, requested_bytes=2 * MiB, state=0, stack_id=made)
+    for _ in range(n_events):
+        builder.add_event(Action.ALLOC, address=1 << 41, size_bytes=512)
+        builder.add_event(Action.FREE_COMPLETED, address=1 << 41, size_bytes=512)
+    return DeviceLifetimes(builder.build(TraceMetadata(source="torch-snapshot", has_segment_events=False)), 0)
+
+
+def test_a_recording_of_next_to_nothing_says_nothing_of_lives() -> None:
+    lifetimes = state_of(6, n_events=1)
+    lives = LifeTable(lifetimes, find_phases(lifetimes))
+    old = lifetimes.allocations.alloc_event < 0
+    assert old.sum() == 6
+    assert not lives.rows(Life.SETUP)[old].any()
+    assert not lives.rows(Life.TO_THE_END)[old].any()
+    attribution = attribute(lifetimes)
+    assert set(attribution.source[old].tolist()) == {CategorySource.INFERRED}
+    assert set(attribution.category[old].tolist()) == {Category.WEIGHTS}
+    assert set(attribution.confidence[old].tolist()) == {0.5}
+    assert {"too little was recorded" in one.reason for one in attribution.inferences} == {True}
+
+
+def test_what_outlives_a_recording_is_told_by_its_life() -> None:
+    lifetimes = state_of(6, n_events=8)
+    old = lifetimes.allocations.alloc_event < 0
+    assert set(attribute(lifetimes).source[old].tolist()) == {CategorySource.LIFETIME}

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.device.device import Device
-from memscope.findings._leaks import MIN_STEPS
-from memscope.findings._patterns import Patterns
-from memscope.findings._returned import Returned
 from memscope.findings.finding import Finding, Severity, largest_rows, site_name
+from memscope.findings.over_steps.leaks import MIN_STEPS
+from memscope.findings.over_steps.patterns import Patterns
+from memscope.findings.returned import Returned
 from memscope.lifetimes.steps import Steps
 from memscope.trace.categories import Category
 from memscope.trace.tables import Int64Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.analysis import Analysis
-from memscope.findings._patterns import find_patterns
+from memscope.findings.over_steps.patterns import find_patterns
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, MarkKind
