@@ -98,7 +98,8 @@ class ResultCache:
             return self._maker_of_one(args, result)
         made = [self._maker_of_one(args, one) for one in result]
         makers = [maker for maker in made if maker is not None]
-        if len(makers) < len(made) or len({_storage_of(one) for one in result}) < len(result):
+        own = [_storage_of(one) for one, maker in zip(result, made, strict=True) if isinstance(maker, _New)]
+        if len(makers) < len(made) or len(set(own)) < len(own):
             return None
         kind = type(result)
         return lambda given: kind([maker(given) for maker in makers])
@@ -117,7 +118,7 @@ class ResultCache:
         n_bytes = _span(result.shape, result.stride()) * result.element_size()
         if result.storage_offset() or result.untyped_storage().nbytes() != n_bytes:
             return None
-        return _new(result)
+        return _New(result)
 
     def _tensors(self, values: Sequence[Any]) -> list[Any]:
         return [value for value in values if isinstance(value, self._tensor_type)]
@@ -152,17 +153,22 @@ def _span(shape: Sequence[int], stride: Sequence[int]) -> int:
     return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
 
 
-def _new(like: Any) -> _Maker:
-    import torch
+class _New:
+    """Makes new memory that looks as one result did."""
 
-    empty, without_dispatch, wrapped = torch.empty_strided, torch._C._DisableTorchDispatch, _wrapper(like)
-    shape, stride, dtype = tuple(like.shape), like.stride(), like.dtype
+    def __init__(self, like: Any) -> None:
+        import torch
 
-    def make(_: Sequence[Any]) -> Any:
-        with without_dispatch():
-            return wrapped(empty(shape, stride, dtype=dtype, device="meta"))
+        self._empty, self._without_dispatch, self._wrapped = (
+            torch.empty_strided,
+            torch._C._DisableTorchDispatch,
+            _wrapper(like),
+        )
+        self._shape, self._stride, self._dtype = tuple(like.shape), like.stride(), like.dtype
 
-    return make
+    def __call__(self, _: Sequence[Any]) -> Any:
+        with self._without_dispatch():
+            return self._wrapped(self._empty(self._shape, self._stride, dtype=self._dtype, device="meta"))
 
 
 def _view(position: int, like: Any) -> _Maker:
