@@ -39,8 +39,6 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     for name in ("range_push", "range_pop", "range_start", "range_end", "mark"):
         patches.set(cuda.nvtx, name, lambda *_, **__: 0)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda *_: False)  # without a word that this build has none
-    for name, dtype in _typed_constructors().items():
-        patches.set(cuda, name, _constructor(dtype))
     of_the_build = {
         "_cuda_getCurrentRawStream": lambda *_: streams.current.cuda_stream,
         "_host_emptyCache": lambda *_: None,
@@ -274,34 +272,3 @@ def _generator_class() -> Any:
             return isinstance(instance, original)
 
     return _AnyDevice("Generator", (), {"__module__": "torch", "__doc__": original.__doc__})
-
-
-def _typed_constructors() -> dict[str, Any]:
-    import torch
-
-    return {
-        "FloatTensor": torch.float32,
-        "DoubleTensor": torch.float64,
-        "HalfTensor": torch.float16,
-        "BFloat16Tensor": torch.bfloat16,
-        "LongTensor": torch.int64,
-        "IntTensor": torch.int32,
-        "ShortTensor": torch.int16,
-        "CharTensor": torch.int8,
-        "ByteTensor": torch.uint8,
-        "BoolTensor": torch.bool,
-    }
-
-
-def _constructor(dtype: Any) -> Callable[..., Any]:
-    """``torch.cuda.FloatTensor`` and its like: of sizes, or of the values of a sequence."""
-
-    def made(*args: Any) -> Any:
-        import torch
-
-        is_data = len(args) == 1 and not isinstance(args[0], int | torch.Size)
-        if is_data:
-            return torch.as_tensor(args[0], dtype=dtype, device="cuda")
-        return torch.empty(*args, dtype=dtype, device="cuda")
-
-    return made

@@ -16,6 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run._guards import answer_that_goes_on
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
@@ -279,13 +280,17 @@ class OperationRouter:
             return known_values.compute(func, args, {})
         if self.is_accumulating and kind == "_local_scalar_dense" and not args[0].dtype.is_floating_point:
             return 0  # PyTorch's formulas ask how many odd values there are, such as zeros in a product: none
-        return self.made_up(False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype))
+        answer = False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype)
+        if isinstance(answer, bool):
+            goes_on = answer_that_goes_on()
+            answer = answer if goes_on is None else goes_on
+        return self.made_up(answer)
 
     def _shaped_as_known(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
         """The result of an operation with a data-dependent shape whose data are known; None if they are not."""
         if not tensors or not known_values.known_inputs(tensors, self._fake_type):
             return None
-        if any(tensor.numel() > known_values.MAX_NUMBERS for tensor in tensors):
+        if not all(map(known_values.is_small, tensors)):
             return None
         real = known_values.compute(func, args, kwargs)
         like = next(tensor for tensor in tensors if isinstance(tensor, self._fake_type))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -225,9 +226,11 @@ class Redirector:
 
 
 def _indexed(value: Any) -> Any:
-    """``cuda`` as ``cuda:0``: C++ would ask the driver which device is current."""
+    """``cuda`` and ``0`` as ``cuda:0``: C++ would ask the driver which device is current, or which kind there is."""
     import torch
 
+    if type(value) is int:
+        return torch.device("cuda", value)
     if isinstance(value, str) and value.startswith("cuda"):
         value = torch.device(value)
     if isinstance(value, torch.device) and value.type == "cuda" and value.index is None:
@@ -253,6 +256,14 @@ class CallContext:
             for function in (getattr(torch, name), getattr(torch.Tensor, name))
         }
         """What a healthy run's values are, which programs ask of their losses and gradients."""
+        self._comparisons = {
+            function: answer
+            for answer, functions in (
+                (True, (torch.eq, torch.Tensor.eq, torch.Tensor.__eq__)),
+                (False, (torch.ne, torch.Tensor.ne, torch.Tensor.__ne__)),
+            )
+            for function in functions
+        }
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call of a torch function."""
@@ -260,13 +271,24 @@ class CallContext:
         outer = router.call_has_device
         router.call_has_device = self._touches_device(args)
         try:
+            if "device" in kwargs:
+                kwargs["device"] = _indexed(kwargs["device"])
             args, kwargs = self._autocast.arguments(func, args, kwargs)
             result = func(*args, **kwargs)
         finally:
             router.call_has_device = outer
         if func in self._healthy and args and router.is_device_tensor(result):
             known_values.believe(result, self._healthy[func])
+        elif func in self._comparisons and len(args) > 1 and router.is_device_tensor(result):
+            self._compared(args[0], args[1], result, is_equal=self._comparisons[func])
         return result
+
+    def _compared(self, tensor: Any, other: Any, result: Any, *, is_equal: bool) -> None:
+        """A healthy run's values are equal to themselves, and to no infinity."""
+        if other is tensor:
+            known_values.believe(result, is_equal)
+        elif isinstance(other, float) and not math.isfinite(other) and tensor.is_floating_point():
+            known_values.believe(result, not is_equal)
 
     def _touches_device(self, args: tuple[Any, ...]) -> bool:
         is_device = self._router.is_device_tensor

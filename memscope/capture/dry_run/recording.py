@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from memscope.capture.dry_run._appearance import patch_appearance
 from memscope.capture.dry_run._cuda_api import patch_cuda
 from memscope.capture.dry_run._device import Clock, SimulatedDevice
 from memscope.capture.dry_run._ended import end_tensors
@@ -139,6 +140,7 @@ class DryRun:
         self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
             patch_cuda(self._patches, self.device, streams, self._built)
+            patch_appearance(self._patches, self._router)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
             self._patches.set(
                 fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
