@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -42,6 +43,13 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     of_the_build = {
         "_cuda_getCurrentRawStream": lambda *_: streams.current.cuda_stream,
         "_host_emptyCache": lambda *_: None,
+        "_cuda_getStreamFromExternal": lambda *_: (0, 0, 1),
+        "_cuda_getCurrentBlasHandle": lambda *_: 0,
+        "_cuda_clearCublasWorkspaces": lambda *_: None,
+        "_cuda_canDeviceAccessPeer": lambda *_: True,
+        "_cuda_cudaCachingAllocator_enable": lambda *_: None,
+        "_cuda_set_sync_debug_mode": lambda *_: None,
+        "_cuda_get_sync_debug_mode": lambda *_: 0,
         "_cuda_attach_out_of_memory_observer": device.oom_observers.append,
     }
     for name, answer in of_the_build.items():
@@ -49,10 +57,11 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
             patches.set(torch._C, name, answer)
     accelerator = getattr(torch, "accelerator", None)
     if accelerator is not None:
-        for name, answer in _accelerator(streams).items():
-            if name in vars(accelerator):
-                patches.set(accelerator, name, answer)
-    patches.set(torch, "Generator", _generator_class())
+        memory = getattr(accelerator, "memory", accelerator)
+        for name, answer in {**_accelerator(streams), **_accelerator_memory(answers)}.items():
+            for owner in (accelerator, memory):
+                if name in vars(owner):
+                    patches.set(owner, name, answer)
     patches.set(torch, "Stream", streams.classes()["Stream"])
     patches.set(torch, "Event", Event)
 
@@ -93,7 +102,8 @@ def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
         "is_bf16_supported": lambda *_, **__: gpu.capability >= (8, 0),
         "is_tf32_supported": lambda: gpu.capability >= (8, 0),
         "is_current_stream_capturing": lambda: False,
-        "utilization": lambda *_: 0,
+        **dict.fromkeys(("utilization", "memory_usage", "temperature", "power_draw", "clock_rate"), lambda *_: 0),
+        "device_memory_used": lambda *_: gpu.total_bytes - device.free_bytes,
         "get_rng_state": lambda *_: torch_rng_state(),
         "get_rng_state_all": lambda: [torch_rng_state()],
         "initial_seed": lambda: 0,
@@ -171,6 +181,10 @@ def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..
         "get_per_process_memory_fraction": lambda *_: device.config.memory_fraction,
         "get_allocator_backend": lambda: "native",
         "list_gpu_processes": lambda *_: "GPU:0\nno processes are running",
+        "host_memory_stats": OrderedDict,
+        "host_memory_stats_as_nested_dict": dict,
+        "reset_peak_host_memory_stats": lambda: None,
+        "reset_accumulated_host_memory_stats": lambda: None,
         "reset_peak_memory_stats": reset,
         "reset_max_memory_allocated": reset,
         "reset_max_memory_cached": reset,
@@ -258,17 +272,12 @@ def _accelerator(streams: Streams) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _generator_class() -> Any:
-    """``torch.Generator`` that takes ``cuda``; instances are ordinary generators of the host."""
-    import torch
-
-    original = torch.Generator
-
-    class _AnyDevice(type):
-        def __call__(cls, device: Any = "cpu") -> Any:  # noqa: ARG002
-            return original("cpu")
-
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, original)
-
-    return _AnyDevice("Generator", (), {"__module__": "torch", "__doc__": original.__doc__})
+def _accelerator_memory(answers: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """``torch.accelerator``'s names of what ``torch.cuda`` answers."""
+    same = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "memory_stats")
+    return {
+        **{name: answers[name] for name in (*same, "empty_cache", "reset_peak_memory_stats")},
+        "reset_accumulated_memory_stats": answers["reset_accumulated_memory_stats"],
+        "get_memory_info": answers["mem_get_info"],
+        "empty_host_cache": lambda: None,
+    }

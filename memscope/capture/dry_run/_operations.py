@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
 
-from memscope.capture.dry_run import _known_values as known_values
-from memscope.capture.dry_run._guards import answer_that_goes_on
-from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run.values import known as known_values
+from memscope.capture.dry_run.values.guards import answer_that_goes_on
+from memscope.capture.dry_run.values.shapes import OF_KNOWN_SHAPE, result_of_unknown
+from memscope.capture.dry_run._storages import StorageTable, parts_of
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -95,6 +96,8 @@ class OperationRouter:
         self.is_accumulating = False
         """True while the autograd engine runs and no Python code of a user."""
         self.fixed_answers: Counter[str] = Counter()
+        self.host_memory: Any = None
+        """What remembers pinned memory; set when the recording starts."""
 
     @property
     def is_tracing(self) -> bool:
@@ -113,12 +116,14 @@ class OperationRouter:
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
         tensors = self._tensors(args, kwargs)
         has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
+        is_pinned = kwargs.pop("pin_memory", False)
         wants_device = self._settle_device(kwargs, has_device)
         self._is_tracing = True
         try:
             if has_device or wants_device:
                 return self._on_device(func, args, kwargs, tensors)
-            return self._on_host(func, args, kwargs, tensors)
+            made = self._on_host(func, args, kwargs, tensors)
+            return self.host_memory.note(made) if is_pinned else made
         finally:
             self._is_tracing = False
 
@@ -161,7 +166,6 @@ class OperationRouter:
 
         C++ code that copies a device tensor's options asks for ``cpu``, because that is what it was told.
         """
-        kwargs.pop("pin_memory", None)
         wanted = kwargs.get("device")
         if wanted is None:
             return False
@@ -230,7 +234,8 @@ class OperationRouter:
     def _account(self, result: Any) -> None:
         if isinstance(result, self._fake_type):
             if result.fake_device.type == "cuda":
-                self._storages.track(result)
+                for part in parts_of(result):
+                    self._storages.track(part)
         elif isinstance(result, tuple | list):
             for part in result:
                 self._account(part)
@@ -250,10 +255,14 @@ class OperationRouter:
             return args[0] if kind == "_pin_memory" else None
         try:
             return self._run(func, args, kwargs)
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        except (DataDependentOutputException, DynamicOutputShapeException, NotImplementedError) as error:
+            if isinstance(error, NotImplementedError) and kind not in OF_KNOWN_SHAPE:
+                raise
             shaped = self._shaped_as_known(func, args, kwargs, tensors)
             if shaped is None:
-                shaped = self._largest(kind, args)
+                shaped = result_of_unknown(kind, args, kwargs)
+                if shaped is not None and kind not in OF_KNOWN_SHAPE:
+                    self.fixed_answers[user_line()] += 1
             if shaped is None:
                 raise CaptureError(
                     f"{user_line()}: the result of {func} depends on values that a dry run does not have; "
@@ -301,42 +310,6 @@ class OperationRouter:
             return made
 
         return tuple(map(shaped, real)) if isinstance(real, tuple) else shaped(real)
-
-    def _largest(self, kind: str, args: tuple[Any, ...]) -> Any:
-        """The largest result that an operation with a data-dependent shape can have; None if there is none."""
-        import torch
-
-        tensor = args[0]
-        if kind == "nonzero":
-            shaped = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
-        elif kind == "masked_select":
-            shaped = tensor.new_empty((tensor.numel(),))
-        elif kind in ("_unique2", "unique_consecutive", "_unique"):
-            index = tensor.new_empty((tensor.numel(),), dtype=torch.int64)
-            inverse = tensor.new_empty(tuple(tensor.shape), dtype=torch.int64)
-            shaped = (tensor.new_empty((tensor.numel(),)), inverse, index)[: 2 if kind == "_unique" else 3]
-        elif kind == "unique_dim":
-            index = tensor.new_empty((tensor.shape[args[1]],), dtype=torch.int64)
-            shaped = (tensor.new_empty(tuple(tensor.shape)), index, index.new_empty(tuple(index.shape)))
-        elif kind == "index":
-            return self._largest_index(tensor, args[1])
-        else:
-            return None
-        self.fixed_answers[user_line()] += 1
-        return shaped
-
-    def _largest_index(self, tensor: Any, indices: Sequence[Any]) -> Any:
-        import torch
-
-        expanded: list[Any] = []
-        for index in indices:
-            if index is not None and index.dtype in (torch.bool, torch.uint8):
-                flat = index.new_empty((index.numel(),), dtype=torch.int64)
-                expanded.extend(flat for _ in range(index.dim()))
-            else:
-                expanded.append(index)
-        self.fixed_answers[user_line()] += 1
-        return torch.ops.aten.index.Tensor(tensor, expanded)
 
     def _accumulated_in_place(self, args: tuple[Any, ...]) -> Any:
         """Where the engine adds two gradients, it reuses one that nothing else holds; None if it cannot.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memscope.capture.dry_run import _kernel_choices as kernel_choices
-from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.dry_run._storages import StorageTable
@@ -49,7 +49,7 @@ class Redirector:
 
         _device._device_constructors()  # torch keeps its answer for good: it must not see what is patched below
         tensor, router = torch.Tensor, self._router
-        plain_get_device, plain_pin = tensor.get_device, tensor.pin_memory
+        plain_get_device = tensor.get_device
         is_device = router.is_device_tensor
         replacements: dict[str, Callable[..., Any]] = {
             "to": self._to,
@@ -59,8 +59,6 @@ class Redirector:
             "__format__": self._format,
             "tolist": self._tolist,
             "get_device": lambda t: 0 if is_device(t) else plain_get_device(t),
-            "pin_memory": lambda t, *_, **__: plain_pin(t) if is_device(t) else t,
-            "is_pinned": lambda *_, **__: False,
             "record_stream": self._record_stream,
         }
         for name, replacement in replacements.items():

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.patches import Patches

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from memscope.capture.dry_run._appearance import patch_appearance
 from memscope.capture.dry_run._cuda_api import patch_cuda
 from memscope.capture.dry_run._device import Clock, SimulatedDevice
 from memscope.capture.dry_run._ended import end_tensors
@@ -20,6 +19,10 @@ from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.surface.appearance import patch_appearance
+from memscope.capture.dry_run.surface.flex_attention import patch_flex_attention
+from memscope.capture.dry_run.surface.host_memory import HostMemory
+from memscope.capture.dry_run.surface.tools import patch_tools
 from memscope.capture.environment import allocator_settings, tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
@@ -147,6 +150,10 @@ class DryRun:
             )
             redirector.install(self._patches)
             saving.install(self._patches)
+            self._router.host_memory = HostMemory(self._router, fake_tensor.FakeTensor)
+            self._router.host_memory.install(self._patches)
+            patch_tools(self._patches)
+            patch_flex_attention(self._patches, lambda: self._sink.has_compiled)
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:

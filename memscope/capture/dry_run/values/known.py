@@ -116,6 +116,7 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
     result
         The fake tensor or tensors that came out.
     """
+    import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
     schema = func._schema
@@ -124,6 +125,8 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
         out for out in (result if isinstance(result, tuple | list) else (result,)) if isinstance(out, FakeTensor)
     ]
     if not outputs and not schema.is_mutable:
+        return
+    if any(out.layout is not torch.strided for out in outputs):
         return
     knows_all = name not in _UNKNOWABLE and "rand" not in name and known_inputs(tensors, FakeTensor)
     if not knows_all and name in _ABSORBING and len(outputs) == 1:

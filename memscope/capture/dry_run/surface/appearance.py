@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
-from memscope.capture.dry_run import _known_values as known_values
-from memscope.capture.dry_run._operations import OperationRouter
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 
 _TRACERS = frozenset({"torch", "functorch", "torchgen", "memscope"})
@@ -27,7 +26,20 @@ _TYPES = {
 }
 
 
-def patch_appearance(patches: Patches, router: OperationRouter) -> None:
+class DeviceTensors(Protocol):
+    """Tells the simulated device's tensors from others."""
+
+    fake_mode: Any
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether torch's own Python code runs, which must find torch as it is."""
+
+    def is_device_tensor(self, value: object) -> bool:
+        """Whether this is a tensor on the simulated device."""
+
+
+def patch_appearance(patches: Patches, router: DeviceTensors) -> None:
     """Have tensors of the device look to a program as they would on a GPU."""
     import torch
     from torch._subclasses import fake_tensor
@@ -41,11 +53,11 @@ def patch_appearance(patches: Patches, router: OperationRouter) -> None:
     for name, made in typed.items():
         patches.set(torch.cuda, name, made)
     patches.set(torch, "set_default_tensor_type", _default_type(torch.set_default_tensor_type))
-    patches.set(torch.Tensor, "type", _type_of(torch.Tensor.type, router))
+    patches.set(torch.Tensor, "type", _type_of(torch.Tensor.type))
     patches.set(torch.Tensor, "new", _new(torch.Tensor.new, router))
 
 
-def _facade_of(real: type, router: OperationRouter) -> type:
+def _facade_of(real: type, router: DeviceTensors) -> type:
     """A class in the place of ``FakeTensor`` of which the dry run's tensors are no instances.
 
     Libraries ask for fake tensors to learn whether they are being traced, and then leave out every decision that
@@ -77,7 +89,7 @@ def _disguise(patches: Patches, module: ModuleType, name: str, facade: type) -> 
     patches.call_at_end(setattr, module, "__class__", plain_class)
 
 
-def _shown(plain: Callable[..., str], router: OperationRouter) -> Callable[..., str]:
+def _shown(plain: Callable[..., str], router: DeviceTensors) -> Callable[..., str]:
     """``repr`` of a tensor as PyTorch prints it: its values where they are known, else three dots and its size."""
 
     def shown(tensor: Any, **options: Any) -> str:
@@ -115,7 +127,7 @@ def _made(dtype: Any, args: tuple[Any, ...]) -> Any:
     return torch.empty(*(args or (0,)), dtype=dtype, device="cuda")
 
 
-def _typed(name: str, of_dtype: Any, router: OperationRouter) -> type:
+def _typed(name: str, of_dtype: Any, router: DeviceTensors) -> type:
     """``torch.cuda.FloatTensor`` and its like: a constructor, and the type of which device tensors are instances."""
 
     class TensorType(type):
@@ -144,15 +156,14 @@ def _default_type(plain: Callable[[Any], None]) -> Callable[[Any], None]:
     return set_default
 
 
-def _type_of(plain: Callable[..., Any], router: OperationRouter) -> Callable[..., Any]:
+def _type_of(plain: Callable[..., Any]) -> Callable[..., Any]:
     """``tensor.type()`` and ``tensor.type(torch.cuda.HalfTensor)``."""
 
     def type_of(tensor: Any, dtype: Any = None, *args: Any, **options: Any) -> Any:
         import torch
 
         if dtype is None:
-            name = plain(tensor)
-            return name.replace("torch.", "torch.cuda.", 1) if router.is_device_tensor(tensor) else name
+            return plain(tensor)
         if isinstance(dtype, torch.dtype):
             return tensor.to(dtype)
         name = dtype if isinstance(dtype, str) else f"{dtype.__module__}.{dtype.__name__}"
@@ -164,7 +175,7 @@ def _type_of(plain: Callable[..., Any], router: OperationRouter) -> Callable[...
     return type_of
 
 
-def _new(plain: Callable[..., Any], router: OperationRouter) -> Callable[..., Any]:
+def _new(plain: Callable[..., Any], router: DeviceTensors) -> Callable[..., Any]:
     def new(tensor: Any, *args: Any, **options: Any) -> Any:
         if router.is_tracing or not router.is_device_tensor(tensor):
             return plain(tensor, *args, **options)
