@@ -151,6 +151,7 @@ class Saving:
 
     def _load(self, file: Any, map_location: Any = None, **options: Any) -> Any:
         """``torch.load``: files are read on the host for real, and moved where they were or the program wants them."""
+        from torch.nn import Module
         from torch.utils._python_dispatch import _disable_current_modes
         from torch.utils._pytree import tree_map
 
@@ -167,6 +168,8 @@ class Saving:
             return loaded
 
         def placed(part: Any) -> Any:
+            if isinstance(part, Module):  # a model that was saved whole
+                return part._apply(placed)
             if not hasattr(part, "untyped_storage"):
                 return part
             return part.cuda() if map_location is not None or part.untyped_storage()._cdata in from_device else part
