@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from threading import get_ident
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import RLock, get_ident
 from typing import Any
 
 from memscope.capture.dry_run.values import known as known_values
@@ -52,6 +53,10 @@ _RANDOM_IN_PLACE = frozenset(
 )
 
 
+_COPIES = frozenset(["copy_", "_to_copy", "detach", "alias", "slice", "select", "narrow", "view", "empty_strided"])
+"""What another thread than the program's own may do with the device."""
+
+
 class OperationRouter:
     """Decides for each operation where it runs, and accounts for what it makes.
 
@@ -87,6 +92,9 @@ class OperationRouter:
         self._has_lt_workspace = False
         self._is_tracing = False
         self._thread = get_ident()
+        self._lock = RLock()
+        self.modes: Sequence[Any] = ()
+        """The torch modes of the dry run, which are a thread's own."""
         self.hides_device = False
         """True while fake tensors are on the host to C++ inside an operation as well."""
         self.is_leaving_device = False
@@ -114,6 +122,10 @@ class OperationRouter:
             return self._host
         if self._current_fake_mode(self._fake_key) is not self.fake_mode:
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
+        with self._lock:
+            return self._dispatched(func, args, kwargs)
+
+    def _dispatched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = self._tensors(args, kwargs)
         has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
         is_pinned = kwargs.pop("pin_memory", False)
@@ -138,14 +150,38 @@ class OperationRouter:
         self.fixed_answers[place] += 1
         return answer
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this is another thread than the one that the dry run follows."""
+        return get_ident() != self._thread
+
+    @contextmanager
+    def visited(self) -> Iterator[None]:
+        """A block in which another thread works on the device; the program's own waits before its next operation."""
+        with self._lock, ExitStack() as modes:
+            before = self._thread, self._is_tracing, self.call_has_device, self.is_accumulating
+            self._thread, self._is_tracing, self.call_has_device, self.is_accumulating = get_ident(), False, True, False
+            try:
+                for mode in self.modes:
+                    modes.enter_context(mode)
+                yield
+            finally:
+                modes.close()
+                self._thread, self._is_tracing, self.call_has_device, self.is_accumulating = before
+
     def refuse_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operation of another thread: on the host as ever, on the device not at all."""
+        """Run an operation of another thread: on the host as ever, on the device copies alone, as loaders make them."""
         if func is self._ask_device:
             return self._host
+        if not self.is_elsewhere:
+            return func(*args, **kwargs)
         device = kwargs.get("device")
         if (device is not None and device.type == "cuda") or any(
             map(self.is_device_tensor, self._tensors(args, kwargs))
         ):
+            if self._kind(func) in _COPIES:
+                with self.visited():
+                    return func(*args, **kwargs)
             raise CaptureError(
                 f"{user_line()}: a dry run follows the thread that started it; this one works on the device as well"
             )

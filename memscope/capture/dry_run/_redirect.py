@@ -132,6 +132,9 @@ class Redirector:
 
     def _move(self, tensor: Any, device: Any, options: dict[str, Any], *, copy: bool = False) -> Any:
         """``tensor.to(device, …)`` with the sides told apart."""
+        if self._router.is_elsewhere:
+            with self._router.visited():
+                return self._move(tensor, device, options, copy=copy)
         is_here = self._router.is_device_tensor(tensor)
         goes_there = is_here if device is None else device.type == "cuda"
         if device is not None and device.type not in ("cpu", "cuda"):

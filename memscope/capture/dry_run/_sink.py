@@ -71,6 +71,11 @@ class DryRunSink:
         patches.set(torch.nn.Module, "_apply", conversion(self._converted, self._moving))
         patches.set(torch.autograd, "backward", self._accumulating(torch.autograd.backward))
         patches.set(torch.autograd, "grad", self._accumulating(torch.autograd.grad))
+        applied = torch.autograd.function.BackwardCFunction
+        patches.set(applied, "apply", self._as_program(applied.apply))
+        frame = getattr(torch.utils.checkpoint, "_CheckpointFrame", None)
+        if frame is not None:
+            patches.set(frame, "__init__", self._recomputing(frame.__init__))
         patches.set(torch, "compile", self._uncompiled)
         patches.set(torch.nn.Module, "compile", self._compiled_in_place)
         patches.set(torch.UntypedStorage, "resize_", self._watched_resize(torch.UntypedStorage.resize_))
@@ -111,6 +116,29 @@ class DryRunSink:
         finally:
             self.running.pop()
             router.is_accumulating, router.call_has_device = outer
+
+    def _as_program(self, function: Call) -> Call:
+        """A function of the program's that the autograd engine calls: a gradient's formula, a recomputation."""
+        router = self._router
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            outer = router.is_accumulating, router.call_has_device
+            router.is_accumulating = router.call_has_device = False
+            try:
+                if self._count_call_modes():
+                    return function(*args, **kwargs)
+                with self.call_mode:
+                    return function(*args, **kwargs)
+            finally:
+                router.is_accumulating, router.call_has_device = outer
+
+        return called
+
+    def _recomputing(self, init: Call) -> Call:
+        def made(frame: Any, recompute_fn: Any, *args: Any, **kwargs: Any) -> None:
+            init(frame, self._as_program(recompute_fn), *args, **kwargs)
+
+        return made
 
     def refer(self, parameter: Any) -> weakref.ref[Any]:
         """A weak reference: what a dry run does to parameters allows it."""

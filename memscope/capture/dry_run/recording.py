@@ -140,7 +140,7 @@ class DryRun:
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
         modes = _modes(self._router, autocast)
-        self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
+        self._router.fake_mode, self._router.modes, self._sink.call_mode = modes[0], modes, modes[-1]
         try:
             patch_cuda(self._patches, self.device, streams, self._built)
             patch_appearance(self._patches, self._router)

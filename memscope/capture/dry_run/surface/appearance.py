@@ -47,6 +47,7 @@ def patch_appearance(patches: Patches, router: DeviceTensors) -> None:
     facade = _facade_of(fake_tensor.FakeTensor, router)
     for module in (fake_tensor, torch._subclasses):
         _disguise(patches, module, "FakeTensor", facade)
+    _disguise(patches, torch, "device", _numbered(torch.device))
     patches.set(fake_tensor.FakeTensor, "__repr__", _shown(fake_tensor.FakeTensor.__repr__, router))
     patches.set(fake_tensor.FakeTensor, "__copy__", _copied)
     typed = {name: _typed(name, getattr(torch, dtype), router) for name, dtype in _TYPES.items()}
@@ -87,6 +88,25 @@ def _disguise(patches: Patches, module: ModuleType, name: str, facade: type) -> 
 
     module.__class__ = type(plain_class.__name__, (plain_class,), {name: property(seen)})
     patches.call_at_end(setattr, module, "__class__", plain_class)
+
+
+def _numbered(real: Any) -> type:
+    """``torch.device`` that takes a number alone, which PyTorch asks the driver about; else it is the class itself."""
+
+    class Numbered(type):
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            return real("cuda", args[0]) if len(args) == 1 and type(args[0]) is int else real(*args, **options)
+
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real)
+
+        def __eq__(cls, other: object) -> bool:
+            return other is cls or other is real
+
+        def __hash__(cls) -> int:
+            return hash(real)
+
+    return Numbered("device", (), {"__module__": "torch"})
 
 
 def _shown(plain: Callable[..., str], router: DeviceTensors) -> Callable[..., str]:
