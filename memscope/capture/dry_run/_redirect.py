@@ -338,6 +338,8 @@ def _become(tensor: Any, applied: Any) -> None:
 
     if applied is tensor:
         return
+    if isinstance(tensor, FakeTensor) and not isinstance(applied, FakeTensor):
+        applied = tensor.fake_mode.from_tensor(applied)  # small ones are real on the host
     if isinstance(tensor, FakeTensor) and isinstance(applied, FakeTensor):
         tensor.data = applied
         tensor.fake_device = applied.fake_device
