@@ -165,7 +165,32 @@ def _start_again(machine: EmulatedMachine, conf: str | None) -> None:
 _SUFFIX = ".memscope"
 
 
-@click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+class _RunCommand(GroupedCommand):
+    """A command whose options end with the program's name, a script's or a module's: what follows is the program's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Have the parser take nothing that follows ``-m MODULE``, as ``python -m`` does."""
+        return super().parse_args(ctx, self._ending_with_module(ctx, args))
+
+    def _ending_with_module(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {
+            name: not parameter.is_flag and parameter.nargs == 1
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option)
+            for name in parameter.opts
+        }
+        place = 0
+        while place < len(args) and args[place].startswith("-") and args[place] != "--":
+            name, is_joined, _ = args[place].partition("=")
+            is_module = name.startswith("-m") and not name.startswith("--")
+            place += 1 + (name == "-m" or (takes_value.get(name, False) and not is_joined))
+            if is_module:
+                rest = args[place:]
+                return args if rest[:1] == ["--"] else [*args[:place], "--", *rest]
+        return args
+
+
+@click.command(cls=_RunCommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @grouped(
     "What is recorded",
     click.option("-m", "module", default=None, help="Run a module, as python -m does."),

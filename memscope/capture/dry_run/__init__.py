@@ -1,7 +1,7 @@
 """The recording that needs no GPU: a real PyTorch program on tensors without memory, on a simulated device.
 
 ``recording`` is the backend. Calls of torch pass ``_redirect`` and ``_kernel_choices``; operations
-pass ``_operations`` with ``_known_values``; what they make is in ``_storages`` on the ``_device``; ``_sink`` says
+pass ``_operations`` with ``values``; what they make is in ``_storages`` on the ``_device``; ``_sink`` says
 whose it is.
 
 Other folders import:

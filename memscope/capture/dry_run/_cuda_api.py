@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -39,11 +40,16 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     for name in ("range_push", "range_pop", "range_start", "range_end", "mark"):
         patches.set(cuda.nvtx, name, lambda *_, **__: 0)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda *_: False)  # without a word that this build has none
-    for name, dtype in _typed_constructors().items():
-        patches.set(cuda, name, _constructor(dtype))
     of_the_build = {
         "_cuda_getCurrentRawStream": lambda *_: streams.current.cuda_stream,
         "_host_emptyCache": lambda *_: None,
+        "_cuda_getStreamFromExternal": lambda *_: (0, 0, 1),
+        "_cuda_getCurrentBlasHandle": lambda *_: 0,
+        "_cuda_clearCublasWorkspaces": lambda *_: None,
+        "_cuda_canDeviceAccessPeer": lambda *_: True,
+        "_cuda_cudaCachingAllocator_enable": lambda *_: None,
+        "_cuda_set_sync_debug_mode": lambda *_: None,
+        "_cuda_get_sync_debug_mode": lambda *_: 0,
         "_cuda_attach_out_of_memory_observer": device.oom_observers.append,
     }
     for name, answer in of_the_build.items():
@@ -51,10 +57,11 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
             patches.set(torch._C, name, answer)
     accelerator = getattr(torch, "accelerator", None)
     if accelerator is not None:
-        for name, answer in _accelerator(streams).items():
-            if name in vars(accelerator):
-                patches.set(accelerator, name, answer)
-    patches.set(torch, "Generator", _generator_class())
+        memory = getattr(accelerator, "memory", accelerator)
+        for name, answer in {**_accelerator(streams), **_accelerator_memory(answers)}.items():
+            for owner in (accelerator, memory):
+                if name in vars(owner):
+                    patches.set(owner, name, answer)
     patches.set(torch, "Stream", streams.classes()["Stream"])
     patches.set(torch, "Event", Event)
 
@@ -95,7 +102,8 @@ def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
         "is_bf16_supported": lambda *_, **__: gpu.capability >= (8, 0),
         "is_tf32_supported": lambda: gpu.capability >= (8, 0),
         "is_current_stream_capturing": lambda: False,
-        "utilization": lambda *_: 0,
+        **dict.fromkeys(("utilization", "memory_usage", "temperature", "power_draw", "clock_rate"), lambda *_: 0),
+        "device_memory_used": lambda *_: gpu.total_bytes - device.free_bytes,
         "get_rng_state": lambda *_: torch_rng_state(),
         "get_rng_state_all": lambda: [torch_rng_state()],
         "initial_seed": lambda: 0,
@@ -173,6 +181,10 @@ def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..
         "get_per_process_memory_fraction": lambda *_: device.config.memory_fraction,
         "get_allocator_backend": lambda: "native",
         "list_gpu_processes": lambda *_: "GPU:0\nno processes are running",
+        "host_memory_stats": OrderedDict,
+        "host_memory_stats_as_nested_dict": dict,
+        "reset_peak_host_memory_stats": lambda: None,
+        "reset_accumulated_host_memory_stats": lambda: None,
         "reset_peak_memory_stats": reset,
         "reset_max_memory_allocated": reset,
         "reset_max_memory_cached": reset,
@@ -260,48 +272,12 @@ def _accelerator(streams: Streams) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _generator_class() -> Any:
-    """``torch.Generator`` that takes ``cuda``; instances are ordinary generators of the host."""
-    import torch
-
-    original = torch.Generator
-
-    class _AnyDevice(type):
-        def __call__(cls, device: Any = "cpu") -> Any:  # noqa: ARG002
-            return original("cpu")
-
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, original)
-
-    return _AnyDevice("Generator", (), {"__module__": "torch", "__doc__": original.__doc__})
-
-
-def _typed_constructors() -> dict[str, Any]:
-    import torch
-
+def _accelerator_memory(answers: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """``torch.accelerator``'s names of what ``torch.cuda`` answers."""
+    same = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "memory_stats")
     return {
-        "FloatTensor": torch.float32,
-        "DoubleTensor": torch.float64,
-        "HalfTensor": torch.float16,
-        "BFloat16Tensor": torch.bfloat16,
-        "LongTensor": torch.int64,
-        "IntTensor": torch.int32,
-        "ShortTensor": torch.int16,
-        "CharTensor": torch.int8,
-        "ByteTensor": torch.uint8,
-        "BoolTensor": torch.bool,
+        **{name: answers[name] for name in (*same, "empty_cache", "reset_peak_memory_stats")},
+        "reset_accumulated_memory_stats": answers["reset_accumulated_memory_stats"],
+        "get_memory_info": answers["mem_get_info"],
+        "empty_host_cache": lambda: None,
     }
-
-
-def _constructor(dtype: Any) -> Callable[..., Any]:
-    """``torch.cuda.FloatTensor`` and its like: of sizes, or of the values of a sequence."""
-
-    def made(*args: Any) -> Any:
-        import torch
-
-        is_data = len(args) == 1 and not isinstance(args[0], int | torch.Size)
-        if is_data:
-            return torch.as_tensor(args[0], dtype=dtype, device="cuda")
-        return torch.empty(*args, dtype=dtype, device="cuda")
-
-    return made

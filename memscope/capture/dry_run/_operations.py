@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from threading import get_ident
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import RLock, get_ident
 from typing import Any
 
-from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._results import MISSING, ResultCache
-from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run._storages import StorageTable, parts_of
+from memscope.capture.dry_run.values import known as known_values
+from memscope.capture.dry_run.values.guards import answer_that_goes_on
+from memscope.capture.dry_run.values.shapes import OF_KNOWN_SHAPE, result_of_unknown
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -54,6 +57,8 @@ _RANDOM_IN_PLACE = frozenset(
 
 _BY_VALUE = frozenset(["_local_scalar_dense", "equal", "allclose", "is_nonzero"])
 """What reads values."""
+_COPIES = frozenset(["copy_", "_to_copy", "detach", "alias", "slice", "select", "narrow", "view", "empty_strided"])
+"""What another thread than the program's own may do with the device."""
 
 
 class OperationRouter:
@@ -88,10 +93,15 @@ class OperationRouter:
         """The fake tensor mode of the dry run; the only one there may be."""
         self._kinds: dict[Any, str] = {}
         self._results = ResultCache(self.is_device_tensor)
+        self._is_by_value = False
+        """Whether the last result that was traced depends on values."""
         self._has_workspace = False
         self._has_lt_workspace = False
         self._is_tracing = False
         self._thread = get_ident()
+        self._lock = RLock()
+        self.modes: Sequence[Any] = ()
+        """The torch modes of the dry run, which are a thread's own."""
         self.hides_device = False
         """True while fake tensors are on the host to C++ inside an operation as well."""
         self.is_leaving_device = False
@@ -101,6 +111,8 @@ class OperationRouter:
         self.is_accumulating = False
         """True while the autograd engine runs and no Python code of a user."""
         self.fixed_answers: Counter[str] = Counter()
+        self.host_memory: Any = None
+        """What remembers pinned memory; set when the recording starts."""
 
     @property
     def is_tracing(self) -> bool:
@@ -117,14 +129,20 @@ class OperationRouter:
             return self._host
         if self._current_fake_mode(self._fake_key) is not self.fake_mode:
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
+        with self._lock:
+            return self._dispatched(func, args, kwargs)
+
+    def _dispatched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = self._tensors(args, kwargs)
         has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
+        is_pinned = kwargs.pop("pin_memory", False)
         wants_device = self._settle_device(kwargs, has_device)
         self._is_tracing = True
         try:
             if has_device or wants_device:
                 return self._on_device(func, args, kwargs, tensors)
-            return self._on_host(func, args, kwargs, tensors)
+            made = self._on_host(func, args, kwargs, tensors)
+            return self.host_memory.note(made) if is_pinned else made
         finally:
             self._is_tracing = False
 
@@ -139,14 +157,38 @@ class OperationRouter:
         self.fixed_answers[place] += 1
         return answer
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this is another thread than the one that the dry run follows."""
+        return get_ident() != self._thread
+
+    @contextmanager
+    def visited(self) -> Iterator[None]:
+        """A block in which another thread works on the device; the program's own waits before its next operation."""
+        with self._lock, ExitStack() as modes:
+            before = self._thread, self._is_tracing, self.call_has_device, self.is_accumulating
+            self._thread, self._is_tracing, self.call_has_device, self.is_accumulating = get_ident(), False, True, False
+            try:
+                for mode in self.modes:
+                    modes.enter_context(mode)
+                yield
+            finally:
+                modes.close()
+                self._thread, self._is_tracing, self.call_has_device, self.is_accumulating = before
+
     def refuse_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operation of another thread: on the host as ever, on the device not at all."""
+        """Run an operation of another thread: on the host as ever, on the device copies alone, as loaders make them."""
         if func is self._ask_device:
             return self._host
+        if not self.is_elsewhere:
+            return func(*args, **kwargs)
         device = kwargs.get("device")
         if (device is not None and device.type == "cuda") or any(
             map(self.is_device_tensor, self._tensors(args, kwargs))
         ):
+            if self._kind(func) in _COPIES:
+                with self.visited():
+                    return func(*args, **kwargs)
             raise CaptureError(
                 f"{user_line()}: a dry run follows the thread that started it; this one works on the device as well"
             )
@@ -167,7 +209,6 @@ class OperationRouter:
 
         C++ code that copies a device tensor's options asks for ``cpu``, because that is what it was told.
         """
-        kwargs.pop("pin_memory", None)
         wanted = kwargs.get("device")
         if wanted is None:
             return False
@@ -231,8 +272,10 @@ class OperationRouter:
             return self._traced(func, kind, args, kwargs, tensors)
         result = self._results.result(key, args)
         if result is MISSING:
+            self._is_by_value = False
             result = self._traced(func, kind, args, kwargs, tensors)
-            self._results.learn(key, args, result)
+            if not self._is_by_value:
+                self._results.learn(key, args, result)
         return result
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
@@ -247,7 +290,8 @@ class OperationRouter:
     def _account(self, result: Any) -> None:
         if isinstance(result, self._fake_type):
             if result.fake_device.type == "cuda":
-                self._storages.track(result)
+                for part in parts_of(result):
+                    self._storages.track(part)
         elif isinstance(result, tuple | list):
             for part in result:
                 self._account(part)
@@ -267,10 +311,15 @@ class OperationRouter:
             return args[0] if kind == "_pin_memory" else None
         try:
             return self._run(func, args, kwargs)
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        except (DataDependentOutputException, DynamicOutputShapeException, NotImplementedError) as error:
+            if isinstance(error, NotImplementedError) and kind not in OF_KNOWN_SHAPE:
+                raise
+            self._is_by_value = True
             shaped = self._shaped_as_known(func, args, kwargs, tensors)
             if shaped is None:
-                shaped = self._largest(kind, args)
+                shaped = result_of_unknown(kind, args, kwargs)
+                if shaped is not None and kind not in OF_KNOWN_SHAPE:
+                    self.fixed_answers[user_line()] += 1
             if shaped is None:
                 raise CaptureError(
                     f"{user_line()}: the result of {func} depends on values that a dry run does not have; "
@@ -297,13 +346,17 @@ class OperationRouter:
             return known_values.compute(func, args, {})
         if self.is_accumulating and kind == "_local_scalar_dense" and not args[0].dtype.is_floating_point:
             return 0  # PyTorch's formulas ask how many odd values there are, such as zeros in a product: none
-        return self.made_up(False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype))
+        answer = False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype)
+        if isinstance(answer, bool):
+            goes_on = answer_that_goes_on()
+            answer = answer if goes_on is None else goes_on
+        return self.made_up(answer)
 
     def _shaped_as_known(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
         """The result of an operation with a data-dependent shape whose data are known; None if they are not."""
         if not tensors or not known_values.known_inputs(tensors, self._fake_type):
             return None
-        if any(tensor.numel() > known_values.MAX_NUMBERS for tensor in tensors):
+        if not all(map(known_values.is_small, tensors)):
             return None
         real = known_values.compute(func, args, kwargs)
         like = next(tensor for tensor in tensors if isinstance(tensor, self._fake_type))
@@ -314,42 +367,6 @@ class OperationRouter:
             return made
 
         return tuple(map(shaped, real)) if isinstance(real, tuple) else shaped(real)
-
-    def _largest(self, kind: str, args: tuple[Any, ...]) -> Any:
-        """The largest result that an operation with a data-dependent shape can have; None if there is none."""
-        import torch
-
-        tensor = args[0]
-        if kind == "nonzero":
-            shaped = tensor.new_empty((tensor.numel(), tensor.dim()), dtype=torch.int64)
-        elif kind == "masked_select":
-            shaped = tensor.new_empty((tensor.numel(),))
-        elif kind in ("_unique2", "unique_consecutive", "_unique"):
-            index = tensor.new_empty((tensor.numel(),), dtype=torch.int64)
-            inverse = tensor.new_empty(tuple(tensor.shape), dtype=torch.int64)
-            shaped = (tensor.new_empty((tensor.numel(),)), inverse, index)[: 2 if kind == "_unique" else 3]
-        elif kind == "unique_dim":
-            index = tensor.new_empty((tensor.shape[args[1]],), dtype=torch.int64)
-            shaped = (tensor.new_empty(tuple(tensor.shape)), index, index.new_empty(tuple(index.shape)))
-        elif kind == "index":
-            return self._largest_index(tensor, args[1])
-        else:
-            return None
-        self.fixed_answers[user_line()] += 1
-        return shaped
-
-    def _largest_index(self, tensor: Any, indices: Sequence[Any]) -> Any:
-        import torch
-
-        expanded: list[Any] = []
-        for index in indices:
-            if index is not None and index.dtype in (torch.bool, torch.uint8):
-                flat = index.new_empty((index.numel(),), dtype=torch.int64)
-                expanded.extend(flat for _ in range(index.dim()))
-            else:
-                expanded.append(index)
-        self.fixed_answers[user_line()] += 1
-        return torch.ops.aten.index.Tensor(tensor, expanded)
 
     def _accumulated_in_place(self, args: tuple[Any, ...]) -> Any:
         """Where the engine adds two gradients, it reuses one that nothing else holds; None if it cannot.

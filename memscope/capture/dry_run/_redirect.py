@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from memscope.capture.dry_run import _kernel_choices as kernel_choices
-from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.errors import CaptureError
 
@@ -48,7 +49,7 @@ class Redirector:
 
         _device._device_constructors()  # torch keeps its answer for good: it must not see what is patched below
         tensor, router = torch.Tensor, self._router
-        plain_get_device, plain_pin = tensor.get_device, tensor.pin_memory
+        plain_get_device = tensor.get_device
         is_device = router.is_device_tensor
         replacements: dict[str, Callable[..., Any]] = {
             "to": self._to,
@@ -58,8 +59,6 @@ class Redirector:
             "__format__": self._format,
             "tolist": self._tolist,
             "get_device": lambda t: 0 if is_device(t) else plain_get_device(t),
-            "pin_memory": lambda t, *_, **__: plain_pin(t) if is_device(t) else t,
-            "is_pinned": lambda *_, **__: False,
             "record_stream": self._record_stream,
         }
         for name, replacement in replacements.items():
@@ -133,6 +132,9 @@ class Redirector:
 
     def _move(self, tensor: Any, device: Any, options: dict[str, Any], *, copy: bool = False) -> Any:
         """``tensor.to(device, …)`` with the sides told apart."""
+        if self._router.is_elsewhere:
+            with self._router.visited():
+                return self._move(tensor, device, options, copy=copy)
         is_here = self._router.is_device_tensor(tensor)
         goes_there = is_here if device is None else device.type == "cuda"
         if device is not None and device.type not in ("cpu", "cuda"):
@@ -225,9 +227,11 @@ class Redirector:
 
 
 def _indexed(value: Any) -> Any:
-    """``cuda`` as ``cuda:0``: C++ would ask the driver which device is current."""
+    """``cuda`` and ``0`` as ``cuda:0``: C++ would ask the driver which device is current, or which kind there is."""
     import torch
 
+    if type(value) is int:
+        return torch.device("cuda", value)
     if isinstance(value, str) and value.startswith("cuda"):
         value = torch.device(value)
     if isinstance(value, torch.device) and value.type == "cuda" and value.index is None:
@@ -253,6 +257,14 @@ class CallContext:
             for function in (getattr(torch, name), getattr(torch.Tensor, name))
         }
         """What a healthy run's values are, which programs ask of their losses and gradients."""
+        self._comparisons = {
+            function: answer
+            for answer, functions in (
+                (True, (torch.eq, torch.Tensor.eq, torch.Tensor.__eq__)),
+                (False, (torch.ne, torch.Tensor.ne, torch.Tensor.__ne__)),
+            )
+            for function in functions
+        }
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call of a torch function."""
@@ -260,13 +272,24 @@ class CallContext:
         outer = router.call_has_device
         router.call_has_device = self._touches_device(args)
         try:
+            if "device" in kwargs:
+                kwargs["device"] = _indexed(kwargs["device"])
             args, kwargs = self._autocast.arguments(func, args, kwargs)
             result = func(*args, **kwargs)
         finally:
             router.call_has_device = outer
         if func in self._healthy and args and router.is_device_tensor(result):
             known_values.believe(result, self._healthy[func])
+        elif func in self._comparisons and len(args) > 1 and router.is_device_tensor(result):
+            self._compared(args[0], args[1], result, is_equal=self._comparisons[func])
         return result
+
+    def _compared(self, tensor: Any, other: Any, result: Any, *, is_equal: bool) -> None:
+        """A healthy run's values are equal to themselves, and to no infinity."""
+        if other is tensor:
+            known_values.believe(result, is_equal)
+        elif isinstance(other, float) and not math.isfinite(other) and tensor.is_floating_point():
+            known_values.believe(result, not is_equal)
 
     def _touches_device(self, args: tuple[Any, ...]) -> bool:
         is_device = self._router.is_device_tensor
@@ -315,6 +338,8 @@ def _become(tensor: Any, applied: Any) -> None:
 
     if applied is tensor:
         return
+    if isinstance(tensor, FakeTensor) and not isinstance(applied, FakeTensor):
+        applied = tensor.fake_mode.from_tensor(applied)  # small ones are real on the host
     if isinstance(tensor, FakeTensor) and isinstance(applied, FakeTensor):
         tensor.data = applied
         tensor.fake_device = applied.fake_device

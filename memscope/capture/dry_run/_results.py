@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run.values import known as known_values
 
 MISSING = object()
 """No operation has this result: it has to be traced."""

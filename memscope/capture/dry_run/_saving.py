@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.capture.stacks import user_line
 
@@ -151,6 +151,7 @@ class Saving:
 
     def _load(self, file: Any, map_location: Any = None, **options: Any) -> Any:
         """``torch.load``: files are read on the host for real, and moved where they were or the program wants them."""
+        from torch.nn import Module
         from torch.utils._python_dispatch import _disable_current_modes
         from torch.utils._pytree import tree_map
 
@@ -167,6 +168,8 @@ class Saving:
             return loaded
 
         def placed(part: Any) -> Any:
+            if isinstance(part, Module):  # a model that was saved whole
+                return part._apply(placed)
             if not hasattr(part, "untyped_storage"):
                 return part
             return part.cuda() if map_location is not None or part.untyped_storage()._cdata in from_device else part

@@ -9,7 +9,7 @@ from typing import Any
 
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import conversion
-from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
+from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable, parts_of
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH, ModulePaths, buffer_category, cache_category
 from memscope.capture.patches import Patches
@@ -54,6 +54,8 @@ class DryRunSink:
         self._paths = paths
         self._on_move = on_move
         self._n_moving = 0
+        self.has_compiled = False
+        """Whether the program asked for anything to be compiled."""
         self.call_mode: Any = None
         """The function mode of the dry run, to be switched on again where torch has switched it off."""
         self._has_gradients: Callable[[], bool] = torch.is_grad_enabled
@@ -70,8 +72,13 @@ class DryRunSink:
         patches.set(torch.nn.Module, "_apply", conversion(self._converted, self._moving))
         patches.set(torch.autograd, "backward", self._accumulating(torch.autograd.backward))
         patches.set(torch.autograd, "grad", self._accumulating(torch.autograd.grad))
-        patches.set(torch, "compile", _uncompiled)
-        patches.set(torch.nn.Module, "compile", lambda *_, **__: None)
+        applied = torch.autograd.function.BackwardCFunction
+        patches.set(applied, "apply", self._as_program(applied.apply))
+        frame = getattr(torch.utils.checkpoint, "_CheckpointFrame", None)
+        if frame is not None:
+            patches.set(frame, "__init__", self._recomputing(frame.__init__))
+        patches.set(torch, "compile", self._uncompiled)
+        patches.set(torch.nn.Module, "compile", self._compiled_in_place)
         patches.set(torch.UntypedStorage, "resize_", self._watched_resize(torch.UntypedStorage.resize_))
         patches.call_at_end(modules.register_module_parameter_registration_hook(self._registered).remove)
         patches.set(torch.nn.Module, "register_buffer", self._registering(torch.nn.Module.register_buffer))
@@ -89,13 +96,14 @@ class DryRunSink:
     def watched_call(self, call: Call, run_outermost: RunOutermost) -> Call:
         """``Module.__call__`` that keeps the path of what is running."""
         thread, get_ident = threading.get_ident(), threading.get_ident
+        running, run = self.running, self.run
 
-        def watched(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def watched(self: Any, *args: Any, **kwargs: Any) -> Any:  # the profiler looks for a local called self
             if get_ident() != thread:
-                return call(module, *args, **kwargs)
-            if self.running:
-                return self.run(call, module, args, kwargs)
-            return run_outermost(call, module, args, kwargs)
+                return call(self, *args, **kwargs)
+            if running:
+                return run(call, self, args, kwargs)
+            return run_outermost(call, self, args, kwargs)
 
         return watched
 
@@ -114,6 +122,29 @@ class DryRunSink:
             self.running.pop()
             router.is_accumulating, router.call_has_device = outer
 
+    def _as_program(self, function: Call) -> Call:
+        """A function of the program's that the autograd engine calls: a gradient's formula, a recomputation."""
+        router = self._router
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            outer = router.is_accumulating, router.call_has_device
+            router.is_accumulating = router.call_has_device = False
+            try:
+                if self._count_call_modes():
+                    return function(*args, **kwargs)
+                with self.call_mode:
+                    return function(*args, **kwargs)
+            finally:
+                router.is_accumulating, router.call_has_device = outer
+
+        return called
+
+    def _recomputing(self, init: Call) -> Call:
+        def made(frame: Any, recompute_fn: Any, *args: Any, **kwargs: Any) -> None:
+            init(frame, self._as_program(recompute_fn), *args, **kwargs)
+
+        return made
+
     def refer(self, parameter: Any) -> weakref.ref[Any]:
         """A weak reference: what a dry run does to parameters allows it."""
         return weakref.ref(parameter)
@@ -121,9 +152,10 @@ class DryRunSink:
     def claim(self, tensor: Any, category: Category, label: str) -> None:
         """Whose a tensor's allocation is."""
         if self._router.is_device_tensor(tensor):
-            allocation = self._storages.of(tensor)
-            if allocation is not None:
-                self._owners.claim(allocation, category, label, tensor)
+            for part in parts_of(tensor):
+                allocation = self._storages.of(part)
+                if allocation is not None:
+                    self._owners.claim(allocation, category, label, part)
 
     def saved(self) -> tuple[tuple[Any, Any], ...]:
         """Nothing: what autograd saves is claimed when it does so."""
@@ -216,13 +248,24 @@ class DryRunSink:
         def accumulating(*args: Any, **kwargs: Any) -> Any:
             router = self._router
             outer = router.is_accumulating, router.call_has_device
-            router.is_accumulating = router.call_has_device = True
+            router.is_accumulating = True
+            router.call_has_device = len(self._storages) > 0 or any(map(router.is_device_tensor, args))
             try:
                 return backward(*args, **kwargs)
             finally:
                 router.is_accumulating, router.call_has_device = outer
 
         return accumulating
+
+    def _uncompiled(self, model: Any = None, *, backend: Any = "inductor", **_: Any) -> Any:
+        """``torch.compile``: the function itself, run eagerly; a module is its own original."""
+        self.has_compiled = self.has_compiled or backend == "inductor"
+        if hasattr(model, "_parameters"):
+            object.__setattr__(model, "_orig_mod", model)  # not as one of its modules
+        return self._uncompiled if model is None else model
+
+    def _compiled_in_place(self, *_: Any, **__: Any) -> None:
+        self.has_compiled = True
 
     def _watched_resize(self, resize: Callable[..., Any]) -> Callable[..., Any]:
         def watched(storage: Any, *args: Any) -> Any:
@@ -231,13 +274,6 @@ class DryRunSink:
             return result
 
         return watched
-
-
-def _uncompiled(model: Any = None, **_: Any) -> Any:
-    """``torch.compile`` in a dry run: the function itself, run eagerly; a module is its own original."""
-    if hasattr(model, "_parameters"):
-        object.__setattr__(model, "_orig_mod", model)  # not as one of its modules
-    return _uncompiled if model is None else model
 
 
 def _declare_kernels() -> Any:

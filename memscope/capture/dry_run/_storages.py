@@ -247,3 +247,14 @@ class StorageTable:
     def _die(self, allocation: Allocation) -> None:
         self._owners.died(allocation, self._context.serial)
         self.device.free(allocation.address)
+
+
+def parts_of(tensor: Any) -> tuple[Any, ...]:
+    """The tensors that have a tensor's memory: itself, or the indices and values of a sparse one."""
+    import torch
+
+    if tensor.layout is torch.strided:
+        return (tensor,)
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    return (tensor.values(),)

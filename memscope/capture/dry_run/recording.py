@@ -19,6 +19,10 @@ from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.surface.appearance import patch_appearance
+from memscope.capture.dry_run.surface.flex_attention import patch_flex_attention
+from memscope.capture.dry_run.surface.host_memory import HostMemory
+from memscope.capture.dry_run.surface.tools import patch_tools
 from memscope.capture.environment import allocator_settings, tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
@@ -136,15 +140,20 @@ class DryRun:
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
         modes = _modes(self._router, autocast)
-        self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
+        self._router.fake_mode, self._router.modes, self._sink.call_mode = modes[0], modes, modes[-1]
         try:
             patch_cuda(self._patches, self.device, streams, self._built)
+            patch_appearance(self._patches, self._router)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
             self._patches.set(
                 fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
             )
             redirector.install(self._patches)
             saving.install(self._patches)
+            self._router.host_memory = HostMemory(self._router, fake_tensor.FakeTensor)
+            self._router.host_memory.install(self._patches)
+            patch_tools(self._patches)
+            patch_flex_attention(self._patches, lambda: self._sink.has_compiled)
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:

@@ -7,19 +7,30 @@ is unknown, and a program that reads it gets a fixed answer, which is counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 MAX_NUMBERS = 1 << 14
+"""Tensors of more elements than this are not followed, with the exception below."""
+MAX_WHOLE_NUMBERS = 1 << 20
+"""The same for whole numbers and truth values, which is what programs branch on."""
 ATTRIBUTE = "_memscope_value"
 _UNKNOWABLE = frozenset({"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "_pin_memory"})
 _HARMLESS = frozenset({"_amp_foreach_non_finite_check_and_unscale_"})
 """Writes into its inputs only what a healthy run never sees (a gradient that is not finite)."""
-_OF_ONE_ANSWER = frozenset({"all", "any"})
-"""What a tensor of one number for very many is still computed for: one element answers as all do."""
+_OF_ONE_ANSWER: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("all", "any", "_is_all_true", "_is_any_true", "sum", "alias", "detach", "clone"), lambda one: one),
+    **dict.fromkeys(("view", "_unsafe_view", "expand", "transpose", "t", "permute", "unsqueeze"), lambda one: one),
+    **dict.fromkeys(("logical_not", "bitwise_not"), operator.invert),
+    **dict.fromkeys(("logical_and", "bitwise_and"), operator.and_),
+    **dict.fromkeys(("logical_or", "bitwise_or"), operator.or_),
+}
+"""What a tensor of one truth value for very many is still followed through: one element answers as all do."""
 _ABSORBING = {"bitwise_or": True, "logical_or": True, "bitwise_and": False, "logical_and": False}
 
 
@@ -32,9 +43,25 @@ class _Cell:
         self.is_valid = True
 
 
+def is_small(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is of a size whose values are computed."""
+    is_whole = not (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
+    return tensor.numel() <= (MAX_WHOLE_NUMBERS if is_whole else MAX_NUMBERS)
+
+
 def is_worth_knowing(tensor: torch.Tensor) -> bool:
     """Whether a real tensor's values may decide what a program does: whole numbers, truth values, single numbers."""
-    return tensor.numel() <= MAX_NUMBERS and (not tensor.is_floating_point() or tensor.numel() == 1)
+    return is_small(tensor) and (not tensor.is_floating_point() or tensor.numel() == 1)
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """A block in which real tensors are computed with, out of sight of the dry run."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with torch._C.DisableTorchFunction(), _disable_current_modes(), torch.no_grad():
+        yield
 
 
 def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -89,6 +116,7 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
     result
         The fake tensor or tensors that came out.
     """
+    import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
     schema = func._schema
@@ -98,21 +126,42 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
     ]
     if not outputs and not schema.is_mutable:
         return
+    if any(out.layout is not torch.strided for out in outputs):
+        return
     knows_all = name not in _UNKNOWABLE and "rand" not in name and known_inputs(tensors, FakeTensor)
     if not knows_all and name in _ABSORBING and len(outputs) == 1:
         _absorb(_ABSORBING[name], tensors, outputs[0])
-    if not knows_all or any(out.numel() > MAX_NUMBERS for out in outputs):
+    if knows_all and any(map(_is_vast, tensors)):
+        _follow_one(name, tensors, outputs)
+        knows_all = False
+    if not knows_all or not all(map(is_small, outputs)):
         if schema.is_mutable and name not in _HARMLESS:
             _forget_written(schema, args, kwargs)
         return
     if not tensors and name not in ("ones", "zeros", "full", "arange", "scalar_tensor", "eye"):
         return
-    if any(_is_vast(tensor) for tensor in tensors) and name not in _OF_ONE_ANSWER:
-        return
     cell = _shared_cell(tensors, outputs)
     real = compute(func, args, kwargs)
     for out, value in zip(outputs, real if isinstance(real, tuple | list) else (real,), strict=False):
         remember(out, value, cell)
+
+
+def _follow_one(name: str, tensors: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Carry over what one number says of very many: a healthy run's masks of what is finite."""
+    values = [value_of(tensor) for tensor in tensors]
+    combined = _OF_ONE_ANSWER.get(name)
+    if combined is None or len(outputs) != 1:
+        return
+    firsts = []
+    with on_host():
+        for tensor, value in zip(tensors, values, strict=True):
+            if value is None or not (value.numel() == 1 or _is_vast(tensor)):
+                return
+            firsts.append(value.flatten()[0])
+        answer = combined(*firsts)
+        if name == "sum":
+            answer = answer.long() * (tensors[0].numel() // max(outputs[0].numel(), 1))
+        remember(outputs[0], answer.expand(tuple(outputs[0].shape)))
 
 
 def _absorb(absorbing: bool, tensors: Sequence[Any], output: Any) -> None:
@@ -154,7 +203,7 @@ def _shared_cell(tensors: Sequence[Any], outputs: Sequence[Any]) -> _Cell | None
 
 def _is_vast(tensor: torch.Tensor) -> bool:
     """Whether its known values are one number for very many."""
-    return tensor.numel() > MAX_NUMBERS and value_of(tensor) is not None
+    return not is_small(tensor) and value_of(tensor) is not None
 
 
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,137 @@
+"""Results whose shape depends on values that a dry run does not have: the largest that there can be, or what is known.
+
+What a rule makes is made by torch functions, so that it is allocated like any other tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from memscope.capture.dry_run.values import known
+
+
+def result_of_unknown(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation returns at most; None if there is no bound.
+
+    Parameters
+    ----------
+    kind
+        Base name of the operation.
+    args, kwargs
+        What it was given.
+    """
+    rule = _RULES.get(kind)
+    return None if rule is None else rule(args, kwargs)
+
+
+def _nonzero(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    import torch
+
+    return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.int64)
+
+
+def _masked_select(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    return args[0].new_empty((args[0].numel(),))
+
+
+def _unique(n_results: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    def rule(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+        import torch
+
+        tensor = args[0]
+        index = tensor.new_empty((tensor.numel(),), dtype=torch.int64)
+        inverse = tensor.new_empty(tuple(tensor.shape), dtype=torch.int64)
+        return (tensor.new_empty((tensor.numel(),)), inverse, index)[:n_results]
+
+    return rule
+
+
+def _unique_dim(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    import torch
+
+    tensor, dim = args[:2]
+    index = tensor.new_empty((tensor.shape[dim],), dtype=torch.int64)
+    return tensor.new_empty(tuple(tensor.shape)), index, index.new_empty(tuple(index.shape))
+
+
+def _index(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    import torch
+
+    tensor, indices = args[:2]
+    expanded: list[Any] = []
+    for index in indices:
+        if index is not None and index.dtype in (torch.bool, torch.uint8):
+            flat = index.new_empty((index.numel(),), dtype=torch.int64)
+            expanded.extend(flat for _ in range(index.dim()))
+        else:
+            expanded.append(index)
+    return torch.ops.aten.index.Tensor(tensor, expanded)
+
+
+def _bincount(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The bins that were asked for: programs ask for as many as there are classes, or experts."""
+    import torch
+
+    weights = args[1] if len(args) > 1 else kwargs.get("weights")
+    n_bins = args[2] if len(args) > 2 else kwargs.get("minlength", 0)
+    if not n_bins:
+        return None
+    return args[0].new_empty((n_bins,), dtype=torch.int64 if weights is None else torch.float64)
+
+
+def _pack_padded_sequence(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    """The rows of all sequences one after the other; their lengths are on the host, and known."""
+    import torch
+
+    rows, lengths, batch_first = args[:3]
+    with known.on_host():
+        n_steps, n_rows = rows.shape[:2] if not batch_first else (rows.shape[1], rows.shape[0])
+        sizes = torch._pack_padded_sequence(torch.zeros(n_steps, n_rows, 1), lengths, False)[1]
+        n_packed = int(lengths.sum())
+    return rows.new_empty((n_packed, *rows.shape[2:])), sizes
+
+
+def _ctc_loss(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    """Loss of each sequence, and the table of its paths: two cells for each symbol of the longest target, and one."""
+    logarithms, targets, _, lengths = args[:4]
+    longest = _longest(lengths, targets)
+    n_steps, n_rows = logarithms.shape[:2]
+    return logarithms.new_empty((n_rows,)), logarithms.new_empty((n_rows, n_steps, 2 * longest + 1))
+
+
+def _longest(lengths: Any, targets: Any) -> int:
+    import torch
+
+    value = known.value_of(lengths) if isinstance(lengths, torch.Tensor) else torch.tensor(lengths)
+    if value is None:
+        return int(targets.shape[-1])
+    with known.on_host():
+        return int(value.max())
+
+
+def _like_first(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    import torch
+
+    return torch.empty_like(args[0])
+
+
+_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "nonzero": _nonzero,
+    "masked_select": _masked_select,
+    "_unique": _unique(2),
+    "_unique2": _unique(3),
+    "unique_consecutive": _unique(3),
+    "unique_dim": _unique_dim,
+    "index": _index,
+    "bincount": _bincount,
+    "_pack_padded_sequence": _pack_padded_sequence,
+    "_ctc_loss": _ctc_loss,
+    "_standard_gamma": _like_first,
+    "_standard_gamma_grad": _like_first,
+    "_sample_dirichlet": _like_first,
+    "_dirichlet_grad": _like_first,
+    "binomial": _like_first,
+}
+OF_KNOWN_SHAPE = frozenset({"_pack_padded_sequence"} | {name for name, rule in _RULES.items() if rule is _like_first})
+"""Whose results have the very shape, though PyTorch has no rule for it."""
