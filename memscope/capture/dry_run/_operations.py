@@ -17,6 +17,7 @@ from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run.kernels.scratch import scratch_of
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -201,13 +202,20 @@ class OperationRouter:
             reused = self._accumulated_in_place(args)
             if reused is not None:
                 return reused
-        if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]):
+        if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]) and _is_of_tensors(kind, args):
             return args[0].detach()
         result = self._traced(func, kind, args, kwargs, tensors)
         from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 
         try:
-            self._account(_in_order(kind, result))
+            scratch = scratch_of(kind, func, args, kwargs, result, self._gpu.n_multiprocessors)
+            if scratch is None:
+                self._account(_in_order(kind, result))
+            else:
+                with self._storages.held(scratch.before, kind):
+                    self._account(_in_order(kind, result))
+                    with self._storages.held(scratch.after, kind):
+                        pass
             if kind == "resize_":
                 self._storages.resized(args[0].untyped_storage())
             if kind in _MATMULS:
@@ -363,6 +371,11 @@ class OperationRouter:
             return False
         storage = tensor.untyped_storage()
         return bool(torch._C._storage_Use_Count(storage._cdata) <= 2)
+
+
+def _is_of_tensors(kind: str, args: tuple[Any, ...]) -> bool:
+    """Whether a formula scatters a gradient into zeros; what scatters a number into a gradient makes a new one."""
+    return kind != "scatter" or not isinstance(args[3], int | float)
 
 
 def _in_order(kind: str, result: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -224,6 +226,23 @@ class StorageTable:
         """Allocate memory that a library keeps until the end."""
         allocation = self._allocate(n_bytes)
         self._owners.claim(allocation, Category.WORKSPACE, label)
+
+    @contextmanager
+    def held(self, sizes: Sequence[Any], kernel: str) -> Iterator[None]:
+        """Allocate what a kernel takes while it runs, in order; a list among the sizes is released at its own end."""
+        taken: list[Allocation] = []
+        try:
+            for size in sizes:
+                if isinstance(size, list):
+                    with self.held(size, kernel):
+                        pass
+                elif size:
+                    taken.append(self._allocate(size))
+                    self._owners.claim(taken[-1], Category.TEMPORARIES, self._context.place or f"inside {kernel}")
+            yield
+        finally:
+            while taken:
+                self._die(taken.pop())
 
     def close(self) -> None:
         """Stop watching; what lives now is what the trace ends with."""

@@ -1,0 +1,10 @@
+"""What CUDA's kernels are and take where the shapes of tensors alone do not say it.
+
+``scratch`` looks a kernel's temporaries up: ``_call`` is the call that they are told from, the other modules have
+the kernels of a subject.
+
+Other folders import:
+
+``attention``  Attention by plain matrix products, as CUDA has it
+``scratch``    What kernels allocate beside the tensors that they return, by operation
+"""
