@@ -17,6 +17,7 @@ from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run.kernels.recurrent import SHAPES
 from memscope.capture.dry_run.kernels.scratch import scratch_of
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
@@ -26,7 +27,8 @@ MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
 WORKSPACE_LABEL = "cuBLAS workspace (modelled)"
 LT_WORKSPACE_LABEL = "cuBLASLt workspace (modelled)"
-_NO_DRIVER = "not linked with support for cuda"
+_NO_DRIVER = ("not linked with support for cuda", "No CUDA GPUs are available", "Found no NVIDIA driver")
+"""What PyTorch's C++ says where it asks for a device: of a build without CUDA, and of one with it."""
 _FACTORIES = frozenset(
     [
         *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
@@ -37,13 +39,19 @@ _MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "ad
 _RESULTS = {
     "native_dropout": (1, 0),
     "_scaled_dot_product_efficient_attention": (0, 1),
+    "_embedding_bag": (2, 1, 0, 3),
+    "_thnn_fused_lstm_cell": (2, 0, 1),
+    "_thnn_fused_gru_cell": (1, 0),
 }
 """Results that CUDA allocates on the device, in its order, where that is not all of them from first to last.
 
 The mask of a dropout comes first; seed and offset of the attention are on the host outside of CUDA graphs.
 """
 _WRITTEN_IN_PLACE = frozenset(
-    ["scatter_add", "index_add", "index_put", "_unsafe_index_put", "scatter", "masked_scatter", "index_copy"]
+    [
+        *("scatter_add", "index_add", "index_put", "_unsafe_index_put", "scatter", "masked_scatter", "index_copy"),
+        *("put",),
+    ]
 )
 """What backward formulas write into zeros that they have made."""
 _RANDOM_IN_PLACE = frozenset(
@@ -213,6 +221,8 @@ class OperationRouter:
                 self._account(_in_order(kind, result))
             else:
                 with self._storages.held(scratch.before, kind):
+                    if scratch.result_bytes:
+                        self._storages.track(result, scratch.result_bytes)
                     self._account(_in_order(kind, result))
                     with self._storages.held(scratch.after, kind):
                         pass
@@ -237,7 +247,8 @@ class OperationRouter:
     def _account(self, result: Any) -> None:
         if isinstance(result, self._fake_type):
             if result.fake_device.type == "cuda":
-                self._storages.track(result)
+                for part in _parts_of(result):
+                    self._storages.track(part)
         elif isinstance(result, tuple | list):
             for part in result:
                 self._account(part)
@@ -255,6 +266,8 @@ class OperationRouter:
             return self._answer(func, kind, args, tensors)
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None
+        if kind in SHAPES:
+            return SHAPES[kind](args)
         try:
             return self._run(func, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -273,7 +286,7 @@ class OperationRouter:
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
-            if _NO_DRIVER not in str(error):
+            if not any(words in str(error) for words in _NO_DRIVER):
                 raise
         self.hides_device = True
         try:
@@ -371,6 +384,11 @@ class OperationRouter:
             return False
         storage = tensor.untyped_storage()
         return bool(torch._C._storage_Use_Count(storage._cdata) <= 2)
+
+
+def _parts_of(tensor: Any) -> tuple[Any, ...]:
+    """The tensors that have a tensor's memory: of a sparse one its indices and values."""
+    return (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
 
 
 def _is_of_tensors(kind: str, args: tuple[Any, ...]) -> bool:

@@ -11,6 +11,7 @@ from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.kernels.recurrent import NETWORKS
 from memscope.capture.patches import Patches
 from memscope.errors import CaptureError
 
@@ -86,6 +87,10 @@ class Redirector:
         patches.set(torch._VF, "dropout", drop)
         entropy = self._choice(torch.nn.functional.cross_entropy, kernel_choices.cross_entropy, casts=False)
         patches.set(torch.nn.functional, "cross_entropy", entropy)
+        for name, on_device in NETWORKS.items():
+            chosen = self._choice(getattr(torch, name), on_device)
+            patches.set(torch, name, chosen)
+            patches.set(torch._VF, name, chosen)
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
 
     def _choice(

@@ -198,13 +198,14 @@ class StorageTable:
         allocation = self._live.get(storage._cdata)
         return None if allocation is None else allocation.address
 
-    def track(self, tensor: torch.Tensor) -> None:
-        """Allocate for a device tensor's storage if it is new."""
+    def track(self, tensor: torch.Tensor, n_bytes: int | None = None) -> None:
+        """Allocate for a device tensor's storage if it is new; ``n_bytes`` where that is more than its elements."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:
             return
-        n_bytes = storage.nbytes()
+        if n_bytes is None:
+            n_bytes = storage.nbytes()
         self._live[key] = self._allocate(n_bytes) if n_bytes else None
         finalizer = weakref.finalize(storage, self._release, key)
         finalizer.atexit = False

@@ -11,10 +11,14 @@ Sizes = list[Any]
 
 
 class Scratch(NamedTuple):
-    """What a kernel takes: ``before`` its results are allocated, and ``after``; all is released when it has run."""
+    """What a kernel takes: ``before`` its results are allocated, and ``after``; all is released when it has run.
+
+    ``result_bytes`` is what the first result's memory has where that is more than its elements need, else 0.
+    """
 
     after: Sizes
     before: Sizes = []  # noqa: RUF012  (never written to)
+    result_bytes: int = 0
 
 
 Kernel = Callable[["Call"], Scratch]

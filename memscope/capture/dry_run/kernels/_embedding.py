@@ -10,6 +10,7 @@ from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
 from memscope.capture.dry_run.kernels._cub import radix_bytes, scan_bytes, select_bytes
 
 _INDEX = 8
+_MODE_MAX = 2
 _DIRECT = 3072
 """Up to so many places, each is added to its row directly."""
 _PLACES_OF_A_PART = 10
@@ -50,15 +51,13 @@ def _bag_backward(call: Call) -> Scratch:
     """Sums and means as plain embeddings, however few; the largest write where they were."""
     indices, mode = call.get("indices"), call.get("mode")
     n, itemsize, made = indices.numel(), indices.element_size(), call.results[0]
-    if not n or mode == _MODE_MAX:
+    if not n or mode == _MODE_MAX or call.get("sparse", False):
         return Scratch([])
     parts = _parts(n, made.size(0), made.size(-1), made.element_size(), itemsize)
     return Scratch(parts, before=_sorted_first(n, itemsize, call))
 
 
-_MODE_MAX = 2
-
 KERNELS: dict[str, Kernel] = {
     "embedding_dense_backward": _dense_backward,
-    "_embedding_bag_dense_backward": _bag_backward,
+    **dict.fromkeys(("_embedding_bag_dense_backward", "_embedding_bag_backward"), _bag_backward),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
 from memscope.capture.dry_run.kernels._reductions import Reduction, reduction_bytes
 
 _VECTOR_OF_HALVES = 8
@@ -50,12 +50,12 @@ def sums(call: Call) -> Scratch:
         )
     copied = tensor.numel() * made.element_size()
     kernel = accumulating(made.element_size())
-    like = _dense_like(tensor)
+    like = dense_like(tensor)
     found = reduction_bytes(kernel, tensor.shape, like, dims_of(call), call.n_multiprocessors)
     return Scratch([copied, *found])
 
 
-def _dense_like(tensor: Any) -> tuple[int, ...]:
+def dense_like(tensor: Any) -> tuple[int, ...]:
     """Strides of a copy: the tensor's own where it is dense, else those of its shape."""
     import torch
 
@@ -96,7 +96,7 @@ def _count_nonzero(call: Call) -> Scratch:
     """A comparison with zero, and the sum of what it says."""
     tensor = call.args[0]
     kernel = accumulating(8)
-    found = reduction_bytes(kernel, tensor.shape, _dense_like(tensor), dims_of(call), call.n_multiprocessors)
+    found = reduction_bytes(kernel, tensor.shape, dense_like(tensor), dims_of(call), call.n_multiprocessors)
     return Scratch([8 * tensor.numel(), *found], before=[tensor.numel()])
 
 
@@ -104,6 +104,18 @@ def _norm(call: Call) -> Scratch:
     tensor = call.args[0]
     kernel = accumulating(tensor.element_size(), call.results[0].element_size(), vector=4)
     return Scratch(reduced(tensor, dims_of(call), kernel, call.n_multiprocessors))
+
+
+def _logsumexp(call: Call) -> Scratch:
+    """The largest of each, the exponentials of the differences, and their sum."""
+    tensor, dims = call.args[0], dims_of(call)
+    itemsize, made = tensor.element_size(), call.results[0].numel()
+    largest = reduced(tensor, dims, Reduction(itemsize, itemsize, itemsize), call.n_multiprocessors)
+    summed = reduction_bytes(
+        accumulating(itemsize), tensor.shape, dense_like(tensor), dims, call.n_multiprocessors
+    )
+    kept = made * itemsize
+    return Scratch([largest, [kept, made], [nbytes(tensor), kept, summed]], before=[kept])
 
 
 _with_places = _partial(16)
@@ -116,6 +128,7 @@ KERNELS: dict[str, Kernel] = {
     **dict.fromkeys(("max", "min"), _extremes),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), _partial(16, vector=2)),
     **dict.fromkeys(("norm", "linalg_vector_norm"), _norm),
+    "logsumexp": _logsumexp,
     "aminmax": _of_elements(2),
     "count_nonzero": _count_nonzero,
 }

@@ -26,20 +26,20 @@ def math_attention(
     made = query.dtype
     attn_mask = numbers_of_mask(attn_mask, made)
     if made.itemsize == 2 and not _reduces_in_half():
-        query, key, value = query.float(), key.float(), value.float()
+        query, key, value = query.float(), key.float(), value.float()  # all are kept until the end
     factor = (abs(scale) if scale is not None else float(query.size(-1)) ** -0.5) ** 0.5
-    query = query * (-factor if scale is not None and scale < 0 else factor)
+    scaled = query * (-factor if scale is not None and scale < 0 else factor)
     if is_causal:
         attn_mask = numbers_of_mask(query.new_ones((query.size(-2), key.size(-2)), dtype=_bool()).tril(), query.dtype)
     if enable_gqa:
         n = query.size(-3)
         key, value = (t.repeat_interleave(n // t.size(-3), -3) if t.size(-3) != n else t for t in (key, value))
-    shares = _shares(query, key, attn_mask, factor)
+    shares = _shares(scaled, key, attn_mask, factor)
     if dropout_p > 0:
         shares = _dropout(shares, dropout_p)
     returned = shares.to(made)  # beside the output, until the call ends
     output = (shares @ value).to(made)
-    del returned
+    del returned, query
     return output
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from memscope.capture.dry_run.kernels import _attending, _convolution, _embedding, _reducing, _sorting
+from memscope.capture.dry_run.kernels import _attending, _convolution, _embedding, _losses, _reducing, _sorting
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch
 
 _KERNELS: dict[str, Kernel] = {
     **_attending.KERNELS,
     **_convolution.KERNELS,
     **_embedding.KERNELS,
+    **_losses.KERNELS,
     **_reducing.KERNELS,
     **_sorting.KERNELS,
 }
