@@ -1,6 +1,6 @@
 """How far a dry run's peaks are from those of the real allocator under real CUDA code, program by program.
 
-    python benchmarks/predictions.py [--version 2.11.0] [--only TEXT] [--gpu A100-80GB] [--markdown FILE] [--keep FOLDER]
+    python benchmarks/predictions.py [--version 2.11.0] [--only TEXT,…] [--gpu A100-80GB] [--folder FOLDER]
 
 Each program is run twice on the same CUDA build of PyTorch, in ``.venv-emulated/`` (``make test-emulated`` makes it):
 as a dry run, and on the emulated device, where PyTorch's own code makes every request. Where transformers ask for
@@ -73,7 +73,7 @@ def programs(folder: Path | None) -> Iterator[Program]:
             name, bar, command = line.partition("|")
             if bar and not line.startswith("#"):
                 script, *arguments = command.split()
-                yield Program(name, folder / script, tuple(arguments))
+                yield Program(name, folder.resolve() / script, tuple(arguments))
     for command in KERNELS:
         yield Program(command, PROGRAMS / "kernels.py", tuple(command.split()))
     from tests.attribution.workloads import WORKLOADS
@@ -100,8 +100,11 @@ class Bench:
             variables |= {"LD_PRELOAD": self._libraries, "CUDA_VISIBLE_DEVICES": ""}
         ended = subprocess.run(
             [*command, str(program.script), *program.arguments],
-            **{"cwd": program.script.parent, "env": {**os.environ, **variables}},
-            **{"capture_output": True, "text": True, "check": False},
+            cwd=program.script.parent,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if ended.returncode or not path.exists():
             return (ended.stderr.strip().splitlines() or ["no word"])[-1][:160]
@@ -215,8 +218,8 @@ def markdown(rows: Sequence[Row], gpu: str, version: str) -> str:
     lines = [
         f"# Predicted peaks beside those of real CUDA code, on an emulated {gpu}",
         "",
-        f"Made by `benchmarks/predictions.py` with torch {version}: the dry run's peaks by those of the emulated device, where",
-        "PyTorch's own CUDA code makes every request; in MiB, the latter's. No real GPU was at hand.",
+        f"Made by `benchmarks/predictions.py` with torch {version}: the dry run's peaks by those of the emulated",
+        "device, where PyTorch's own CUDA code makes every request; in MiB, the latter's. No real GPU was at hand.",
         "",
         "| program | allocated | reserved | peak allocated | peak reserved |",
         "|---|--:|--:|--:|--:|",

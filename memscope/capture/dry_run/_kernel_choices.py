@@ -33,9 +33,7 @@ def sdpa(
 
     aten = torch.ops.aten
     if not _sdpa_fits_fused(query, key, value):
-        return math_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        return math_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     n_head = query.size(-1)
     if attn_mask is None and _sdpa_fits_flash(query):
         padded = [_pad_sdpa_head(tensor) for tensor in (query, key, value)]

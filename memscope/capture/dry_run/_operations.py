@@ -18,7 +18,7 @@ from typing import Any
 from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run.kernels.recurrent import SHAPES
-from memscope.capture.dry_run.kernels.scratch import scratch_of
+from memscope.capture.dry_run.kernels.scratch import Call, scratch_of
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -206,34 +206,42 @@ class OperationRouter:
 
     def _on_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
         kind = self._kind(func)
-        if func is self._add and self.is_accumulating:
-            reused = self._accumulated_in_place(args)
-            if reused is not None:
-                return reused
-        if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]) and _is_of_tensors(kind, args):
-            return args[0].detach()
-        result = self._traced(func, kind, args, kwargs, tensors)
+        reused = self._reused(func, kind, args) if self.is_accumulating else None
+        result = self._traced(func, kind, args, kwargs, tensors) if reused is None else reused
         from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 
         try:
-            scratch = scratch_of(kind, func, args, kwargs, result, self._gpu.n_multiprocessors)
-            if scratch is None:
-                self._account(_in_order(kind, result))
-            else:
-                with self._storages.held(scratch.before, kind):
-                    if scratch.result_bytes:
-                        self._storages.track(result, scratch.result_bytes)
-                    self._account(_in_order(kind, result))
-                    with self._storages.held(scratch.after, kind):
-                        pass
+            self._allocate(kind, Call(func, args, kwargs, result, self._gpu.n_multiprocessors))
             if kind == "resize_":
                 self._storages.resized(args[0].untyped_storage())
             if kind in _MATMULS:
                 self._add_workspaces(kind, args)
         except SimulatedOutOfMemoryError as error:
             raise self._on_oom(error) from None
-        known_values.follow(func, args, kwargs, tensors, result)
+        if reused is None:
+            known_values.follow(func, args, kwargs, tensors, result)
         return result
+
+    def _reused(self, func: Any, kind: str, args: tuple[Any, ...]) -> Any:
+        """What an operation of the autograd engine writes into, where PyTorch makes nothing new; None for the rest."""
+        if func is self._add:
+            return self._accumulated_in_place(args)
+        if kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]) and _is_of_tensors(kind, args):
+            return args[0].detach()
+        return None
+
+    def _allocate(self, kind: str, call: Call) -> None:
+        """Allocate what a kernel takes and what it returns, in its order."""
+        scratch = scratch_of(kind, call)
+        if scratch is None:
+            self._account(_in_order(kind, call.result))
+            return
+        with self._storages.held(scratch.before, kind):
+            if scratch.result_bytes:
+                self._storages.track(call.result, scratch.result_bytes)
+            self._account(_in_order(kind, call.result))
+            with self._storages.held(scratch.after, kind):
+                pass
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
         """What the libraries allocate at their first use: cuBLAS for every product, cuBLASLt for one with a bias."""

@@ -1,8 +1,8 @@
 """Convolutions without cuDNN: the columns that an image is laid out in, one image at a time.
 
-Source: ``aten/src/ATen/native/cuda/ConvolutionMM2d.cu``, ``NaiveConvolutionTranspose2d.cu``, ``NaiveDilatedConvolution.cu``,
-``DepthwiseConv2d.cu`` and ``native/Convolution.cpp`` (``select_conv_backend``), read at 2.11. What cuDNN's plans would
-take is not known before a GPU has been asked.
+Source: ``aten/src/ATen/native/cuda/ConvolutionMM2d.cu``, ``NaiveConvolutionTranspose2d.cu``, ``DepthwiseConv2d.cu``,
+``NaiveDilatedConvolution.cu`` and ``native/Convolution.cpp`` (``select_conv_backend``), read at 2.11. What plans of
+cuDNN would take is not known before a GPU has been asked.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _backward(call: Call) -> Scratch:
     if sizes.n_groups == 1:
         return Scratch([[sizes.columns, bias]])
     parts = [nbytes(tensor) // sizes.n_groups for tensor in (inputs, grad)]
-    return Scratch([], before=_groups(sizes.n_groups, parts[0], [*parts, [sizes.columns]]) + [nbytes(weight)])
+    return Scratch([], before=[*_groups(sizes.n_groups, parts[0], [*parts, [sizes.columns]]), nbytes(weight)])
 
 
 def _bias_scratch(call: Call, grad: Any) -> Sizes:

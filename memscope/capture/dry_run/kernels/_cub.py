@@ -14,7 +14,7 @@ _ALIGNMENT = 256
 _OF_ONE_TILE = 256
 _THREADS = 384
 _NARROW_SPINE = (8 * 5 * 128, 5632)
-"""Of the passes over keys of two bytes and fewer: digits by blocks of a multiprocessor, and what a scan reads beyond."""
+"""Of the passes over keys of at most two bytes: digits by blocks of a multiprocessor, and what a scan reads beyond."""
 
 
 def radix_bytes(n: int, key_bytes: int, value_bytes: int, n_multiprocessors: int, n_bits: int | None = None) -> int:

@@ -1,6 +1,6 @@
 """Losses that are made element by element and then reduced: into memory of all elements, which the result keeps.
 
-Source: ``aten/src/ATen/native/BinaryOps.cpp`` (``mse_loss``), ``PointwiseOps.cpp`` (``smooth_l1_loss``), ``Loss.cpp`` and
+Source: ``aten/src/ATen/native/BinaryOps.cpp`` (``mse_loss``, ``smooth_l1_loss``), ``Loss.cpp`` and
 ``native/cuda/Loss.cu``, read at 2.11.
 """
 

@@ -111,9 +111,7 @@ def _logsumexp(call: Call) -> Scratch:
     tensor, dims = call.args[0], dims_of(call)
     itemsize, made = tensor.element_size(), call.results[0].numel()
     largest = reduced(tensor, dims, Reduction(itemsize, itemsize, itemsize), call.n_multiprocessors)
-    summed = reduction_bytes(
-        accumulating(itemsize), tensor.shape, dense_like(tensor), dims, call.n_multiprocessors
-    )
+    summed = reduction_bytes(accumulating(itemsize), tensor.shape, dense_like(tensor), dims, call.n_multiprocessors)
     kept = made * itemsize
     return Scratch([largest, [kept, made], [nbytes(tensor), kept, summed]], before=[kept])
 
@@ -132,4 +130,3 @@ KERNELS: dict[str, Kernel] = {
     "aminmax": _of_elements(2),
     "count_nonzero": _count_nonzero,
 }
-

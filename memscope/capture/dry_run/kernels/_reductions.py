@@ -48,7 +48,7 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """The dimensions that a reduction runs over, innermost first, those that it reduces before the rest; strides in bytes."""
+    """The dimensions of a reduction, innermost first, those that it reduces before the rest; strides in bytes."""
 
     shape: tuple[int, ...]
     out_strides: tuple[int, ...]
@@ -119,8 +119,8 @@ def _ordered(
             stride *= shape[dim]
     in_strides = [stride * kernel.itemsize for stride in strides]
     order = _order(shape, out_strides, in_strides)
-    columns = ([column[dim] for dim in order] for column in (shape, out_strides, in_strides))
-    return _coalesced(*columns, offset)
+    by_dim = [[column[dim] for dim in order] for column in (shape, out_strides, in_strides)]
+    return _coalesced(by_dim[0], by_dim[1], by_dim[2], offset)
 
 
 def _order(shape: Sequence[int], out_strides: Sequence[int], in_strides: Sequence[int]) -> list[int]:

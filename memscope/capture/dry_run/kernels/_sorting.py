@@ -36,11 +36,12 @@ def sorting(n_rows: int, n_columns: int, itemsize: int, n_multiprocessors: int) 
         whole = radix_bytes(n, itemsize, _INDEX, n_multiprocessors)
         rows = radix_bytes(n, _INDEX, _INDEX, n_multiprocessors, bits_of(n_rows))
         return [n * _INDEX, n * _INDEX, [n * itemsize, [whole]], [rows]]
-    return [n * _INDEX, [_segmented_bytes(n, n_rows, itemsize)]]
+    return [n * _INDEX, [_segmented_bytes(n, itemsize)]]
 
 
-def _segmented_bytes(n: int, n_rows: int, itemsize: int) -> int:
-    return n * (itemsize + _INDEX) + 4 * n_rows
+def _segmented_bytes(n: int, itemsize: int) -> int:
+    """Second copies of keys and indices."""
+    return sum(-(-n * size // 256) * 256 for size in (itemsize, _INDEX)) + 255
 
 
 def _rows(call: Call) -> tuple[int, int]:
@@ -86,7 +87,7 @@ def _ordering(n_rows: int, k: int, tensor: Any, call: Call) -> Sizes:
         return []
     n, itemsize = n_rows * k, tensor.element_size()
     order = sorting(n_rows, k, itemsize, call.n_multiprocessors)
-    return [[n * itemsize, n * _INDEX, order]]
+    return [[n * _INDEX, n * itemsize, order, [n * _INDEX]]]
 
 
 def _scan(call: Call) -> Scratch:

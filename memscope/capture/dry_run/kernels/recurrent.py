@@ -155,17 +155,15 @@ def _dropped(tensor: Any, p: float) -> Any:
 def _weights(flat: Sequence[Any], has_biases: bool, is_projected: bool) -> list[_Weights]:
     n = 2 + 2 * has_biases + is_projected
     groups = [list(flat[at : at + n]) for at in range(0, len(flat), n)]
-    return [
-        _Weights(*group[:2], *(group[2:4] if has_biases else (None, None)), group[-1] if is_projected else None)
-        for group in groups
-    ]
+    no_biases = [] if has_biases else [None, None]
+    return [_Weights(*[*group[:2], *no_biases, *group[2:], None][:5]) for group in groups]
 
 
 def _called(cell: Cell, n_states: int) -> Callable[..., Any]:
     """A network as ``torch`` has it, for sequences of one length (a tensor and states) and packed ones."""
 
     def network(*args: Any) -> Any:
-        is_packed = isinstance(args[2], list | tuple) == (n_states == 2) and not isinstance(args[3], bool)
+        is_packed = not isinstance(args[3], bool)
         if is_packed:
             inputs, sizes, hx, flat, has_biases, n_layers, dropout, train, both = args
             is_batch_first, sizes = False, sizes.tolist()
@@ -199,6 +197,23 @@ def _one_step(cell: Cell, n_states: int) -> Callable[..., Any]:
     return step
 
 
+def _pad_packed(data: Any, batch_sizes: Any, is_batch_first: bool, padding: float, total_length: int) -> Any:
+    """Packed sequences padded to one length: runs of steps with as many sequences are copied together."""
+    import torch
+
+    sizes = [int(n) for n in batch_sizes.tolist()]
+    padded = data.new_full((max(total_length, len(sizes)), sizes[0], *data.shape[1:]), padding)
+    start = offset = 0
+    for step in range(1, len(sizes) + 1):
+        if step == len(sizes) or sizes[step] != sizes[start]:
+            n, n_steps = sizes[start], step - start
+            run = data.narrow(0, offset, n * n_steps).view(n_steps, n, *data.shape[1:])
+            padded.narrow(0, start, n_steps).narrow(1, 0, n).copy_(run)
+            start, offset = step, offset + n * n_steps
+    lengths = torch.tensor([sum(n > sequence for n in sizes) for sequence in range(sizes[0])])
+    return padded.transpose(0, 1) if is_batch_first else padded, lengths
+
+
 NETWORKS: dict[str, Callable[..., Any]] = {
     "lstm": _called(_lstm_cell, 2),
     "gru": _called(_gru_cell, 1),
@@ -206,6 +221,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "rnn_relu": _called(_simple_cell("relu"), 1),
     "lstm_cell": _one_step(_lstm_cell, 2),
     "gru_cell": _one_step(_gru_cell, 1),
+    "_pad_packed_sequence": _pad_packed,
 }
 """What stands in for the functions of ``torch`` of these names."""
 
@@ -234,10 +250,23 @@ def _gru_gradients(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*gates, grad.new_empty((n, width)), *biases)
 
 
+def _packed(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sequences of known lengths one step after the other, and how many there are at each."""
+    import torch
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    padded, lengths = args[:2]
+    with unset_fake_temporarily():
+        steps = [int(n) for n in lengths.tolist()]
+        sizes = torch.tensor([sum(n > step for n in steps) for step in range(max(steps))])
+    return padded.new_empty((sum(steps), *padded.shape[2:])), sizes
+
+
 SHAPES: dict[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {
+    "_pack_padded_sequence": _packed,
     "_thnn_fused_lstm_cell": _lstm_made,
     "_thnn_fused_lstm_cell_backward_impl": _lstm_gradients,
     "_thnn_fused_gru_cell": _gru_made,
     "_thnn_fused_gru_cell_backward": _gru_gradients,
 }
-"""The results of the fused cells, for which PyTorch has no rule of shapes."""
+"""The results of operations for which PyTorch has no rule of shapes."""

@@ -5,34 +5,40 @@ The tables of the subjects' modules say it; what is in none takes nothing that i
 
 from __future__ import annotations
 
-from typing import Any
-
-from memscope.capture.dry_run.kernels import _attending, _convolution, _embedding, _losses, _reducing, _sorting
+from memscope.capture.dry_run.kernels import (
+    _attending,
+    _convolution,
+    _embedding,
+    _indexing,
+    _losses,
+    _reducing,
+    _sorting,
+)
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch
 
 _KERNELS: dict[str, Kernel] = {
     **_attending.KERNELS,
     **_convolution.KERNELS,
     **_embedding.KERNELS,
+    **_indexing.KERNELS,
     **_losses.KERNELS,
     **_reducing.KERNELS,
     **_sorting.KERNELS,
 }
 
 
-def scratch_of(
-    kind: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, n_multiprocessors: int
-) -> Scratch | None:
+def scratch_of(kind: str, call: Call) -> Scratch | None:
     """What a call of an operation takes beside its result; None where nothing.
 
     Parameters
     ----------
     kind
         The operation's base name, ``sum`` of ``aten::sum.dim_IntList``.
-    func, args, kwargs, result
-        The call.
-    n_multiprocessors
-        Of the device.
+    call
+        The call, with its result.
     """
     kernel = _KERNELS.get(kind)
-    return None if kernel is None else kernel(Call(func, args, kwargs, result, n_multiprocessors))
+    return None if kernel is None else kernel(call)
+
+
+__all__ = ["Call", "Scratch", "scratch_of"]
