@@ -19,14 +19,14 @@ from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run.kernels.recurrent import SHAPES
 from memscope.capture.dry_run.kernels.scratch import Call, scratch_of
+from memscope.capture.dry_run.kernels.workspaces import CUBLASLT_LABEL, Workspaces
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
+from memscope.trace.categories import Category
 
 MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
-WORKSPACE_LABEL = "cuBLAS workspace (modelled)"
-LT_WORKSPACE_LABEL = "cuBLASLt workspace (modelled)"
 _NO_DRIVER = ("not linked with support for cuda", "No CUDA GPUs are available", "Found no NVIDIA driver")
 """What PyTorch's C++ says where it asks for a device: of a build without CUDA, and of one with it."""
 _FACTORIES = frozenset(
@@ -35,7 +35,6 @@ _FACTORIES = frozenset(
         *("rand", "randn", "randint", "randperm", "normal"),
     ]
 )
-_MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_addmm_activation"])
 _RESULTS = {
     "native_dropout": (1, 0),
     "_scaled_dot_product_efficient_attention": (0, 1),
@@ -90,8 +89,7 @@ class OperationRouter:
         self.fake_mode: Any = None
         """The fake tensor mode of the dry run; the only one there may be."""
         self._kinds: dict[Any, str] = {}
-        self._has_workspace = False
-        self._has_lt_workspace = False
+        self._workspaces = Workspaces(gpu, torch.__version__)
         self._is_tracing = False
         self._thread = get_ident()
         self.hides_device = False
@@ -214,8 +212,7 @@ class OperationRouter:
             self._allocate(kind, Call(func, args, kwargs, result, self._gpu.n_multiprocessors))
             if kind == "resize_":
                 self._storages.resized(args[0].untyped_storage())
-            if kind in _MATMULS:
-                self._add_workspaces(kind, args)
+            self._add_workspaces(kind, args)
         except SimulatedOutOfMemoryError as error:
             raise self._on_oom(error) from None
         if reused is None:
@@ -244,13 +241,13 @@ class OperationRouter:
                 pass
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
-        """What the libraries allocate at their first use: cuBLAS for every product, cuBLASLt for one with a bias."""
-        if not self._has_workspace:
-            self._has_workspace = True
-            self._storages.workspace(self._gpu.cublas_workspace_bytes, WORKSPACE_LABEL)
-        if not self._has_lt_workspace and kind in ("addmm", "_addmm_activation") and args[0].dim() == 1:
-            self._has_lt_workspace = True
-            self._storages.workspace(self._gpu.cublaslt_workspace_bytes, LT_WORKSPACE_LABEL)
+        """What cuBLAS and cuBLASLt work in, where a product needs it and has none."""
+        needed = self._workspaces.needed(kind, args, self._storages.device.stream)
+        for n_bytes, label in needed.kept:
+            self._storages.workspace(n_bytes, label)
+        if needed.given_back_bytes:
+            with self._storages.held([needed.given_back_bytes], CUBLASLT_LABEL, Category.WORKSPACE):
+                pass
 
     def _account(self, result: Any) -> None:
         if isinstance(result, self._fake_type):

@@ -229,17 +229,19 @@ class StorageTable:
         self._owners.claim(allocation, Category.WORKSPACE, label)
 
     @contextmanager
-    def held(self, sizes: Sequence[Any], kernel: str) -> Iterator[None]:
+    def held(self, sizes: Sequence[Any], kernel: str, category: Category = Category.TEMPORARIES) -> Iterator[None]:
         """Allocate what a kernel takes while it runs, in order; a list among the sizes is released at its own end."""
+        is_temporary = category == Category.TEMPORARIES
         taken: list[Allocation] = []
         try:
             for size in sizes:
                 if isinstance(size, list):
-                    with self.held(size, kernel):
+                    with self.held(size, kernel, category):
                         pass
                 elif size:
                     taken.append(self._allocate(size))
-                    self._owners.claim(taken[-1], Category.TEMPORARIES, self._context.place or f"inside {kernel}")
+                    label = (self._context.place or f"inside {kernel}") if is_temporary else kernel
+                    self._owners.claim(taken[-1], category, label)
             yield
         finally:
             while taken:

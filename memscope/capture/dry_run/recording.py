@@ -37,9 +37,12 @@ from memscope.units import format_bytes
 
 _NOTES = (
     "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
-    "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
-    "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
-    "cuDNN plans and workspaces, NCCL buffers",
+    "the workspaces of cuBLAS and cuBLASLt are modelled: one each for every stream with products, as the release of "
+    "PyTorch takes them",
+    "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
+    "gradients of embeddings and indices, losses, and convolutions and recurrent networks without cuDNN",
+    "not seen: cuDNN's plans (published: up to 36 GB for one convolution), NCCL's buffers (published: 0.5 to 6 GB a "
+    "GPU for all communicators), Triton's kernels, cuSOLVER, cuFFT",
     "torch.compile is left out: compiled functions run eagerly",
     "modelled: work on a side stream is done when the next memory is asked for",
 )

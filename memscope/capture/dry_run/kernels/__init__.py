@@ -5,7 +5,8 @@ the kernels of a subject.
 
 Other folders import:
 
-``attention``  Attention by plain matrix products, as CUDA has it
-``recurrent``  Recurrent networks as CUDA has them without cuDNN, and the results of its fused cells
-``scratch``    What kernels allocate beside the tensors that they return, by operation
+``attention``   Attention by plain matrix products, as CUDA has it
+``recurrent``   Recurrent networks as CUDA has them without cuDNN, and the results of its fused cells
+``scratch``     What kernels allocate beside the tensors that they return, by operation
+``workspaces``  What cuBLAS and cuBLASLt are given to work in
 """

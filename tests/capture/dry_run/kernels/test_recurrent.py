@@ -14,9 +14,10 @@ nn = torch.nn
 
 def _forward(kind: str, *sizes: int, **given: Any) -> list[int]:
     network, x = getattr(nn, kind), (20, 16, sizes[0])
-    return requests_of(
+    asked = requests_of(
         lambda m, x: m(x), lambda: network(*sizes, device="cuda", **given), lambda: torch.empty(x, device="cuda")
     )
+    return [n_bytes for n_bytes in asked if n_bytes != 1 << 20]  # but for what a release gives cuBLASLt each time
 
 
 def test_an_lstm_keeps_its_gates_at_every_step() -> None:
