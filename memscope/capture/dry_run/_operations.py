@@ -81,7 +81,7 @@ class OperationRouter:
         self._fake_type = FakeTensor
         self._tensor_type = torch.Tensor
         self._host = torch.device("cpu")
-        self._device = torch.device("cuda:0")
+        self._named = [torch.device("cuda", index) for index in range(len(storages.devices))]
         self._ask_device = torch.ops.prim.device.default
         self._add = torch.ops.aten.add.Tensor
         self._current_fake_mode = torch._C._get_dispatch_mode
@@ -118,7 +118,10 @@ class OperationRouter:
         if self._current_fake_mode(self._fake_key) is not self.fake_mode:
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
         tensors = self._tensors(args, kwargs)
-        has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
+        placed = next((t for t in tensors if isinstance(t, self._fake_type) and t.fake_device.type == "cuda"), None)
+        has_device = placed is not None
+        if placed is not None:
+            self._storages.device = self._storages.devices.of(placed.fake_device.index)
         wants_device = self._settle_device(kwargs, has_device)
         self._is_tracing = True
         try:
@@ -171,19 +174,13 @@ class OperationRouter:
         wanted = kwargs.get("device")
         if wanted is None:
             return False
+        devices = self._storages.devices
         if wanted.type == "cuda":
-            if wanted.index:
-                raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {wanted})")
-            kwargs["device"] = self._device
-            return True
-        if wanted.type == "cpu" and not self.is_leaving_device:
-            if has_device:
-                kwargs["device"] = self._device
-                return True
-            if self.call_has_device:
-                kwargs["device"] = self._device
-                return True
-        return False
+            self._storages.device = devices.of(wanted.index)
+        elif wanted.type != "cpu" or self.is_leaving_device or not (has_device or self.call_has_device):
+            return False
+        kwargs["device"] = self._named[self._storages.device.index]
+        return True
 
     def _kind(self, func: Any) -> str:
         """Base name of an operation: ``mm`` for ``aten::mm.out``."""
@@ -242,7 +239,8 @@ class OperationRouter:
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
         """What cuBLAS and cuBLASLt work in, where a product needs it and has none."""
-        needed = self._workspaces.needed(kind, args, self._storages.device.stream)
+        device = self._storages.device
+        needed = self._workspaces.needed(kind, args, (device.index, device.stream))
         for n_bytes, label in needed.kept:
             self._storages.workspace(n_bytes, label)
         if needed.given_back_bytes:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memscope.capture.dry_run._device import SimulatedDevice
+from memscope.capture.dry_run._device import Devices, SimulatedDevice
 from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, tag_meaning
@@ -103,6 +103,8 @@ class Allocation:
         Path of the module that made it, or the phase's name.
     rank
         Strength of the category it has so far.
+    device
+        Where it lies.
     """
 
     event: int
@@ -113,6 +115,7 @@ class Allocation:
     rank: int = len(STRENGTH)
     is_tagged: bool = False
     label: str = ""
+    device: SimulatedDevice | None = None
 
 
 class OwnerBook:
@@ -175,8 +178,10 @@ class StorageTable:
     finalizer on the wrapper sees the release at the moment at which a GPU's would happen.
     """
 
-    def __init__(self, device: SimulatedDevice, owners: OwnerBook, context: RunContext) -> None:
-        self.device = device
+    def __init__(self, devices: Devices, owners: OwnerBook, context: RunContext) -> None:
+        self.devices = devices
+        self.device = devices.of(0)
+        """The device that the operation at hand runs on."""
         self._owners = owners
         self._context = context
         self._live: dict[int, Allocation | None] = {}
@@ -190,13 +195,20 @@ class StorageTable:
         return tensor.untyped_storage()._cdata in self._live
 
     def of(self, tensor: torch.Tensor) -> Allocation | None:
-        """The allocation behind a tensor; None for a host tensor, or one of no bytes."""
-        return self._live.get(tensor.untyped_storage()._cdata)
+        """The allocation behind a tensor (a sparse one's values); None for a host tensor, or one of no bytes."""
+        dense = tensor._values() if tensor.is_sparse else tensor
+        return self._live.get(dense.untyped_storage()._cdata)
 
     def address_of(self, storage: Any) -> int | None:
-        """Where a storage lies in the device; None for one of the host, or of no bytes."""
+        """Where a storage lies in its device; None for one of the host, or of no bytes."""
         allocation = self._live.get(storage._cdata)
         return None if allocation is None else allocation.address
+
+    def use_on_stream(self, tensor: torch.Tensor, stream: Any) -> None:
+        """``Tensor.record_stream``."""
+        allocation = self.of(tensor)
+        if allocation is not None and allocation.device is not None:
+            allocation.device.use_on_stream(allocation.address, int(getattr(stream, "cuda_stream", 0)))
 
     def track(self, tensor: torch.Tensor, n_bytes: int | None = None) -> None:
         """Allocate for a device tensor's storage if it is new; ``n_bytes`` where that is more than its elements."""
@@ -206,6 +218,7 @@ class StorageTable:
             return
         if n_bytes is None:
             n_bytes = storage.nbytes()
+        self.device = self.devices.of(getattr(tensor, "fake_device", tensor.device).index)
         self._live[key] = self._allocate(n_bytes) if n_bytes else None
         finalizer = weakref.finalize(storage, self._release, key)
         finalizer.atexit = False
@@ -217,6 +230,8 @@ class StorageTable:
         if key not in self._live:
             return
         old, n_bytes = self._live[key], storage.nbytes()
+        if old is not None:
+            self.device = old.device or self.device
         if n_bytes == (old.requested_bytes if old is not None else 0):
             return
         self._live[key] = self._allocate(n_bytes) if n_bytes else None
@@ -256,7 +271,7 @@ class StorageTable:
 
     def _allocate(self, n_bytes: int) -> Allocation:
         event, address = self.device.malloc(n_bytes)
-        allocation = Allocation(event, address, n_bytes, self._context.serial, self._context.place)
+        allocation = Allocation(event, address, n_bytes, self._context.serial, self._context.place, device=self.device)
         self._owners.born(allocation)
         return allocation
 
@@ -268,4 +283,4 @@ class StorageTable:
 
     def _die(self, allocation: Allocation) -> None:
         self._owners.died(allocation, self._context.serial)
-        self.device.free(allocation.address)
+        (allocation.device or self.device).free(allocation.address)
