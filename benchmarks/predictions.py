@@ -93,7 +93,7 @@ class Bench:
         """The recording's file; where there is none, why."""
         path = self._folder / f"{program.name.replace(' ', '-').replace(',', '')}-{way}.memscope"
         path.unlink(missing_ok=True)
-        options = {"dry-run": ["--dry-run"], "emulated": ["--emulate", "--devices", "2"]}[way]
+        options = [{"dry-run": "--dry-run", "emulated": "--emulate"}[way], "--devices", "2"]
         command = [str(self._python), "-m", "memscope", "run", *options, "--gpu", self._gpu, "-f", "-o", str(path)]
         variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PROGRAMS)]), "FID_REAL": "1"}
         if way == "dry-run":
@@ -252,9 +252,9 @@ def main() -> None:
             if any(text in program.name for text in options.only.split(",")):
                 rows.append(compare(program, bench))
                 print_row(rows[-1])
+                if options.markdown is not None:
+                    options.markdown.write_text(markdown(rows, options.gpu, options.version), encoding="utf-8")
     print(f"\n{sum(not row.is_off for row in rows)} of {len(rows)} within 1 % allocated and 2 % reserved")
-    if options.markdown is not None:
-        options.markdown.write_text(markdown(rows, options.gpu, options.version), encoding="utf-8")
 
 
 if __name__ == "__main__":

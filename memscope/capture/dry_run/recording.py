@@ -270,8 +270,8 @@ class DryRun:
         self._oom_file.ran_out(device.index, time.time_ns(), self._built)
         raised = torch.OutOfMemoryError(
             f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU {device.index} has a "
-            f"total capacity of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is free. "
-            f"Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
+            f"total capacity of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is "
+            f"free. Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
             f"{format_bytes(unused)} is reserved by PyTorch but unallocated. "
             f"(simulated {self.gpu.name}, memscope dry run)"
         )
