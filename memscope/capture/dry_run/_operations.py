@@ -17,8 +17,7 @@ from typing import Any
 
 from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._storages import StorageTable
-from memscope.capture.dry_run.kernels.recurrent import SHAPES
-from memscope.capture.dry_run.kernels.scratch import Call, scratch_of
+from memscope.capture.dry_run.kernels.scratch import SHAPES, Call, scratch_of
 from memscope.capture.dry_run.kernels.workspaces import CUBLASLT_LABEL, Workspaces
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError

@@ -6,6 +6,9 @@ Source: ``aten/src/ATen/native/BinaryOps.cpp`` (``mse_loss``, ``smooth_l1_loss``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
 from memscope.capture.dry_run.kernels._reducing import accumulating, dense_like
 from memscope.capture.dry_run.kernels._reductions import reduction_bytes
@@ -46,6 +49,14 @@ def _reduced(call: Call) -> Scratch:
     return Scratch(reduced, before=[n_bytes])
 
 
+def _like_input(args: tuple[Any, ...]) -> Any:
+    return args[1].new_empty(tuple(args[1].shape))
+
+
+SHAPES: dict[str, Callable[[tuple[Any, ...]], Any]] = dict.fromkeys(
+    ("multi_margin_loss_backward", "multilabel_margin_loss_backward"), _like_input
+)
+"""The gradients that PyTorch has no rule of shapes for."""
 KERNELS: dict[str, Kernel] = {
     **dict.fromkeys(("mse_loss", "smooth_l1_loss"), _structured),
     "binary_cross_entropy": _resized,

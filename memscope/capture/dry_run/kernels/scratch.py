@@ -1,9 +1,12 @@
-"""What kernels allocate beside the tensors that they return, by operation.
+"""What kernels allocate beside the tensors that they return, by operation; and some of what they return.
 
 The tables of the subjects' modules say it; what is in none takes nothing that is known.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from memscope.capture.dry_run.kernels import (
     _attending,
@@ -13,6 +16,7 @@ from memscope.capture.dry_run.kernels import (
     _losses,
     _reducing,
     _sorting,
+    recurrent,
 )
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch
 
@@ -25,6 +29,18 @@ _KERNELS: dict[str, Kernel] = {
     **_reducing.KERNELS,
     **_sorting.KERNELS,
 }
+
+
+def _nothing(_: tuple[Any, ...]) -> None:
+    """What writes into its arguments returns nothing."""
+
+
+SHAPES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    **recurrent.SHAPES,
+    **_losses.SHAPES,
+    **dict.fromkeys(("_fused_sgd_", "_fused_adagrad_"), _nothing),
+}
+"""The results of operations that PyTorch has no rule of shapes for, from their arguments."""
 
 
 def scratch_of(kind: str, call: Call) -> Scratch | None:
@@ -41,4 +57,4 @@ def scratch_of(kind: str, call: Call) -> Scratch | None:
     return None if kernel is None else kernel(call)
 
 
-__all__ = ["Call", "Scratch", "scratch_of"]
+__all__ = ["SHAPES", "Call", "Scratch", "scratch_of"]

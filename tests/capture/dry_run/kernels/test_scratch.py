@@ -35,3 +35,15 @@ def test_memory_that_runs_out_inside_a_kernel_is_given_back() -> None:
         assert torch.cuda.memory_allocated() <= 4000 * 3072 * 4 + 2 * 12_288
     assert 396_361_728 in sizes(rec.trace, Action.OOM)
     assert owners(rec.trace) is not None
+
+
+def test_what_torch_has_no_rule_of_shapes_for_has_one_here() -> None:
+    with dry_run():
+        weight = torch.nn.Parameter(torch.empty(16, 16, device="cuda"))
+        weight.grad = torch.empty_like(weight)
+        torch.optim.SGD([weight], lr=0.1, fused=True).step()
+        scores = torch.empty(8, 10, device="cuda", requires_grad=True)
+        target = torch.zeros(8, dtype=torch.long, device="cuda")
+        torch.nn.functional.multi_margin_loss(scores, target).backward()
+        assert scores.grad is not None
+        assert scores.grad.shape == (8, 10)
