@@ -65,7 +65,7 @@ class GpuModel:
 
     @property
     def cublaslt_workspace_bytes(self) -> int:
-        """Default cuBLASLt workspace, kept from the first product with a bias on: 1 MiB, on Hopper too.
+        """Default cuBLASLt workspace, for products with a bias: 1 MiB, on Hopper too.
 
         Source: histories that torch 2.11 recorded for compute capabilities 8.0 and 9.0. (2.15 takes it at each such
         product, and gives it back.)

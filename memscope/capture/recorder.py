@@ -92,6 +92,7 @@ class RecordingOptions:
     conf: str | None
     stacks: Literal["python", "all"] | None
     device: int | None
+    n_devices: int
     nvml: bool
     on_oom: bool
     max_host_bytes: int
@@ -103,10 +104,13 @@ class RecordingOptions:
             raise UsageError(f"backend {self.backend!r} is not known: choose auto, dry-run or cuda")
         if self.stacks not in ("python", "all", None):
             raise UsageError(f"stacks {self.stacks!r} is not known: choose 'python', 'all' or None")
+        if not 1 <= self.n_devices <= _MOST_DEVICES:
+            raise UsageError(f"{self.n_devices} devices: choose from 1 to {_MOST_DEVICES}")
         if self.max_host_bytes < _LEAST_HOST_BYTES:
             raise UsageError(f"max_host_bytes={self.max_host_bytes} is too few: give {_LEAST_HOST_BYTES:,} or more")
 
 
+_MOST_DEVICES = 16
 _under_way: list[Recorder] = []
 
 
@@ -133,6 +137,8 @@ class Recorder:
         ``python``; ``all`` with PyTorch's C++ frames too, which costs more (CUDA); None for none.
     device
         CUDA: the only device to record, by PyTorch's index; None records all.
+    n_devices
+        Dry run: how many devices of the kind there are.
     nvml
         CUDA: whether the device's own count is sampled beside PyTorch's.
     on_oom
@@ -161,6 +167,7 @@ class Recorder:
         conf: str | None = None,
         stacks: Literal["python", "all"] | None = "python",
         device: int | None = None,
+        n_devices: int = 1,
         nvml: bool = True,
         on_oom: bool = True,
         max_host_bytes: int = 1 << 30,
@@ -176,6 +183,7 @@ class Recorder:
             conf=conf,
             stacks=stacks,
             device=device,
+            n_devices=n_devices,
             nvml=nvml,
             on_oom=on_oom,
             max_host_bytes=max_host_bytes,
@@ -351,7 +359,7 @@ class Recorder:
 
         options = self._options
         if options.stacks == "all" or options.device is not None:
-            raise UsageError("stacks='all' and device are for CUDA: a dry run has one device, and Python frames")
+            raise UsageError("stacks='all' and device are for CUDA: a dry run records all, and Python frames")
         return DryRun(
             self._gpu,
             _settings_in_force() if options.conf is None else options.conf,
@@ -359,6 +367,7 @@ class Recorder:
             rank=self._environment.rank,
             path=self._path,
             on_oom=options.on_oom,
+            n_devices=options.n_devices,
         )
 
     def _make_cuda_history(self) -> RecordingBackend:

@@ -40,15 +40,16 @@ class EmulationOptions:
     overhead: str | None
     event_latency: int | None
 
-    def require_none(self) -> None:
-        """Refuse them where nothing is emulated.
+    def require_none(self, *, but_devices: bool = False) -> None:
+        """Refuse them where nothing is emulated; a dry run has devices, too.
 
         Raises
         ------
         UsageError
             Naming the first that was given.
         """
-        given = next((name for name in _NAMES if getattr(self, name) is not None), None)
+        names = _NAMES[1:] if but_devices else _NAMES
+        given = next((name for name in names if getattr(self, name) is not None), None)
         if given is not None:
             raise UsageError(f"--{given.replace('_', '-')} is for --emulate")
 
@@ -87,7 +88,7 @@ def emulation_options(command: Command) -> Command:
 
     options = grouped(
         "The emulated device",
-        click.option("--devices", type=int, default=None, help="How many devices. [default: 1]"),
+        click.option("--devices", type=int, default=None, help="How many devices; of a dry run, too. [default: 1]"),
         click.option("--compute-capability", default=None, help="Such as 8.0. [default: the --gpu's]"),
         click.option("--overhead", default=None, help="Memory of the CUDA context. [default: the --gpu's]"),
         click.option("--event-latency", type=int, default=None, help="Device calls until an event is complete."),
@@ -288,6 +289,7 @@ def run(
             backend="dry-run" if dry_run else "cuda" if emulate else "auto",
             gpu=gpu or DEFAULT_GPU,
             conf=None if emulate else conf,
+            n_devices=emulation.devices or 1,
             stacks=None if stacks == "none" else stacks,
             overwrite=True,
             environment=replace(environment, out=None),
@@ -372,7 +374,7 @@ def _check_device_options(
     if is_dry_run and is_emulated:
         raise UsageError("--dry-run and --emulate are two ways without a GPU: choose one")
     if not is_emulated:
-        emulation.require_none()
+        emulation.require_none(but_devices=is_dry_run)
     if not (is_dry_run or is_emulated) and (gpu is not None or conf is not None):
         raise UsageError("--gpu and --conf are for --dry-run and --emulate; on a GPU, set PYTORCH_ALLOC_CONF")
 

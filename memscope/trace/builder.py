@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from memscope.trace import schema
+from memscope.trace._device_order import in_device_order
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind
@@ -111,8 +112,8 @@ class _Rows:
 class TraceBuilder:
     """Collects events, marks and owners of a recording under way, and makes the trace at its end.
 
-    Events must be added device after device, or from one device only. Final segments and blocks are given with
-    :meth:`add_segment` and :meth:`add_block`, in order of address.
+    Events are added as they come, whatever their device; the trace has one device's after the other's. Final segments
+    and blocks are given with :meth:`add_segment` and :meth:`add_block`, device after device in order of address.
     """
 
     def __init__(self) -> None:
@@ -305,9 +306,13 @@ class TraceBuilder:
 
     def build(self, metadata: TraceMetadata) -> Trace:
         """Make the trace of what was added; the builder can go on and build again."""
-        owners = sorted(self._owners.items())
+        rows = {"events": self._events, "samples": self._samples, "marks": self._marks}
+        rows |= {"cache_layers": self._cache_layers, "cache_lengths": self._cache_lengths}
+        tables, owners = in_device_order(
+            {name: table.arrays() for name, table in rows.items()}, sorted(self._owners.items())
+        )
         return Trace(
-            **self._events.arrays(),
+            **tables["events"],
             segments=SegmentTable.from_columns(self._segments.arrays()),
             blocks=BlockTable.from_columns(self._blocks.arrays()),
             stacks=self.stacks.table(),
@@ -315,11 +320,11 @@ class TraceBuilder:
             stream_handles=_int64(list(self._streams)),
             pools=_int64([list(pool) for pool in self._pools]),
             metadata=metadata,
-            samples=SampleTable.from_columns(self._samples.arrays()),
-            marks=MarkTable.from_columns(self._marks.arrays()),
+            samples=SampleTable.from_columns(tables["samples"]),
+            marks=MarkTable.from_columns(tables["marks"]),
             owners=OwnerTable.from_columns(_owner_columns(owners)),
-            cache_layers=CacheLayerTable.from_columns(self._cache_layers.arrays()),
-            cache_lengths=CacheLengthTable.from_columns(self._cache_lengths.arrays()),
+            cache_layers=CacheLayerTable.from_columns(tables["cache_layers"]),
+            cache_lengths=CacheLengthTable.from_columns(tables["cache_lengths"]),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -67,3 +68,19 @@ def train(model: torch.nn.Module, steps: int = 2) -> None:
         torch.nn.functional.cross_entropy(model(inputs), target).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def requests_of(run: Callable[..., object], *inputs: Callable[[], torch.Tensor]) -> list[int]:
+    """Sizes of what a function asks for in a dry run on an A100, in order; not its inputs, nor library workspaces."""
+    with dry_run() as rec:
+        square = torch.zeros(2, 2, device="cuda")
+        torch.addmm(square[0], square, square)
+        made = [make() for make in inputs]
+        n_before = int(np.count_nonzero(rec.snapshot().action == Action.ALLOC))
+        run(*made)
+    return sizes(rec.trace, Action.ALLOC)[n_before:]
+
+
+def on_device(*shape: int, dtype: str = "float32", grad: bool = False) -> Callable[[], torch.Tensor]:
+    """Makes a tensor on the device."""
+    return lambda: torch.empty(shape, dtype=getattr(torch, dtype), device="cuda", requires_grad=grad)

@@ -6,12 +6,12 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from memscope.capture.dry_run._device import SimulatedDevice
-from memscope.capture.dry_run._streams import Event, Streams
+from memscope.capture.dry_run._device import Devices, SimulatedDevice
+from memscope.capture.dry_run._streams import Event, Streams, index_of
 from memscope.capture.patches import Patches
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
@@ -20,8 +20,8 @@ from memscope.trace.snapshot.write import snapshot_dict, write_snapshot
 from memscope.trace.trace import Trace
 
 
-def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snapshot: Callable[[], Trace]) -> None:
-    """Make ``torch.cuda`` describe the simulated device.
+def patch_cuda(patches: Patches, devices: Devices, streams: Streams, snapshot: Callable[[], Trace]) -> None:
+    """Make ``torch.cuda`` describe the simulated devices.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     import torch
 
     history = _History(snapshot)
-    answers = {**_queries(device), **_memory(device, history), **_pools(streams), **_actions()}
+    answers = {**_queries(devices), **_memory(devices, history), **_pools(streams), **_actions(devices)}
     cuda = torch.cuda
     for name, answer in answers.items():
         for owner in (cuda, cuda.memory, cuda.random, cuda.streams, cuda.graphs, cuda.nvtx):
@@ -40,7 +40,12 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     for name in ("range_push", "range_pop", "range_start", "range_end", "mark"):
         patches.set(cuda.nvtx, name, lambda *_, **__: 0)
     patches.set(torch.backends.cudnn, "is_acceptable", lambda *_: False)  # without a word that this build has none
-    of_the_build = {
+
+    def observe(observer: Callable[[int, int, int, int], None]) -> None:
+        for device in devices:
+            device.oom_observers.append(observer)
+
+    of_the_build: dict[str, Callable[..., Any]] = {
         "_cuda_getCurrentRawStream": lambda *_: streams.current.cuda_stream,
         "_host_emptyCache": lambda *_: None,
         "_cuda_getStreamFromExternal": lambda *_: (0, 0, 1),
@@ -50,7 +55,7 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
         "_cuda_cudaCachingAllocator_enable": lambda *_: None,
         "_cuda_set_sync_debug_mode": lambda *_: None,
         "_cuda_get_sync_debug_mode": lambda *_: 0,
-        "_cuda_attach_out_of_memory_observer": device.oom_observers.append,
+        "_cuda_attach_out_of_memory_observer": observe,
     }
     for name, answer in of_the_build.items():
         if not hasattr(torch._C, name):
@@ -58,7 +63,7 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     accelerator = getattr(torch, "accelerator", None)
     if accelerator is not None:
         memory = getattr(accelerator, "memory", accelerator)
-        for name, answer in {**_accelerator(streams), **_accelerator_memory(answers)}.items():
+        for name, answer in {**_accelerator(streams, devices), **_accelerator_memory(answers)}.items():
             for owner in (accelerator, memory):
                 if name in vars(owner):
                     patches.set(owner, name, answer)
@@ -66,8 +71,8 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     patches.set(torch, "Event", Event)
 
 
-def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
-    gpu = device.gpu
+def _queries(devices: Devices) -> dict[str, Callable[..., Any]]:
+    gpu = devices.current.gpu
     properties = SimpleNamespace(
         name=gpu.device_name,
         major=gpu.capability[0],
@@ -93,8 +98,8 @@ def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
     return {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
+        "device_count": lambda: len(devices),
+        "current_device": lambda: devices.current_index,
         "get_device_name": lambda *_: gpu.device_name,
         "get_device_capability": lambda *_: gpu.capability,
         "get_device_properties": lambda *_: properties,
@@ -103,9 +108,9 @@ def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
         "is_tf32_supported": lambda: gpu.capability >= (8, 0),
         "is_current_stream_capturing": lambda: False,
         **dict.fromkeys(("utilization", "memory_usage", "temperature", "power_draw", "clock_rate"), lambda *_: 0),
-        "device_memory_used": lambda *_: gpu.total_bytes - device.free_bytes,
+        "device_memory_used": lambda device=None: gpu.total_bytes - devices.of(index_of(device)).free_bytes,
         "get_rng_state": lambda *_: torch_rng_state(),
-        "get_rng_state_all": lambda: [torch_rng_state()],
+        "get_rng_state_all": lambda: [torch_rng_state() for _ in devices],
         "initial_seed": lambda: 0,
     }
 
@@ -137,48 +142,46 @@ class _History:
         write_snapshot(self._snapshot(), filename, overwrite=True)
 
 
-def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..., Any]]:
-    statistics = device.statistics
-    of = statistics.of
+def _memory(devices: Devices, history: _History) -> dict[str, Callable[..., Any]]:
+    def of(which: Any = None) -> SimulatedDevice:
+        return devices.of(index_of(which))
 
-    def reset(*_: Any) -> None:
-        statistics.reset_peaks()
+    def count(name: str, number: str) -> Callable[..., int]:
+        return lambda device=None: getattr(of(device).statistics.of(name), number)
+
+    def reset(device: Any = None) -> None:
+        of(device).statistics.reset_peaks()
+
+    def empty_cache() -> None:
+        for device in devices:
+            device.empty_cache()
 
     def configure(settings: str) -> None:
-        device.configure(CachingAllocatorConfig.parse(settings, tie_rule=device.tie_rule))
-        if device.settings_not_followed is not None:
+        for device in devices:
+            device.configure(CachingAllocatorConfig.parse(settings, tie_rule=device.tie_rule))
+        if devices.current.settings_not_followed is not None:
             sys.stderr.write(
                 f"memscope: dry run: {user_line()} changes the allocator's settings while memory is in use: "
                 "the simulation goes on with those before\n"
             )
 
-    def nested(*_: Any, **__: Any) -> dict[str, Any]:
-        tree: dict[str, Any] = {}
-        for name, value in device.memory_stats().items():
-            *path, last = name.split(".")
-            branch = tree
-            for part in path:
-                branch = branch.setdefault(part, {})
-            branch[last] = value
-        return tree
-
     return {
-        "mem_get_info": lambda *_: (device.free_bytes, device.gpu.total_bytes),
-        "memory_allocated": lambda *_: of("allocated_bytes").current,
-        "max_memory_allocated": lambda *_: of("allocated_bytes").peak,
-        "memory_reserved": lambda *_: of("reserved_bytes").current,
-        "max_memory_reserved": lambda *_: of("reserved_bytes").peak,
-        "memory_cached": lambda *_: of("reserved_bytes").current,
-        "max_memory_cached": lambda *_: of("reserved_bytes").peak,
-        "memory_stats": lambda *_, **__: device.memory_stats(),
-        "memory_stats_as_nested_dict": nested,
+        "mem_get_info": lambda device=None: (of(device).free_bytes, of(device).gpu.total_bytes),
+        "memory_allocated": count("allocated_bytes", "current"),
+        "max_memory_allocated": count("allocated_bytes", "peak"),
+        "memory_reserved": count("reserved_bytes", "current"),
+        "max_memory_reserved": count("reserved_bytes", "peak"),
+        "memory_cached": count("reserved_bytes", "current"),
+        "max_memory_cached": count("reserved_bytes", "peak"),
+        "memory_stats": lambda device=None: of(device).memory_stats(),
+        "memory_stats_as_nested_dict": lambda device=None: _as_tree(of(device).memory_stats()),
         "memory_snapshot": history.segments,
         "_snapshot": history.snapshot,
         "_dump_snapshot": history.dump,
         "_record_memory_history": lambda *_, **__: None,
         "_set_allocator_settings": configure,
-        "set_per_process_memory_fraction": lambda fraction, *_: device.limit(fraction),
-        "get_per_process_memory_fraction": lambda *_: device.config.memory_fraction,
+        "set_per_process_memory_fraction": lambda fraction, device=None: of(device).limit(fraction),
+        "get_per_process_memory_fraction": lambda device=None: of(device).config.memory_fraction,
         "get_allocator_backend": lambda: "native",
         "list_gpu_processes": lambda *_: "GPU:0\nno processes are running",
         "host_memory_stats": OrderedDict,
@@ -188,9 +191,21 @@ def _memory(device: SimulatedDevice, history: _History) -> dict[str, Callable[..
         "reset_peak_memory_stats": reset,
         "reset_max_memory_allocated": reset,
         "reset_max_memory_cached": reset,
-        "reset_accumulated_memory_stats": lambda *_: statistics.reset_accumulated(),
-        "empty_cache": device.empty_cache,
+        "reset_accumulated_memory_stats": lambda device=None: of(device).statistics.reset_accumulated(),
+        "empty_cache": empty_cache,
     }
+
+
+def _as_tree(stats: OrderedDict[str, int]) -> dict[str, Any]:
+    """Counters by the parts of their names."""
+    tree: dict[str, Any] = {}
+    for name, value in stats.items():
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return tree
 
 
 def _pools(streams: Streams) -> dict[str, Any]:
@@ -206,41 +221,47 @@ def _pools(streams: Streams) -> dict[str, Any]:
         **streams.classes(),
         "graph_pool_handle": lambda: streams.new_pool_id(is_handle=True),
         "use_mem_pool": use_mem_pool,
-        "current_stream": lambda *_: streams.current,
-        "default_stream": lambda *_: streams.default,
+        "current_stream": lambda device=None: streams.current_of(index_of(device)),
+        "default_stream": lambda device=None: streams.default_of(index_of(device)),
         "set_stream": streams.enter,
         "stream": streams.on,
     }
 
 
-class _DeviceBlock(nullcontext[None]):
-    """``torch.cuda.device``: a block on the one device that there is."""
-
-    def __init__(self, device: Any = None) -> None:
-        super().__init__()
-        _require_first(device)
-
-
-def _require_first(which: Any) -> None:
-    """Refuse another device than the first, in CUDA's words."""
+def _device_blocks(devices: Devices) -> dict[str, Any]:
+    """``torch.cuda.device`` and its like: blocks in which another device is the current one."""
     import torch
 
-    index = torch.device(which).index if isinstance(which, str) else getattr(which, "index", which)
-    if index:
-        raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not cuda:{index})")
+    class device:  # noqa: N801  as PyTorch has it
+        def __init__(self, device: Any) -> None:
+            self.idx = index_of(device)
+            devices.of(None if self.idx is None or self.idx < 0 else self.idx)
+
+        def __enter__(self) -> None:
+            self.prev_idx = devices.current_index
+            devices.enter(self.idx)
+
+        def __exit__(self, *_: object) -> None:
+            devices.enter(self.prev_idx)
+
+    class device_of(device):  # noqa: N801
+        def __init__(self, obj: Any) -> None:
+            is_here = isinstance(obj, torch.Tensor) and obj.is_cuda
+            super().__init__(obj.get_device() if is_here else None)
+
+    return {"device": device, "device_of": device_of}
 
 
-def _actions() -> dict[str, Any]:
+def _actions(devices: Devices) -> dict[str, Any]:
     def nothing(*_: Any, **__: Any) -> None:
         return None
 
     silent = ("init", "synchronize", "ipc_collect", "manual_seed", "manual_seed_all", "seed", "seed_all")
     return {
         **dict.fromkeys((*silent, "set_rng_state", "set_rng_state_all"), nothing),
+        **_device_blocks(devices),
         "_lazy_init": _guarded_init(threading.get_ident()),
-        "set_device": _require_first,
-        "device": _DeviceBlock,
-        "device_of": lambda *_: nullcontext(),
+        "set_device": lambda device: devices.enter(index_of(device)),
     }
 
 
@@ -256,18 +277,18 @@ def _guarded_init(owner: int) -> Callable[[], None]:
     return lazy_init
 
 
-def _accelerator(streams: Streams) -> dict[str, Callable[..., Any]]:
+def _accelerator(streams: Streams, devices: Devices) -> dict[str, Callable[..., Any]]:
     import torch
 
     return {
         "is_available": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: len(devices),
         "current_accelerator": lambda *_, **__: torch.device("cuda"),
-        "current_device_index": lambda: 0,
-        "current_device_idx": lambda: 0,
-        "set_device_index": lambda *_: None,
+        "current_device_index": lambda: devices.current_index,
+        "current_device_idx": lambda: devices.current_index,
+        "set_device_index": lambda device: devices.enter(index_of(device)),
         "synchronize": lambda *_: None,
-        "current_stream": lambda *_: streams.current,
+        "current_stream": lambda device=None: streams.current_of(index_of(device)),
         "set_stream": streams.enter,
     }
 

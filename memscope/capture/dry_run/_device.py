@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,6 +57,8 @@ class SimulatedDevice:
         Where stacks come from.
     clock
         Nanoseconds since the start of the run.
+    index
+        Which of the run's devices it is.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class SimulatedDevice:
         tie_rule: TieRule,
         stacks: StackRecorder,
         clock: Clock | None = None,
+        index: int = 0,
     ) -> None:
         self.builder = builder
         self.gpu = gpu
+        self.index = index
         self.stream = 0
         self.pool = DEFAULT_POOL
         self.config = config
@@ -212,12 +216,13 @@ class SimulatedDevice:
         now_ns = self.clock()
         for action, address, size_bytes, stream, pool in self._allocator.drain_events():
             if action == Action.OOM:
-                self.builder.add_sample(time_ns=now_ns, device_free_bytes=self.free_bytes)
+                self.builder.add_sample(time_ns=now_ns, device=self.index, device_free_bytes=self.free_bytes)
             self.builder.add_event(
                 action,
                 address=address,
                 size_bytes=size_bytes,
                 time_ns=now_ns,
+                device=self.index,
                 stream=stream,
                 pool=pool,
                 stack_id=stack_id,
@@ -243,6 +248,7 @@ class SimulatedDevice:
 
     def _add_segment(self, builder: TraceBuilder, segments: SegmentTable, row: int) -> int:
         return builder.add_segment(
+            device=self.index,
             address=int(segments.address[row]),
             size_bytes=int(segments.size_bytes[row]),
             is_large=bool(segments.is_large[row]),
@@ -250,3 +256,42 @@ class SimulatedDevice:
             stream=self._allocator.stream_handles[int(segments.stream_id[row])],
             pool=self._allocator.pools[int(segments.pool_id[row])],
         )
+
+
+class Devices:
+    """The devices of a run, all alike, and which of them is the current one."""
+
+    def __init__(self, devices: Sequence[SimulatedDevice]) -> None:
+        self._devices = tuple(devices)
+        self.current_index = 0
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def __iter__(self) -> Iterator[SimulatedDevice]:
+        return iter(self._devices)
+
+    @property
+    def current(self) -> SimulatedDevice:
+        """The current device, which work goes to that names none."""
+        return self._devices[self.current_index]
+
+    def of(self, index: int | None) -> SimulatedDevice:
+        """A device by its index; the current one for None.
+
+        Raises
+        ------
+        RuntimeError
+            If there is none of the index, in CUDA's words.
+        """
+        if index is None:
+            return self.current
+        if not 0 <= index < len(self._devices):
+            n = "one device" if len(self._devices) == 1 else f"{len(self._devices)} devices"
+            raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has {n}, not cuda:{index})")
+        return self._devices[index]
+
+    def enter(self, index: int | None) -> None:
+        """Make a device the current one; None is no change."""
+        if index is not None and index >= 0:
+            self.current_index = self.of(index).index

@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from memscope.capture.dry_run.kernels.attention import math_attention, numbers_of_mask
+
 _FLASH_SDPA_MAX_HEAD = 256
 
 
@@ -31,24 +33,20 @@ def sdpa(
 
     aten = torch.ops.aten
     if not _sdpa_fits_fused(query, key, value):
-        return aten._scaled_dot_product_attention_math(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )[0]
+        return math_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     n_head = query.size(-1)
     if attn_mask is None and _sdpa_fits_flash(query):
         padded = [_pad_sdpa_head(tensor) for tensor in (query, key, value)]
         scale = scale if scale is not None else n_head**-0.5
         out = aten._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, False, scale=scale)[0]
         return out[..., :n_head] if out.size(-1) != n_head else out
-    if _sdpa_fits_efficient(query, key, attn_mask, enable_gqa):
+    if _sdpa_fits_efficient(query, key, enable_gqa):
         needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
         bias = _sdpa_bias(attn_mask, query)
         return aten._scaled_dot_product_efficient_attention(
             query, key, value, bias, needs_grad, dropout_p, is_causal, scale=scale
         )[0]
-    return aten._scaled_dot_product_attention_math(
-        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-    )[0]
+    return math_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
 def _sdpa_fits_fused(query: Any, key: Any, value: Any) -> bool:
@@ -71,15 +69,13 @@ def _sdpa_fits_flash(query: Any) -> bool:
     )
 
 
-def _sdpa_fits_efficient(query: Any, key: Any, attn_mask: Any, enable_gqa: bool) -> bool:
+def _sdpa_fits_efficient(query: Any, key: Any, enable_gqa: bool) -> bool:
     import torch
 
     if not torch.backends.cuda.mem_efficient_sdp_enabled() or (enable_gqa and query.size(1) != key.size(1)):
         return False
     alignment = 4 if query.dtype == torch.float32 else 8
-    if query.size(-1) % alignment or query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        return False
-    return not (attn_mask is not None and attn_mask.requires_grad)
+    return query.size(-1) % alignment == 0 and query.dtype in (torch.float16, torch.bfloat16, torch.float32)
 
 
 def _pad_sdpa_head(tensor: Any) -> Any:
@@ -90,17 +86,15 @@ def _pad_sdpa_head(tensor: Any) -> Any:
 
 
 def _sdpa_bias(mask: Any, query: Any) -> Any:
-    """A boolean mask becomes numbers; its last dimension is aligned to 16 elements, as upstream pads it."""
+    """A boolean mask becomes numbers; its last dimension is aligned to 8 elements, as upstream pads it."""
     import torch
 
     if mask is None:
         return None
-    if mask.dtype == torch.bool:
-        kept, hidden = (torch.full((), fill, dtype=query.dtype, device=mask.device) for fill in (0.0, float("-inf")))
-        mask = torch.where(mask, kept, hidden)
+    mask = numbers_of_mask(mask, query.dtype)
     n_keys = mask.size(-1)
-    if n_keys % 16:
-        mask = torch.nn.functional.pad(mask, (0, -n_keys % 16))[..., :n_keys]
+    if n_keys % 8:
+        mask = torch.nn.functional.pad(mask, (0, -n_keys % 8))[..., :n_keys]
     return mask.expand(query.size(0), query.size(1), query.size(-2), n_keys)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from memscope.capture.dry_run._results import MISSING, ResultCache
 from memscope.capture.dry_run._storages import StorageTable, parts_of
+from memscope.capture.dry_run.kernels.scratch import SHAPES, Call, scratch_of
+from memscope.capture.dry_run.kernels.workspaces import CUBLASLT_LABEL, Workspaces
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run.values.guards import answer_that_goes_on
 from memscope.capture.dry_run.values.shapes import OF_KNOWN_SHAPE, result_of_unknown
@@ -25,29 +27,34 @@ from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
+from memscope.trace.categories import Category
 
 MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
-WORKSPACE_LABEL = "cuBLAS workspace (modelled)"
-LT_WORKSPACE_LABEL = "cuBLASLt workspace (modelled)"
-_NO_DRIVER = "not linked with support for cuda"
+_NO_DRIVER = ("not linked with support for cuda", "No CUDA GPUs are available", "Found no NVIDIA driver")
+"""What PyTorch's C++ says where it asks for a device: of a build without CUDA, and of one with it."""
 _FACTORIES = frozenset(
     [
         *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
         *("rand", "randn", "randint", "randperm", "normal"),
     ]
 )
-_MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_addmm_activation"])
 _RESULTS = {
     "native_dropout": (1, 0),
     "_scaled_dot_product_efficient_attention": (0, 1),
+    "_embedding_bag": (2, 1, 0, 3),
+    "_thnn_fused_lstm_cell": (2, 0, 1),
+    "_thnn_fused_gru_cell": (1, 0),
 }
 """Results that CUDA allocates on the device, in its order, where that is not all of them from first to last.
 
 The mask of a dropout comes first; seed and offset of the attention are on the host outside of CUDA graphs.
 """
 _WRITTEN_IN_PLACE = frozenset(
-    ["scatter_add", "index_add", "index_put", "_unsafe_index_put", "scatter", "masked_scatter", "index_copy"]
+    [
+        *("scatter_add", "index_add", "index_put", "_unsafe_index_put", "scatter", "masked_scatter", "index_copy"),
+        *("put",),
+    ]
 )
 """What backward formulas write into zeros that they have made."""
 _RANDOM_IN_PLACE = frozenset(
@@ -84,7 +91,7 @@ class OperationRouter:
         self._fake_type = FakeTensor
         self._tensor_type = torch.Tensor
         self._host = torch.device("cpu")
-        self._device = torch.device("cuda:0")
+        self._named = [torch.device("cuda", index) for index in range(len(storages.devices))]
         self._ask_device = torch.ops.prim.device.default
         self._add = torch.ops.aten.add.Tensor
         self._current_fake_mode = torch._C._get_dispatch_mode
@@ -95,8 +102,7 @@ class OperationRouter:
         self._results = ResultCache(self.is_device_tensor)
         self._is_by_value = False
         """Whether the last result that was traced depends on values."""
-        self._has_workspace = False
-        self._has_lt_workspace = False
+        self._workspaces = Workspaces(gpu, torch.__version__)
         self._is_tracing = False
         self._thread = get_ident()
         self._lock = RLock()
@@ -134,8 +140,11 @@ class OperationRouter:
 
     def _dispatched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = self._tensors(args, kwargs)
-        has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
+        placed = next((t for t in tensors if isinstance(t, self._fake_type) and t.fake_device.type == "cuda"), None)
+        has_device = placed is not None
         is_pinned = kwargs.pop("pin_memory", False)
+        if placed is not None:
+            self._storages.device = self._storages.devices.of(placed.fake_device.index)
         wants_device = self._settle_device(kwargs, has_device)
         self._is_tracing = True
         try:
@@ -212,19 +221,13 @@ class OperationRouter:
         wanted = kwargs.get("device")
         if wanted is None:
             return False
+        devices = self._storages.devices
         if wanted.type == "cuda":
-            if wanted.index:
-                raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {wanted})")
-            kwargs["device"] = self._device
-            return True
-        if wanted.type == "cpu" and not self.is_leaving_device:
-            if has_device:
-                kwargs["device"] = self._device
-                return True
-            if self.call_has_device:
-                kwargs["device"] = self._device
-                return True
-        return False
+            self._storages.device = devices.of(wanted.index)
+        elif wanted.type != "cpu" or self.is_leaving_device or not (has_device or self.call_has_device):
+            return False
+        kwargs["device"] = self._named[self._storages.device.index]
+        return True
 
     def _kind(self, func: Any) -> str:
         """Base name of an operation: ``mm`` for ``aten::mm.out``."""
@@ -245,22 +248,17 @@ class OperationRouter:
 
     def _on_device(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Any]) -> Any:
         kind = self._kind(func)
-        if func is self._add and self.is_accumulating:
-            reused = self._accumulated_in_place(args)
-            if reused is not None:
-                return reused
-        if self.is_accumulating and kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]):
-            return args[0].detach()
-        result = self._result(func, kind, args, kwargs, tensors)
+        reused = self._reused(func, kind, args) if self.is_accumulating else None
+        result = self._result(func, kind, args, kwargs, tensors) if reused is None else reused
         try:
-            self._account(_in_order(kind, result))
+            self._allocate(kind, Call(func, args, kwargs, result, self._gpu.n_multiprocessors))
             if kind == "resize_":
                 self._storages.resized(args[0].untyped_storage())
-            if kind in _MATMULS:
-                self._add_workspaces(kind, args)
+            self._add_workspaces(kind, args)
         except SimulatedOutOfMemoryError as error:
             raise self._on_oom(error) from None
-        known_values.follow(func, args, kwargs, tensors, result)
+        if reused is None:
+            known_values.follow(func, args, kwargs, tensors, result)
         return result
 
     def _result(
@@ -278,14 +276,36 @@ class OperationRouter:
                 self._results.learn(key, args, result)
         return result
 
+    def _reused(self, func: Any, kind: str, args: tuple[Any, ...]) -> Any:
+        """What an operation of the autograd engine writes into, where PyTorch makes nothing new; None for the rest."""
+        if func is self._add:
+            return self._accumulated_in_place(args)
+        if kind in _WRITTEN_IN_PLACE and self._is_fresh(args[0]) and _is_of_tensors(kind, args):
+            return args[0].detach()
+        return None
+
+    def _allocate(self, kind: str, call: Call) -> None:
+        """Allocate what a kernel takes and what it returns, in its order."""
+        scratch = scratch_of(kind, call)
+        if scratch is None:
+            self._account(_in_order(kind, call.result))
+            return
+        with self._storages.held(scratch.before, kind):
+            if scratch.result_bytes:
+                self._storages.track(call.result, scratch.result_bytes)
+            self._account(_in_order(kind, call.result))
+            with self._storages.held(scratch.after, kind):
+                pass
+
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
-        """What the libraries allocate at their first use: cuBLAS for every product, cuBLASLt for one with a bias."""
-        if not self._has_workspace:
-            self._has_workspace = True
-            self._storages.workspace(self._gpu.cublas_workspace_bytes, WORKSPACE_LABEL)
-        if not self._has_lt_workspace and kind in ("addmm", "_addmm_activation") and args[0].dim() == 1:
-            self._has_lt_workspace = True
-            self._storages.workspace(self._gpu.cublaslt_workspace_bytes, LT_WORKSPACE_LABEL)
+        """What cuBLAS and cuBLASLt work in, where a product needs it and has none."""
+        device = self._storages.device
+        needed = self._workspaces.needed(kind, args, (device.index, device.stream))
+        for n_bytes, label in needed.kept:
+            self._storages.workspace(n_bytes, label)
+        if needed.given_back_bytes:
+            with self._storages.held([needed.given_back_bytes], CUBLASLT_LABEL, Category.WORKSPACE):
+                pass
 
     def _account(self, result: Any) -> None:
         if isinstance(result, self._fake_type):
@@ -309,6 +329,8 @@ class OperationRouter:
             return self._answer(func, kind, args, tensors)
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None
+        if kind in SHAPES:
+            return SHAPES[kind](args)
         try:
             return self._run(func, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException, NotImplementedError) as error:
@@ -332,7 +354,7 @@ class OperationRouter:
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
-            if _NO_DRIVER not in str(error):
+            if not any(words in str(error) for words in _NO_DRIVER):
                 raise
         self.hides_device = True
         try:
@@ -398,6 +420,16 @@ class OperationRouter:
             return False
         storage = tensor.untyped_storage()
         return bool(torch._C._storage_Use_Count(storage._cdata) <= 2)
+
+
+def _parts_of(tensor: Any) -> tuple[Any, ...]:
+    """The tensors that have a tensor's memory: of a sparse one its indices and values."""
+    return (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
+
+
+def _is_of_tensors(kind: str, args: tuple[Any, ...]) -> bool:
+    """Whether a formula scatters a gradient into zeros; what scatters a number into a gradient makes a new one."""
+    return kind != "scatter" or not isinstance(args[3], int | float)
 
 
 def _in_order(kind: str, result: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from memscope.capture.dry_run import _kernel_choices as kernel_choices
@@ -11,6 +12,7 @@ from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.kernels.recurrent import NETWORKS
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.errors import CaptureError
@@ -58,7 +60,7 @@ class Redirector:
             "numpy": self._numpy,
             "__format__": self._format,
             "tolist": self._tolist,
-            "get_device": lambda t: 0 if is_device(t) else plain_get_device(t),
+            "get_device": lambda t: t.fake_device.index if is_device(t) else plain_get_device(t),
             "record_stream": self._record_stream,
         }
         for name, replacement in replacements.items():
@@ -85,6 +87,10 @@ class Redirector:
         patches.set(torch._VF, "dropout", drop)
         entropy = self._choice(torch.nn.functional.cross_entropy, kernel_choices.cross_entropy, casts=False)
         patches.set(torch.nn.functional, "cross_entropy", entropy)
+        for name, on_device in NETWORKS.items():
+            chosen = self._choice(getattr(torch, name), on_device)
+            patches.set(torch, name, chosen)
+            patches.set(torch._VF, name, chosen)
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
 
     def _choice(
@@ -139,14 +145,15 @@ class Redirector:
         goes_there = is_here if device is None else device.type == "cuda"
         if device is not None and device.type not in ("cpu", "cuda"):
             return self._plain_to(tensor, device, **options)
+        target = self._storages.devices.of(device.index) if goes_there and device is not None else None
+        if is_here and target is not None and target.index != tensor.fake_device.index:
+            return self._across(tensor, target.index, options)
         if is_here == goes_there and tensor.device.type != "meta":
             if not options and not copy:
                 return tensor
             return self._plain_to(tensor, copy=copy, **options)
-        if goes_there and device is not None and device.index:
-            raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {device})")
-        if goes_there:
-            moved = self._to_device(tensor, options)
+        if target is not None:
+            moved = self._to_device(tensor, options, target.index)
             if not isinstance(tensor, self._fake_type) and known_values.is_worth_knowing(tensor):
                 known_values.remember(
                     moved, self._plain_to(tensor.detach(), **options).clone() if options else tensor.detach().clone()
@@ -155,17 +162,27 @@ class Redirector:
             return moved
         return self._to_host(tensor, options)
 
+    def _across(self, tensor: Any, index: int, options: dict[str, Any]) -> Any:
+        """A copy on another device, whose gradient is copied back."""
+        import torch
+
+        moved = _between_devices().apply(tensor, index)
+        known = known_values.value_of(tensor)
+        if known is not None:
+            known_values.remember(moved, known)
+        return torch.ops.aten._to_copy(moved, **options) if options else moved
+
     def _format(self, tensor: Any, form: str) -> str:
         """``f"{loss:.3f}"``: tensors of other classes than its own PyTorch does not format."""
         if tensor.dim() or not isinstance(tensor, self._fake_type):
             return str(self._plain_format(tensor, form))
         return format(tensor.item(), form)
 
-    def _to_device(self, tensor: Any, options: dict[str, Any]) -> Any:
+    def _to_device(self, tensor: Any, options: dict[str, Any], index: int) -> Any:
         """A copy on the device. Of a real tensor only the shape is read, so that nothing refers to it afterwards."""
         import torch
 
-        device = torch.device("cuda:0")
+        device = torch.device("cuda", index)
         is_differentiable = torch.is_grad_enabled() and tensor.requires_grad
         if isinstance(tensor, self._fake_type) or is_differentiable or options.get("memory_format") is not None:
             return torch.ops.aten._to_copy(tensor, device=device, **options)
@@ -210,14 +227,14 @@ class Redirector:
         return self._move(tensor, torch.device("cpu"), options)
 
     def _record_stream(self, tensor: Any, stream: Any) -> None:
-        self._streams.record(self._storages.address_of(tensor.untyped_storage()), stream)
+        self._storages.use_on_stream(tensor, stream)
 
     def _numpy(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(tensor, self._fake_type):
             return self._plain_numpy(tensor, *args, **kwargs)
         if self._router.is_device_tensor(tensor):
             raise TypeError(
-                "can't convert cuda:0 device type tensor to numpy. "
+                f"can't convert {tensor.device} device type tensor to numpy. "
                 "Use Tensor.cpu() to copy the tensor to host memory first."
             )
         return self._plain_numpy(self._values(tensor))
@@ -226,8 +243,26 @@ class Redirector:
         return self._plain_tolist(self._values(tensor) if isinstance(tensor, self._fake_type) else tensor)
 
 
+@lru_cache(maxsize=1)
+def _between_devices() -> Any:
+    """The copy from one device to another, as autograd has it."""
+    import torch
+
+    class Copied(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, tensor: Any, index: int) -> Any:
+            ctx.index = tensor.fake_device.index
+            return torch.ops.aten._to_copy(tensor, device=torch.device("cuda", index))
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return torch.ops.aten._to_copy(grads[0], device=torch.device("cuda", ctx.index)), None
+
+    return Copied
+
+
 def _indexed(value: Any) -> Any:
-    """``cuda`` and ``0`` as ``cuda:0``: C++ would ask the driver which device is current, or which kind there is."""
+    """``cuda`` and ``0`` with an index: C++ would ask the driver which device is current, or which kind there is."""
     import torch
 
     if type(value) is int:
@@ -235,7 +270,7 @@ def _indexed(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("cuda"):
         value = torch.device(value)
     if isinstance(value, torch.device) and value.type == "cuda" and value.index is None:
-        return torch.device("cuda:0")
+        return torch.device("cuda", torch.cuda.current_device())
     return value
 
 

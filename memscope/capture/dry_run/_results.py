@@ -70,7 +70,7 @@ class ResultCache:
             elif isinstance(value, fake_type):
                 if value.fake_device.type != "cuda" or not _is_plain(value):
                     return False
-                parts += (value.dtype, value.shape, value.stride(), value.storage_offset())
+                parts += (value.fake_device, value.dtype, value.shape, value.stride(), value.storage_offset())
             elif isinstance(value, tuple | list):
                 parts.append(len(value))
                 if not self._describe(value, parts):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memscope.capture.dry_run._device import SimulatedDevice
+from memscope.capture.dry_run._device import Devices, SimulatedDevice
 from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, tag_meaning
@@ -101,6 +103,8 @@ class Allocation:
         Path of the module that made it, or the phase's name.
     rank
         Strength of the category it has so far.
+    device
+        Where it lies.
     """
 
     event: int
@@ -111,6 +115,7 @@ class Allocation:
     rank: int = len(STRENGTH)
     is_tagged: bool = False
     label: str = ""
+    device: SimulatedDevice | None = None
 
 
 class OwnerBook:
@@ -173,8 +178,10 @@ class StorageTable:
     finalizer on the wrapper sees the release at the moment at which a GPU's would happen.
     """
 
-    def __init__(self, device: SimulatedDevice, owners: OwnerBook, context: RunContext) -> None:
-        self.device = device
+    def __init__(self, devices: Devices, owners: OwnerBook, context: RunContext) -> None:
+        self.devices = devices
+        self.device = devices.of(0)
+        """The device that the operation at hand runs on."""
         self._owners = owners
         self._context = context
         self._live: dict[int, Allocation | None] = {}
@@ -188,21 +195,30 @@ class StorageTable:
         return tensor.untyped_storage()._cdata in self._live
 
     def of(self, tensor: torch.Tensor) -> Allocation | None:
-        """The allocation behind a tensor; None for a host tensor, or one of no bytes."""
-        return self._live.get(tensor.untyped_storage()._cdata)
+        """The allocation behind a tensor (a sparse one's values); None for a host tensor, or one of no bytes."""
+        dense = tensor._values() if tensor.is_sparse else tensor
+        return self._live.get(dense.untyped_storage()._cdata)
 
     def address_of(self, storage: Any) -> int | None:
-        """Where a storage lies in the device; None for one of the host, or of no bytes."""
+        """Where a storage lies in its device; None for one of the host, or of no bytes."""
         allocation = self._live.get(storage._cdata)
         return None if allocation is None else allocation.address
 
-    def track(self, tensor: torch.Tensor) -> None:
-        """Allocate for a device tensor's storage if it is new."""
+    def use_on_stream(self, tensor: torch.Tensor, stream: Any) -> None:
+        """``Tensor.record_stream``."""
+        allocation = self.of(tensor)
+        if allocation is not None and allocation.device is not None:
+            allocation.device.use_on_stream(allocation.address, int(getattr(stream, "cuda_stream", 0)))
+
+    def track(self, tensor: torch.Tensor, n_bytes: int | None = None) -> None:
+        """Allocate for a device tensor's storage if it is new; ``n_bytes`` where that is more than its elements."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:
             return
-        n_bytes = storage.nbytes()
+        if n_bytes is None:
+            n_bytes = storage.nbytes()
+        self.device = self.devices.of(getattr(tensor, "fake_device", tensor.device).index)
         self._live[key] = self._allocate(n_bytes) if n_bytes else None
         finalizer = weakref.finalize(storage, self._release, key)
         finalizer.atexit = False
@@ -214,6 +230,8 @@ class StorageTable:
         if key not in self._live:
             return
         old, n_bytes = self._live[key], storage.nbytes()
+        if old is not None:
+            self.device = old.device or self.device
         if n_bytes == (old.requested_bytes if old is not None else 0):
             return
         self._live[key] = self._allocate(n_bytes) if n_bytes else None
@@ -225,6 +243,25 @@ class StorageTable:
         allocation = self._allocate(n_bytes)
         self._owners.claim(allocation, Category.WORKSPACE, label)
 
+    @contextmanager
+    def held(self, sizes: Sequence[Any], kernel: str, category: Category = Category.TEMPORARIES) -> Iterator[None]:
+        """Allocate what a kernel takes while it runs, in order; a list among the sizes is released at its own end."""
+        is_temporary = category == Category.TEMPORARIES
+        taken: list[Allocation] = []
+        try:
+            for size in sizes:
+                if isinstance(size, list):
+                    with self.held(size, kernel, category):
+                        pass
+                elif size:
+                    taken.append(self._allocate(size))
+                    label = (self._context.place or f"inside {kernel}") if is_temporary else kernel
+                    self._owners.claim(taken[-1], category, label)
+            yield
+        finally:
+            while taken:
+                self._die(taken.pop())
+
     def close(self) -> None:
         """Stop watching; what lives now is what the trace ends with."""
         for finalizer in self._finalizers.values():
@@ -234,7 +271,7 @@ class StorageTable:
 
     def _allocate(self, n_bytes: int) -> Allocation:
         event, address = self.device.malloc(n_bytes)
-        allocation = Allocation(event, address, n_bytes, self._context.serial, self._context.place)
+        allocation = Allocation(event, address, n_bytes, self._context.serial, self._context.place, device=self.device)
         self._owners.born(allocation)
         return allocation
 
@@ -246,7 +283,7 @@ class StorageTable:
 
     def _die(self, allocation: Allocation) -> None:
         self._owners.died(allocation, self._context.serial)
-        self.device.free(allocation.address)
+        (allocation.device or self.device).free(allocation.address)
 
 
 def parts_of(tensor: Any) -> tuple[Any, ...]:

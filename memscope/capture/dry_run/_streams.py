@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from memscope.capture.dry_run._device import SimulatedDevice
+from memscope.capture.dry_run._device import Devices, SimulatedDevice
 from memscope.replay.caching.allocator import DEFAULT_POOL
 
 _FIRST_HANDLE = 0x5500_0000_0000
@@ -20,45 +20,76 @@ _N_STREAMS = 32
 Pool = tuple[int, int]
 
 
+def index_of(which: Any) -> int | None:
+    """The index that a program names a device by: a number, a name, a device; None where it leaves it open."""
+    import torch
+
+    if which is None or isinstance(which, int):
+        return which
+    return torch.device(which).index if isinstance(which, str) else getattr(which, "index", None)
+
+
 class Streams:
     """What decides from which pool, and on which stream, a dry run's device serves.
 
     Parameters
     ----------
-    device
-        The simulated device.
+    devices
+        The simulated devices, each with a current stream.
     """
 
-    def __init__(self, device: SimulatedDevice) -> None:
-        self.device = device
+    def __init__(self, devices: Devices) -> None:
+        self.devices = devices
         self._n_made: Counter[int] = Counter()
         self._n_pools = 0
         self._users: Counter[Pool] = Counter()
         self._pools_outside: list[Pool] = []
-        self.default = _Stream(self, 0)
-        self.current = self.default
+        self._current: dict[int, Any] = {}
 
-    def new(self, priority: int = 0) -> _Stream:
-        """The next stream of a priority."""
+    @property
+    def device(self) -> SimulatedDevice:
+        """The current device."""
+        return self.devices.current
+
+    @property
+    def current(self) -> Any:
+        """The current stream of the current device."""
+        return self.current_of(None)
+
+    def current_of(self, index: int | None) -> Any:
+        """The current stream of a device; None is the current device."""
+        index = self.devices.of(index).index
+        return self._current.get(index) or self.default_of(index)
+
+    def default_of(self, index: int | None) -> _Stream:
+        """The default stream of a device; None is the current device."""
+        return _Stream(self, 0, self.devices.of(index).index)
+
+    def new(self, priority: int = 0, index: int | None = None) -> _Stream:
+        """The next stream of a priority, on a device; None is the current device."""
         n = self._n_made[priority] % _N_STREAMS
         self._n_made[priority] += 1
         level = 0 if priority >= 0 else 1
-        return _Stream(self, _FIRST_HANDLE + 0x10 * (level * _N_STREAMS + n))
+        return _Stream(self, _FIRST_HANDLE + 0x10 * (level * _N_STREAMS + n), self.devices.of(index).index)
 
     def enter(self, stream: Any) -> None:
         """Make a stream the current one; None is no change."""
         if stream is not None:
-            self.current = stream
-            self.device.stream = stream.cuda_stream
+            device = self.devices.of(getattr(stream, "device_index", None))
+            self.devices.enter(device.index)
+            self._current[device.index] = stream
+            device.stream = stream.cuda_stream
 
     @contextmanager
     def on(self, stream: Any) -> Iterator[None]:
         """``torch.cuda.stream``."""
         outer = self.current
+        inner = self.current_of(getattr(stream, "device_index", None))
         self.enter(stream)
         try:
             yield
         finally:
+            self.enter(inner)
             self.enter(outer)
 
     def new_pool_id(self, *, is_handle: bool) -> Pool:
@@ -85,11 +116,6 @@ class Streams:
         if self._users[pool] <= 0:
             self.device.release_pool(pool)
 
-    def record(self, address: int | None, stream: Any) -> None:
-        """``Tensor.record_stream`` of an allocation."""
-        if address is not None:
-            self.device.use_on_stream(address, int(getattr(stream, "cuda_stream", 0)))
-
     def classes(self) -> dict[str, Any]:
         """Stand-ins for the classes of ``torch.cuda``, by name."""
         streams = self
@@ -98,8 +124,9 @@ class Streams:
             def __new__(cls, *_: Any, **__: Any) -> Self:
                 return object.__new__(cls)
 
-            def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:  # noqa: ARG002
-                super().__init__(streams, streams.new(priority).cuda_stream)
+            def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
+                made = streams.new(priority, index_of(device))
+                super().__init__(streams, made.cuda_stream, made.device_index)
 
         class CUDAGraph(_Graph):
             def __init__(self, *_: Any, **__: Any) -> None:
@@ -117,11 +144,11 @@ class Streams:
 class _Stream:
     """A stream; work on it is done as soon as it is asked for."""
 
-    device_index = 0
     priority = 0
 
-    def __init__(self, streams: Streams, handle: int) -> None:
+    def __init__(self, streams: Streams, handle: int, device_index: int = 0) -> None:
         self._streams = streams
+        self.device_index = device_index
         self.cuda_stream = self.stream_id = handle
 
     @property
@@ -129,16 +156,20 @@ class _Stream:
         """The device that it is of."""
         import torch
 
-        return torch.device("cuda:0")
+        return torch.device("cuda", self.device_index)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Stream) and other.cuda_stream == self.cuda_stream
+        return (
+            isinstance(other, _Stream)
+            and other.cuda_stream == self.cuda_stream
+            and other.device_index == self.device_index
+        )
 
     def __hash__(self) -> int:
         return hash(self.cuda_stream)
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Stream device=cuda:0 cuda_stream={self.cuda_stream:#x}>"
+        return f"<torch.cuda.Stream device=cuda:{self.device_index} cuda_stream={self.cuda_stream:#x}>"
 
     def __enter__(self) -> Self:
         self._outer = self._streams.current

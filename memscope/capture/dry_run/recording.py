@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.capture.dry_run._cuda_api import patch_cuda
-from memscope.capture.dry_run._device import Clock, SimulatedDevice
+from memscope.capture.dry_run._device import Clock, Devices, SimulatedDevice
 from memscope.capture.dry_run._ended import end_tensors
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import OperationRouter
@@ -41,9 +41,12 @@ from memscope.units import format_bytes
 
 _NOTES = (
     "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
-    "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
-    "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
-    "cuDNN plans and workspaces, NCCL buffers",
+    "the workspaces of cuBLAS and cuBLASLt are modelled: one each for every stream with products, as the release of "
+    "PyTorch takes them",
+    "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
+    "gradients of embeddings and indices, losses, and convolutions and recurrent networks without cuDNN",
+    "not seen: cuDNN's plans (published: up to 36 GB for one convolution), NCCL's buffers (published: 0.5 to 6 GB a "
+    "GPU for all communicators), Triton's kernels, cuSOLVER, cuFFT",
     "torch.compile is left out: compiled functions run eagerly",
     "modelled: work on a side stream is done when the next memory is asked for",
 )
@@ -70,6 +73,8 @@ class DryRun:
         The file that will be written of it, None for none.
     on_oom
         Whether what was recorded until memory first ran out is kept in a file of its own.
+    n_devices
+        How many devices of the kind there are.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class DryRun:
         rank: int | None = None,
         path: Path | None = None,
         on_oom: bool = True,
+        n_devices: int = 1,
     ) -> None:
         import torch
 
@@ -97,13 +103,22 @@ class DryRun:
         self._asked = config
         builder = TraceBuilder()
         stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
-        self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock)
+        start_ns = time.perf_counter_ns()
+        clock = clock or (lambda: time.perf_counter_ns() - start_ns)
+        self._devices = Devices(
+            [
+                SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock, index=index)
+                for index in range(n_devices)
+            ]
+        )
+        self.device = self._devices.of(0)
         self._environment_conf = allocator_settings()
-        self.device.before_first = self._read_settings
+        for device in self._devices:
+            device.before_first = self._read_settings
         paths = ModulePaths()
         self._context = RunContext(self.device, paths)
         self._owners = OwnerBook(builder)
-        self._storages = StorageTable(self.device, self._owners, self._context)
+        self._storages = StorageTable(self._devices, self._owners, self._context)
         self._builder = builder
         self._strip_prefixes = strip_prefixes
         self._patches = Patches()
@@ -135,14 +150,14 @@ class DryRun:
             raise CaptureError("a dry run cannot start inside a FakeTensorMode: start it outside, at the program's top")
         autocast = Autocast(self._router.is_device_tensor)
         saving = Saving(self._router, self._storages)
-        streams = Streams(self.device)
+        streams = Streams(self._devices)
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
         modes = _modes(self._router, autocast)
         self._router.fake_mode, self._router.modes, self._sink.call_mode = modes[0], modes, modes[-1]
         try:
-            patch_cuda(self._patches, self.device, streams, self._built)
+            patch_cuda(self._patches, self._devices, streams, self._built)
             patch_appearance(self._patches, self._router)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
             self._patches.set(
@@ -196,13 +211,15 @@ class DryRun:
         conf = allocator_settings()
         if conf != self._environment_conf:
             in_force = list(conf.values())[-1] if conf else ""
-            self.device.configure(CachingAllocatorConfig.parse(in_force, tie_rule=self._tie_rule))
+            for device in self._devices:
+                device.configure(CachingAllocatorConfig.parse(in_force, tie_rule=self._tie_rule))
 
     def _built(self) -> Trace:
         """The trace of what has happened until now."""
         builder = self._builder
         self._context.write_marks(builder)
-        self.device.write_final_state(builder)
+        for device in self._devices:
+            device.write_final_state(builder)
         trace = builder.build(self._metadata())
         builder.forget_final()
         return trace
@@ -255,15 +272,15 @@ class DryRun:
         import torch
 
         self._watcher.scan()
-        device = self.device
+        device = self._storages.device
         unused = device.reserved_bytes - device.allocated_bytes
         for observer in device.oom_observers:
-            observer(0, error.rounded_bytes, device.reserved_bytes, device.free_bytes)
-        self._oom_file.ran_out(0, time.time_ns(), self._built)
+            observer(device.index, error.rounded_bytes, device.reserved_bytes, device.free_bytes)
+        self._oom_file.ran_out(device.index, time.time_ns(), self._built)
         raised = torch.OutOfMemoryError(
-            f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU 0 has a total capacity "
-            f"of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is free. "
-            f"Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
+            f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU {device.index} has a "
+            f"total capacity of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is "
+            f"free. Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
             f"{format_bytes(unused)} is reserved by PyTorch but unallocated. "
             f"(simulated {self.gpu.name}, memscope dry run)"
         )
@@ -273,7 +290,7 @@ class DryRun:
     def _metadata(self) -> TraceMetadata:
         import torch
 
-        gpu, fraction = self.gpu, self.device.config.memory_fraction
+        gpu = self.gpu
         answers = self._router.fixed_answers
         notes = [*_NOTES, f"modelled: {format_bytes(gpu.context_bytes)} of the device are the CUDA context's"]
         if self.device.settings_not_followed is not None:
@@ -292,9 +309,9 @@ class DryRun:
             tie_rule=self._tie_rule,
             alloc_conf=self._conf if self.device.config == self._asked else self.device.config.to_conf(),
             allocator_settings=self.device.config.to_settings(),
-            device_names={0: gpu.device_name},
-            device_total_bytes={0: gpu.total_bytes},
-            memory_fraction={0: fraction} if fraction < 1 else {},
+            device_names=dict.fromkeys(range(len(self._devices)), gpu.device_name),
+            device_total_bytes=dict.fromkeys(range(len(self._devices)), gpu.total_bytes),
+            memory_fraction={d.index: d.config.memory_fraction for d in self._devices if d.config.memory_fraction < 1},
             rank=self._rank,
             n_events_lost=0,
             has_pool_ids=True,

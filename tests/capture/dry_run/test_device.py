@@ -6,6 +6,8 @@ import gc
 
 import pytest
 
+from memscope.capture.dry_run.kernels.workspaces import Workspaces
+from memscope.gpus import find_gpu
 from memscope.trace.schema import Action
 from tests.capture.programs import dry_run, sizes
 
@@ -31,8 +33,8 @@ def test_what_a_failed_forward_pass_held_is_released() -> None:
         with pytest.raises(torch.OutOfMemoryError):
             model(torch.randn(1 << 14, 1024, device="cuda"))
         gc.collect()
-        workspaces = 8_519_680 + (1 << 20)
-        assert torch.cuda.memory_allocated() == 8 * (1024 * 1024 + 1024) * 4 + workspaces
+        kept = Workspaces(find_gpu("1GiB"), torch.__version__).needed("addmm", (torch.zeros(1),), 0).kept
+        assert torch.cuda.memory_allocated() == 8 * (1024 * 1024 + 1024) * 4 + sum(n_bytes for n_bytes, _ in kept)
 
 
 def test_allocator_settings_shape_the_segments() -> None:
@@ -62,3 +64,51 @@ def test_the_simulated_device_answers_questions() -> None:
         assert torch.cuda.memory_reserved() == 0
         with pytest.raises(RuntimeError, match="invalid device ordinal"):
             torch.zeros(1, device="cuda:1")
+
+
+def test_a_second_device_has_an_allocator_of_its_own() -> None:
+    linear = torch.nn.Linear
+    with dry_run(n_devices=2) as rec:
+        first, second = linear(1024, 1024).to("cuda:0"), linear(1024, 1024).to("cuda:1")
+        optimizer = torch.optim.AdamW([*first.parameters(), *second.parameters()])
+        for _ in range(2):
+            hidden = first(torch.randn(64, 1024, device="cuda:0"))
+            loss = second(hidden.to("cuda:1")).pow(2).mean()
+            assert (hidden.get_device(), loss.device) == (0, torch.device("cuda:1"))
+            loss.backward()
+            assert first.weight.grad is not None
+            assert first.weight.grad.device == torch.device("cuda:0")
+            optimizer.step()
+            optimizer.zero_grad()
+        allocated = [torch.cuda.memory_allocated(index) for index in range(2)]
+    assert rec.trace.devices == (0, 1)
+    assert abs(allocated[0] - allocated[1]) < 2 << 20
+    assert min(allocated) > 8 << 20
+
+
+def test_blocks_and_streams_choose_the_device() -> None:
+    with dry_run(n_devices=2):
+        assert torch.cuda.device_count() == 2
+        with torch.cuda.device(1):
+            assert torch.zeros(4, device="cuda").device == torch.device("cuda:1")
+            stream = torch.cuda.Stream()
+        assert (torch.cuda.current_device(), stream.device) == (0, torch.device("cuda:1"))
+        with torch.cuda.stream(stream):
+            assert torch.cuda.current_device() == 1
+            assert torch.cuda.current_stream() == stream
+        assert torch.cuda.current_device() == 0
+        torch.cuda.set_device("cuda:1")
+        moved = torch.zeros(4).cuda()
+        assert moved.get_device() == 1
+        assert torch.cuda.memory_allocated("cuda:1") > torch.cuda.memory_allocated(0) == 0
+        with pytest.raises(RuntimeError, match="2 devices, not cuda:2"):
+            torch.zeros(4, device="cuda:2")
+
+
+def test_memory_runs_out_on_the_device_that_it_ran_out_on() -> None:
+    with dry_run(gpu="1GiB", n_devices=2) as rec:
+        torch.zeros(1 << 28, dtype=torch.uint8, device="cuda:0")
+        with pytest.raises(torch.OutOfMemoryError, match="GPU 1 has"):
+            torch.zeros(1 << 30, dtype=torch.uint8, device="cuda:1")
+    failed = rec.trace.action == Action.OOM
+    assert rec.trace.device[failed].tolist() == [1]

@@ -1,0 +1,93 @@
+"""Convolutions without cuDNN: the columns that an image is laid out in, one image at a time.
+
+Source: ``aten/src/ATen/native/cuda/ConvolutionMM2d.cu``, ``NaiveConvolutionTranspose2d.cu``, ``DepthwiseConv2d.cu``,
+``NaiveDilatedConvolution.cu`` and ``native/Convolution.cpp`` (``select_conv_backend``), read at 2.11. What plans of
+cuDNN would take is not known before a GPU has been asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
+from memscope.capture.dry_run.kernels._reducing import accumulating
+from memscope.capture.dry_run.kernels._reductions import reduction_bytes
+
+
+class _Sizes(NamedTuple):
+    """What a convolution lays out: bytes of columns and of ones of one image, and whether it goes by depth."""
+
+    columns: int
+    ones: int
+    n_groups: int
+    is_depthwise: bool
+    is_transposed: bool
+
+
+def _sizes(call: Call, output: Any) -> _Sizes:
+    inputs, weight = call.get("input"), call.get("weight")
+    groups, is_transposed = call.get("groups"), bool(call.get("transposed"))
+    kernel, itemsize = weight.shape[2:], inputs.element_size()
+    spread = weight.size(1) if is_transposed else inputs.size(1) // groups
+    laid_out = inputs.shape[2:] if is_transposed else output[2:]
+    columns = spread * math.prod(kernel) * math.prod(laid_out) * itemsize
+    is_depthwise = not is_transposed and groups > 1 and groups == inputs.size(1) and len(kernel) > 1
+    return _Sizes(
+        columns, math.prod(output[2:]) * itemsize if is_transposed else 0, groups, is_depthwise, is_transposed
+    )
+
+
+def _is_plain(call: Call) -> bool:
+    """Whether a column is the image itself: kernels of one element, at every place."""
+    ones, zeros = (
+        all(n == wanted for name in names for n in call.get(name))
+        for names, wanted in ((("stride",), 1), (("padding",), 0))
+    )
+    return math.prod(call.get("weight").shape[2:]) == 1 and ones and zeros
+
+
+def _forward(call: Call) -> Scratch:
+    made = call.results[0]
+    sizes = _sizes(call, made.shape)
+    if sizes.is_depthwise or not made.numel():
+        return Scratch([])
+    columns: Sizes = [] if _is_plain(call) and not sizes.is_transposed else [sizes.columns]
+    if sizes.n_groups == 1:
+        return Scratch([[*columns, sizes.ones]])
+    part = nbytes(call.get("input")) // sizes.n_groups
+    out = nbytes(made) // sizes.n_groups
+    return Scratch([], before=_groups(sizes.n_groups, out, [part, columns]))
+
+
+def _groups(n: int, kept: int, each: Sizes) -> Sizes:
+    """Every group makes its part of the result, which are joined at the end."""
+    return [size for _ in range(n) for size in (kept, list(each))]
+
+
+def _backward(call: Call) -> Scratch:
+    grad, inputs, weight = call.get("grad_output"), call.get("input"), call.get("weight")
+    sizes = _sizes(call, grad.shape)
+    if not grad.numel():
+        return Scratch([])
+    bias = _bias_scratch(call, grad) if len(call.results) > 2 and call.get("output_mask")[2] else []
+    if sizes.is_depthwise:
+        return Scratch(bias)
+    if sizes.n_groups == 1:
+        return Scratch([[sizes.columns, bias]])
+    parts = [nbytes(tensor) // sizes.n_groups for tensor in (inputs, grad)]
+    return Scratch([], before=[*_groups(sizes.n_groups, parts[0], [*parts, [sizes.columns]]), nbytes(weight)])
+
+
+def _bias_scratch(call: Call, grad: Any) -> Sizes:
+    """The sum over all but the channels."""
+    dims = [dim for dim in range(grad.dim()) if dim != 1]
+    return _reduced(grad.shape, grad.stride(), dims, grad.element_size(), call.n_multiprocessors)
+
+
+def _reduced(shape: Sequence[int], strides: Sequence[int], dims: Sequence[int], itemsize: int, n: int) -> Sizes:
+    return reduction_bytes(accumulating(itemsize), shape, strides, dims, n)
+
+
+KERNELS: dict[str, Kernel] = {"convolution": _forward, "convolution_backward": _backward}

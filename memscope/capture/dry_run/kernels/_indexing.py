@@ -1,0 +1,35 @@
+"""Adding up at indices: they are sorted first, so that what falls on one place is added in order.
+
+Source: ``aten/src/ATen/native/cuda/Indexing.cu``, ``index_put_with_sort_kernel``, read at 2.11.
+"""
+
+from __future__ import annotations
+
+import math
+
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
+from memscope.capture.dry_run.kernels._cub import bits_of, radix_bytes
+
+_INDEX = 8
+
+
+def _accumulating(call: Call) -> Scratch:
+    """Indices of several dimensions become one, and are sorted with where they were."""
+    tensor, indices = call.args[0], [index for index in call.get("indices") if index is not None]
+    if not call.get("accumulate", False) or not indices or not tensor.numel():
+        return Scratch([])
+    if any(not index.dtype.is_signed for index in indices):  # truth values: how many there are is not known
+        return Scratch([])
+    import torch
+
+    n = math.prod(torch.broadcast_shapes(*(tuple(index.shape) for index in indices)))
+    last = max(dim for dim, index in enumerate(call.get("indices")) if index is not None)
+    n_places = tensor.numel() // math.prod(tensor.shape[last + 1 :])
+    sort = radix_bytes(n, _INDEX, _INDEX, call.n_multiprocessors, bits_of(n_places))
+    joined: Sizes = [[n * _INDEX] * 2 for _ in indices[1:]]
+    return Scratch([n * _INDEX, [n * _INDEX], *joined, n * _INDEX, n * _INDEX, [n * _INDEX, [sort]]])
+
+
+KERNELS: dict[str, Kernel] = dict.fromkeys(
+    ("index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_"), _accumulating
+)

@@ -1,0 +1,67 @@
+"""What cuBLAS and cuBLASLt are given to work in: one for each stream that a product runs on, kept by some releases.
+
+Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp`` and ``CUDABlas.cpp``, read at 2.11; histories recorded of torch 2.11
+to 2.15 on emulated devices. Up to 2.13 PyTorch keeps cuBLAS's, and up to 2.12 cuBLASLt's; later it takes the latter at
+each such product, and leaves the former to the library.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from memscope.gpus import GpuModel
+
+CUBLAS_LABEL = "cuBLAS workspace (modelled)"
+CUBLASLT_LABEL = "cuBLASLt workspace (modelled)"
+_MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_addmm_activation"])
+_KEEPS_CUBLAS_BEFORE = (2, 14)
+_KEEPS_CUBLASLT_BEFORE = (2, 13)
+
+
+class Needed(NamedTuple):
+    """Workspaces that a product makes and leaves, with their labels; and bytes that it gives back."""
+
+    kept: tuple[tuple[int, str], ...] = ()
+    given_back_bytes: int = 0
+
+
+_NOTHING = Needed()
+
+
+class Workspaces:
+    """Remembers which streams have theirs.
+
+    Parameters
+    ----------
+    gpu
+        The device, whose generation decides the sizes.
+    torch_version
+        The release that runs.
+    """
+
+    def __init__(self, gpu: GpuModel, torch_version: str) -> None:
+        found = re.match(r"(\d+)\.(\d+)", torch_version)
+        release = (int(found[1]), int(found[2])) if found else _KEEPS_CUBLAS_BEFORE
+        self._gpu = gpu
+        self._keeps_cublas = release < _KEEPS_CUBLAS_BEFORE
+        self._keeps_cublaslt = release < _KEEPS_CUBLASLT_BEFORE
+        self._having: set[tuple[Any, str]] = set()
+
+    def needed(self, kind: str, args: tuple[Any, ...], stream: Any) -> Needed:
+        """What an operation needs on a stream: cuBLAS for every product, cuBLASLt for one with a bias."""
+        if kind not in _MATMULS:
+            return _NOTHING
+        kept = []
+        if self._keeps_cublas and self._is_first(stream, CUBLAS_LABEL):
+            kept.append((self._gpu.cublas_workspace_bytes, CUBLAS_LABEL))
+        has_bias = kind in ("addmm", "_addmm_activation") and args[0].dim() == 1
+        if has_bias and self._keeps_cublaslt and self._is_first(stream, CUBLASLT_LABEL):
+            kept.append((self._gpu.cublaslt_workspace_bytes, CUBLASLT_LABEL))
+        given_back = self._gpu.cublaslt_workspace_bytes if has_bias and not self._keeps_cublaslt else 0
+        return Needed(tuple(kept), given_back)
+
+    def _is_first(self, stream: Any, label: str) -> bool:
+        is_first = (stream, label) not in self._having
+        self._having.add((stream, label))
+        return is_first

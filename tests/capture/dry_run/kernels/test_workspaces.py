@@ -1,0 +1,45 @@
+"""Which products leave a workspace, by release and stream."""
+
+from __future__ import annotations
+
+import pytest
+
+from memscope.capture.dry_run.kernels.workspaces import CUBLAS_LABEL, CUBLASLT_LABEL, Needed, Workspaces
+from memscope.gpus import find_gpu
+from memscope.trace.categories import Category
+from tests.capture.programs import dry_run, requested
+
+torch = pytest.importorskip("torch")
+
+_A100, _BIAS = find_gpu("A100-80GB"), (torch.zeros(4),)
+_CUBLAS, _LT = (8_519_680, CUBLAS_LABEL), (1 << 20, CUBLASLT_LABEL)
+
+
+@pytest.mark.parametrize(
+    ("release", "first", "again"),
+    [
+        ("2.11.0+cu130", Needed((_CUBLAS, _LT)), Needed()),
+        ("2.13.0", Needed((_CUBLAS,), 1 << 20), Needed((), 1 << 20)),
+        ("2.15.0", Needed((), 1 << 20), Needed((), 1 << 20)),
+    ],
+)
+def test_a_release_keeps_workspaces_or_takes_them_anew(release: str, first: Needed, again: Needed) -> None:
+    workspaces = Workspaces(_A100, release)
+    assert workspaces.needed("relu", (), 0) == Needed()
+    assert workspaces.needed("addmm", _BIAS, 0) == first
+    assert workspaces.needed("addmm", _BIAS, 0) == again
+
+
+def test_a_sum_of_products_needs_cublas_alone() -> None:
+    assert Workspaces(_A100, "2.11.0").needed("addmm", (torch.zeros(4, 4),), 0) == Needed((_CUBLAS,))
+
+
+def test_every_stream_with_a_product_has_its_own() -> None:
+    with dry_run() as rec:
+        x = torch.zeros(64, 64, device="cuda")
+        x @ x
+        with torch.cuda.stream(torch.cuda.Stream()):
+            x @ x
+            x @ x
+    kept = Workspaces(_A100, torch.__version__).needed("mm", (), 0).kept
+    assert sum(requested(rec.trace, Category.WORKSPACE).values()) == 2 * sum(n_bytes for n_bytes, _ in kept)
