@@ -118,6 +118,10 @@ class Allocation:
     device: SimulatedDevice | None = None
 
 
+_NAMED_BY_MODULES = (Category.WEIGHTS, Category.WORKSPACE)
+"""What modules register, before it is known what they themselves are called: the last name is the best."""
+
+
 class OwnerBook:
     """Writes owners into the trace; a stronger claim replaces a weaker one, a user's tag replaces all."""
 
@@ -152,7 +156,7 @@ class OwnerBook:
         rank = STRENGTH[category]
         if allocation.is_tagged or rank > allocation.rank or (rank == allocation.rank and label == allocation.label):
             return
-        if rank == allocation.rank and category != Category.WEIGHTS:
+        if rank == allocation.rank and category not in _NAMED_BY_MODULES:
             return
         allocation.rank = rank
         allocation.label = label
