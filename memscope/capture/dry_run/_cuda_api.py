@@ -54,6 +54,7 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
         for name, answer in _accelerator(streams).items():
             if name in vars(accelerator):
                 patches.set(accelerator, name, answer)
+    patches.set(torch._C, "_get_accelerator", lambda *_: torch.device("cuda"))
     patches.set(torch, "Generator", _generator_class())
     patches.set(torch, "Stream", streams.classes()["Stream"])
     patches.set(torch, "Event", Event)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -94,6 +95,11 @@ class OperationRouter:
         self.is_accumulating = False
         """True while the autograd engine runs and no Python code of a user."""
         self.fixed_answers: Counter[str] = Counter()
+        self.handler_of: Callable[[Any], Callable[..., Any] | None] = lambda _: None
+        """Finds what runs an operation in its place: collectives are not run as others are."""
+        self._handlers: dict[Any, Callable[..., Any] | None] = {}
+        self.is_aside = False
+        """True while torch works out shapes for itself: nothing of it is on the device."""
 
     @property
     def is_tracing(self) -> bool:
@@ -108,8 +114,15 @@ class OperationRouter:
         """Run one operation."""
         if func is self._ask_device:
             return self._host
+        if self.is_aside:
+            return func(*args, **kwargs)
         if self._current_fake_mode(self._fake_key) is not self.fake_mode:
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
+        handler = self._handler(func)
+        if handler is not None:
+            handled = handler(args, kwargs)
+            if handled is not NotImplemented:
+                return handled
         tensors = self._tensors(args, kwargs)
         has_device = any(isinstance(t, self._fake_type) and t.fake_device.type == "cuda" for t in tensors)
         wants_device = self._settle_device(kwargs, has_device)
@@ -120,6 +133,23 @@ class OperationRouter:
             return self._on_host(func, args, kwargs, tensors)
         finally:
             self._is_tracing = False
+
+    def _handler(self, func: Any) -> Callable[..., Any] | None:
+        try:
+            return self._handlers[func]
+        except KeyError:
+            handler = self._handlers[func] = self.handler_of(func)
+            return handler
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run operations that nothing is known of on the device, in torch's own code."""
+        outer = self.is_aside, self._is_tracing
+        self.is_aside = self._is_tracing = True
+        try:
+            yield
+        finally:
+            self.is_aside, self._is_tracing = outer
 
     def made_up(self, answer: Any) -> Any:
         """Count an answer that nothing but the type of a value decided; the first is said."""

@@ -19,6 +19,7 @@ from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.distributed.distributed import Distributed
 from memscope.capture.environment import allocator_settings, tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
@@ -135,7 +136,8 @@ class DryRun:
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
-        modes = _modes(self._router, autocast)
+        distributed = Distributed(self._router, self._storages, self._owners, self._context, self._patches)
+        modes = _modes(self._router, autocast, distributed.wrapped)
         self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
             patch_cuda(self._patches, self.device, streams, self._built)
@@ -145,6 +147,7 @@ class DryRun:
             )
             redirector.install(self._patches)
             saving.install(self._patches)
+            distributed.install()
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:
@@ -330,15 +333,17 @@ def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], Non
     return guarded
 
 
-def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
+def _modes(router: OperationRouter, autocast: Autocast, wrapped: Callable[[Any], Any]) -> list[Any]:
     """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
     ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
     context = CallContext(router, autocast)
+
+    plain_types = frozenset([torch.Tensor, torch.nn.Parameter, FakeTensor])
 
     class FakeDeviceMode(FakeTensorMode):
         """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
@@ -352,6 +357,8 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
 
     class OperationMode(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(kind not in plain_types for kind in types):
+                return wrapped(types)
             given = dict(kwargs) if kwargs else {}
             if torch.is_inference_mode_enabled() and func is not ask_device:
                 with self:  # composite operations come here whole then: what they are made of allocates

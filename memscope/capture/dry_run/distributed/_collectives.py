@@ -1,0 +1,181 @@
+"""Collectives of a dry run: what they allocate, whose that is, and what is known of their results.
+
+Nothing is sent. What other ranks would send counts as what this rank has: a value that is known here is known there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from memscope.capture.dry_run import _known_values as known_values
+from memscope.trace.categories import Category
+
+Own = Callable[[Any, Category, str], None]
+Handler = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+
+_FIRST_TENSORS = ("allreduce_", "broadcast_", "alltoall_", "scatter_", "reduce_scatter_", "allgather_")
+"""Operations that return the tensors they wrote, and the work."""
+_WRITTEN = frozenset([*_FIRST_TENSORS, "_allgather_base_", "_reduce_scatter_base_", "reduce_", "allreduce_coalesced_"])
+_RECEIVED = frozenset(["recv_", "recv_any_source_"])
+
+
+class Collectives:
+    """Runs the operations of process groups, in place of the groups.
+
+    Parameters
+    ----------
+    is_fake
+        Whether a value is a tensor without memory.
+    own
+        Says whose a tensor's allocation is, for good.
+    place
+        Where the program is: a module's path, or a phase.
+    on_use
+        Told of each process group that works on the device.
+    """
+
+    def __init__(
+        self,
+        is_fake: Callable[[object], bool],
+        own: Own,
+        place: Callable[[], str],
+        on_use: Callable[[Any], None],
+    ) -> None:
+        self._is_fake = is_fake
+        self._own = own
+        self._place = place
+        self._on_use = on_use
+
+    def handler(self, func: Any) -> Handler | None:
+        """What runs an operation in its place, None for one that is no collective.
+
+        The handler answers ``NotImplemented`` where the operation itself does what is wanted.
+        """
+        namespace, _, kind = func._schema.name.partition("::")
+        if namespace == "c10d":
+            return lambda args, kwargs: self._grouped(func, kind, args, kwargs)
+        if namespace == "_c10d_functional":
+            return _in_place if kind in _RETURN_AN_ARGUMENT else None
+        if namespace == "fsdp":
+            return lambda args, kwargs: self._sharded(kind, args, kwargs)
+        return None
+
+    def _grouped(self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation of a process group on tensors without memory; on real ones of the host the group runs it."""
+        tensors = list(_flat(args))
+        if not any(map(self._is_fake, tensors)):
+            return self._on_host(func, kind, args, kwargs)
+        group = next((arg for arg in args if _is_script_object(arg)), None)
+        self._on_use(group)
+        self._claim(kind, args)
+        buffer = self._buffer_of(kind, args)
+        _pass_values_on(kind, args, _size_of(group))
+        del buffer
+        work = _done(list(_flat(args[:1])))
+        if kind in ("monitored_barrier_", "check_for_nan"):
+            return None
+        returns_tensors = kind in _FIRST_TENSORS or kind in ("_allgather_base_", "_reduce_scatter_base_")
+        return (args[0], work) if returns_tensors else work
+
+    def _on_host(self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return NotImplemented
+
+    def _claim(self, kind: str, args: tuple[Any, ...]) -> None:
+        """Name the buffers of a collective that exist for it alone."""
+        if kind in _RECEIVED:
+            self._own_all(args[0], "receive buffer")
+        elif kind in ("_allgather_base_", "allgather_into_tensor_coalesced_"):
+            self._own_all(args[:1], "all-gather buffer")
+        elif kind in ("_reduce_scatter_base_", "reduce_scatter_tensor_coalesced_"):
+            self._own_all(args[1:2], "reduce-scatter buffer")
+
+    def _own_all(self, tensors: Any, what: str) -> None:
+        place = self._place()
+        for tensor in _flat(tensors):
+            self._own(tensor, Category.COMMUNICATION, f"{what} of {place}" if place else what)
+
+    def _buffer_of(self, kind: str, args: tuple[Any, ...]) -> Any:
+        """What NCCL's process group allocates for a call, to be let go of at its end.
+
+        Lists of tensors are flattened where all have the same size; a barrier reduces a number of its own. Source:
+        ``torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp``, behaviour at 2.11.
+        """
+        import torch
+
+        if kind == "barrier":
+            return torch.ops.aten.zeros((1,), dtype=torch.float32, device=args[0].device)
+        lists = {"allgather_": args[0], "reduce_scatter_": args[1]}.get(kind)
+        if not lists or len({tensor.shape for tensor in lists[0]}) != 1:
+            return None
+        first = lists[0][0]
+        flat = first.new_empty((len(lists[0]), *first.shape))
+        self._own_all([flat], "all-gather buffer" if kind == "allgather_" else "reduce-scatter buffer")
+        return flat
+
+    def _sharded(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Name what ``fully_shard`` gathers and reduces in; its operations run as they are."""
+        if kind == "all_gather_copy_in":
+            self._own_all(args[1:2], "all-gather buffer")
+        elif kind == "split_with_sizes_copy":
+            self._own_all(kwargs["out"], "unsharded parameters")
+        elif kind == "chunk_cat":
+            self._own_all([kwargs["out"]], "reduce-scatter buffer")
+        return NotImplemented
+
+
+_RETURN_AN_ARGUMENT = frozenset(
+    [
+        *("wait_tensor", "all_reduce_", "all_reduce_coalesced_", "broadcast_"),
+        *("all_gather_into_tensor_out", "reduce_scatter_tensor_out"),
+    ]
+)
+
+
+def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A functional collective that writes into what it was given; its shape rule would make a new tensor."""
+    result = kwargs.get("out", args[0])
+    for tensor in _flat([result]):
+        known_values.forget(tensor)
+    return result
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """All tensors of nested lists."""
+    import torch
+
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _flat(value)
+
+
+def _is_script_object(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.ScriptObject)
+
+
+def _size_of(group: Any) -> int:
+    from torch.distributed import ProcessGroup
+
+    return 1 if group is None else int(ProcessGroup.unbox(group).size())
+
+
+def _done(tensors: list[Any]) -> Any:
+    """A work that is done, with what it worked on."""
+    import torch
+    from torch._C import _distributed_c10d as c10d
+
+    future: torch.futures.Future[Any] = torch.futures.Future()
+    future.set_result(tensors)
+    return c10d._create_work_from_future(future).boxed()
+
+
+def _pass_values_on(kind: str, args: tuple[Any, ...], size: int) -> None:
+    """Note what is known of the tensors that a collective wrote."""
+    if kind in ("broadcast_", "scatter_", "send", "barrier", "check_for_nan", "monitored_barrier_"):
+        return
+    for tensor in _flat(args[:1]):
+        known_values.forget(tensor)
