@@ -359,6 +359,8 @@ class Recorder:
             rank=self._environment.rank,
             path=self._path,
             on_oom=options.on_oom,
+            device_index=self._environment.device_index,
+            device_count=self._environment.device_count,
         )
 
     def _make_cuda_history(self) -> RecordingBackend:

@@ -30,7 +30,7 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
     import torch
 
     history = _History(snapshot)
-    answers = {**_queries(device), **_memory(device, history), **_pools(streams), **_actions()}
+    answers = {**_queries(device), **_memory(device, history), **_pools(streams), **_actions(device)}
     cuda = torch.cuda
     for name, answer in answers.items():
         for owner in (cuda, cuda.memory, cuda.random, cuda.streams, cuda.graphs, cuda.nvtx):
@@ -51,10 +51,12 @@ def patch_cuda(patches: Patches, device: SimulatedDevice, streams: Streams, snap
             patches.set(torch._C, name, answer)
     accelerator = getattr(torch, "accelerator", None)
     if accelerator is not None:
-        for name, answer in _accelerator(streams).items():
+        for name, answer in _accelerator(device, streams).items():
             if name in vars(accelerator):
                 patches.set(accelerator, name, answer)
-    patches.set(torch._C, "_get_accelerator", lambda *_: torch.device("cuda"))
+    for name, answer in _accelerator_of_the_build(device).items():
+        if hasattr(torch._C, name):
+            patches.set(torch._C, name, answer)
     patches.set(torch, "Generator", _generator_class())
     patches.set(torch, "Stream", streams.classes()["Stream"])
     patches.set(torch, "Event", Event)
@@ -87,8 +89,8 @@ def _queries(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
     return {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
+        "device_count": lambda: device.count,
+        "current_device": lambda: device.index,
         "get_device_name": lambda *_: gpu.device_name,
         "get_device_capability": lambda *_: gpu.capability,
         "get_device_properties": lambda *_: properties,
@@ -202,24 +204,29 @@ def _pools(streams: Streams) -> dict[str, Any]:
     }
 
 
-class _DeviceBlock(nullcontext[None]):
-    """``torch.cuda.device``: a block on the one device that there is."""
+def _requiring(device: SimulatedDevice) -> Callable[[Any], None]:
+    """``set_device``: refuses a device that is not there."""
 
-    def __init__(self, device: Any = None) -> None:
-        super().__init__()
-        _require_first(device)
+    def set_device(which: Any) -> None:
+        import torch
 
+        device.require(torch.device(which).index if isinstance(which, str) else getattr(which, "index", which))
 
-def _require_first(which: Any) -> None:
-    """Refuse another device than the first, in CUDA's words."""
-    import torch
-
-    index = torch.device(which).index if isinstance(which, str) else getattr(which, "index", which)
-    if index:
-        raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not cuda:{index})")
+    return set_device
 
 
-def _actions() -> dict[str, Any]:
+def _device_block(require: Callable[[Any], None]) -> Any:
+    class DeviceBlock(nullcontext[None]):
+        """``torch.cuda.device``: a block on the one device that there is."""
+
+        def __init__(self, device: Any = None) -> None:
+            super().__init__()
+            require(device)
+
+    return DeviceBlock
+
+
+def _actions(device: SimulatedDevice) -> dict[str, Any]:
     def nothing(*_: Any, **__: Any) -> None:
         return None
 
@@ -227,8 +234,8 @@ def _actions() -> dict[str, Any]:
     return {
         **dict.fromkeys((*silent, "set_rng_state", "set_rng_state_all"), nothing),
         "_lazy_init": _guarded_init(threading.get_ident()),
-        "set_device": _require_first,
-        "device": _DeviceBlock,
+        "set_device": _requiring(device),
+        "device": _device_block(_requiring(device)),
         "device_of": lambda *_: nullcontext(),
     }
 
@@ -245,19 +252,39 @@ def _guarded_init(owner: int) -> Callable[[], None]:
     return lazy_init
 
 
-def _accelerator(streams: Streams) -> dict[str, Callable[..., Any]]:
+def _accelerator(device: SimulatedDevice, streams: Streams) -> dict[str, Callable[..., Any]]:
     import torch
 
     return {
         "is_available": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: device.count,
         "current_accelerator": lambda *_, **__: torch.device("cuda"),
-        "current_device_index": lambda: 0,
-        "current_device_idx": lambda: 0,
-        "set_device_index": lambda *_: None,
+        "current_device_index": lambda: device.index,
+        "current_device_idx": lambda: device.index,
+        "set_device_index": _requiring(device),
+        "set_device_idx": _requiring(device),
         "synchronize": lambda *_: None,
         "current_stream": lambda *_: streams.current,
         "set_stream": streams.enter,
+    }
+
+
+def _accelerator_of_the_build(device: SimulatedDevice) -> dict[str, Callable[..., Any]]:
+    """What torch's own code asks of its C++ about the accelerator."""
+    import torch
+
+    def exchange(index: int) -> int:
+        device.require(None if index < 0 else index)
+        return device.index
+
+    return {
+        "_get_accelerator": lambda *_: torch.device("cuda"),
+        "_accelerator_getDeviceIndex": lambda: device.index,
+        "_accelerator_setDeviceIndex": device.require,
+        "_accelerator_exchangeDevice": exchange,
+        "_accelerator_maybeExchangeDevice": exchange,
+        "_accelerator_deviceCount": lambda: device.count,
+        "_accelerator_synchronizeDevice": lambda *_: None,
     }
 
 

@@ -57,6 +57,8 @@ class SimulatedDevice:
         Where stacks come from.
     clock
         Nanoseconds since the start of the run.
+    index, count
+        Its number among the devices of the machine, and how many the program sees.
     """
 
     def __init__(
@@ -68,9 +70,14 @@ class SimulatedDevice:
         tie_rule: TieRule,
         stacks: StackRecorder,
         clock: Clock | None = None,
+        index: int = 0,
+        count: int = 1,
     ) -> None:
         self.builder = builder
         self.gpu = gpu
+        self.index, self.count = index, count
+        self.others_named: set[int] = set()
+        """Devices beside its own that the program has named; what was meant for them counts as on this one."""
         self.stream = 0
         self.pool = DEFAULT_POOL
         self.config = config
@@ -93,6 +100,21 @@ class SimulatedDevice:
         return CachingAllocator(
             self.config, Limits(self.gpu.total_bytes, self.gpu.context_bytes), tie_rule=self.tie_rule
         )
+
+    def require(self, index: int | None) -> None:
+        """Refuse, in CUDA's words, a device that the machine does not have; None is the current one.
+
+        Raises
+        ------
+        RuntimeError
+            If there is none of that number.
+        """
+        if index is None or index == self.index:
+            return
+        if not 0 <= index < self.count:
+            has = "one device" if self.count == 1 else f"{self.count} devices"
+            raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has {has}, not cuda:{index})")
+        self.others_named.add(index)
 
     @property
     def is_untouched(self) -> bool:

@@ -1,7 +1,7 @@
 """Every ATen operation of a dry run passes here: traced on fake tensors, its new device storages allocated.
 
 How the stand-in works. A tensor "on the GPU" is a fake tensor that carries the CUDA dispatch keys, so autocast, kernel
-choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0``. Only PyTorch's C++ side, when it
+choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0`` (a rank's: its local rank). Only PyTorch's C++ side, when it
 asks for the device, is told ``cpu``: it would otherwise look for streams and guards of a driver that is not there.
 Small host tensors are real and have their values; large ones are fake, so that a model that does not fit the host can
 be built on it.
@@ -74,7 +74,7 @@ class OperationRouter:
         self._fake_type = FakeTensor
         self._tensor_type = torch.Tensor
         self._host = torch.device("cpu")
-        self._device = torch.device("cuda:0")
+        self._device = torch.device("cuda", storages.device.index)
         self._ask_device = torch.ops.prim.device.default
         self._add = torch.ops.aten.add.Tensor
         self._current_fake_mode = torch._C._get_dispatch_mode
@@ -195,8 +195,8 @@ class OperationRouter:
         if wanted is None:
             return False
         if wanted.type == "cuda":
-            if wanted.index:
-                raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {wanted})")
+            if wanted.index != self._device.index:
+                self._storages.device.require(wanted.index)
             kwargs["device"] = self._device
             return True
         if wanted.type == "cpu" and not self.is_leaving_device:

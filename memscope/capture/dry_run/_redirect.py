@@ -36,6 +36,7 @@ class Redirector:
         self._storages = storages
         self._streams = streams
         self._fake_type = FakeTensor
+        self._plain_types = frozenset([torch.Tensor, torch.nn.Parameter, FakeTensor, torch.nn.Buffer])
         self._plain_to = torch.Tensor.to
         self._plain_format = torch.Tensor.__format__
         self._plain_numpy = torch.Tensor.numpy
@@ -47,9 +48,9 @@ class Redirector:
         from torch.utils import _device
 
         _device._device_constructors()  # torch keeps its answer for good: it must not see what is patched below
-        tensor, router = torch.Tensor, self._router
+        tensor = torch.Tensor
         plain_get_device, plain_pin = tensor.get_device, tensor.pin_memory
-        is_device = router.is_device_tensor
+        is_device = self._router.is_device_tensor
         replacements: dict[str, Callable[..., Any]] = {
             "to": self._to,
             "cuda": self._cuda,
@@ -57,7 +58,7 @@ class Redirector:
             "numpy": self._numpy,
             "__format__": self._format,
             "tolist": self._tolist,
-            "get_device": lambda t: 0 if is_device(t) else plain_get_device(t),
+            "get_device": lambda t: self._storages.device.index if is_device(t) else plain_get_device(t),
             "pin_memory": lambda t, *_, **__: plain_pin(t) if is_device(t) else t,
             "is_pinned": lambda *_, **__: False,
             "record_stream": self._record_stream,
@@ -66,10 +67,12 @@ class Redirector:
             patches.set(tensor, name, self._method(getattr(tensor, name), replacement))
         plain_is_cuda, plain_is_cpu = vars(torch._C.TensorBase)["is_cuda"], vars(torch._C.TensorBase)["is_cpu"]
         patches.set(
-            tensor, "is_cuda", property(lambda t: plain_is_cuda.__get__(t) if router.is_tracing else is_device(t))
+            tensor, "is_cuda", property(lambda t: is_device(t) if self._is_replaced_for(t) else plain_is_cuda.__get__(t))
         )
         patches.set(
-            tensor, "is_cpu", property(lambda t: plain_is_cpu.__get__(t) and (router.is_tracing or not is_device(t)))
+            tensor,
+            "is_cpu",
+            property(lambda t: plain_is_cpu.__get__(t) and not (self._is_replaced_for(t) and is_device(t))),
         )
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
@@ -109,12 +112,15 @@ class Redirector:
 
     def _method(self, plain: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
         """A method of tensors that is replaced for the program, not for what runs inside an operation."""
-        router = self._router
 
         def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            return (plain if router.is_tracing else replacement)(tensor, *args, **kwargs)
+            return (replacement if self._is_replaced_for(tensor) else plain)(tensor, *args, **kwargs)
 
         return method
+
+    def _is_replaced_for(self, tensor: Any) -> bool:
+        """Whether the program asks, and not of a tensor that wraps others: those say themselves what is done inside."""
+        return not self._router.is_tracing and type(tensor) in self._plain_types
 
     def _to(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
@@ -141,8 +147,8 @@ class Redirector:
             if not options and not copy:
                 return tensor
             return self._plain_to(tensor, copy=copy, **options)
-        if goes_there and device is not None and device.index:
-            raise RuntimeError(f"CUDA error: invalid device ordinal (a dry run has one device, not {device})")
+        if goes_there and device is not None:
+            self._storages.device.require(device.index)
         if goes_there:
             moved = self._to_device(tensor, options)
             if not isinstance(tensor, self._fake_type) and known_values.is_worth_knowing(tensor):
@@ -163,7 +169,7 @@ class Redirector:
         """A copy on the device. Of a real tensor only the shape is read, so that nothing refers to it afterwards."""
         import torch
 
-        device = torch.device("cuda:0")
+        device = torch.device("cuda", self._storages.device.index)
         is_differentiable = torch.is_grad_enabled() and tensor.requires_grad
         if isinstance(tensor, self._fake_type) or is_differentiable or options.get("memory_format") is not None:
             return torch.ops.aten._to_copy(tensor, device=device, **options)
@@ -215,7 +221,7 @@ class Redirector:
             return self._plain_numpy(tensor, *args, **kwargs)
         if self._router.is_device_tensor(tensor):
             raise TypeError(
-                "can't convert cuda:0 device type tensor to numpy. "
+                f"can't convert {tensor.device} device type tensor to numpy. "
                 "Use Tensor.cpu() to copy the tensor to host memory first."
             )
         return self._plain_numpy(self._values(tensor))
@@ -225,13 +231,13 @@ class Redirector:
 
 
 def _indexed(value: Any) -> Any:
-    """``cuda`` as ``cuda:0``: C++ would ask the driver which device is current."""
+    """``cuda`` and ``3`` as a device with a number: C++ would ask the driver which device is current."""
     import torch
 
     if isinstance(value, str) and value.startswith("cuda"):
         value = torch.device(value)
     if isinstance(value, torch.device) and value.type == "cuda" and value.index is None:
-        return torch.device("cuda:0")
+        return torch.device("cuda", torch.cuda.current_device())
     return value
 
 

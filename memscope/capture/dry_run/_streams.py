@@ -117,11 +117,11 @@ class Streams:
 class _Stream:
     """A stream; work on it is done as soon as it is asked for."""
 
-    device_index = 0
     priority = 0
 
     def __init__(self, streams: Streams, handle: int) -> None:
         self._streams = streams
+        self.device_index = streams.device.index
         self.cuda_stream = self.stream_id = handle
 
     @property
@@ -129,7 +129,7 @@ class _Stream:
         """The device that it is of."""
         import torch
 
-        return torch.device("cuda:0")
+        return torch.device("cuda", self.device_index)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Stream) and other.cuda_stream == self.cuda_stream
@@ -138,7 +138,7 @@ class _Stream:
         return hash(self.cuda_stream)
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Stream device=cuda:0 cuda_stream={self.cuda_stream:#x}>"
+        return f"<torch.cuda.Stream device=cuda:{self.device_index} cuda_stream={self.cuda_stream:#x}>"
 
     def __enter__(self) -> Self:
         self._outer = self._streams.current

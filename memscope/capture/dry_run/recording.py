@@ -67,6 +67,8 @@ class DryRun:
         The file that will be written of it, None for none.
     on_oom
         Whether what was recorded until memory first ran out is kept in a file of its own.
+    device_index, device_count
+        The device's number among those that the program sees, and how many these are. In the trace it is device 0.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class DryRun:
         rank: int | None = None,
         path: Path | None = None,
         on_oom: bool = True,
+        device_index: int = 0,
+        device_count: int = 1,
     ) -> None:
         import torch
 
@@ -94,7 +98,7 @@ class DryRun:
         self._asked = config
         builder = TraceBuilder()
         stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
-        self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock)
+        self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock, index=device_index, count=device_count)
         self._environment_conf = allocator_settings()
         self.device.before_first = self._read_settings
         paths = ModulePaths()

@@ -16,10 +16,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from memscope.capture.dry_run.distributed.ranks import is_simulated
 from memscope.capture.patches import Patches
-
-SIMULATED = "MEMSCOPE_SIMULATED_RANKS"
-"""Set in the environment of a rank that runs without the others."""
 
 
 class Groups:
@@ -32,7 +30,7 @@ class Groups:
     """
 
     def __init__(self) -> None:
-        self.are_simulated = bool(os.environ.get(SIMULATED))
+        self.are_simulated = is_simulated()
         self._serve_the_device_alone: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def install(self, patches: Patches) -> None:
