@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -318,13 +319,14 @@ def _become(tensor: Any, applied: Any) -> None:
     """Give a tensor another one's memory, device and type."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
     if applied is tensor:
         return
     if isinstance(tensor, FakeTensor) and isinstance(applied, FakeTensor):
         tensor.data = applied
         tensor.fake_device = applied.fake_device
-    elif isinstance(applied, FakeTensor):
+    elif isinstance(applied, FakeTensor) or is_traceable_wrapper_subclass(applied):
         _swap(tensor, torch.nn.Parameter(applied, requires_grad=tensor.requires_grad))
     else:
         tensor.data = applied
@@ -341,6 +343,9 @@ def _swap(real: Any, fake: Any) -> None:
     real.__class__ = fake_class
     vars(real).clear()
     vars(real).update(real_state | fake_state)
+    for name in copyreg._slotnames(fake_class):  # type: ignore[attr-defined]
+        if hasattr(fake, name):
+            setattr(real, name, getattr(fake, name))
     try:
         torch._C._swap_tensor_impl(real, fake)
     except RuntimeError as error:

@@ -114,11 +114,14 @@ class DryRunSink:
         return weakref.ref(parameter)
 
     def claim(self, tensor: Any, category: Category, label: str) -> None:
-        """Whose a tensor's allocation is."""
+        """Whose a tensor's allocation is; of one that wraps others, such as a shard, theirs."""
         if self._router.is_device_tensor(tensor):
             allocation = self._storages.of(tensor)
             if allocation is not None:
                 self._owners.claim(allocation, category, label, tensor)
+        else:
+            for inner in wrapped_by(tensor):
+                self.claim(inner, category, label)
 
     def saved(self) -> tuple[tuple[Any, Any], ...]:
         """Nothing: what autograd saves is claimed when it does so."""
@@ -184,6 +187,13 @@ class DryRunSink:
             return result
 
         return watched
+
+
+def wrapped_by(tensor: Any) -> list[Any]:
+    """The tensors that a tensor of another class wraps; none for one that wraps none."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return []
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
 
 
 def _uncompiled(model: Any = None, **_: Any) -> Any:

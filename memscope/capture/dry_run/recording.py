@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from memscope.capture.dry_run import _known_values as known_values
 from memscope.capture.dry_run._cuda_api import patch_cuda
 from memscope.capture.dry_run._device import Clock, SimulatedDevice
 from memscope.capture.dry_run._ended import end_tensors
@@ -32,6 +33,7 @@ from memscope.gpus import GpuModel
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes
@@ -140,8 +142,9 @@ class DryRun:
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
-        distributed = Distributed(self._router, self._storages, self._owners, self._context, self._patches)
-        modes = _modes(self._router, autocast, distributed.wrapped)
+        parts = _Parts(self._router, self._storages, self._owners, self._context)
+        distributed = Distributed(parts, self._patches)
+        modes = _modes(self._router, autocast, distributed.on_wrapped)
         self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
             patch_cuda(self._patches, self.device, streams, self._built)
@@ -305,6 +308,62 @@ class DryRun:
         )
 
 
+class _Parts:
+    """This dry run, as programs of many processes need it."""
+
+    def __init__(
+        self, router: OperationRouter, storages: StorageTable, owners: OwnerBook, context: RunContext
+    ) -> None:
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        self._router = router
+        self._storages = storages
+        self._owners = owners
+        self._context = context
+        self._fake_type = FakeTensor
+        self.is_on_device = router.is_device_tensor
+        self.aside = router.aside
+        self.value_of = known_values.value_of
+
+    def is_without_memory(self, value: object) -> bool:
+        return isinstance(value, self._fake_type)
+
+    def handle(self, find: Callable[[Any], Callable[..., Any] | None]) -> None:
+        self._router.handler_of = find
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        router = self._router
+        outer, router.is_leaving_device = router.is_leaving_device, True
+        try:
+            yield
+        finally:
+            router.is_leaving_device = outer
+
+    @contextmanager
+    def making(self, *, is_on_device: bool, category: Category, label: str) -> Iterator[None]:
+        router, owners = self._router, self._owners
+        outer = router.call_has_device, owners.owner_at_birth
+        router.call_has_device, owners.owner_at_birth = is_on_device, (category, label)
+        try:
+            yield
+        finally:
+            router.call_has_device, owners.owner_at_birth = outer
+
+    def own(self, tensor: Any, category: Category, label: str) -> None:
+        allocation = self._storages.of(tensor) if self.is_on_device(tensor) else None
+        if allocation is not None:
+            self._owners.settle(allocation, category, label)
+
+    def place(self) -> str:
+        return self._context.place
+
+    def give(self, tensor: Any, value: Any) -> None:
+        known_values.forget(tensor)
+        if value is not None:
+            known_values.remember(tensor, value)
+
+
 def _hiding(fake_type: Any, router: OperationRouter) -> Any:
     """How a fake tensor answers inside an operation: where its device must be hidden, it is on the host to C++."""
     import torch
@@ -337,7 +396,7 @@ def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], Non
     return guarded
 
 
-def _modes(router: OperationRouter, autocast: Autocast, wrapped: Callable[[Any], Any]) -> list[Any]:
+def _modes(router: OperationRouter, autocast: Autocast, on_wrapped: Callable[[], None]) -> list[Any]:
     """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -360,9 +419,11 @@ def _modes(router: OperationRouter, autocast: Autocast, wrapped: Callable[[Any],
             return super().__torch_dispatch__(func, types, args, kwargs or {})
 
     class OperationMode(TorchDispatchMode):
+        _lets_pass = False
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if any(kind not in plain_types for kind in types):
-                return wrapped(types)
+                return self._unwrapped(func, args, kwargs or {})
             given = dict(kwargs) if kwargs else {}
             if torch.is_inference_mode_enabled() and func is not ask_device:
                 with self:  # composite operations come here whole then: what they are made of allocates
@@ -370,6 +431,22 @@ def _modes(router: OperationRouter, autocast: Autocast, wrapped: Callable[[Any],
                 if result is not NotImplemented:
                     return result
             return router.dispatch(func, args, given)
+
+        def _unwrapped(self, func: Any, args: Any, kwargs: Any) -> Any:
+            """Let tensors that wrap others say what is done with those inside, which comes here again.
+
+            The engine reuses no gradient's memory where one is of another class.
+            """
+            if self._lets_pass:
+                self._lets_pass = False
+                return NotImplemented
+            on_wrapped()
+            outer, router.is_accumulating, self._lets_pass = router.is_accumulating, False, True
+            try:
+                with self:
+                    return func(*args, **kwargs)
+            finally:
+                router.is_accumulating, self._lets_pass = outer, False
 
     class CallMode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from memscope.capture.dry_run import _known_values as known_values
+from memscope.capture.dry_run.distributed._parts import DryRunParts, Handler
 from memscope.trace.categories import Category
-
-Own = Callable[[Any, Category, str], None]
-Handler = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 _FIRST_TENSORS = ("allreduce_", "broadcast_", "alltoall_", "scatter_", "reduce_scatter_", "allgather_")
 """Operations that return the tensors they wrote, and the work."""
@@ -25,25 +22,16 @@ class Collectives:
 
     Parameters
     ----------
-    is_fake
-        Whether a value is a tensor without memory.
-    own
-        Says whose a tensor's allocation is, for good.
+    parts
+        The dry run.
     place
         Where the program is: a module's path, or a phase.
     on_use
         Told of each process group that works on the device.
     """
 
-    def __init__(
-        self,
-        is_fake: Callable[[object], bool],
-        own: Own,
-        place: Callable[[], str],
-        on_use: Callable[[Any], None],
-    ) -> None:
-        self._is_fake = is_fake
-        self._own = own
+    def __init__(self, parts: DryRunParts, place: Callable[[], str], on_use: Callable[[Any], None]) -> None:
+        self._parts = parts
         self._place = place
         self._on_use = on_use
 
@@ -56,7 +44,7 @@ class Collectives:
         if namespace == "c10d":
             return lambda args, kwargs: self._grouped(func, kind, args, kwargs)
         if namespace == "_c10d_functional":
-            return _in_place if kind in _RETURN_AN_ARGUMENT else None
+            return self._in_place if kind in _RETURN_AN_ARGUMENT else None
         if namespace == "fsdp":
             return lambda args, kwargs: self._sharded(kind, args, kwargs)
         return None
@@ -64,13 +52,13 @@ class Collectives:
     def _grouped(self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation of a process group on tensors without memory; on real ones of the host the group runs it."""
         tensors = list(_flat(args))
-        if not any(map(self._is_fake, tensors)):
+        if not any(map(self._parts.is_without_memory, tensors)):
             return self._on_host(func, kind, args, kwargs)
         group = next((arg for arg in args if _is_script_object(arg)), None)
         self._on_use(group)
         self._claim(kind, args)
         buffer = self._buffer_of(kind, args)
-        _pass_values_on(kind, args, _size_of(group))
+        self._pass_values_on(kind, args)
         del buffer
         work = _done(list(_flat(args[:1])))
         if kind in ("monitored_barrier_", "check_for_nan"):
@@ -93,7 +81,7 @@ class Collectives:
     def _own_all(self, tensors: Any, what: str) -> None:
         place = self._place()
         for tensor in _flat(tensors):
-            self._own(tensor, Category.COMMUNICATION, f"{what} of {place}" if place else what)
+            self._parts.own(tensor, Category.COMMUNICATION, f"{what} of {place}" if place else what)
 
     def _buffer_of(self, kind: str, args: tuple[Any, ...]) -> Any:
         """What NCCL's process group allocates for a call, to be let go of at its end.
@@ -113,6 +101,14 @@ class Collectives:
         self._own_all([flat], "all-gather buffer" if kind == "allgather_" else "reduce-scatter buffer")
         return flat
 
+    def _pass_values_on(self, kind: str, args: tuple[Any, ...]) -> None:
+        """Note what is known of the tensors that a collective wrote."""
+        if kind in ("broadcast_", "scatter_", "send", "barrier", "check_for_nan", "monitored_barrier_"):
+            return
+        for tensor in _flat(args[:1]):
+            if self._parts.is_without_memory(tensor):
+                self._parts.give(tensor, None)
+
     def _sharded(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Name what ``fully_shard`` gathers and reduces in; its operations run as they are."""
         if kind == "all_gather_copy_in":
@@ -124,20 +120,21 @@ class Collectives:
         return NotImplemented
 
 
+    def _in_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A functional collective that writes into what it was given; its shape rule would make a new tensor."""
+        result = kwargs.get("out", args[0])
+        for tensor in _flat([result]):
+            if self._parts.is_without_memory(tensor):
+                self._parts.give(tensor, None)
+        return result
+
+
 _RETURN_AN_ARGUMENT = frozenset(
     [
         *("wait_tensor", "all_reduce_", "all_reduce_coalesced_", "broadcast_"),
         *("all_gather_into_tensor_out", "reduce_scatter_tensor_out"),
     ]
 )
-
-
-def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A functional collective that writes into what it was given; its shape rule would make a new tensor."""
-    result = kwargs.get("out", args[0])
-    for tensor in _flat([result]):
-        known_values.forget(tensor)
-    return result
 
 
 def _flat(values: Any) -> Iterator[Any]:
@@ -171,11 +168,3 @@ def _done(tensors: list[Any]) -> Any:
     future: torch.futures.Future[Any] = torch.futures.Future()
     future.set_result(tensors)
     return c10d._create_work_from_future(future).boxed()
-
-
-def _pass_values_on(kind: str, args: tuple[Any, ...], size: int) -> None:
-    """Note what is known of the tensors that a collective wrote."""
-    if kind in ("broadcast_", "scatter_", "send", "barrier", "check_for_nan", "monitored_barrier_"):
-        return
-    for tensor in _flat(args[:1]):
-        known_values.forget(tensor)

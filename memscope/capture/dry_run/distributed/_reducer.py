@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from memscope.capture.dry_run._operations import OperationRouter
-from memscope.capture.dry_run._storages import OwnerBook
+from memscope.capture.dry_run.distributed._parts import DryRunParts
 from memscope.capture.patches import Patches
 from memscope.trace.categories import Category
 
-_LABEL = "DDP buckets"
+LABEL = "DDP buckets"
 
 
-class ReducerWatch:
-    """Lets the reducer make its buckets on the device, and names them.
+def watch_reducer(parts: DryRunParts, patches: Patches) -> None:
+    """Let the reducer make its buckets on the device, and name them.
 
     Where gradients are views of the buckets, the buckets become gradients when those are found.
     """
+    import torch.distributed as dist
 
-    def __init__(self, router: OperationRouter, owners: OwnerBook) -> None:
-        self._router = router
-        self._owners = owners
+    reducer = dist.Reducer
+    plain_rebuild: Callable[..., bool] = reducer._rebuild_buckets
 
-    def install(self, patches: Patches) -> None:
-        """Put the replacements in place."""
-        import torch.distributed as dist
+    def making(*, is_on_device: bool) -> AbstractContextManager[None]:
+        return parts.making(is_on_device=is_on_device, category=Category.COMMUNICATION, label=LABEL)
 
-        reducer = dist.Reducer
-        patches.set(dist, "Reducer", self._making(reducer, lambda args: args[0]))
-        patches.set(reducer, "_rebuild_buckets", self._rebuilding(reducer._rebuild_buckets))
+    @functools.wraps(reducer, updated=())
+    def made(parameters: Any, *args: Any, **options: Any) -> Any:
+        with making(is_on_device=any(map(parts.is_on_device, parameters))):
+            return reducer(parameters, *args, **options)
 
-    def _making(self, plain: Callable[..., Any], parameters_of: Callable[[Any], Any]) -> Callable[..., Any]:
-        @functools.wraps(plain, updated=())
-        def made(*args: Any, **options: Any) -> Any:
-            with self._buckets(is_on_device=any(map(self._router.is_device_tensor, parameters_of(args)))):
-                return plain(*args, **options)
+    def rebuild_buckets(of: Any) -> bool:
+        with making(is_on_device=True):
+            return plain_rebuild(of)
 
-        return made
-
-    def _rebuilding(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        def rebuild_buckets(reducer: Any, *args: Any) -> Any:
-            with self._buckets(is_on_device=True):
-                return plain(reducer, *args)
-
-        return rebuild_buckets
-
-    @contextmanager
-    def _buckets(self, *, is_on_device: bool) -> Iterator[None]:
-        router, owners = self._router, self._owners
-        outer = router.call_has_device, owners.owner_at_birth
-        router.call_has_device, owners.owner_at_birth = is_on_device, (Category.COMMUNICATION, _LABEL)
-        try:
-            yield
-        finally:
-            router.call_has_device, owners.owner_at_birth = outer
+    patches.set(dist, "Reducer", made)
+    patches.set(reducer, "_rebuild_buckets", rebuild_buckets)
