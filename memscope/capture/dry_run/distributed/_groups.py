@@ -54,6 +54,14 @@ class Groups:
         replace_everywhere(patches, c10d.new_group, self._without_gloo(c10d.new_group))
         replace_everywhere(patches, c10d.monitored_barrier, self._unmonitored(c10d.monitored_barrier))
 
+    def is_alone(self, group: Any) -> bool:
+        """Whether the other ranks of a group are not there: of gloo's they are, where a launcher has started them."""
+        from torch._C._distributed_c10d import FakeProcessGroup
+        from torch.distributed import distributed_c10d as c10d
+
+        group = group or c10d._get_default_group()
+        return any(isinstance(group._get_backend(device), FakeProcessGroup) for device in group._device_types)
+
     def _initialized(self, plain: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(plain)
         def init_process_group(

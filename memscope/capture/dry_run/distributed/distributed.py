@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from memscope.capture.dry_run.distributed._collectives import Collectives
-from memscope.capture.dry_run.distributed._groups import Groups
+from memscope.capture.dry_run.distributed._groups import Groups, replace_everywhere
+from memscope.capture.dry_run.distributed._objects import ObjectCollectives
 from memscope.capture.dry_run.distributed._parts import DryRunParts
 from memscope.capture.dry_run.distributed._reducer import watch_reducer
 from memscope.capture.dry_run.distributed._shards import ShardWatch
+from memscope.capture.dry_run.distributed._spawning import follow_spawned
 from memscope.capture.patches import Patches
 
 
@@ -35,6 +37,8 @@ class Distributed:
         if not dist.is_available():
             return
         self._groups.install(self._patches)
+        ObjectCollectives(self._groups.is_alone).install(self._patches, replace_everywhere)
+        follow_spawned(self._patches)
         self._shards.install()
         watch_reducer(self._parts, self._patches)
         self._parts.handle(self._collectives.handler)
