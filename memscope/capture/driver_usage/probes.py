@@ -116,10 +116,13 @@ class UsageProbes:
         from torch.distributed import distributed_c10d
 
         for name in _COLLECTIVES:
+            function = vars(distributed_c10d).get(name)
+            if not callable(function):
+                continue
+            watched = self._watched(function)  # one for both: PyTorch compares P2POp's operation with its own by identity
             for owner in (dist, distributed_c10d):
-                function = vars(owner).get(name)
-                if callable(function):
-                    self._patches.set(owner, name, self._watched(function))
+                if vars(owner).get(name) is function:
+                    self._patches.set(owner, name, watched)
 
     def stop(self) -> None:
         """Watch no longer; what was found stays."""

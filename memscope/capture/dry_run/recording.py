@@ -42,7 +42,7 @@ _NOTES = (
     "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
     "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
     "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
-    "cuDNN plans and workspaces, NCCL buffers",
+    "cuDNN plans and workspaces",
     "torch.compile is left out: compiled functions run eagerly",
     "modelled: work on a side stream is done when the next memory is asked for",
 )
@@ -112,6 +112,8 @@ class DryRun:
         self._patches = Patches()
         self._modes = ExitStack()
         self._router = OperationRouter(self._storages, gpu, self._out_of_memory)
+        parts = _Parts(self._router, self._storages, self._owners, self._context)
+        self._distributed = Distributed(parts, self._patches)
         self._sink = DryRunSink(
             self._context,
             self._storages,
@@ -142,8 +144,7 @@ class DryRun:
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
-        parts = _Parts(self._router, self._storages, self._owners, self._context)
-        distributed = Distributed(parts, self._patches)
+        distributed = self._distributed
         modes = _modes(self._router, autocast, distributed.on_wrapped)
         self._router.fake_mode, self._sink.call_mode = modes[0], modes[-1]
         try:
@@ -274,7 +275,7 @@ class DryRun:
     def _metadata(self) -> TraceMetadata:
         import torch
 
-        gpu, fraction = self.gpu, self.device.config.memory_fraction
+        gpu, device, fraction = self.gpu, self.device, self.device.config.memory_fraction
         answers = self._router.fixed_answers
         notes = [*_NOTES, f"modelled: {format_bytes(gpu.context_bytes)} of the device are the CUDA context's"]
         if self.device.settings_not_followed is not None:
@@ -282,6 +283,9 @@ class DryRun:
                 f"not followed: the program changed the allocator's settings to {self.device.settings_not_followed!r} "
                 "while memory was in use"
             )
+        if device.others_named:
+            named = ", ".join(f"cuda:{index}" for index in sorted(device.others_named))
+            notes.append(f"{named}, of another rank, was named: what was meant for it counts as on cuda:{device.index}")
         if answers:
             notes.append(
                 f"{answers.total()} reads of values that a dry run does not have were answered with 1.0, 1 or False: "
@@ -304,6 +308,7 @@ class DryRun:
                 "gpu": gpu.name,
                 "context_bytes_modelled": gpu.context_bytes,
                 "n_fixed_answers": answers.total(),
+                **self._distributed.extra(),
             },
         )
 

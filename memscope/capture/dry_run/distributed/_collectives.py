@@ -14,6 +14,10 @@ from memscope.trace.categories import Category
 _FIRST_TENSORS = ("allreduce_", "broadcast_", "alltoall_", "scatter_", "reduce_scatter_", "allgather_")
 """Operations that return the tensors they wrote, and the work."""
 _WRITTEN = frozenset([*_FIRST_TENSORS, "_allgather_base_", "_reduce_scatter_base_", "reduce_", "allreduce_coalesced_"])
+_CHANGE_NOTHING = frozenset(["broadcast_", "scatter_", "send", "barrier", "check_for_nan", "monitored_barrier_"])
+"""Operations after which a tensor holds what it held: a source that is another rank has what this one has."""
+_INPUT_OF = {"allreduce_": 0, "allgather_": 1, "_allgather_base_": 1}
+"""Where the input stands of those whose results are known if it is."""
 _RECEIVED = frozenset(["recv_", "recv_any_source_"])
 
 
@@ -42,32 +46,30 @@ class Collectives:
         """
         namespace, _, kind = func._schema.name.partition("::")
         if namespace == "c10d":
-            return lambda args, kwargs: self._grouped(func, kind, args, kwargs)
-        if namespace == "_c10d_functional":
-            return self._in_place if kind in _RETURN_AN_ARGUMENT else None
+            return lambda args, _: self._grouped(kind, args)
+        if namespace in ("_c10d_functional", "_c10d_functional_autograd", "_dtensor"):
+            return lambda args, kwargs: self._functional(kind, args, kwargs)
         if namespace == "fsdp":
             return lambda args, kwargs: self._sharded(kind, args, kwargs)
         return None
 
-    def _grouped(self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _grouped(self, kind: str, args: tuple[Any, ...]) -> Any:
         """An operation of a process group on tensors without memory; on real ones of the host the group runs it."""
         tensors = list(_flat(args))
         if not any(map(self._parts.is_without_memory, tensors)):
-            return self._on_host(func, kind, args, kwargs)
+            return NotImplemented
         group = next((arg for arg in args if _is_script_object(arg)), None)
-        self._on_use(group)
+        if any(map(self._parts.is_on_device, tensors)):
+            self._on_use(group)
         self._claim(kind, args)
         buffer = self._buffer_of(kind, args)
-        self._pass_values_on(kind, args)
+        self._pass_values_on(kind, args, _size_of(group))
         del buffer
         work = _done(list(_flat(args[:1])))
         if kind in ("monitored_barrier_", "check_for_nan"):
             return None
         returns_tensors = kind in _FIRST_TENSORS or kind in ("_allgather_base_", "_reduce_scatter_base_")
         return (args[0], work) if returns_tensors else work
-
-    def _on_host(self, func: Any, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return NotImplemented
 
     def _claim(self, kind: str, args: tuple[Any, ...]) -> None:
         """Name the buffers of a collective that exist for it alone."""
@@ -101,13 +103,27 @@ class Collectives:
         self._own_all([flat], "all-gather buffer" if kind == "allgather_" else "reduce-scatter buffer")
         return flat
 
-    def _pass_values_on(self, kind: str, args: tuple[Any, ...]) -> None:
-        """Note what is known of the tensors that a collective wrote."""
-        if kind in ("broadcast_", "scatter_", "send", "barrier", "check_for_nan", "monitored_barrier_"):
+    def _pass_values_on(self, kind: str, args: tuple[Any, ...], size: int) -> None:
+        """Note what is known of the tensors that a collective wrote, where other ranks have what this one has."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        if kind in _CHANGE_NOTHING:
             return
-        for tensor in _flat(args[:1]):
-            if self._parts.is_without_memory(tensor):
-                self._parts.give(tensor, None)
+        known = [self._parts.value_of(tensor) for tensor in _flat(args[_INPUT_OF.get(kind, 0) :][:1])]
+        written = list(_flat(args[:1]))
+        self._forget(written)
+        if kind not in _INPUT_OF or not known or any(value is None for value in known):
+            return
+        with _disable_current_modes():
+            if kind == "allreduce_":
+                values = [_reduced(value, args[2], size) for value in known]
+            elif kind == "allgather_":
+                values = [value.clone() for value in known for _ in range(size)]
+            else:
+                values = [known[0].repeat(size, *[1] * (known[0].dim() - 1)).reshape(written[0].shape)]
+        for tensor, value in zip(written, values, strict=True):
+            if value is not None and self._parts.is_without_memory(tensor):
+                self._parts.give(tensor, value)
 
     def _sharded(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Name what ``fully_shard`` gathers and reduces in; its operations run as they are."""
@@ -120,13 +136,22 @@ class Collectives:
         return NotImplemented
 
 
-    def _in_place(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A functional collective that writes into what it was given; its shape rule would make a new tensor."""
+    def _functional(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A functional collective: one that writes into what it was given returns that, others a new tensor."""
+        name = next((arg for arg in reversed(args) if isinstance(arg, str) or _is_script_object(arg)), None)
+        if kind != "wait_tensor" and any(map(self._parts.is_on_device, _flat(args))):
+            self._on_use(name)
+        if kind not in _RETURN_AN_ARGUMENT:
+            return NotImplemented
         result = kwargs.get("out", args[0])
-        for tensor in _flat([result]):
+        if kind != "wait_tensor":
+            self._forget([result])
+        return result
+
+    def _forget(self, tensors: Any) -> None:
+        for tensor in _flat(tensors):
             if self._parts.is_without_memory(tensor):
                 self._parts.give(tensor, None)
-        return result
 
 
 _RETURN_AN_ARGUMENT = frozenset(
@@ -168,3 +193,17 @@ def _done(tensors: list[Any]) -> Any:
     future: torch.futures.Future[Any] = torch.futures.Future()
     future.set_result(tensors)
     return c10d._create_work_from_future(future).boxed()
+
+
+def _reduced(value: Any, operation: Any, size: int) -> Any:
+    """What equal values of all ranks are reduced to; None where that is not known."""
+    from torch.distributed import ReduceOp
+
+    kind = ReduceOp.unbox(operation).op if hasattr(ReduceOp, "unbox") else None
+    if kind == ReduceOp.RedOpType.SUM:
+        return value * size
+    if kind in (ReduceOp.RedOpType.AVG, ReduceOp.RedOpType.MIN, ReduceOp.RedOpType.MAX):
+        return value.clone()
+    if kind in (ReduceOp.RedOpType.BAND, ReduceOp.RedOpType.BOR):
+        return value.clone()
+    return None

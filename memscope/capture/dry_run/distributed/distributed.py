@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from memscope.capture.dry_run.distributed._collectives import Collectives
 from memscope.capture.dry_run.distributed._groups import Groups, replace_everywhere
+from memscope.capture.dry_run.distributed._nccl import NcclModel
 from memscope.capture.dry_run.distributed._objects import ObjectCollectives
 from memscope.capture.dry_run.distributed._parts import DryRunParts
 from memscope.capture.dry_run.distributed._reducer import watch_reducer
@@ -28,7 +31,8 @@ class Distributed:
         self._patches = patches
         self._groups = Groups()
         self._shards = ShardWatch(parts, patches)
-        self._collectives = Collectives(parts, self._place, lambda group: None)
+        self._nccl = NcclModel()
+        self._collectives = Collectives(parts, self._place, self._nccl.uses)
 
     def install(self) -> None:
         """Put the replacements in place."""
@@ -46,6 +50,10 @@ class Distributed:
     def on_wrapped(self) -> None:
         """An operation on tensors that wrap others comes."""
         self._shards.watch_fully_shard()
+
+    def extra(self) -> dict[str, Any]:
+        """What a trace says of it beside its events."""
+        return {"collectives_modelled": self._nccl.summary()}
 
     def _place(self) -> str:
         return self._shards.module or self._parts.place()
