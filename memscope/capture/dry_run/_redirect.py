@@ -235,6 +235,8 @@ def _indexed(value: Any) -> Any:
     """``cuda`` and ``3`` as a device with a number: C++ would ask the driver which device is current."""
     import torch
 
+    if type(value) is int:
+        return torch.device("cuda", value)
     if isinstance(value, str) and value.startswith("cuda"):
         value = torch.device(value)
     if isinstance(value, torch.device) and value.type == "cuda" and value.index is None:
@@ -267,6 +269,8 @@ class CallContext:
         outer = router.call_has_device
         router.call_has_device = self._touches_device(args)
         try:
+            if type(kwargs.get("device")) is int:
+                kwargs["device"] = _indexed(kwargs["device"])
             args, kwargs = self._autocast.arguments(func, args, kwargs)
             result = func(*args, **kwargs)
         finally:

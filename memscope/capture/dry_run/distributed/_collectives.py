@@ -105,6 +105,7 @@ class Collectives:
 
     def _pass_values_on(self, kind: str, args: tuple[Any, ...], size: int) -> None:
         """Note what is known of the tensors that a collective wrote, where other ranks have what this one has."""
+        import torch
         from torch.utils._python_dispatch import _disable_current_modes
 
         if kind in _CHANGE_NOTHING:
@@ -112,10 +113,15 @@ class Collectives:
         known = [self._parts.value_of(tensor) for tensor in _flat(args[_INPUT_OF.get(kind, 0) :][:1])]
         written = list(_flat(args[:1]))
         self._forget(written)
-        if kind not in _INPUT_OF or not known or any(value is None for value in known):
+        if kind in _RECEIVED:  # a number that another rank sends, such as a vote, is 1: what a read would be told
+            if any(tensor.is_floating_point() or tensor.numel() != 1 for tensor in written):
+                return
+        elif kind not in _INPUT_OF or not known or any(value is None for value in known):
             return
         with _disable_current_modes():
-            if kind == "allreduce_":
+            if kind in _RECEIVED:
+                values = [torch.ones(tuple(tensor.shape), dtype=tensor.dtype) for tensor in written]
+            elif kind == "allreduce_":
                 values = [_reduced(value, args[2], size) for value in known]
             elif kind == "allgather_":
                 values = [value.clone() for value in known for _ in range(size)]
@@ -195,15 +201,13 @@ def _done(tensors: list[Any]) -> Any:
     return c10d._create_work_from_future(future).boxed()
 
 
+_SUM, _SAME = 0, frozenset([1, 3, 4, 5, 6])
+"""Numbers of ``ReduceOp.RedOpType``: those of a mean, least, greatest, and of bits leave equal values as they are."""
+
+
 def _reduced(value: Any, operation: Any, size: int) -> Any:
     """What equal values of all ranks are reduced to; None where that is not known."""
-    from torch.distributed import ReduceOp
-
-    kind = ReduceOp.unbox(operation).op if hasattr(ReduceOp, "unbox") else None
-    if kind == ReduceOp.RedOpType.SUM:
+    kind = operation.op()
+    if kind == _SUM:
         return value * size
-    if kind in (ReduceOp.RedOpType.AVG, ReduceOp.RedOpType.MIN, ReduceOp.RedOpType.MAX):
-        return value.clone()
-    if kind in (ReduceOp.RedOpType.BAND, ReduceOp.RedOpType.BOR):
-        return value.clone()
-    return None
+    return value.clone() if kind in _SAME else None

@@ -40,7 +40,9 @@ class Groups:
         from torch._C._distributed_c10d import FakeProcessGroup
         from torch.distributed import distributed_c10d as c10d
 
-        replace_everywhere(patches, c10d.init_process_group, self._initialized(c10d.init_process_group))
+        if os.environ.get("WORLD_SIZE"):
+            number_devices(patches)
+        replace_everywhere(patches, c10d.init_process_group, self._initialized(c10d.init_process_group, patches))
         replace_everywhere(patches, c10d.is_nccl_available, lambda: True)
         patches.set(c10d, "_NCCL_AVAILABLE", True)
         patches.set(c10d, "default_pg_nccl_timeout", timedelta(minutes=10))
@@ -62,7 +64,7 @@ class Groups:
         group = group or c10d._get_default_group()
         return any(isinstance(group._get_backend(device), FakeProcessGroup) for device in group._device_types)
 
-    def _initialized(self, plain: Callable[..., None]) -> Callable[..., None]:
+    def _initialized(self, plain: Callable[..., None], patches: Patches) -> Callable[..., None]:
         @functools.wraps(plain)
         def init_process_group(
             backend: str | None = None,
@@ -75,6 +77,7 @@ class Groups:
         ) -> None:
             import torch.distributed as dist
 
+            number_devices(patches)
             options.pop("device_id", None)  # would connect to the driver at once
             size = world_size if world_size > 0 else int(os.environ.get("WORLD_SIZE") or 1)
             own = rank if rank >= 0 else int(os.environ.get("RANK") or 0)
@@ -115,6 +118,8 @@ class Groups:
         """A backend's name where the other ranks are not there: gloo would wait for them."""
         if not self.are_simulated:
             return backend
+        from torch.testing._internal.distributed import fake_pg  # noqa: F401  registers the fake backend
+
         if backend is None or backend == "undefined":
             return "cpu:fake,cuda:nccl"
         return re.sub(r"\bgloo\b", "fake", str(backend))
@@ -142,6 +147,29 @@ def replace_everywhere(patches: Patches, plain: Any, replacement: Any) -> None:
         is_of_torch = getattr(module, "__name__", "").startswith("torch.distributed")
         if is_of_torch and vars(module).get(name) is plain:
             patches.set(module, name, replacement)
+
+
+def number_devices(patches: Patches) -> None:
+    """Let ``torch.device(3)`` be a device of CUDA: in a build without, PyTorch has no accelerator to count.
+
+    It costs something at each look at what a device is: only programs of several ranks name devices by their rank.
+    """
+    import torch
+
+    plain = torch.device
+    if not isinstance(plain, type) or type(plain) is not type:
+        return
+
+    class Numbered(type):
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            if len(args) == 1 and not options and isinstance(args[0], int):
+                return plain("cuda", args[0])
+            return plain(*args, **options)
+
+        def __instancecheck__(cls, instance: object) -> bool:
+            return type(instance) is plain
+
+    patches.set(torch, "device", Numbered("device", (), {"__module__": "torch", "__doc__": plain.__doc__}))
 
 
 class _Options:
