@@ -75,8 +75,23 @@ class Redirector:
             "is_cpu",
             property(lambda t: plain_is_cpu.__get__(t) and not (self._is_replaced_for(t) and is_device(t))),
         )
+        patches.set(tensor, "data", self._data(vars(torch._C.TensorBase)["data"]))
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
+
+    def _data(self, plain: Any) -> property:
+        """``Tensor.data``: a tensor that is given one of the device is there, as after a move of its module."""
+
+        def give(tensor: Any, value: Any) -> None:
+            if type(value) is not self._fake_type or not self._is_replaced_for(tensor):
+                plain.__set__(tensor, value)
+            elif isinstance(tensor, self._fake_type):
+                plain.__set__(tensor, value)
+                tensor.fake_device = value.fake_device
+            else:
+                _become(tensor, value)
+
+        return property(plain.__get__, give, plain.__delete__)
 
     def _choose_kernels(self, patches: Patches) -> None:
         """Take the decisions that PyTorch's C++ takes by the device, as CUDA's would be taken."""
