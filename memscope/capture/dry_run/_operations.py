@@ -115,6 +115,7 @@ class OperationRouter:
         if func is self._ask_device:
             return self._host
         if self.is_aside:
+            self._settle_device(kwargs, has_device=False)
             return func(*args, **kwargs)
         mode = self._current_fake_mode(self._fake_key)
         if mode is not self.fake_mode:

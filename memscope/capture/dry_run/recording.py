@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -354,6 +354,14 @@ class _Parts:
             yield
         finally:
             router.call_has_device, owners.owner_at_birth = outer
+
+    def new(self, shape: Sequence[int], dtype: Any) -> Any:
+        import torch
+
+        device = torch.device("cuda", self._storages.device.index)
+        return self._router.dispatch(
+            torch.ops.aten.empty.memory_format, (list(shape),), {"dtype": dtype, "device": device}
+        )
 
     def own(self, tensor: Any, category: Category, label: str) -> None:
         allocation = self._storages.of(tensor) if self.is_on_device(tensor) else None

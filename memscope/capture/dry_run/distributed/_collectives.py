@@ -62,7 +62,7 @@ class Collectives:
         if any(map(self._parts.is_on_device, tensors)):
             self._on_use(group)
         self._claim(kind, args)
-        buffer = self._buffer_of(kind, args)
+        buffer = self._buffer_of(kind, args) if all(map(self._parts.is_on_device, tensors)) else None
         self._pass_values_on(kind, args, _size_of(group))
         del buffer
         work = _done(list(_flat(args[:1])))
@@ -94,12 +94,12 @@ class Collectives:
         import torch
 
         if kind == "barrier":
-            return torch.ops.aten.zeros((1,), dtype=torch.float32, device=args[0].device)
+            return self._parts.new((1,), torch.float32)
         lists = {"allgather_": args[0], "reduce_scatter_": args[1]}.get(kind)
         if not lists or len({tensor.shape for tensor in lists[0]}) != 1:
             return None
         first = lists[0][0]
-        flat = first.new_empty((len(lists[0]), *first.shape))
+        flat = self._parts.new((len(lists[0]), *first.shape), first.dtype)
         self._own_all([flat], "all-gather buffer" if kind == "allgather_" else "reduce-scatter buffer")
         return flat
 

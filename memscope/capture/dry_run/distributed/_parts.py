@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -32,6 +32,9 @@ class DryRunParts(Protocol):
 
     def making(self, *, is_on_device: bool, category: Category, label: str) -> AbstractContextManager[None]:
         """A block of C++ that makes tensors without saying where; and whose they are."""
+
+    def new(self, shape: Sequence[int], dtype: Any) -> Any:
+        """A tensor on the device, whose allocation is in the trace."""
 
     def own(self, tensor: Any, category: Category, label: str) -> None:
         """Say whose a tensor's allocation is, for good."""

@@ -56,9 +56,6 @@ class ShardWatch:
         self._is_watching = True
         from torch.distributed.tensor import DTensor, _sharding_prop
 
-        from torch.distributed import _functional_collectives
-
-        self._patches.set(_functional_collectives, "_are_we_tracing", lambda: False)
         propagator = _sharding_prop.ShardingPropagator
         for name in _PROPAGATION:
             plain = getattr(propagator, name, None)
@@ -70,8 +67,13 @@ class ShardWatch:
             self._patches.set(_dispatch, "run_dtensor_rng_op", lambda _start, _end, op, *args, **kw: op(*args, **kw))
         for name in ("device", "is_cuda", "is_cpu", "is_meta"):
             self._patches.set(DTensor, name, _of_shard(name))
-        for name, moved in (("to", self._to), ("cuda", self._cuda), ("cpu", self._cpu)):
-            self._patches.set(DTensor, name, moved)
+        moves = {
+            "to": lambda tensor, *args, **options: self._to(tensor, *args, **options),
+            "cuda": lambda tensor, *_, **__: self._to(tensor, "cuda"),
+            "cpu": lambda tensor, *_, **__: self._to(tensor, "cpu"),
+        }
+        for name, move in moves.items():
+            self._patches.set(DTensor, name, move)
 
     def watch_fully_shard(self) -> None:
         """Know the module that ``fully_shard`` works for, once that has been imported."""
@@ -126,12 +128,6 @@ class ShardWatch:
         if dtype in (None, tensor.dtype) and not copy:
             return tensor
         return torch.ops.aten._to_copy(tensor, **kept)
-
-    def _cuda(self, tensor: Any, device: Any = None, *_: Any, **__: Any) -> Any:  # noqa: ARG002
-        return self._to(tensor, "cuda")
-
-    def _cpu(self, tensor: Any, **__: Any) -> Any:
-        return self._to(tensor, "cpu")
 
 
 def _of_shard(name: str) -> property:
