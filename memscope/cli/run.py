@@ -214,7 +214,9 @@ def run(
         raise click.NoSuchOption(arguments[0].partition("=")[0], ctx=ctx)
     _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
     if (world_size is not None or rank is not None) and not dry_run:
-        raise UsageError("--world-size and --rank are for --dry-run: with GPUs, a launcher such as torchrun starts ranks")
+        raise UsageError(
+            "--world-size and --rank are for --dry-run: with GPUs, a launcher such as torchrun starts ranks"
+        )
     from memscope.capture.dry_run.distributed.ranks import refuse_launcher
     from memscope.capture.environment import rank_path, read_environment
 

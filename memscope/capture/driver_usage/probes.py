@@ -119,7 +119,9 @@ class UsageProbes:
             function = vars(distributed_c10d).get(name)
             if not callable(function):
                 continue
-            watched = self._watched(function)  # one for both: PyTorch compares P2POp's operation with its own by identity
+            watched = self._watched(
+                function
+            )  # one for both: PyTorch compares P2POp's operation with its own by identity
             for owner in (dist, distributed_c10d):
                 if vars(owner).get(name) is function:
                     self._patches.set(owner, name, watched)

@@ -68,7 +68,9 @@ class Redirector:
             patches.set(tensor, name, self._method(getattr(tensor, name), replacement))
         plain_is_cuda, plain_is_cpu = vars(torch._C.TensorBase)["is_cuda"], vars(torch._C.TensorBase)["is_cpu"]
         patches.set(
-            tensor, "is_cuda", property(lambda t: is_device(t) if self._is_replaced_for(t) else plain_is_cuda.__get__(t))
+            tensor,
+            "is_cuda",
+            property(lambda t: is_device(t) if self._is_replaced_for(t) else plain_is_cuda.__get__(t)),
         )
         patches.set(
             tensor,
@@ -346,7 +348,8 @@ def _become(tensor: Any, applied: Any) -> None:
         tensor.data = applied
         tensor.fake_device = applied.fake_device
     elif isinstance(applied, FakeTensor) or is_traceable_wrapper_subclass(applied):
-        _swap(tensor, torch.nn.Parameter(applied, requires_grad=tensor.requires_grad))
+        given: Any = applied
+        _swap(tensor, torch.nn.Parameter(given, requires_grad=tensor.requires_grad))
     else:
         tensor.data = applied
 

@@ -100,7 +100,16 @@ class DryRun:
         self._asked = config
         builder = TraceBuilder()
         stacks = StackRecorder(builder.stacks, is_enabled=has_stacks, strip_prefixes=strip_prefixes)
-        self.device = SimulatedDevice(builder, gpu, config, tie_rule=self._tie_rule, stacks=stacks, clock=clock, index=device_index, count=device_count)
+        self.device = SimulatedDevice(
+            builder,
+            gpu,
+            config,
+            tie_rule=self._tie_rule,
+            stacks=stacks,
+            clock=clock,
+            index=device_index,
+            count=device_count,
+        )
         self._environment_conf = allocator_settings()
         self.device.before_first = self._read_settings
         paths = ModulePaths()
@@ -314,11 +323,9 @@ class DryRun:
 
 
 class _Parts:
-    """This dry run, as programs of many processes need it."""
+    """A dry run as programs of many processes need it."""
 
-    def __init__(
-        self, router: OperationRouter, storages: StorageTable, owners: OwnerBook, context: RunContext
-    ) -> None:
+    def __init__(self, router: OperationRouter, storages: StorageTable, owners: OwnerBook, context: RunContext) -> None:
         from torch._subclasses.fake_tensor import FakeTensor
 
         self._router = router

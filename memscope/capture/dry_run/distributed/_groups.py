@@ -77,7 +77,7 @@ class Groups:
             store: Any = None,
             **options: Any,
         ) -> None:
-            import torch.distributed as dist
+            import torch
 
             number_devices(patches)
             options.pop("device_id", None)  # would connect to the driver at once
@@ -85,7 +85,7 @@ class Groups:
             own = rank if rank >= 0 else int(os.environ.get("RANK") or 0)
             if (self.are_simulated or size == 1) and backend != "fake":
                 backend = self._without_others(backend)
-                store, init_method, world_size, rank = dist.HashStore(), None, size, own
+                store, init_method, world_size, rank = torch._C._distributed_c10d.HashStore(), None, size, own
             plain(backend, init_method, timeout, world_size, rank, store, **options)
 
         return init_process_group

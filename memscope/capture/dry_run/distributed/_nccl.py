@@ -7,6 +7,7 @@ first all-to-all of many devices takes more: 3.3 GB were told.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 LOW_BYTES = 544_000_000
@@ -28,7 +29,8 @@ class NcclModel:
 
         if group is None or (isinstance(group, str) and group in self._groups):
             return
-        of = _resolve_process_group(group) if isinstance(group, str) else ProcessGroup.unbox(group)
+        resolve: Callable[[Any], Any] = _resolve_process_group if isinstance(group, str) else ProcessGroup.unbox
+        of = resolve(group)
         if of.size() > 1:
             self._groups.add(of.group_name)
 

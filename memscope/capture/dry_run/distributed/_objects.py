@@ -98,8 +98,8 @@ class ObjectCollectives:
             Always: what would have come decides what the program does.
         """
         raise CaptureError(
-            f"{user_line()}: waits for objects of another rank, which a dry run does not have. Where a pipeline asks its "
-            "neighbours for shapes, give each PipelineStage its input_args and output_args"
+            f"{user_line()}: waits for objects of another rank, which a dry run does not have. Where a pipeline asks "
+            "its neighbours for shapes, give each PipelineStage its input_args and output_args"
         )
 
     def _say(self, what: str) -> None:

@@ -21,7 +21,7 @@ def watch_reducer(parts: DryRunParts, patches: Patches) -> None:
     """
     import torch.distributed as dist
 
-    reducer = dist.Reducer
+    reducer: Any = vars(dist)["Reducer"]
     plain_rebuild: Callable[..., bool] = reducer._rebuild_buckets
 
     def making(*, is_on_device: bool) -> AbstractContextManager[None]:

@@ -32,7 +32,7 @@ def follow_spawned(patches: Patches) -> None:
     """Run, in place of all processes that are spawned, the one of this rank, in this process."""
     import torch.multiprocessing as mp
 
-    plain = mp.start_processes
+    plain: Callable[..., Any] = vars(mp)["start_processes"]
 
     @functools.wraps(plain)
     def start_processes(

@@ -103,7 +103,8 @@ def run_each(ranks: Iterable[int], world_size: int, arguments: Iterable[str]) ->
         one = SimulatedRank(rank, world_size)
         sys.stderr.write(f"memscope: rank {rank} of {world_size}\n")
         sys.stderr.flush()
-        code = subprocess.run(command, env={**os.environ, **one.environment()}, check=False).returncode
+        environment = {**os.environ, **one.environment()}
+        code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
         if code:
             sys.stderr.write(f"memscope: rank {rank} ended with exit code {code}: the ranks after it were not run\n")
             return code if code > 0 else 128 - code
