@@ -2,8 +2,8 @@
 
 How the stand-in works. A tensor "on the GPU" is a fake tensor that carries the CUDA dispatch keys, so autocast, kernel
 choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0`` (a rank's: of its local rank).
-Only PyTorch's C++ side, when it
-asks for the device, is told ``cpu``: it would otherwise look for streams and guards of a driver that is not there.
+Only PyTorch's C++ side, when it asks for the device, is told ``cpu``: it would otherwise look for streams and guards of
+a driver that is not there.
 Small host tensors are real and have their values; large ones are fake, so that a model that does not fit the host can
 be built on it.
 """
