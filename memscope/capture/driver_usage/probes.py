@@ -115,16 +115,14 @@ class UsageProbes:
             return
         from torch.distributed import distributed_c10d
 
+        watched: dict[Callable[..., Any], Callable[..., Any]] = {}
         for name in _COLLECTIVES:
-            function = vars(distributed_c10d).get(name)
-            if not callable(function):
-                continue
-            watched = self._watched(
-                function
-            )  # one for both: PyTorch compares P2POp's operation with its own by identity
             for owner in (dist, distributed_c10d):
-                if vars(owner).get(name) is function:
-                    self._patches.set(owner, name, watched)
+                function = vars(owner).get(name)
+                if callable(function):
+                    # One for both owners: PyTorch compares a P2POp's function with its own by identity.
+                    replacement = watched.setdefault(function, self._watched(function))
+                    self._patches.set(owner, name, replacement)
 
     def stop(self) -> None:
         """Watch no longer; what was found stays."""
