@@ -78,6 +78,7 @@ class Redirector:
             property(lambda t: plain_is_cpu.__get__(t) and not (self._is_replaced_for(t) and is_device(t))),
         )
         patches.set(tensor, "data", self._data(vars(torch._C.TensorBase)["data"]))
+        patches.set(torch._C._nn, "_parse_to", _numbered(torch._C._nn._parse_to))
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
 
@@ -246,6 +247,15 @@ class Redirector:
 
     def _tolist(self, tensor: Any) -> Any:
         return self._plain_tolist(self._values(tensor) if isinstance(tensor, self._fake_type) else tensor)
+
+
+def _numbered(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``Module.to`` takes its arguments apart with: a build without CUDA knows no device of a number alone."""
+
+    def parse_to(*args: Any, **kwargs: Any) -> Any:
+        return parse(*map(_indexed, args), **{name: _indexed(value) for name, value in kwargs.items()})
+
+    return parse_to
 
 
 def _indexed(value: Any) -> Any:

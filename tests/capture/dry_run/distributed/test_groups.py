@@ -54,6 +54,7 @@ def test_the_device_is_the_ranks_own(rank_of: Start) -> None:
     torch.cuda.set_device(5)
     assert (torch.cuda.device_count(), torch.cuda.current_device()) == (8, 5)
     made = [torch.ones(2).to(5), torch.ones(2, device=5), torch.ones(2, device="cuda"), torch.ones(2).cuda()]
+    made += [torch.nn.Linear(1, 1).to(5).weight, torch.nn.Linear(1, 1).to(device=5).weight, torch.ones(2).to(device=5)]
     assert {str(tensor.device) for tensor in made} == {"cuda:5"}
     assert torch.device(5) == torch.device("cuda", 5)
     assert isinstance(made[0].device, torch.device)
