@@ -59,12 +59,13 @@ class Groups:
         replace_everywhere(patches, c10d.monitored_barrier, self._unmonitored(c10d.monitored_barrier))
 
     def is_alone(self, group: Any) -> bool:
-        """Whether the other ranks of a group are not there: of gloo's they are, where a launcher has started them."""
+        """Whether the other ranks of a group are not there to send objects: by gloo they may be, with a launcher."""
         from torch._C._distributed_c10d import FakeProcessGroup
         from torch.distributed import distributed_c10d as c10d
 
         group = group or c10d._get_default_group()
-        return any(isinstance(group._get_backend(device), FakeProcessGroup) for device in group._device_types)
+        types = [device for device in group._device_types if device.type == "cpu"] or group._device_types
+        return isinstance(group._get_backend(types[0]), FakeProcessGroup)
 
     def _initialized(self, plain: Callable[..., None], patches: Patches) -> Callable[..., None]:
         @functools.wraps(plain)

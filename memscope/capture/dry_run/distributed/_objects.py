@@ -46,10 +46,15 @@ class ObjectCollectives:
                 replace(patches, plain, self._chosen(plain, stand_in))
 
     def _chosen(self, plain: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:
+        from torch.utils._python_dispatch import _disable_current_modes
+
         @functools.wraps(plain)
         def chosen(*args: Any, **options: Any) -> Any:
             group = options.get("group") or next((arg for arg in args if _is_group(arg)), None)
-            return (stand_in if self._is_alone(group) else plain)(*args, **options)
+            if self._is_alone(group):
+                return stand_in(*args, **options)
+            with _disable_current_modes():  # objects become real tensors of the host
+                return plain(*args, **options)
 
         return chosen
 

@@ -8,6 +8,7 @@ import pytest
 
 from memscope.capture.recorder import Recorder
 from memscope.errors import CaptureError
+from tests.capture.programs import dry_run
 
 torch = pytest.importorskip("torch")
 dist = torch.distributed
@@ -48,3 +49,14 @@ def test_waiting_for_anothers_objects_is_refused_in_one_line(rank_of: Start) -> 
     dist.send_object_list([1], dst=0)
     with pytest.raises(CaptureError, match=r"test_objects\.py:\d+: waits for objects of another rank"):
         dist.recv_object_list([None], src=0)
+
+
+def test_gloo_of_one_rank_sends_objects_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with dry_run():
+        dist.init_process_group("gloo")
+        gathered: list[str | None] = [None]
+        dist.all_gather_object(gathered, "mine")
+        dist.destroy_process_group()
+    assert gathered == ["mine"]
