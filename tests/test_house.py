@@ -33,6 +33,7 @@ WITHOUT_LOGIC = {
     "memscope.__main__",
     "memscope.attribution.distributed_rules",
     "memscope.attribution.rule_table",
+    "memscope.capture.dry_run.distributed._parts",
     "memscope.serving.presets",
     "memscope.trace.categories",
     "memscope.trace.schema",

@@ -48,6 +48,23 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelledCollectives:
+    """What communicators would hold beyond PyTorch's memory, which a dry run cannot see: published sizes, no measure.
+
+    Attributes
+    ----------
+    n_communicators
+        How many process groups a collective on the device had used by the end.
+    low_bytes, high_bytes
+        Between what all of them lie.
+    """
+
+    n_communicators: int
+    low_bytes: int
+    high_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class DriverUsage:
     """Everything that is used on a device, at the moment of one sample.
 
@@ -154,6 +171,12 @@ def driver_usage_at(lifetimes: DeviceLifetimes, event: int) -> tuple[DriverUsage
     differs = samples.reserved_bytes != reserved[index]
     nearest = int(np.lexsort((np.abs(samples.moment - index), differs))[0])
     return _usage_of(lifetimes, samples.at(nearest), not differs[nearest]), ""
+
+
+def modelled_collectives(lifetimes: DeviceLifetimes) -> ModelledCollectives | None:
+    """What a dry run models of communicators; None where it had none, and for a recording on a device."""
+    recorded: Any = lifetimes.trace.metadata.extra.get("collectives_modelled")
+    return None if recorded is None else ModelledCollectives(**recorded)
 
 
 def unbacked_bytes(lifetimes: DeviceLifetimes, event: int) -> int:

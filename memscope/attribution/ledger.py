@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.attribution import Attribution
-from memscope.attribution.driver_usage import DriverUsage, LedgerRow, driver_usage_at, unbacked_bytes
+from memscope.attribution.driver_usage import (
+    DriverUsage,
+    LedgerRow,
+    ModelledCollectives,
+    driver_usage_at,
+    modelled_collectives,
+    unbacked_bytes,
+)
 from memscope.errors import InvariantError
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.rules import large_segment_bytes
@@ -59,6 +66,8 @@ class Ledger:
         Why it was not.
     unbacked_bytes
         At least so much of what is reserved is not on the device; see :func:`~.driver_usage.unbacked_bytes`.
+    modelled_collectives
+        What communicators would hold beyond it, in a dry run that had any.
     """
 
     event: int
@@ -69,6 +78,7 @@ class Ledger:
     driver_usage: DriverUsage | None = None
     not_measured: str = ""
     unbacked_bytes: int = 0
+    modelled_collectives: ModelledCollectives | None = None
 
     def __getitem__(self, name: str) -> int:
         """Bytes of the row of that name; KeyError if it is not in this ledger."""
@@ -145,7 +155,10 @@ def ledger_at(lifetimes: DeviceLifetimes, attribution: Attribution, event: int) 
         raise InvariantError(f"ledger of event {event} sums to {total:,} bytes, the {total_of} series has {expected:,}")
     driver_usage, not_measured = driver_usage_at(lifetimes, event)
     unbacked = unbacked_bytes(lifetimes, event)
-    return Ledger(event, lifetimes.device, tuple(rows), total, total_of, driver_usage, not_measured, unbacked)
+    collectives = modelled_collectives(lifetimes)
+    return Ledger(
+        event, lifetimes.device, tuple(rows), total, total_of, driver_usage, not_measured, unbacked, collectives
+    )
 
 
 def _free_rows(state: AllocatorState, large_handle_bytes: int) -> list[LedgerRow]:

@@ -7,7 +7,7 @@ Variables are for programs that a launcher starts many times over.
 ``MEMSCOPE_RANKS``        which ranks record: ``all``, or numbers and ranges such as ``0,3-5``
 ``MEMSCOPE_MAX_EVENTS``   events kept for each device
 ``MEMSCOPE_TRIGGER``      ``signal``: recording is switched on and off by SIGUSR2
-``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``  who this process is, as PyTorch's launchers say it
+``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``  who this process is, as PyTorch's launchers say it
 ========================  ==============================================================================================
 """
 
@@ -50,6 +50,17 @@ class CaptureEnvironment:
     rank: int | None = None
     local_rank: int | None = None
     world_size: int | None = None
+    local_world_size: int | None = None
+
+    @property
+    def device_index(self) -> int:
+        """The number, on its machine, of the device that is the process's own."""
+        return self.local_rank or 0
+
+    @property
+    def device_count(self) -> int:
+        """How many devices its machine has: one for each process there, as far as is known."""
+        return max(self.local_world_size or 1, self.device_index + 1)
 
     @property
     def records_here(self) -> bool:
@@ -86,6 +97,7 @@ def read_environment(environ: Mapping[str, str] | None = None) -> CaptureEnviron
         rank=rank,
         local_rank=_number(values, "LOCAL_RANK"),
         world_size=world_size,
+        local_world_size=_number(values, "LOCAL_WORLD_SIZE"),
     )
 
 

@@ -367,7 +367,8 @@ class Recorder:
             rank=self._environment.rank,
             path=self._path,
             on_oom=options.on_oom,
-            n_devices=options.n_devices,
+            n_devices=max(options.n_devices, self._environment.device_count),
+            device_index=self._environment.device_index,
         )
 
     def _make_cuda_history(self) -> RecordingBackend:

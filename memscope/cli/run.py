@@ -207,6 +207,10 @@ class _RunCommand(GroupedCommand):
 @grouped(
     "Without a GPU",
     click.option("--dry-run", is_flag=True, help="Run on tensors without memory, on a simulated device."),
+    click.option(
+        "--world-size", type=int, default=None, metavar="N", help="Dry-run N ranks, one after the other, a file each."
+    ),
+    click.option("--rank", type=int, default=None, metavar="R", help="Of these, rank R alone."),
     click.option("--emulate", is_flag=True, help="Run PyTorch's CUDA build on an emulated device; see above."),
     click.option("--no-gpu", is_flag=True, help="The truer of the two that this machine has: --emulate, or --dry-run."),
     click.option("--gpu", default=None, help="The device, by name or size. [default: H100-80GB]"),
@@ -230,6 +234,8 @@ def run(
     no_gpu: bool,
     gpu: str | None,
     conf: str | None,
+    world_size: int | None,
+    rank: int | None,
     emulation: EmulationOptions,
     stacks: Literal["python", "all", "none"],
     opens_dashboard: bool,
@@ -239,6 +245,9 @@ def run(
     """Record a script, unchanged; its own options follow its name.
 
     The script's output and exit code are its own. However it ends, the trace is kept.
+
+    --world-size 8 dry-runs each of eight ranks by itself, with the environment that torchrun would give it. What
+    other ranks would send counts as what this one has. Nodes have eight devices, or as many as divide the ranks evenly.
 
     Under a launcher each rank writes a file with its rank in the name. MEMSCOPE_OUT names the file or a folder,
     MEMSCOPE_RANKS=0,3-5 the ranks that record; with MEMSCOPE_TRIGGER=signal, kill -USR2 starts and ends a recording.
@@ -258,11 +267,20 @@ def run(
     if no_gpu:
         dry_run, emulate = _way_without_gpu(dry_run=dry_run, emulate=emulate)
     _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
-    target, script_arguments = (module, arguments) if module is not None else (arguments[0], arguments[1:])
+    if (world_size is not None or rank is not None) and not dry_run:
+        raise UsageError(
+            "--world-size and --rank are for --dry-run: with GPUs, a launcher such as torchrun starts ranks"
+        )
+    from memscope.capture.dry_run.distributed.ranks import refuse_launcher
     from memscope.capture.environment import rank_path, read_environment
 
-    environment = read_environment()
+    target, script_arguments = (module, arguments) if module is not None else (arguments[0], arguments[1:])
+    if dry_run:
+        refuse_launcher(target)
     default = Path(f"{target if module is not None else Path(target).stem}{_SUFFIX}")
+    if world_size is not None or rank is not None:
+        _enter_ranks(ctx, world_size, rank, output or default, force=force, opens_dashboard=opens_dashboard)
+    environment = read_environment()
     path = environment.output_path(default) if output is None else rank_path(output, environment.rank)
     is_triggered = environment.trigger is not None
     if opens_dashboard:
@@ -306,6 +324,37 @@ def run(
         click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
         if opens_dashboard:
             _open_dashboard(recording)
+    ctx.exit(code)
+
+
+def _enter_ranks(
+    ctx: click.Context, world_size: int | None, rank: int | None, path: Path, *, force: bool, opens_dashboard: bool
+) -> None:
+    """Return in the process of one rank; where all are asked for, run each in a process of its own and leave."""
+    from memscope.capture.dry_run.distributed.ranks import SimulatedRank, is_simulated, run_each
+    from memscope.capture.environment import rank_path, read_environment
+
+    if is_simulated():
+        return
+    environment = read_environment()
+    if world_size is None:
+        raise UsageError("--rank is one of the ranks of --world-size: give both")
+    if environment.world_size is not None or environment.rank is not None:
+        raise UsageError("RANK and WORLD_SIZE are set: a launcher has started this rank, leave --world-size out")
+    one = SimulatedRank(0 if rank is None else rank, world_size)
+    if rank is not None:
+        os.environ.update(one.environment())
+        return
+    environment = replace(environment, world_size=world_size)
+    if opens_dashboard:
+        _require_one_recording(environment)
+    ranks = [each for each in range(world_size) if replace(environment, rank=each).records_here]
+    paths = [rank_path(path if environment.out is None else environment.output_path(path), each) for each in ranks]
+    for each in paths:
+        _require_free(each, force=force)
+    code = run_each(ranks, world_size, sys.argv[1:])
+    if not code and len(paths) > 1:
+        click.echo(f"memscope: memscope report {paths[0]} {paths[1]} … shows ranks side by side", err=True)
     ctx.exit(code)
 
 

@@ -27,7 +27,7 @@ from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_fraction, format_items
-from memscope.words.driver_usage import device_finding, driver_usage_origin, why_not_measured
+from memscope.words.driver_usage import collectives_words, device_finding, driver_usage_origin, why_not_measured
 from memscope.words.headlines import allocations_finding, coverage_words, ledger_finding, map_finding, timeline_finding
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED, sentence
@@ -291,7 +291,8 @@ def _driver_usage(peak: Moment) -> str:
     A dry run has no device to ask.
     """
     if peak.device.recording.is_dry_run:
-        return ""
+        modelled = peak.ledger.modelled_collectives
+        return "" if modelled is None else f'<p class="quiet">{escape(collectives_words(modelled))}</p>'
     count, device = peak.ledger.driver_usage, peak.device
     is_sampled = bool((device.trace.samples.device == device.index).any())
     if count is None and not is_sampled:

@@ -110,6 +110,7 @@ def ledger_json(moment: Moment) -> dict[str, Any]:
         "unbacked_bytes": ledger.unbacked_bytes,
         "device_count": None if ledger.driver_usage is None else _driver_usage(ledger.driver_usage),
         "device_not_counted": ledger.not_measured or None,
+        "collectives_modelled": None if ledger.modelled_collectives is None else asdict(ledger.modelled_collectives),
     }
 
 

@@ -23,6 +23,7 @@ from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_fraction, format_items
+from memscope.words.driver_usage import collectives_words
 from memscope.words.headlines import coverage_words, inferred_words
 from memscope.words.labels import row_label
 
@@ -235,6 +236,8 @@ def _site_words(site: str) -> str:
 def _print_driver_usage(moment: Moment, console: Console) -> None:
     """Print what the device itself says is used; a dry run has no device to ask."""
     count = moment.ledger.driver_usage
+    if moment.ledger.modelled_collectives is not None:
+        console.print(Text(f"  {collectives_words(moment.ledger.modelled_collectives)}"))
     if count is None:
         if not moment.device.recording.is_dry_run:
             console.print(Text(f"  beyond PyTorch: {_NOT_MEASURED}, {moment.ledger.not_measured}", style="dim"))

@@ -67,6 +67,11 @@ def _is_part(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and _is_text(value[0]) and all(map(_is_int, value[1:]))
 
 
+def _is_collectives(value: Any) -> bool:
+    keys = {"n_communicators", "low_bytes", "high_bytes"}
+    return isinstance(value, dict) and set(value) == keys and all(map(_is_int, value.values()))
+
+
 def _is_base(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -112,6 +117,7 @@ _RIGHT_EXTRAS: dict[str, _Check] = {
     "rocm": _is_bool,
     "emulated_values_read_back": _is_int,
     "context_bytes_modelled": _optional(_is_int),
+    "collectives_modelled": _optional(_is_collectives),
     "device_parts": _dict_of(_list_of(_is_part)),
     "segment_total_mismatches": _list_of(_is_mismatch),
     "n_segment_total_mismatches": _is_int,

@@ -10,10 +10,11 @@ from memscope.attribution.driver_usage import (
     PYTORCH_RESERVED,
     UNEXPLAINED,
     DriverUsage,
+    ModelledCollectives,
     driver_usage_samples,
 )
 from memscope.device.device import Moment
-from memscope.units import format_bytes, format_count
+from memscope.units import format_bytes, format_count, format_items
 from memscope.words.headlines import where
 from memscope.words.labels import row_label
 
@@ -68,6 +69,8 @@ def why_not_measured(moment: Moment) -> str:
     reason = moment.ledger.not_measured
     text = f"{reason[:1].upper()}{reason[1:]}. "
     if recording.is_dry_run:
+        if moment.ledger.modelled_collectives is not None:
+            text += f"{collectives_words(moment.ledger.modelled_collectives)}. "
         return text + "To measure what else the device holds, record the script on a GPU: memscope run SCRIPT"
     if len(driver_usage_samples(moment.lifetimes)[0].moment):
         return text + (
@@ -82,6 +85,16 @@ def why_not_measured(moment: Moment) -> str:
     return text + (
         "A recording made with memscope run on a GPU samples the device while the script works; "
         "memscope doctor says whether NVML answers there"
+    )
+
+
+def collectives_words(collectives: ModelledCollectives) -> str:
+    """What communicators would hold: ``NCCL (modelled): 1.0 GiB to 3.0 GiB beyond PyTorch, …``."""
+    n = format_items(collectives.n_communicators, "communicator")
+    low, high = format_bytes(collectives.low_bytes), format_bytes(collectives.high_bytes)
+    return (
+        f"NCCL (modelled): {low} to {high} beyond PyTorch for {n}; published sizes, not measured, and not taken off "
+        "what the device has"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,11 @@ from tests.conftest import Outcome
         (("--devices", 2), "--devices is for --emulate"),
         (("--dry-run", "--event-latency", 2), "--event-latency is for --emulate"),
         (("--overhead", "1GiB"), "--overhead is for --emulate"),
+        (("--world-size", 2), "--world-size and --rank are for --dry-run"),
+        (("--dry-run", "--rank", 1), "give both"),
+        (("--dry-run", "--world-size", 2, "--rank", 2), "--rank 2 is not one of the 2 ranks"),
+        (("--dry-run", "--world-size", 0), "--world-size 0 cannot be used"),
+        (("--dry-run", "-m", "torch.distributed.run"), "starts processes, which a dry run does not follow"),
         (("--gpu", "T4-16GB"), "--gpu and --conf are for --dry-run and --emulate"),
     ],
 )
@@ -90,3 +97,54 @@ def test_a_torch_that_cannot_be_imported_is_named(
     outcome = memscope("run", "--dry-run", "-o", tmp_path / "run.memscope", tmp_path / "train.py")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "torch cannot be imported here: libfoo.so.9: cannot open shared object file" in outcome.err
+
+
+PROGRAM = """
+import os
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("nccl")
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+layer = torch.nn.Linear(64, 64 * (1 + dist.get_rank()), device="cuda")
+model = torch.nn.parallel.DistributedDataParallel(layer)
+model(torch.ones(2, 64, device="cuda")).sum().backward()
+print("rank", dist.get_rank(), "of", dist.get_world_size())
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of several ranks, each with a larger layer than the one before."""
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "train.py"
+    script.write_text(PROGRAM)
+    return script
+
+
+def run_as_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "memscope", "run", "--dry-run", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_each_rank_runs_in_a_process_of_its_own_and_has_its_file(program: Path, memscope: Run) -> None:
+    ended = run_as_a_process("--world-size", 2, "-o", "run.memscope", program)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "rank 0 of 2\nrank 1 of 2\n"
+    files = [program.with_name(f"run-rank{rank}.memscope") for rank in range(2)]
+    assert all(file.is_file() for file in files)
+    assert not program.with_name("run.memscope").exists()
+    report = memscope("report", *files)
+    assert "rank 1 peaks highest" in report.out
+    again = run_as_a_process("--world-size", 2, "-o", "run.memscope", program)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "run-rank0.memscope exists already" in again.stderr
+
+
+def test_one_rank_runs_alone_and_names_what_nccl_would_take(program: Path, memscope: Run) -> None:
+    ended = run_as_a_process("--world-size", 8, "--rank", 5, "-o", "run.memscope", program)
+    assert ended.stdout == "rank 5 of 8\n", ended.stderr
+    assert "NCCL (modelled)" in memscope("report", program.with_name("run-rank5.memscope")).out

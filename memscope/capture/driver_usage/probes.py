@@ -115,11 +115,14 @@ class UsageProbes:
             return
         from torch.distributed import distributed_c10d
 
+        watched: dict[Callable[..., Any], Callable[..., Any]] = {}
         for name in _COLLECTIVES:
             for owner in (dist, distributed_c10d):
                 function = vars(owner).get(name)
                 if callable(function):
-                    self._patches.set(owner, name, self._watched(function))
+                    # One for both owners: PyTorch compares a P2POp's function with its own by identity.
+                    replacement = watched.setdefault(function, self._watched(function))
+                    self._patches.set(owner, name, replacement)
 
     def stop(self) -> None:
         """Watch no longer; what was found stays."""

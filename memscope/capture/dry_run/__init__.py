@@ -2,7 +2,7 @@
 
 ``recording`` is the backend. Calls of torch pass ``_redirect`` and ``_kernel_choices``; operations
 pass ``_operations`` with ``values``; what they make is in ``_storages`` on the ``_device``; ``_sink`` says
-whose it is.
+whose it is. ``distributed`` is for programs of many processes.
 
 Other folders import:
 

@@ -67,6 +67,9 @@ def patch_cuda(patches: Patches, devices: Devices, streams: Streams, snapshot: C
             for owner in (accelerator, memory):
                 if name in vars(owner):
                     patches.set(owner, name, answer)
+    for name, answer in _accelerator_of_the_build(devices).items():
+        if hasattr(torch._C, name):
+            patches.set(torch._C, name, answer)
     patches.set(torch, "Stream", streams.classes()["Stream"])
     patches.set(torch, "Event", Event)
 
@@ -287,9 +290,31 @@ def _accelerator(streams: Streams, devices: Devices) -> dict[str, Callable[..., 
         "current_device_index": lambda: devices.current_index,
         "current_device_idx": lambda: devices.current_index,
         "set_device_index": lambda device: devices.enter(index_of(device)),
+        "set_device_idx": lambda device: devices.enter(index_of(device)),
         "synchronize": lambda *_: None,
         "current_stream": lambda device=None: streams.current_of(index_of(device)),
         "set_stream": streams.enter,
+    }
+
+
+def _accelerator_of_the_build(devices: Devices) -> dict[str, Callable[..., Any]]:
+    """What torch's own code asks of its C++ about the accelerator."""
+    import torch
+
+    def exchange(index: int) -> int:
+        before = devices.current_index
+        if index >= 0:
+            devices.enter(index)
+        return before
+
+    return {
+        "_get_accelerator": lambda *_: torch.device("cuda"),
+        "_accelerator_getDeviceIndex": lambda: devices.current_index,
+        "_accelerator_setDeviceIndex": devices.enter,
+        "_accelerator_exchangeDevice": exchange,
+        "_accelerator_maybeExchangeDevice": exchange,
+        "_accelerator_deviceCount": lambda: len(devices),
+        "_accelerator_synchronizeDevice": lambda *_: None,
     }
 
 

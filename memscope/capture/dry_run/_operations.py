@@ -1,8 +1,9 @@
 """Every ATen operation of a dry run passes here: traced on fake tensors, its new device storages allocated.
 
 How the stand-in works. A tensor "on the GPU" is a fake tensor that carries the CUDA dispatch keys, so autocast, kernel
-choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0``. Only PyTorch's C++ side, when it
-asks for the device, is told ``cpu``: it would otherwise look for streams and guards of a driver that is not there.
+choice and shape rules are those of CUDA, and whose Python ``.device`` is ``cuda:0`` (a rank's: of its local rank).
+Only PyTorch's C++ side, when it asks for the device, is told ``cpu``: it would otherwise look for streams and guards of
+a driver that is not there.
 Small host tensors are real and have their values; large ones are fake, so that a model that does not fit the host can
 be built on it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import RLock, get_ident
 from typing import Any
@@ -119,6 +120,11 @@ class OperationRouter:
         self.fixed_answers: Counter[str] = Counter()
         self.host_memory: Any = None
         """What remembers pinned memory; set when the recording starts."""
+        self.handler_of: Callable[[Any], Callable[..., Any] | None] = lambda _: None
+        """Finds what runs an operation in its place: collectives are not run as others are."""
+        self._handlers: dict[Any, Callable[..., Any] | None] = {}
+        self.is_aside = False
+        """True while torch works out shapes for itself: nothing of it is on the device."""
 
     @property
     def is_tracing(self) -> bool:
@@ -133,12 +139,23 @@ class OperationRouter:
         """Run one operation."""
         if func is self._ask_device:
             return self._host
-        if self._current_fake_mode(self._fake_key) is not self.fake_mode:
+        if self.is_aside:
+            self._settle_device(kwargs, has_device=False)
+            return func(*args, **kwargs)
+        mode = self._current_fake_mode(self._fake_key)
+        if mode is not self.fake_mode:
+            if mode is None:  # torch's own code computes something of the host, such as which ranks are a mesh's
+                return func(*args, **kwargs)
             raise CaptureError(f"{user_line()}: a program that uses FakeTensorMode itself cannot be dry-run")
         with self._lock:
             return self._dispatched(func, args, kwargs)
 
     def _dispatched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        handler = self._handler(func)
+        if handler is not None:
+            handled = handler(args, kwargs)
+            if handled is not NotImplemented:
+                return handled
         tensors = self._tensors(args, kwargs)
         placed = next((t for t in tensors if isinstance(t, self._fake_type) and t.fake_device.type == "cuda"), None)
         has_device = placed is not None
@@ -154,6 +171,23 @@ class OperationRouter:
             return self.host_memory.note(made) if is_pinned else made
         finally:
             self._is_tracing = False
+
+    def _handler(self, func: Any) -> Callable[..., Any] | None:
+        try:
+            return self._handlers[func]
+        except KeyError:
+            handler = self._handlers[func] = self.handler_of(func)
+            return handler
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run operations that nothing is known of on the device, in torch's own code."""
+        outer = self.is_aside, self._is_tracing
+        self.is_aside = self._is_tracing = True
+        try:
+            yield
+        finally:
+            self.is_aside, self._is_tracing = outer
 
     def made_up(self, answer: Any) -> Any:
         """Count an answer that nothing but the type of a value decided; the first is said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -39,6 +40,7 @@ class Redirector:
         self._storages = storages
         self._streams = streams
         self._fake_type = FakeTensor
+        self._plain_types = frozenset([torch.Tensor, torch.nn.Parameter, FakeTensor, torch.nn.Buffer])
         self._plain_to = torch.Tensor.to
         self._plain_format = torch.Tensor.__format__
         self._plain_numpy = torch.Tensor.numpy
@@ -67,13 +69,33 @@ class Redirector:
             patches.set(tensor, name, self._method(getattr(tensor, name), replacement))
         plain_is_cuda, plain_is_cpu = vars(torch._C.TensorBase)["is_cuda"], vars(torch._C.TensorBase)["is_cpu"]
         patches.set(
-            tensor, "is_cuda", property(lambda t: plain_is_cuda.__get__(t) if router.is_tracing else is_device(t))
+            tensor,
+            "is_cuda",
+            property(lambda t: is_device(t) if self._is_replaced_for(t) else plain_is_cuda.__get__(t)),
         )
         patches.set(
-            tensor, "is_cpu", property(lambda t: plain_is_cpu.__get__(t) and (router.is_tracing or not is_device(t)))
+            tensor,
+            "is_cpu",
+            property(lambda t: plain_is_cpu.__get__(t) and not (self._is_replaced_for(t) and is_device(t))),
         )
+        patches.set(tensor, "data", self._data(vars(torch._C.TensorBase)["data"]))
+        patches.set(torch._C._nn, "_parse_to", _numbered(torch._C._nn._parse_to))
         patches.set(torch, "clear_autocast_cache", self._autocast.clear)
         self._choose_kernels(patches)
+
+    def _data(self, plain: Any) -> property:
+        """``Tensor.data``: a tensor that is given one of the device is there, as after a move of its module."""
+
+        def give(tensor: Any, value: Any) -> None:
+            if type(value) is not self._fake_type or not self._is_replaced_for(tensor):
+                plain.__set__(tensor, value)
+            elif isinstance(tensor, self._fake_type):
+                plain.__set__(tensor, value)
+                tensor.fake_device = value.fake_device
+            else:
+                _become(tensor, value)
+
+        return property(plain.__get__, give, plain.__delete__)
 
     def _choose_kernels(self, patches: Patches) -> None:
         """Take the decisions that PyTorch's C++ takes by the device, as CUDA's would be taken."""
@@ -114,12 +136,15 @@ class Redirector:
 
     def _method(self, plain: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
         """A method of tensors that is replaced for the program, not for what runs inside an operation."""
-        router = self._router
 
         def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            return (plain if router.is_tracing else replacement)(tensor, *args, **kwargs)
+            return (replacement if self._is_replaced_for(tensor) else plain)(tensor, *args, **kwargs)
 
         return method
+
+    def _is_replaced_for(self, tensor: Any) -> bool:
+        """Whether the program asks, and not of a tensor that wraps others: those say themselves what is done inside."""
+        return not self._router.is_tracing and type(tensor) in self._plain_types
 
     def _to(self, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
@@ -261,6 +286,15 @@ def _between_devices() -> Any:
     return Copied
 
 
+def _numbered(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``Module.to`` takes its arguments apart with: a build without CUDA knows no device of a number alone."""
+
+    def parse_to(*args: Any, **kwargs: Any) -> Any:
+        return parse(*map(_indexed, args), **{name: _indexed(value) for name, value in kwargs.items()})
+
+    return parse_to
+
+
 def _indexed(value: Any) -> Any:
     """``cuda`` and ``0`` with an index: C++ would ask the driver which device is current, or which kind there is."""
     import torch
@@ -307,7 +341,7 @@ class CallContext:
         outer = router.call_has_device
         router.call_has_device = self._touches_device(args)
         try:
-            if "device" in kwargs:
+            if type(kwargs.get("device")) is int:
                 kwargs["device"] = _indexed(kwargs["device"])
             args, kwargs = self._autocast.arguments(func, args, kwargs)
             result = func(*args, **kwargs)
@@ -370,6 +404,7 @@ def _become(tensor: Any, applied: Any) -> None:
     """Give a tensor another one's memory, device and type."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
     if applied is tensor:
         return
@@ -378,8 +413,9 @@ def _become(tensor: Any, applied: Any) -> None:
     if isinstance(tensor, FakeTensor) and isinstance(applied, FakeTensor):
         tensor.data = applied
         tensor.fake_device = applied.fake_device
-    elif isinstance(applied, FakeTensor):
-        _swap(tensor, torch.nn.Parameter(applied, requires_grad=tensor.requires_grad))
+    elif isinstance(applied, FakeTensor) or is_traceable_wrapper_subclass(applied):
+        given: Any = applied
+        _swap(tensor, torch.nn.Parameter(given, requires_grad=tensor.requires_grad))
     else:
         tensor.data = applied
 
@@ -395,6 +431,9 @@ def _swap(real: Any, fake: Any) -> None:
     real.__class__ = fake_class
     vars(real).clear()
     vars(real).update(real_state | fake_state)
+    for name in copyreg._slotnames(fake_class):  # type: ignore[attr-defined]
+        if hasattr(fake, name):
+            setattr(real, name, getattr(fake, name))
     try:
         torch._C._swap_tensor_impl(real, fake)
     except RuntimeError as error:

@@ -83,7 +83,7 @@ class DryRunSink:
         patches.call_at_end(modules.register_module_parameter_registration_hook(self._registered).remove)
         patches.set(torch.nn.Module, "register_buffer", self._registering(torch.nn.Module.register_buffer))
         patches.call_at_end(modules.register_module_buffer_registration_hook(self._replaced).remove)
-        plain_data = vars(torch._C.TensorBase)["data"]
+        plain_data: Any = torch.Tensor.data  # by now the one that lets host tensors become device tensors
         patches.set(torch.Tensor, "data", property(plain_data.__get__, self._data_setter(plain_data.__set__)))
         for owner in (optimizers, foreach_utils):
             supported = [*owner._foreach_supported_types, FakeTensor]
@@ -150,12 +150,15 @@ class DryRunSink:
         return weakref.ref(parameter)
 
     def claim(self, tensor: Any, category: Category, label: str) -> None:
-        """Whose a tensor's allocation is."""
+        """Whose a tensor's allocation is; of one that wraps others, such as a shard, theirs."""
         if self._router.is_device_tensor(tensor):
             for part in parts_of(tensor):
                 allocation = self._storages.of(part)
                 if allocation is not None:
                     self._owners.claim(allocation, category, label, part)
+        else:
+            for inner in wrapped_by(tensor):
+                self.claim(inner, category, label)
 
     def saved(self) -> tuple[tuple[Any, Any], ...]:
         """Nothing: what autograd saves is claimed when it does so."""
@@ -276,6 +279,13 @@ class DryRunSink:
         return watched
 
 
+def wrapped_by(tensor: Any) -> list[Any]:
+    """The tensors that a tensor of another class wraps; none for one that wraps none."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return []
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+
+
 def _declare_kernels() -> Any:
     """Declare CUDA kernels that a CPU build lacks and would replace by several operations, each with its own memory.
 
@@ -284,6 +294,7 @@ def _declare_kernels() -> Any:
     import torch
 
     library = torch.library.Library("aten", "IMPL")
-    for name in ("silu_backward", "mish_backward", "native_channel_shuffle"):
-        library.impl(name, lambda *inputs: torch.empty_like(inputs[-1]), "CUDA")
+    for name in ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm"):
+        if hasattr(torch.ops.aten, name):
+            library.impl(name, lambda *inputs: torch.empty_like(inputs[-1]), "CUDA")
     return library

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_SETTLED = -1
+"""Stronger than every category."""
+
+
 class _Mark(NamedTuple):
     event: int
     time_ns: int
@@ -128,6 +132,8 @@ class OwnerBook:
     def __init__(self, builder: TraceBuilder) -> None:
         self._builder = builder
         self._tags: list[str] = []
+        self.owner_at_birth: tuple[Category, str] | None = None
+        """Whose everything is that is allocated now, unless something stronger says so."""
 
     def push_tag(self, name: str) -> None:
         """Tag what is allocated from now on."""
@@ -141,6 +147,8 @@ class OwnerBook:
         """Note a new allocation: it gets the innermost tag, if there is one."""
         if self._tags:
             self.tag(allocation, self._tags[-1])
+        elif self.owner_at_birth is not None:
+            self.claim(allocation, *self.owner_at_birth)
 
     def tag(self, allocation: Allocation, name: str) -> None:
         """Give an allocation the user's tag."""
@@ -161,6 +169,13 @@ class OwnerBook:
         allocation.rank = rank
         allocation.label = label
         self._builder.set_owner(allocation.event, category, label, tensor=_described(tensor, allocation))
+
+    def settle(self, allocation: Allocation, category: Category, label: str) -> None:
+        """Say whose an allocation is, for good: what is found later, such as a gathered weight, changes nothing."""
+        if allocation.rank == _SETTLED and allocation.label == label:
+            return
+        self.claim(allocation, category, label)
+        allocation.rank, allocation.label = _SETTLED, label
 
     def died(self, allocation: Allocation, phase_serial: int) -> None:
         """Note a release: what one phase made and released and nothing ever owned was temporary."""

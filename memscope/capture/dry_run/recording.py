@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.distributed.distributed import Distributed
 from memscope.capture.dry_run.surface.appearance import patch_appearance
 from memscope.capture.dry_run.surface.flex_attention import patch_flex_attention
 from memscope.capture.dry_run.surface.host_memory import HostMemory
 from memscope.capture.dry_run.surface.tools import patch_tools
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.environment import allocator_settings, tie_rule_of
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
@@ -35,6 +37,7 @@ from memscope.gpus import GpuModel
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.trace.builder import TraceBuilder
+from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes
@@ -45,8 +48,7 @@ _NOTES = (
     "PyTorch takes them",
     "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
     "gradients of embeddings and indices, losses, and convolutions and recurrent networks without cuDNN",
-    "not seen: cuDNN's plans (published: up to 36 GB for one convolution), NCCL's buffers (published: 0.5 to 6 GB a "
-    "GPU for all communicators), Triton's kernels, cuSOLVER, cuFFT",
+    "not seen: cuDNN's plans (published: up to 36 GB for one convolution), Triton's kernels, cuSOLVER, cuFFT",
     "torch.compile is left out: compiled functions run eagerly",
     "modelled: work on a side stream is done when the next memory is asked for",
 )
@@ -73,8 +75,8 @@ class DryRun:
         The file that will be written of it, None for none.
     on_oom
         Whether what was recorded until memory first ran out is kept in a file of its own.
-    n_devices
-        How many devices of the kind there are.
+    n_devices, device_index
+        How many devices of the kind there are, and which of them the program is to use.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class DryRun:
         path: Path | None = None,
         on_oom: bool = True,
         n_devices: int = 1,
+        device_index: int = 0,
     ) -> None:
         import torch
 
@@ -111,7 +114,8 @@ class DryRun:
                 for index in range(n_devices)
             ]
         )
-        self.device = self._devices.of(0)
+        self._devices.enter(device_index)
+        self.device = self._devices.current
         self._environment_conf = allocator_settings()
         for device in self._devices:
             device.before_first = self._read_settings
@@ -124,6 +128,8 @@ class DryRun:
         self._patches = Patches()
         self._modes = ExitStack()
         self._router = OperationRouter(self._storages, gpu, self._out_of_memory)
+        parts = _Parts(self._router, self._storages, self._owners, self._context)
+        self._distributed = Distributed(parts, self._patches)
         self._sink = DryRunSink(
             self._context,
             self._storages,
@@ -154,7 +160,8 @@ class DryRun:
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
-        modes = _modes(self._router, autocast)
+        distributed = self._distributed
+        modes = _modes(self._router, autocast, distributed.on_wrapped)
         self._router.fake_mode, self._router.modes, self._sink.call_mode = modes[0], modes, modes[-1]
         try:
             patch_cuda(self._patches, self._devices, streams, self._built)
@@ -169,6 +176,7 @@ class DryRun:
             self._router.host_memory.install(self._patches)
             patch_tools(self._patches)
             patch_flex_attention(self._patches, lambda: self._sink.has_compiled)
+            distributed.install()
             self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:
@@ -320,8 +328,71 @@ class DryRun:
                 "gpu": gpu.name,
                 "context_bytes_modelled": gpu.context_bytes,
                 "n_fixed_answers": answers.total(),
+                **self._distributed.extra(),
             },
         )
+
+
+class _Parts:
+    """A dry run as programs of many processes need it."""
+
+    def __init__(self, router: OperationRouter, storages: StorageTable, owners: OwnerBook, context: RunContext) -> None:
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        self._router = router
+        self._storages = storages
+        self._owners = owners
+        self._context = context
+        self._fake_type = FakeTensor
+        self.is_on_device = router.is_device_tensor
+        self.aside = router.aside
+        self.value_of = known_values.value_of
+
+    def is_without_memory(self, value: object) -> bool:
+        return isinstance(value, self._fake_type)
+
+    def handle(self, find: Callable[[Any], Callable[..., Any] | None]) -> None:
+        self._router.handler_of = find
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        router = self._router
+        outer, router.is_leaving_device = router.is_leaving_device, True
+        try:
+            yield
+        finally:
+            router.is_leaving_device = outer
+
+    @contextmanager
+    def making(self, *, is_on_device: bool, category: Category, label: str) -> Iterator[None]:
+        router, owners = self._router, self._owners
+        outer = router.call_has_device, owners.owner_at_birth
+        router.call_has_device, owners.owner_at_birth = is_on_device, (category, label)
+        try:
+            yield
+        finally:
+            router.call_has_device, owners.owner_at_birth = outer
+
+    def new(self, shape: Sequence[int], dtype: Any) -> Any:
+        import torch
+
+        device = torch.device("cuda", self._storages.device.index)
+        return self._router.dispatch(
+            torch.ops.aten.empty.memory_format, (list(shape),), {"dtype": dtype, "device": device}
+        )
+
+    def own(self, tensor: Any, category: Category, label: str) -> None:
+        allocation = self._storages.of(tensor) if self.is_on_device(tensor) else None
+        if allocation is not None:
+            self._owners.settle(allocation, category, label)
+
+    def place(self) -> str:
+        return self._context.place
+
+    def give(self, tensor: Any, value: Any) -> None:
+        known_values.forget(tensor)
+        if value is not None:
+            known_values.remember(tensor, value)
 
 
 def _hiding(fake_type: Any, router: OperationRouter) -> Any:
@@ -356,10 +427,10 @@ def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], Non
     return guarded
 
 
-def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
+def _modes(router: OperationRouter, autocast: Autocast, on_wrapped: Callable[[], None]) -> list[Any]:
     """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -367,6 +438,8 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
     context = CallContext(router, autocast)
     # Nothing is compiled in a dry run: torch need not be kept from compiling this, at some microseconds a call.
     compiles_nothing = classmethod(lambda _: False)
+
+    plain_types = frozenset([torch.Tensor, torch.nn.Parameter, FakeTensor])
 
     class FakeDeviceMode(FakeTensorMode):
         """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
@@ -381,10 +454,13 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
 
     class OperationMode(TorchDispatchMode):
         _should_skip_dynamo = compiles_nothing
+        _lets_pass = False
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is ask_device:
                 return host
+            if any(kind not in plain_types for kind in types):
+                return self._unwrapped(func, args, kwargs or {})
             given = dict(kwargs) if kwargs else {}
             if torch.is_inference_mode_enabled():
                 with self:  # composite operations come here whole then: what they are made of allocates
@@ -392,6 +468,22 @@ def _modes(router: OperationRouter, autocast: Autocast) -> list[Any]:
                 if result is not NotImplemented:
                     return result
             return router.dispatch(func, args, given)
+
+        def _unwrapped(self, func: Any, args: Any, kwargs: Any) -> Any:
+            """Let tensors that wrap others say what is done with those inside, which comes here again.
+
+            The engine reuses no gradient's memory where one is of another class.
+            """
+            if self._lets_pass:
+                self._lets_pass = False
+                return NotImplemented
+            on_wrapped()
+            outer, router.is_accumulating, self._lets_pass = router.is_accumulating, False, True
+            try:
+                with self:
+                    return func(*args, **kwargs)
+            finally:
+                router.is_accumulating, self._lets_pass = outer, False
 
     class CallMode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

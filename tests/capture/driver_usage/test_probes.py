@@ -66,3 +66,16 @@ def test_the_first_collective_of_each_group_is_counted_once(cuda: FakeCuda, monk
     assert dist.all_reduce is all_reduce
     [(name, _, size)] = probes.metadata()["device_parts"]["0"]
     assert (name, size) == ("collectives", 280)
+
+
+def test_sends_and_receives_of_a_batch_are_still_known_to_pytorch(cuda: FakeCuda) -> None:
+    from torch import distributed as dist
+    from torch.distributed import distributed_c10d
+
+    probes = UsageProbes({0: UsageReader(0, FakeNvml(FakeDevice("GPU-aa", used=500, compute={OWN: 400})))})
+    probes.watch_collectives()
+    try:
+        assert dist.isend is distributed_c10d.isend
+        distributed_c10d._check_op(dist.isend)
+    finally:
+        probes.stop()

@@ -47,7 +47,7 @@ def patch_appearance(patches: Patches, router: DeviceTensors) -> None:
     facade = _facade_of(fake_tensor.FakeTensor, router)
     for module in (fake_tensor, torch._subclasses):
         _disguise(patches, module, "FakeTensor", facade)
-    _disguise(patches, torch, "device", _numbered(torch.device))
+    _disguise(patches, torch, "device", _numbered(torch.device), shown_to="torch.distributed")
     patches.set(fake_tensor.FakeTensor, "__repr__", _shown(fake_tensor.FakeTensor.__repr__, router))
     patches.set(fake_tensor.FakeTensor, "__copy__", _copied)
     typed = {name: _typed(name, getattr(torch, dtype), router) for name, dtype in _TYPES.items()}
@@ -75,8 +75,8 @@ def _facade_of(real: type, router: DeviceTensors) -> type:
     return Facade("FakeTensor", (real,), {"__module__": real.__module__})
 
 
-def _disguise(patches: Patches, module: ModuleType, name: str, facade: type) -> None:
-    """Let a module's attribute be something else to all but torch itself.
+def _disguise(patches: Patches, module: ModuleType, name: str, facade: type, shown_to: str = "nobody") -> None:
+    """Let a module's attribute be something else to all but torch itself, of which one package may see it too.
 
     A property of the module's class, because the module's own code, which reads its globals, must not pay for it.
     """
@@ -84,6 +84,8 @@ def _disguise(patches: Patches, module: ModuleType, name: str, facade: type) -> 
 
     def seen(_: ModuleType) -> Any:
         asking = sys._getframe(1).f_globals.get("__name__", "")
+        if asking.startswith(shown_to):
+            return facade
         return real if asking.partition(".")[0] in _TRACERS or asking.startswith("importlib") else facade
 
     module.__class__ = type(plain_class.__name__, (plain_class,), {name: property(seen)})
