@@ -56,3 +56,15 @@ def test_run_says_that_an_earlier_recording_was_cut_off(memscope: Run, tmp_path:
     assert outcome.err.count("\n") == 1
     assert "ran" not in outcome.out
     assert folder.is_dir()
+
+
+@pytest.mark.parametrize("before", [(), ("--gpu", "16GiB")])
+def test_what_follows_a_module_is_the_modules(
+    before: tuple[str, ...], memscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainer.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = memscope("run", "--dry-run", *before, "-m", "trainer", "--gpu", "0", "-o", "out.txt", "-m", "x")
+    assert (outcome.code, outcome.out.strip()) == (0, "['--gpu', '0', '-o', 'out.txt', '-m', 'x']")
+    assert (tmp_path / "trainer.memscope").exists()
+    assert memscope("run", "--dry-run", "-f", "-m", "trainer", "--", "--gpu").out.strip() == "['--gpu']"

@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from threading import RLock, get_ident
 from typing import Any
 
+from memscope.capture.dry_run._storages import StorageTable, parts_of
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run.values.guards import answer_that_goes_on
 from memscope.capture.dry_run.values.shapes import OF_KNOWN_SHAPE, result_of_unknown
-from memscope.capture.dry_run._storages import StorageTable, parts_of
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -53,6 +53,8 @@ _RANDOM_IN_PLACE = frozenset(
 )
 
 
+_SCALARS = ("_local_scalar_dense", "item")
+"""Reads of one number; the second comes by its name in inference mode."""
 _COPIES = frozenset(["copy_", "_to_copy", "detach", "alias", "slice", "select", "narrow", "view", "empty_strided"])
 """What another thread than the program's own may do with the device."""
 
@@ -285,7 +287,7 @@ class OperationRouter:
         if kind in _RANDOM_IN_PLACE:
             known_values.forget(args[0])
             return args[0]
-        if kind in ("_local_scalar_dense", "equal", "allclose", "is_nonzero"):
+        if kind in (*_SCALARS, "equal", "allclose", "is_nonzero"):
             return self._answer(func, kind, args, tensors)
         if kind in ("_pin_memory", "record_stream"):
             return args[0] if kind == "_pin_memory" else None
@@ -323,9 +325,9 @@ class OperationRouter:
         """The value itself where it is known, else 1.0, 1 or False by type."""
         if known_values.known_inputs(tensors, self._fake_type):
             return known_values.compute(func, args, {})
-        if self.is_accumulating and kind == "_local_scalar_dense" and not args[0].dtype.is_floating_point:
+        if self.is_accumulating and kind in _SCALARS and not args[0].dtype.is_floating_point:
             return 0  # PyTorch's formulas ask how many odd values there are, such as zeros in a product: none
-        answer = False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype)
+        answer = fixed_answer(args[0].dtype) if kind in _SCALARS else False
         if isinstance(answer, bool):
             goes_on = answer_that_goes_on()
             answer = answer if goes_on is None else goes_on

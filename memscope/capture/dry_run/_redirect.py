@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from memscope.capture.dry_run import _kernel_choices as kernel_choices
-from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run._kernel_choices import Autocast
 from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRouter, fixed_answer, is_dense
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run._streams import Streams
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.errors import CaptureError
 
@@ -251,6 +251,7 @@ class CallContext:
 
         self._router = router
         self._autocast = autocast
+        self._tensor_type = torch.Tensor
         self._healthy = {
             function: answer
             for name, answer in (("isfinite", True), ("isnan", False), ("isinf", False))
@@ -295,8 +296,12 @@ class CallContext:
         is_device = self._router.is_device_tensor
         for value in args[:4]:
             if is_device(value) or (isinstance(value, tuple | list) and value and is_device(value[0])):
-                return True
+                return not any(map(self._answers_itself, args))
         return False
+
+    def _answers_itself(self, value: object) -> bool:
+        """Whether a value that is no tensor takes the call over: its code says itself what lies where."""
+        return not isinstance(value, self._tensor_type) and hasattr(value, "__torch_function__")
 
 
 def conversion(converted: Callable[[Any, str, Any], None], moving: Callable[[int], None]) -> Callable[..., Any]:

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._storages import StorageTable
+from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.capture.stacks import user_line
 

@@ -1,4 +1,4 @@
-"""What a program sees of a dry run's tensors: tensors of the device, neither fake ones nor ones that are being traced."""
+"""What a program sees of a dry run's tensors: tensors of the device, neither fake nor being traced."""
 
 from __future__ import annotations
 

@@ -96,9 +96,14 @@ def _dense_backward(saved: tuple[Any, ...], grad_out: Any, grad_lse: Any, rest: 
 
     given = {
         **dict(zip(("query", "key", "value", "out", "logsumexp"), saved, strict=True)),
-        **{"grad_out": grad_out, "grad_logsumexp": grad_lse, "grad_max_scores": None},
-        **{"fw_graph": score_mod, "joint_graph": joint, "block_mask": block_mask},
-        **{"scale": scale, "kernel_options": options},
+        "grad_out": grad_out,
+        "grad_logsumexp": grad_lse,
+        "grad_max_scores": None,
+        "fw_graph": score_mod,
+        "joint_graph": joint,
+        "block_mask": block_mask,
+        "scale": scale,
+        "kernel_options": options,
         **dict(zip(("score_mod_other_buffers", "mask_mod_other_buffers"), (*others, (), ()), strict=False)),
     }
     wanted = inspect.signature(upstream.sdpa_dense_backward).parameters
