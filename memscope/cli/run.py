@@ -219,8 +219,9 @@ def run(
     \b
     --emulate needs Linux on x86-64, a CUDA build of torch and, at first use,
     a C compiler. PyTorch's own allocator decides everything; nothing is computed:
-      - values are garbage: a script that reads some back gets zeros, and branches
-        accordingly (Hugging Face generate() ends by its length all the same);
+      - values are garbage but for masks, positions and what else is made of the
+        host's whole numbers: a script that reads others back gets zeros, and
+        branches accordingly (generate() ends by its length all the same);
       - Triton kernels, torch.compile and collectives do not work;
       - cuDNN is switched off: convolutions take PyTorch's own kernels.
     """  # noqa: D301  click knows the character, not the letters
