@@ -84,7 +84,11 @@ def _llama_1b() -> tuple[Any, int]:
         pytest.param("llm_llama1b_train_oom", _llama_1b, (9, 0), marks=pytest.mark.slow),
     ],
 )
-def test_the_peak_is_what_pytorch_allocated_to_the_byte(name: str, build: Any, capability: tuple[int, int]) -> None:
+def test_the_peak_is_what_pytorch_allocated_to_the_byte(
+    name: str, build: Any, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where these were recorded every value read as zero, so that masks were made which a GPU's run leaves out.
+    monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda *_: True)
     from memscope.capture.dry_run.recording import DryRun
 
     recorded = _recorded(name)

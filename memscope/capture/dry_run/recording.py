@@ -44,7 +44,7 @@ _NOTES = (
     "the workspaces of cuBLAS and cuBLASLt are modelled: one each, allocated at the first product that needs it",
     "not seen: scratch memory that kernels allocate inside one operation (reductions, sorting, embedding gradients), "
     "cuDNN plans and workspaces, NCCL buffers",
-    "torch.compile is left out: compiled functions run eagerly, flex attention as one kernel where anything is compiled",
+    "torch.compile is left out: compiled functions run eagerly, flex attention as one kernel where anything is",
     "modelled: work on a side stream is done when the next memory is asked for",
 )
 
