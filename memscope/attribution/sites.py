@@ -12,8 +12,8 @@ from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace
 
 _LIBRARY = re.compile(
-    r"site-packages/|dist-packages/|lib/python3[^/]*/|^<frozen |^<string>|/torch/|^torch/|/memscope/capture/|"
-    r"\.so(\.\d+)*$|\.(c|o|cpp|cc|h|cu|S)$|^\?\?$|^$|^Unknown",
+    r"site-packages/|dist-packages/|lib/python3[^/]*/|^<frozen |^<string>|/torch/|^torch/|"
+    r"/memscope/(?:capture|emulation)/|\.so(\.\d+)*$|\.(c|o|cpp|cc|h|cu|S)$|^\?\?$|^$|^Unknown",
     re.IGNORECASE,
 )
 _BELOW_ALL = re.compile(

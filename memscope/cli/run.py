@@ -255,8 +255,9 @@ def run(
     \b
     --emulate needs Linux on x86-64, a CUDA build of torch and, at first use,
     a C compiler. PyTorch's own allocator decides everything; nothing is computed:
-      - values are garbage: a script that reads some back gets zeros, and branches
-        accordingly (Hugging Face generate() ends by its length all the same);
+      - values are garbage but for masks, positions and what else is made of the
+        host's whole numbers: a script that reads others back gets zeros, and
+        branches accordingly (generate() ends by its length all the same);
       - Triton kernels, torch.compile and collectives do not work;
       - cuDNN is switched off: convolutions take PyTorch's own kernels.
     """  # noqa: D301  click knows the character, not the letters
@@ -264,13 +265,10 @@ def run(
         raise UsageError("nothing to run: name a script, or a module with -m")
     if module is None and arguments[0].startswith("-"):
         raise click.NoSuchOption(arguments[0].partition("=")[0], ctx=ctx)
+    has_ranks = world_size is not None or rank is not None
     if no_gpu:
-        dry_run, emulate = _way_without_gpu(dry_run=dry_run, emulate=emulate)
-    _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate)
-    if (world_size is not None or rank is not None) and not dry_run:
-        raise UsageError(
-            "--world-size and --rank are for --dry-run: with GPUs, a launcher such as torchrun starts ranks"
-        )
+        dry_run, emulate = _way_without_gpu(dry_run=dry_run, emulate=emulate, has_ranks=has_ranks)
+    _check_device_options(emulation, gpu, conf, is_dry_run=dry_run, is_emulated=emulate, has_ranks=has_ranks)
     from memscope.capture.dry_run.distributed.ranks import refuse_launcher
     from memscope.capture.environment import rank_path, read_environment
 
@@ -278,14 +276,13 @@ def run(
     if dry_run:
         refuse_launcher(target)
     default = Path(f"{target if module is not None else Path(target).stem}{_SUFFIX}")
-    if world_size is not None or rank is not None:
+    if has_ranks:
         _enter_ranks(ctx, world_size, rank, output or default, force=force, opens_dashboard=opens_dashboard)
     environment = read_environment()
-    path = environment.output_path(default) if output is None else rank_path(output, environment.rank)
     is_triggered = environment.trigger is not None
+    path = environment.output_path(default) if output is None else rank_path(output, environment.rank)
     if opens_dashboard:
         _require_one_recording(environment)
-        require_dashboard()
     recording = path.absolute()  # the script may go to another folder
     if environment.records_here and not is_triggered:
         _require_free(path, force=force)
@@ -317,8 +314,7 @@ def run(
         trigger = SignalTrigger(recorder_into, path, is_ready=always_ready if dry_run else cuda_is_ready)
         click.echo(f"memscope: kill -USR2 {os.getpid()} starts a recording, and again ends it", err=True)
         ctx.exit(run_triggered(trigger, target, script_arguments, is_module=module is not None))
-    recorder = recorder_into(path)
-    code = run_recorded(recorder, target, script_arguments, is_module=module is not None)
+    code = run_recorded(recorder := recorder_into(path), target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
     if recorder.records_here:
         click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
@@ -359,7 +355,8 @@ def _enter_ranks(
 
 
 def _require_one_recording(environment: CaptureEnvironment) -> None:
-    """Raise where not exactly one recording is made, which the dashboard could be opened on."""
+    """Raise where not exactly one recording is made, which the dashboard could be opened on, or there is none."""
+    require_dashboard()
     if environment.trigger is not None:
         raise UsageError(
             "--dash opens one recording, and MEMSCOPE_TRIGGER may make several: use memscope dash afterwards"
@@ -387,8 +384,10 @@ def _require_free(path: Path, *, force: bool) -> None:
         raise UsageError(f"{cut_off}, or overwrite it with -f")
 
 
-def _way_without_gpu(*, dry_run: bool, emulate: bool) -> tuple[bool, bool]:
+def _way_without_gpu(*, dry_run: bool, emulate: bool, has_ranks: bool) -> tuple[bool, bool]:
     """Whether ``--no-gpu`` means a dry run, and whether it means the emulated device; what was chosen is said.
+
+    Ranks can only be dry-run.
 
     Raises
     ------
@@ -402,6 +401,8 @@ def _way_without_gpu(*, dry_run: bool, emulate: bool) -> tuple[bool, bool]:
 
     if dry_run or emulate:
         raise UsageError("--no-gpu chooses between --dry-run and --emulate: give it alone")
+    if has_ranks:
+        return True, False
     if os.environ.get(MARKER) == str(os.getpid()):
         return False, True
     try:
@@ -417,9 +418,19 @@ def _way_without_gpu(*, dry_run: bool, emulate: bool) -> tuple[bool, bool]:
 
 
 def _check_device_options(
-    emulation: EmulationOptions, gpu: str | None, conf: str | None, *, is_dry_run: bool, is_emulated: bool
+    emulation: EmulationOptions,
+    gpu: str | None,
+    conf: str | None,
+    *,
+    is_dry_run: bool,
+    is_emulated: bool,
+    has_ranks: bool,
 ) -> None:
     """Raise where options that do not go together are given."""
+    if has_ranks and not is_dry_run:
+        raise UsageError(
+            "--world-size and --rank are for --dry-run: with GPUs, a launcher such as torchrun starts ranks"
+        )
     if is_dry_run and is_emulated:
         raise UsageError("--dry-run and --emulate are two ways without a GPU: choose one")
     if not is_emulated:

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from memscope.emulation._known_values import follow_values
+
 
 def adapt_programs() -> None:
     """Adapt torch and transformers in this process when they are imported; a second call does nothing."""
@@ -45,6 +47,7 @@ def _without_inductor(torch: ModuleType) -> None:
 def _adapted_torch(torch: ModuleType) -> None:
     _without_cudnn(torch)
     _without_inductor(torch)
+    follow_values(torch)
 
 
 def _generation_that_ends(utils: ModuleType) -> None:

@@ -148,3 +148,15 @@ def test_one_rank_runs_alone_and_names_what_nccl_would_take(program: Path, memsc
     ended = run_as_a_process("--world-size", 8, "--rank", 5, "-o", "run.memscope", program)
     assert ended.stdout == "rank 5 of 8\n", ended.stderr
     assert "NCCL (modelled)" in memscope("report", program.with_name("run-rank5.memscope")).out
+
+
+@pytest.mark.parametrize("before", [(), ("--gpu", "16GiB")])
+def test_what_follows_a_module_is_the_modules(
+    before: tuple[str, ...], memscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainer.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = memscope("run", "--dry-run", *before, "-m", "trainer", "--gpu", "0", "-o", "out.txt", "-m", "x")
+    assert (outcome.code, outcome.out.strip()) == (0, "['--gpu', '0', '-o', 'out.txt', '-m', 'x']")
+    assert (tmp_path / "trainer.memscope").exists()
+    assert memscope("run", "--dry-run", "-f", "-m", "trainer", "--", "--gpu").out.strip() == "['--gpu']"

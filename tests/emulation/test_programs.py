@@ -31,7 +31,8 @@ def test_a_module_is_adapted_when_it_is_imported_and_not_before(
     del sys.modules["adapted_one"]
 
 
-def test_torch_is_told_to_do_without_cudnn_and_inductor() -> None:
+def test_torch_is_told_to_do_without_cudnn_and_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "follow_values", lambda _: None)
     compiled: list[Any] = []
     torch: Any = SimpleNamespace(
         backends=SimpleNamespace(

@@ -23,7 +23,7 @@ from memscope.capture.dry_run.kernels.scratch import SHAPES, Call, scratch_of
 from memscope.capture.dry_run.kernels.workspaces import CUBLASLT_LABEL, Workspaces
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run.values.guards import answer_that_goes_on
-from memscope.capture.dry_run.values.shapes import OF_KNOWN_SHAPE, result_of_unknown
+from memscope.capture.dry_run.values.shapes import FACTORIES, OF_KNOWN_SHAPE, n_numbers, result_of_unknown
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -34,12 +34,6 @@ MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
 _NO_DRIVER = ("not linked with support for cuda", "No CUDA GPUs are available", "Found no NVIDIA driver")
 """What PyTorch's C++ says where it asks for a device: of a build without CUDA, and of one with it."""
-_FACTORIES = frozenset(
-    [
-        *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
-        *("rand", "randn", "randint", "randperm", "normal"),
-    ]
-)
 _RESULTS = {
     "native_dropout": (1, 0),
     "_scaled_dot_product_efficient_attention": (0, 1),
@@ -63,7 +57,9 @@ _RANDOM_IN_PLACE = frozenset(
 )
 
 
-_BY_VALUE = frozenset(["_local_scalar_dense", "equal", "allclose", "is_nonzero"])
+_SCALARS = ("_local_scalar_dense", "item")
+"""Reads of one number; the second comes by its name in inference mode."""
+_BY_VALUE = frozenset([*_SCALARS, "equal", "allclose", "is_nonzero"])
 """What reads values."""
 _COPIES = frozenset(["copy_", "_to_copy", "detach", "alias", "slice", "select", "narrow", "view", "empty_strided"])
 """What another thread than the program's own may do with the device."""
@@ -275,7 +271,7 @@ class OperationRouter:
 
         kind = self._kind(func)
         is_fake = any(isinstance(t, self._fake_type) for t in tensors)
-        if not is_fake and not (kind in _FACTORIES and _n_numbers(kind, args) > MAX_REAL_NUMBERS):
+        if not is_fake and not (kind in FACTORIES and n_numbers(kind, args) > MAX_REAL_NUMBERS):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         return self._traced(func, kind, args, kwargs, tensors)
@@ -400,9 +396,9 @@ class OperationRouter:
         """The value itself where it is known, else 1.0, 1 or False by type."""
         if known_values.known_inputs(tensors, self._fake_type):
             return known_values.compute(func, args, {})
-        if self.is_accumulating and kind == "_local_scalar_dense" and not args[0].dtype.is_floating_point:
+        if self.is_accumulating and kind in _SCALARS and not args[0].dtype.is_floating_point:
             return 0  # PyTorch's formulas ask how many odd values there are, such as zeros in a product: none
-        answer = False if kind != "_local_scalar_dense" else fixed_answer(args[0].dtype)
+        answer = fixed_answer(args[0].dtype) if kind in _SCALARS else False
         if isinstance(answer, bool):
             goes_on = answer_that_goes_on()
             answer = answer if goes_on is None else goes_on
@@ -489,19 +485,3 @@ def fixed_answer(dtype: Any) -> float | int | bool:
     if dtype == torch.bool:
         return False
     return 1.0 if dtype.is_floating_point else 1
-
-
-def _n_numbers(kind: str, args: tuple[Any, ...]) -> int:
-    """How many elements a factory is asked for."""
-    if kind in ("arange", "linspace", "randperm"):
-        bounds = [arg for arg in args[:3] if isinstance(arg, int | float)]
-        return int(max(map(abs, bounds), default=0))
-    if kind == "eye":
-        return int(args[0] * (args[1] if len(args) > 1 and isinstance(args[1], int) else args[0]))
-    n = 1
-    for shape in args:
-        if isinstance(shape, tuple | list):
-            for size in shape:
-                n *= int(size)
-            break
-    return n

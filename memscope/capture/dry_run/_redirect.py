@@ -320,6 +320,7 @@ class CallContext:
 
         self._router = router
         self._autocast = autocast
+        self._tensor_type = torch.Tensor
         self._healthy = {
             function: answer
             for name, answer in (("isfinite", True), ("isnan", False), ("isinf", False))
@@ -364,8 +365,12 @@ class CallContext:
         is_device = self._router.is_device_tensor
         for value in args[:4]:
             if is_device(value) or (isinstance(value, tuple | list) and value and is_device(value[0])):
-                return True
+                return not any(map(self._answers_itself, args))
         return False
+
+    def _answers_itself(self, value: object) -> bool:
+        """Whether a value that is no tensor takes the call over: its code says itself what lies where."""
+        return not isinstance(value, self._tensor_type) and hasattr(value, "__torch_function__")
 
 
 def conversion(converted: Callable[[Any, str, Any], None], moving: Callable[[int], None]) -> Callable[..., Any]:

@@ -13,8 +13,9 @@ from memscope.capture.dry_run._cuda_api import patch_cuda
 from memscope.capture.dry_run._device import Clock, Devices, SimulatedDevice
 from memscope.capture.dry_run._ended import end_tensors
 from memscope.capture.dry_run._kernel_choices import Autocast
+from memscope.capture.dry_run._modes import guarded_thread, hiding, modes_of
 from memscope.capture.dry_run._operations import OperationRouter
-from memscope.capture.dry_run._redirect import CallContext, Redirector
+from memscope.capture.dry_run._redirect import Redirector
 from memscope.capture.dry_run._saving import Saving
 from memscope.capture.dry_run._sink import DryRunSink
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable
@@ -49,7 +50,7 @@ _NOTES = (
     "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
     "gradients of embeddings and indices, losses, and convolutions and recurrent networks without cuDNN",
     "not seen: cuDNN's plans (published: up to 36 GB for one convolution), Triton's kernels, cuSOLVER, cuFFT",
-    "torch.compile is left out: compiled functions run eagerly",
+    "torch.compile is left out: compiled functions run eagerly, flex attention as one kernel where anything is",
     "modelled: work on a side stream is done when the next memory is asked for",
 )
 
@@ -161,14 +162,14 @@ class DryRun:
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
         distributed = self._distributed
-        modes = _modes(self._router, autocast, distributed.on_wrapped)
+        modes = modes_of(self._router, autocast, distributed.on_wrapped)
         self._router.fake_mode, self._router.modes, self._sink.call_mode = modes[0], modes, modes[-1]
         try:
             patch_cuda(self._patches, self._devices, streams, self._built)
             patch_appearance(self._patches, self._router)
             self._patches.set(fake_tensor, "init_gpu_context", lambda *_: None)
             self._patches.set(
-                fake_tensor.FakeTensor, "__torch_dispatch__", _hiding(fake_tensor.FakeTensor, self._router)
+                fake_tensor.FakeTensor, "__torch_dispatch__", hiding(fake_tensor.FakeTensor, self._router)
             )
             redirector.install(self._patches)
             saving.install(self._patches)
@@ -177,7 +178,7 @@ class DryRun:
             patch_tools(self._patches)
             patch_flex_attention(self._patches, lambda: self._sink.has_compiled)
             distributed.install()
-            self._patches.set(threading.Thread, "_bootstrap_inner", _guarded_thread(self._router))
+            self._patches.set(threading.Thread, "_bootstrap_inner", guarded_thread(self._router))
             self._watcher.install()
             for mode in modes:
                 self._modes.enter_context(mode)
@@ -393,100 +394,3 @@ class _Parts:
         known_values.forget(tensor)
         if value is not None:
             known_values.remember(tensor, value)
-
-
-def _hiding(fake_type: Any, router: OperationRouter) -> Any:
-    """How a fake tensor answers inside an operation: where its device must be hidden, it is on the host to C++."""
-    import torch
-
-    plain = fake_type.__torch_dispatch__
-    ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
-
-    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is ask_device and router.hides_device and not args[0].fake_mode.in_kernel_invocation:
-            return host
-        return plain(func, types, args, kwargs or {})
-
-    return classmethod(dispatch)
-
-
-def _guarded_thread(router: OperationRouter) -> Callable[[threading.Thread], None]:
-    """How threads of the program start: torch's modes are a thread's own, so that others would go unseen."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class HostOnly(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return router.refuse_device(func, args, dict(kwargs) if kwargs else {})
-
-    bootstrap: Callable[[threading.Thread], None] = vars(threading.Thread)["_bootstrap_inner"]
-
-    def guarded(thread: threading.Thread) -> None:
-        with HostOnly():
-            bootstrap(thread)
-
-    return guarded
-
-
-def _modes(router: OperationRouter, autocast: Autocast, on_wrapped: Callable[[], None]) -> list[Any]:
-    """The torch modes of a dry run, outermost first; made here because torch must not be imported before."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-    from torch.overrides import TorchFunctionMode
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    ask_device, host = torch.ops.prim.device.default, torch.device("cpu")
-    context = CallContext(router, autocast)
-    # Nothing is compiled in a dry run: torch need not be kept from compiling this, at some microseconds a call.
-    compiles_nothing = classmethod(lambda _: False)
-
-    plain_types = frozenset([torch.Tensor, torch.nn.Parameter, FakeTensor])
-
-    class FakeDeviceMode(FakeTensorMode):
-        """Fake tensors that never wake a real device, whatever ``torch.cuda.is_available`` says."""
-
-        avoid_device_init = True
-        _should_skip_dynamo = compiles_nothing
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is ask_device and router.hides_device and not self.in_kernel_invocation:
-                return host
-            return super().__torch_dispatch__(func, types, args, kwargs or {})
-
-    class OperationMode(TorchDispatchMode):
-        _should_skip_dynamo = compiles_nothing
-        _lets_pass = False
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is ask_device:
-                return host
-            if any(kind not in plain_types for kind in types):
-                return self._unwrapped(func, args, kwargs or {})
-            given = dict(kwargs) if kwargs else {}
-            if torch.is_inference_mode_enabled():
-                with self:  # composite operations come here whole then: what they are made of allocates
-                    result = func.decompose(*args, **given)
-                if result is not NotImplemented:
-                    return result
-            return router.dispatch(func, args, given)
-
-        def _unwrapped(self, func: Any, args: Any, kwargs: Any) -> Any:
-            """Let tensors that wrap others say what is done with those inside, which comes here again.
-
-            The engine reuses no gradient's memory where one is of another class.
-            """
-            if self._lets_pass:
-                self._lets_pass = False
-                return NotImplemented
-            on_wrapped()
-            outer, router.is_accumulating, self._lets_pass = router.is_accumulating, False, True
-            try:
-                with self:
-                    return func(*args, **kwargs)
-            finally:
-                router.is_accumulating, self._lets_pass = outer, False
-
-    class CallMode(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return context.call(func, args, dict(kwargs) if kwargs else {})
-
-    return [FakeDeviceMode(allow_non_fake_inputs=True), OperationMode(), CallMode()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,40 @@ def test_a_checkpoint_is_loaded_where_it_is_wanted(tmp_path: Path) -> None:
         assert there["weight"].is_cuda
         torch.nn.Linear(4, 2).cuda().load_state_dict(there)
     assert sizes(rec.trace, Action.ALLOC) == [32, 8, 32, 8]
+
+
+def test_a_model_goes_to_the_host_and_back() -> None:
+    with dry_run():
+        model, x = torch.nn.Linear(8, 8).cuda(), torch.randn(4, 8, device="cuda")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(x).sum().backward()
+        model.cpu()
+        assert (model.weight.device.type, model.weight.grad.device.type) == ("cpu", "cpu")
+        assert model(torch.ones(4, 8)).shape == (4, 8)
+        model.cuda()
+        with torch.inference_mode():
+            assert model(x).sum().item() == 1.0
+        model(x).sum().backward()
+        optimizer.step()
+
+
+def test_threads_of_a_loader_copy_to_the_device() -> None:
+    with dry_run() as rec:
+        model = torch.nn.Linear(8, 8).cuda()
+        before = torch.cuda.memory_allocated()
+        with ThreadPoolExecutor(4) as pool:
+            copies = [pool.submit(torch.ones(1024).to, "cuda", torch.bfloat16) for _ in range(16)]
+            for _ in range(20):
+                model(torch.randn(4, 8, device="cuda"))
+            loaded = [copy.result() for copy in copies]
+        assert all(tensor.is_cuda and tensor.dtype == torch.bfloat16 for tensor in loaded)
+        assert torch.cuda.memory_allocated() - before >= 16 * 2048
+    assert sizes(rec.trace, Action.ALLOC).count(2048) == 16
+
+
+def test_a_pass_over_the_host_makes_no_events() -> None:
+    with dry_run() as rec:
+        x = torch.randn(1024, 2048, requires_grad=True)  # fake, as it is large
+        x.prod(-1).sum().backward()
+        assert (x.grad.shape, x.grad.device.type) == ((1024, 2048), "cpu")
+    assert rec.trace.n_events == 0

@@ -135,3 +135,12 @@ def test_a_real_checkpoint_is_never_replaced_by_one_without_values(
     assert torch.load(own, map_location="cpu")["epoch"] == 1
     assert torch.load(tmp_path / "plain.pt")["numbers"].tolist() == [0, 1, 2, 3]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own.pt", "plain.pt", "real.pt", "real.safetensors"]
+
+
+def test_a_whole_model_is_loaded_where_it_was_saved_from(tmp_path: Path) -> None:
+    with dry_run():
+        model, _ = trained()
+        torch.save(model, tmp_path / "model.pt")
+        again = torch.load(tmp_path / "model.pt", weights_only=False)
+        assert again.weight.is_cuda
+        assert again(torch.randn(2, 1024, device="cuda")).shape == (2, 2048)

@@ -151,3 +151,31 @@ def test_caches_that_a_graph_keeps_are_activations() -> None:
     category = attribute(DeviceLifetimes(rec.trace, 0)).category
     copies = rec.trace.size_bytes[rec.trace.action == Action.ALLOC] == 4 * 256 * 64 * 4
     assert np.count_nonzero(category[copies] == Category.ACTIVATIONS) >= 3
+
+
+def test_a_function_is_recomputed_in_the_precision_of_its_first_pass() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    with dry_run():
+        weight = torch.randn(64, 64, device="cuda", requires_grad=True)
+        x = torch.randn(8, 64, device="cuda", requires_grad=True)
+        for use_reentrant in (False, True):
+            with torch.autocast("cuda", torch.bfloat16):
+                out = checkpoint(
+                    lambda t: torch.nn.functional.linear(t, weight).pow(2).sum(), x, use_reentrant=use_reentrant
+                )
+            out.backward()
+        assert weight.grad.dtype == torch.float32
+
+
+def test_an_embedding_with_sparse_gradients_trains() -> None:
+    with dry_run() as rec:
+        table = torch.nn.Embedding(100, 8, sparse=True).cuda()
+        optimizer = torch.optim.SparseAdam(table.parameters())
+        for _ in range(2):
+            optimizer.zero_grad()
+            table(torch.tensor([1, 2], device="cuda")).sum().backward()
+            optimizer.step()
+        assert table.weight.grad.is_sparse
+    states = requested(rec.trace, Category.OPTIMIZER_STATE)
+    assert states == {"exp_avg of weight": 3200, "exp_avg_sq of weight": 3200}

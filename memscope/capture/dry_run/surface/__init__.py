@@ -2,8 +2,8 @@
 
 Other folders import:
 
-``appearance``      What a program sees of a dry run's tensors: tensors of the device, neither fake ones nor
-                    ones that are being traced
+``appearance``      What a program sees of a dry run's tensors: tensors of the device, neither fake nor
+                    being traced
 ``flex_attention``  Flex attention in a dry run: fused where a program compiles it, else by plain matrix
                     products
 ``host_memory``     Pinned and shared memory of the host in a dry run: nothing is pinned, and what asks is told

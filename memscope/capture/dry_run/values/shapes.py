@@ -133,5 +133,28 @@ _RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "_dirichlet_grad": _like_first,
     "binomial": _like_first,
 }
+FACTORIES = frozenset(
+    [
+        *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),
+        *("rand", "randn", "randint", "randperm", "normal"),
+    ]
+)
+"""Operations that make tensors of nothing."""
 OF_KNOWN_SHAPE = frozenset({"_pack_padded_sequence"} | {name for name, rule in _RULES.items() if rule is _like_first})
 """Whose results have the very shape, though PyTorch has no rule for it."""
+
+
+def n_numbers(kind: str, args: tuple[Any, ...]) -> int:
+    """How many elements a factory is asked for."""
+    if kind in ("arange", "linspace", "randperm"):
+        bounds = [arg for arg in args[:3] if isinstance(arg, int | float)]
+        return int(max(map(abs, bounds), default=0))
+    if kind == "eye":
+        return int(args[0] * (args[1] if len(args) > 1 and isinstance(args[1], int) else args[0]))
+    n = 1
+    for shape in args:
+        if isinstance(shape, tuple | list):
+            for size in shape:
+                n *= int(size)
+            break
+    return n

@@ -1,0 +1,20 @@
+"""Values that a program reads back on the emulated device."""
+
+from __future__ import annotations
+
+from tests.emulated.conftest import PROGRAMS, run_memscope
+
+
+def test_what_is_made_of_known_numbers_reads_as_it_would_on_a_gpu(tmp_path: object) -> None:
+    ended = run_memscope(
+        "run", "--emulate", "--gpu", "16GiB", "-o", f"{tmp_path}/run.memscope", PROGRAMS / "known_values.py"
+    )
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == [
+        "mask True True",
+        "packed False",
+        "batch 66 [4, 5, 6, 7]",
+        "loss True",
+        "written [1, 2, 2]",
+        "forgotten [0, 0]",
+    ]

@@ -1,0 +1,18 @@
+"""Values that are known on the emulated device; the program that reads them is tested where the device is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from memscope.emulation import _known_values as known_values
+
+
+def test_a_value_is_forgotten_with_its_storage() -> None:
+    cell = known_values._Cell()
+    whole, part, other = SimpleNamespace(), SimpleNamespace(), SimpleNamespace()
+    for tensor, value in ((whole, [1, 2]), (part, [2])):
+        setattr(tensor, known_values._VALUE, (value, cell))
+    assert (known_values.value_of(whole), known_values.value_of(part)) == ([1, 2], [2])
+    assert known_values.value_of(other) is None
+    known_values._forget([part, other])
+    assert known_values.value_of(whole) is None
