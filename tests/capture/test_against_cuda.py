@@ -84,9 +84,14 @@ def _llama_1b() -> tuple[Any, int]:
         pytest.param("llm_llama1b_train_oom", _llama_1b, (9, 0), marks=pytest.mark.slow),
     ],
 )
-def test_the_peak_is_what_pytorch_allocated_to_the_byte(name: str, build: Any, capability: tuple[int, int]) -> None:
+def test_the_peak_is_what_pytorch_allocated_to_the_byte(
+    name: str, build: Any, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memscope.capture.dry_run.kernels import workspaces
     from memscope.capture.dry_run.recording import DryRun
 
+    monkeypatch.setattr(workspaces, "_KEEPS_CUBLAS_BEFORE", (99, 0))  # as the release that was recorded
+    monkeypatch.setattr(workspaces, "_KEEPS_CUBLASLT_BEFORE", (99, 0))
     recorded = _recorded(name)
     gpu = GpuModel("recorded", "recorded", recorded["fake_total_bytes"], capability, 108, context_bytes=0)
     run = DryRun(gpu, recorded["PYTORCH_CUDA_ALLOC_CONF"], has_stacks=False)
