@@ -88,11 +88,10 @@ def test_the_peak_is_what_pytorch_allocated_to_the_byte(
     name: str, build: Any, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from memscope.capture.dry_run.kernels.workspaces import Workspaces
+    from memscope.capture.dry_run.recording import DryRun
 
     # Where these were recorded every value read as zero, so that masks were made which a GPU's run leaves out.
     monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda *_: True)
-    from memscope.capture.dry_run.recording import DryRun
-
     # Which workspaces are kept is a matter of the release, and 2.11 was recorded.
     monkeypatch.setattr("memscope.capture.dry_run._operations.Workspaces", lambda gpu, _: Workspaces(gpu, "2.11.0"))
     recorded = _recorded(name)

@@ -98,6 +98,16 @@ def _sdpa_bias(mask: Any, query: Any) -> Any:
     return mask.expand(query.size(0), query.size(1), query.size(-2), n_keys)
 
 
+def linear(tensor: Any, weight: Any, bias: Any = None) -> Any:
+    """A linear layer of a tensor of several dimensions that is not contiguous: a product, and the bias added in place.
+
+    Of subclasses of tensors PyTorch adds it out of place. Source: ``aten/src/ATen/native/Linear.cpp``, read at 2.11.
+    """
+    if bias is None or tensor.dim() <= 2 or tensor.is_contiguous():
+        return None
+    return (tensor @ weight.t()).add_(bias)
+
+
 def dropout(tensor: Any, p: float, train: bool) -> Any:
     """Dropout as on CUDA: one fused kernel whose mask is one byte for each element.
 

@@ -70,3 +70,10 @@ def test_the_loss_of_half_precision_logits_makes_its_logarithms_in_half_precisio
     made = [size for size in sizes(rec.trace, Action.ALLOC) if size in (half, whole)]
     # Logits, logarithms, their copy; then its gradient, that of the logarithms, and that of the logits.
     assert made == [half, half, whole, whole, half, half]
+
+
+def test_a_bias_is_added_in_place_to_what_a_transposed_input_gives() -> None:
+    with dry_run() as rec:
+        layer = torch.nn.Linear(512, 1536, device="cuda")
+        layer(torch.empty(8, 256, 512, device="cuda").transpose(0, 1))
+    assert sizes(rec.trace, Action.ALLOC).count(12_582_912) == 1

@@ -83,10 +83,12 @@ def _efficient_backward(call: Call) -> Scratch:
     batch, n_heads, n_queries, head = query.shape
     rows = batch * n_heads * n_queries * _FLOAT
     workspace = batch * n_heads * _efficient_workspace(n_queries, key.size(2), head, value.size(-1), query)
+    grad = call.get("grad_out_", query)
+    copied = [] if grad.transpose(1, 2).is_contiguous() else [nbytes(grad)]
     if query.element_size() == 2:
-        return Scratch([rows, workspace])
+        return Scratch([rows, workspace], before=copied)
     product = batch * n_heads * n_queries * value.size(-1) * _FLOAT
-    return Scratch([[product, rows], rows, workspace])
+    return Scratch([[product, rows], rows, workspace], before=copied)
 
 
 def _efficient_workspace(n_queries: int, n_keys: int, head: int, head_of_values: int, query: Any) -> int:

@@ -17,6 +17,7 @@ from memscope.capture.dry_run.kernels import (
     _reducing,
     _sorting,
     recurrent,
+    workspaces,
 )
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch
 
@@ -28,6 +29,7 @@ _KERNELS: dict[str, Kernel] = {
     **_losses.KERNELS,
     **_reducing.KERNELS,
     **_sorting.KERNELS,
+    **workspaces.KERNELS,
 }
 
 

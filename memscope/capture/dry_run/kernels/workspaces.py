@@ -1,8 +1,8 @@
-"""What cuBLAS and cuBLASLt are given to work in: one for each stream that a product runs on, kept by some releases.
+"""What products need: copies that cuBLAS can read, and a workspace for each stream, which some releases keep.
 
-Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp`` and ``CUDABlas.cpp``, read at 2.11; histories recorded of torch 2.11
-to 2.15 on emulated devices. Up to 2.13 PyTorch keeps cuBLAS's, and up to 2.12 cuBLASLt's; later it takes the latter at
-each such product, and leaves the former to the library.
+Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp`` and ``native/cuda/Blas.cpp``, read at 2.11; histories recorded of
+torch 2.11 to 2.15 on emulated devices. Up to 2.13 PyTorch keeps cuBLAS's, and up to 2.12 cuBLASLt's; later it takes the
+latter at each such product, and leaves the former to the library.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, nbytes
 from memscope.gpus import GpuModel
 
 CUBLAS_LABEL = "cuBLAS workspace (modelled)"
@@ -17,6 +18,21 @@ CUBLASLT_LABEL = "cuBLASLt workspace (modelled)"
 _MATMULS = frozenset(["mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot", "addbmm", "_addmm_activation"])
 _KEEPS_CUBLAS_BEFORE = (2, 14)
 _KEEPS_CUBLASLT_BEFORE = (2, 13)
+
+
+def _is_readable(matrix: Any) -> bool:
+    """Whether rows or columns lie one after the other, without overlap."""
+    (n, m), (down, across) = matrix.shape[-2:], matrix.stride()[-2:]
+    return bool((across == 1 and down >= max(1, m)) or (down == 1 and across >= max(1, n)) or min(n, m) == 1)
+
+
+def _product(call: Call) -> Scratch:
+    """Copies of the matrices that cuBLAS cannot read as they lie."""
+    factors = call.args[-2:] if len(call.args) < 3 else call.args[1:3]
+    return Scratch([nbytes(matrix) for matrix in factors if not _is_readable(matrix)])
+
+
+KERNELS: dict[str, Kernel] = dict.fromkeys(("mm", "addmm", "bmm", "baddbmm", "_addmm_activation"), _product)
 
 
 class Needed(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from memscope.capture.dry_run.kernels.workspaces import CUBLAS_LABEL, CUBLASLT_LABEL, Needed, Workspaces
 from memscope.gpus import find_gpu
 from memscope.trace.categories import Category
-from tests.capture.programs import dry_run, requested
+from tests.capture.programs import dry_run, on_device, requested, requests_of
 
 torch = pytest.importorskip("torch")
 
@@ -43,3 +43,12 @@ def test_every_stream_with_a_product_has_its_own() -> None:
             x @ x
     kept = Workspaces(_A100, torch.__version__).needed("mm", (), 0).kept
     assert sum(requested(rec.trace, Category.WORKSPACE).values()) == 2 * sum(n_bytes for n_bytes, _ in kept)
+
+
+def test_matrices_that_overlap_are_copied_for_a_product() -> None:
+    x, weight = on_device(300, 512, dtype="bfloat16"), on_device(512, 512, dtype="bfloat16")
+    lies = {"as it is": lambda t: t, "across": lambda t: t.t().contiguous().t(), "every second": lambda t: t[::2]}
+    for made in lies.values():
+        assert len(requests_of(lambda x, w, made=made: torch.mm(made(x), w), x, weight)) <= 2
+    asked = requests_of(lambda x, w: torch.mm(x[:, :1].expand(300, 512), w), x, weight)
+    assert asked == [307_200, 307_200]
