@@ -345,7 +345,7 @@ class CallContext:
         outer = router.call_has_device
         router.call_has_device = self._touches_device(args)
         try:
-            if type(kwargs.get("device")) is int:
+            if kwargs.get("device") is not None:
                 kwargs["device"] = _indexed(kwargs["device"])
             args, kwargs = self._autocast.arguments(func, args, kwargs)
             result = func(*args, **kwargs)
