@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.marks import step_spans
-from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.open import open_trace
 from memscope.trace.schema import Action
 
