@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.emulated.conftest import PROGRAMS, run_memscope
+
+pytestmark = pytest.mark.emulated
 
 
 def test_what_is_made_of_known_numbers_reads_as_it_would_on_a_gpu(tmp_path: object) -> None:
