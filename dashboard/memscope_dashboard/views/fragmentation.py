@@ -66,7 +66,7 @@ def _bytes_column(field: str, name: str, tooltip: str, width: int = 94) -> dict[
 PIN_COLUMNS: list[dict[str, Any]] = [
     _bytes_column("held", "free, held", "Free bytes that would go back but for these blocks"),
     _bytes_column("returned", "gives back", "What freeing these blocks, and then emptying the cache, gives back"),
-    _bytes_column("pinning", "live blocks", "How many blocks keep it, and their bytes", 116),
+    _bytes_column("pinning", "live blocks", "How many blocks keep it, and their bytes", 140),
     {
         "field": "category",
         "headerName": "largest of them",
