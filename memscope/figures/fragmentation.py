@@ -24,7 +24,7 @@ from memscope.figures.theme import (
     quiet_axis,
 )
 from memscope.figures.timeline import TimelineFrame, finished, floats, timeline_frame
-from memscope.figures.timeline_data import index_window, timeline_data, x_of_events
+from memscope.figures.timeline_data import drawn_ooms, index_window, timeline_data, x_of_events
 from memscope.fragmentation.holes import Holes, half_size_bytes
 from memscope.trace.tables import Int64Array
 from memscope.units import format_bytes, format_count
@@ -32,8 +32,6 @@ from memscope.words.labels import pool_label, row_label, stream_label
 
 ACTIVE = "active"
 """Name of the layer of blocks in use or pending."""
-
-_MAX_OOMS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +99,7 @@ def fragmentation_data(
     if end == len(table):
         chosen, drawn_x = np.append(chosen, chosen[-1]), np.append(drawn_x, x[-1])
         event = np.append(event, max(series.end_event - 1, event[-1]))
-    ooms = device.oom_events
-    ooms = ooms[np.unique(np.linspace(0, len(ooms) - 1, _MAX_OOMS).astype(np.int64))] if len(ooms) else ooms
+    ooms = drawn_ooms(device.oom_events)
     return FragmentationData(
         event=event,
         x=drawn_x,

@@ -18,6 +18,8 @@ from memscope.trace.tables import Int64Array
 AXES = ("event", "time")
 """What the horizontal axis can count."""
 
+_MAX_OOMS = 300
+
 
 @dataclass(frozen=True, slots=True)
 class TimelineData:
@@ -97,7 +99,8 @@ def timeline_data(
     guides = [usage.active_bytes] if usage.reserved_bytes is None else [usage.active_bytes, usage.reserved_bytes]
     oom = device.oom_events
     peak_index = int(np.argmax(usage.allocated_bytes))
-    keep = [peak_index, *(usage.index_of(int(event)) for event in oom[:50])]
+    at = oom - lifetimes.first_event + 1
+    keep = [peak_index, *drawn_ooms(at[(at >= begin) & (at < end)])]
     chosen = extreme_indices(guides, begin, end, n_buckets, keep)
     layers = {
         category.label: series[chosen]
@@ -121,6 +124,13 @@ def timeline_data(
         steps=_within(step_spans(trace), lifetimes.first_event, lifetimes.end_event),
         n_events=end - begin,
     )
+
+
+def drawn_ooms(ooms: Int64Array) -> Int64Array:
+    """The failures to mark: all of them, or of very many so many that lie evenly among them, to the last."""
+    if len(ooms) <= _MAX_OOMS:
+        return ooms
+    return ooms[np.linspace(0, len(ooms) - 1, _MAX_OOMS).astype(np.int64)]
 
 
 def _within(spans: list[Span], first: int, end: int) -> tuple[Span, ...]:

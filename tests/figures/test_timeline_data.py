@@ -7,10 +7,10 @@ import pytest
 
 from memscope.analysis import Analysis
 from memscope.figures.theme import LIGHT
-from memscope.figures.timeline_data import scrubber_figure, timeline_data, x_of_events
+from memscope.figures.timeline_data import drawn_ooms, scrubber_figure, timeline_data, x_of_events
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import BlockState
+from memscope.trace.schema import Action, BlockState
 from memscope.units import MiB
 from tests.training_trace import training_trace
 
@@ -79,3 +79,29 @@ def test_without_events_it_is_said_that_only_one_moment_is_known() -> None:
     figure = scrubber_figure(Analysis(builder.build(TraceMetadata(source="synthetic"))).device(0), LIGHT)
     assert [note.text for note in figure.layout.annotations] == ["no events were recorded: only one moment is known"]
     assert not figure.data
+
+
+def test_of_many_failures_those_in_sight_are_marked_to_the_last() -> None:
+    builder = TraceBuilder()
+    for _ in range(900):
+        builder.add_event(Action.ALLOC, address=1 << 40, size_bytes=2 * MiB)
+        builder.add_event(Action.OOM, address=-1, size_bytes=512 * MiB)
+        builder.add_event(Action.FREE_REQUESTED, address=1 << 40, size_bytes=2 * MiB)
+        builder.add_event(Action.FREE_COMPLETED, address=1 << 40, size_bytes=2 * MiB)
+    device = Analysis(builder.build(TraceMetadata(source="synthetic"))).device(0)
+    (marked,) = [
+        one for one in scrubber_figure(device, LIGHT).data if one.mode == "markers" and one.marker.symbol == "x"
+    ]
+    assert (marked.x[0], marked.x[-1]) == (device.oom_events[0], device.oom_events[-1])
+    assert np.diff(marked.x).max() <= 4 * 4
+    late = timeline_data(device, window=(3_200.0, 3_599.0), n_buckets=3)
+    expected = device.oom_events[device.oom_events >= 3_200]
+    assert np.isin(expected, late.event).all()
+
+
+def test_every_failure_is_drawn_or_of_very_many_so_many_as_lie_evenly() -> None:
+    ooms = np.arange(0, 14_000, 7, dtype=np.int64)
+    assert drawn_ooms(ooms[:300]).tolist() == ooms[:300].tolist()
+    drawn = drawn_ooms(ooms)
+    assert (len(drawn), drawn[0], drawn[-1]) == (300, ooms[0], ooms[-1])
+    assert np.diff(drawn).max() <= np.diff(drawn).min() + 7

@@ -92,7 +92,11 @@ def replay_table(
             html.Th(className="bar-cell"),
             *[
                 html.Th(text, className="num", title=meaning)
-                for text, meaning in (*_HEADINGS, *((_REFUSED,) if comparison.recorded.n_ooms else ()))
+                for text, meaning in (
+                    *_HEADINGS[:2],
+                    *((_REFUSED,) if comparison.recorded.n_ooms else ()),
+                    *_HEADINGS[2:],
+                )
             ],
         ]
     )
@@ -134,9 +138,9 @@ def _recorded_row(comparison: Comparison, largest: int) -> Component:
             html.Td(_bar(recorded.peak_reserved_bytes, recorded.peak_active_bytes, largest), className="bar-cell"),
             html.Td(size(recorded.peak_reserved_bytes), className="num"),
             html.Td(),
+            *([html.Td(format_count(recorded.n_ooms), className="num")] if recorded.n_ooms else []),
             html.Td("" if efficiency is None else format_fraction(efficiency), className="num"),
             *[html.Td() for _ in range(3)],
-            *([html.Td(format_count(recorded.n_ooms), className="num")] if recorded.n_ooms else []),
         ],
         className="recorded",
         **{"data-curve": RECORDED_KEY},
@@ -169,7 +173,7 @@ def _rows(comparison: Comparison, outcome: ReplayOutcome, position: int, largest
     )
     if result.oom is None:
         return [row]
-    why = html.Td(oom_words(result.oom), colSpan=_N_COLUMNS)
+    why = html.Td(html.Div(oom_words(result.oom)), colSpan=_N_COLUMNS)
     return [row, html.Tr([why], className="failed-why", **{"data-curve": key})]
 
 
@@ -177,11 +181,11 @@ def _numbers(comparison: Comparison, result: ReplayResult) -> list[Any]:
     saved, calls, efficiency = comparison.saved_bytes(result), result.driver_calls, result.efficiency_frac
     return [
         "" if saved is None else _saved(saved, comparison.recorded.peak_reserved_bytes),
+        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
         "" if efficiency is None else format_fraction(efficiency),
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
-        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
     ]
 
 
@@ -397,9 +401,9 @@ def _harmful(conf: str) -> tuple[str, ...]:
         return ()
 
 
-def capacity_placeholder(recorded_bytes: int | None) -> str:
-    """What the field of the capacity shows while it is empty."""
-    return "no limit recorded" if recorded_bytes is None else f"{format_bytes(recorded_bytes)} recorded"
+def capacity_placeholder(known_bytes: int | None) -> str:
+    """What the field of the capacity shows while it is empty: how it is known stands above."""
+    return "no limit" if known_bytes is None else format_bytes(known_bytes)
 
 
 def limits_note(limits: Limits) -> str:

@@ -261,7 +261,7 @@ def layout() -> Component:
             id="allocations-search",
             placeholder="owner, code, address…",
             size="xs",
-            w=170,
+            w=180,
             debounce=250,
             **{"aria-label": "Search"},
         ),

@@ -66,7 +66,7 @@ def _bytes_column(field: str, name: str, tooltip: str, width: int = 94) -> dict[
 PIN_COLUMNS: list[dict[str, Any]] = [
     _bytes_column("held", "free, held", "Free bytes that would go back but for these blocks"),
     _bytes_column("returned", "gives back", "What freeing these blocks, and then emptying the cache, gives back"),
-    _bytes_column("pinning", "live blocks", "How many blocks keep it, and their bytes", 116),
+    _bytes_column("pinning", "live blocks", "How many blocks keep it, and their bytes", 132),
     {
         "field": "category",
         "headerName": "largest of them",
@@ -74,8 +74,8 @@ PIN_COLUMNS: list[dict[str, Any]] = [
         "cellClassRules": _RULES,
         "valueFormatter": {"function": "params.data.label"},
     },
-    {"field": "owner", "headerName": "owner", "flex": 3, "minWidth": 110, "tooltipField": "owner"},
-    {"field": "site", "headerName": "allocated by", "flex": 3, "minWidth": 110, "tooltipField": "site_whole"},
+    {"field": "owner", "headerName": "owner", "flex": 3, "minWidth": 102, "tooltipField": "owner"},
+    {"field": "site", "headerName": "allocated by", "flex": 3, "minWidth": 102, "tooltipField": "site_whole"},
     {
         "field": "age",
         "headerName": "age",

@@ -44,7 +44,7 @@ from memscope.trace.trace import Trace
 from memscope.units import format_bytes
 
 _NOTES = (
-    "a dry run: tensors without values made real requests, the allocator simulator answered them (see the notes below)",
+    "a dry run: tensors without values made real requests, the allocator simulator answered them",
     "the workspaces of cuBLAS and cuBLASLt are modelled: one each for every stream with products, as the release of "
     "PyTorch takes them",
     "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
