@@ -43,6 +43,8 @@ def _mode_of(torch: ModuleType) -> Any:
             given = list(_tensors(torch, (*args, *kwargs.values())))
             if name in _READS and given and (known := value_of(given[0])) is not None:
                 return func(known, *args[1:], **kwargs)
+            if name == "__reduce_ex__":
+                return without_value(given[0], lambda: func(*args, **kwargs))
             result = func(*args, **kwargs)
             _follow(torch, func, name, args, kwargs, given, result)
             return result
@@ -54,6 +56,16 @@ def value_of(tensor: Any) -> Any:
     """The values of a device tensor as a tensor of the host; None if they are not known."""
     known = getattr(tensor, _VALUE, None)
     return known[0] if known is not None and known[1].is_valid else None
+
+
+def without_value(tensor: Any, call: Callable[[], Any]) -> Any:
+    """What a call makes of a tensor as PyTorch knows it: a checkpoint with our values in it could not be loaded."""
+    known = tensor.__dict__.pop(_VALUE, None)
+    try:
+        return call()
+    finally:
+        if known is not None:
+            setattr(tensor, _VALUE, known)
 
 
 def _tensors(torch: ModuleType, values: Sequence[Any]) -> Iterator[Any]:

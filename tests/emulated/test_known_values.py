@@ -21,4 +21,5 @@ def test_what_is_made_of_known_numbers_reads_as_it_would_on_a_gpu(tmp_path: obje
         "loss True",
         "written [1, 2, 2]",
         "forgotten [0, 0]",
+        "loaded ['batch', 'bias', 'num_batches_tracked', 'running_mean', 'running_var', 'weight'] [4, 5, 6, 7]",
     ]

@@ -16,3 +16,11 @@ def test_a_value_is_forgotten_with_its_storage() -> None:
     assert known_values.value_of(other) is None
     known_values._forget([part, other])
     assert known_values.value_of(whole) is None
+
+
+def test_what_is_saved_of_a_tensor_has_no_value_beside() -> None:
+    tensor = SimpleNamespace(size=3)
+    setattr(tensor, known_values._VALUE, ([1, 2, 3], known_values._Cell()))
+    assert known_values.without_value(tensor, lambda: dict(vars(tensor))) == {"size": 3}
+    assert known_values.value_of(tensor) == [1, 2, 3]
+    assert known_values.without_value(SimpleNamespace(), lambda: "saved") == "saved"

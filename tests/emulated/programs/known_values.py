@@ -1,5 +1,7 @@
 """What a program that reads its own masks and positions back is told, one line each."""
 
+import io
+
 import torch
 
 mask = torch.ones(8, 8192, dtype=torch.long, device="cuda")
@@ -16,3 +18,6 @@ tail.mul_(2)
 print("written", counts.tolist())
 counts[0] = torch.randint(5, 9, (1,), device="cuda")[0]
 print("forgotten", tail.tolist())
+saved = io.BytesIO()
+torch.save(torch.nn.BatchNorm1d(2).cuda().state_dict() | {"batch": batch}, saved)
+print("loaded", sorted(torch.load(io.BytesIO(saved.getvalue()), map_location="cuda")), batch[1].tolist())
