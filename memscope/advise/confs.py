@@ -11,8 +11,10 @@ from memscope.trace.metadata import TraceMetadata
 from memscope.units import MiB
 
 
-def harmful_combinations(config: CachingAllocatorConfig) -> tuple[str, ...]:
+def harmful_combinations(config: CachingAllocatorConfig, memory_fraction: float | None = None) -> tuple[str, ...]:
     """What speaks against a configuration, a sentence each; empty for most.
+
+    ``memory_fraction`` is one in force beside the settings, by a call of the program; None for none.
 
     Source: pytorch#123548 and ROCm#6603 for expandable segments with a split limit; the allocator's own code, as tested
     on PyTorch 2.6 to 2.15, for options without effect.
@@ -25,7 +27,8 @@ def harmful_combinations(config: CachingAllocatorConfig) -> tuple[str, ...]:
         )
     if config.is_expandable and config.gc_threshold_frac:
         found.append("garbage_collection_threshold never frees expandable segments: beside them it does almost nothing")
-    if config.gc_threshold_frac and config.memory_fraction >= 1:
+    is_capped = config.memory_fraction < 1 or (memory_fraction is not None and memory_fraction < 1)
+    if config.gc_threshold_frac and not is_capped:
         found.append(
             "garbage_collection_threshold does nothing without a memory fraction below 1 "
             "(per_process_memory_fraction, or set_per_process_memory_fraction)"

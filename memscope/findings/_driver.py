@@ -48,7 +48,7 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             device=device.index,
             title=f"Cached memory was given back {_times(n)} {_purpose(n, n_failed)}: {format_bytes(given)}",
             text=(
-                "The driver had too little left, so the allocator waited for the device and released its cache; "
+                f"{_who_refused(device)}, so the allocator waited for the device and released its cache; "
                 f"each time is a stall.{_cost_words(device, reclaims, chosen)}{_use_words(device, reclaims, chosen)}"
             ),
             bytes=given,
@@ -58,6 +58,15 @@ def _retries(device: Device, reclaims: Reclaims) -> list[Finding]:
             fix="less memory at the peak, or less fragmentation (memscope tune)",
         )
     ]
+
+
+def _who_refused(device: Device) -> str:
+    """What made the allocator give its cache back: the driver, or a cap on its own share."""
+    fraction = device.limits.memory_fraction
+    cap = device.limits.cap_bytes(1.0)
+    if cap is None or fraction is None:
+        return "The driver had too little left"
+    return f"PyTorch had all that its fraction of {fraction:g} lets it reserve ({format_bytes(cap)})"
 
 
 def _purpose(n: int, n_failed: int) -> str:
@@ -80,7 +89,7 @@ def _use_words(device: Device, reclaims: Reclaims, chosen: BoolArray) -> str:
     served = made[np.minimum(np.searchsorted(made, reclaims.start[chosen]), len(made) - 1)]
     active = max(int(device.usage.active_bytes[device.usage.index_of(event)]) for event in served.tolist())
     if active >= FULL_OF_USE_FRAC * available:
-        return " The device is nearly full."
+        return " The device is nearly full." if device.limits.memory_fraction is None else ""
     used, had = format_alike(active, available)
     return (
         f" At most {used} of the {had} that PyTorch could have were in use then: "

@@ -331,7 +331,7 @@ class _Search:
         ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
         for conf in ordered:
             config = CachingAllocatorConfig.parse(conf)
-            if conf.count(":") <= most and config != recorded and not harmful_combinations(config):
+            if conf.count(":") <= most and config != recorded and not harmful_combinations(config, fraction):
                 yield conf
 
     def _sets(self) -> tuple[Int64Array, ...]:

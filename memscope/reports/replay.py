@@ -23,6 +23,7 @@ from memscope.trace.schema import NONE_ID
 from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
 from memscope.words.replay import (
+    CAP_WORDS,
     COST_WORDS,
     LEGEND,
     SHORT_LEGEND,
@@ -244,12 +245,14 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     table.print(console)
     for line in SHORT_LEGEND if how_explained else LEGEND:
         console.print(Text(f"  {line}", style="dim"))
+    if comparison.limits.cap_bytes(1.0) is not None and any(one.strategy != "caching" for one in comparison.results):
+        console.print(Text(f"  {CAP_WORDS}", style="dim"))
     for result in comparison.ranked:
         if result.oom is not None:
             name = f"{result.strategy} {result.conf}" if result.conf else result.strategy
             console.print(Text(f"  {name}: {oom_words(result.oom)}", style="red"))
     for conf in dict.fromkeys(result.conf for result in comparison.results if result.conf):
-        for words in harmful_combinations(CachingAllocatorConfig.parse(conf)):
+        for words in harmful_combinations(CachingAllocatorConfig.parse(conf), comparison.limits.memory_fraction):
             console.print(Text(f"  ! {conf}: {words}", style="yellow"))
     _print_notes(comparison, how_explained, console)
 
@@ -284,6 +287,7 @@ def _has_survived(recorded: RecordedRun) -> bool:
 
 
 def _refused_cells(recorded: RecordedRun, n_ooms: int | None) -> list[str]:
+    """How many requests were refused; None where that was not counted to the end."""
     if not _has_survived(recorded):
         return []
     return ["" if n_ooms is None else format_count(n_ooms)]
@@ -302,7 +306,7 @@ def _cells(comparison: Comparison, result: ReplayResult) -> list[str | Text]:
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
-        *_refused_cells(comparison.recorded, result.n_ooms),
+        *_refused_cells(comparison.recorded, None if failed else result.n_ooms),
         Text("out of memory" if failed else result.exactness, style="red" if failed else "dim"),
     ]
 
@@ -354,7 +358,7 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
             "" if calls is None else format_count(calls.n_calls),
             "" if calls is None else format_duration(calls.modelled_cost_ns),
             "" if result.n_retries is None else format_count(result.n_retries),
-            *_refused_cells(tuning.recorded, result.n_ooms),
+            *_refused_cells(tuning.recorded, None if result.oom else result.n_ooms),
             Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
         )
     table.print(console)

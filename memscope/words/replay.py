@@ -19,6 +19,8 @@ LEGEND = (
     "exact = PyTorch's own decisions for these requests; modelled = under named assumptions; bound = a lower limit",
 )
 
+CAP_WORDS = "a fraction is PyTorch's own: strategies other than caching may take the whole device"
+
 SHORT_LEGEND = (
     "saved: against the recorded peak; efficiency: peak active / peak reserved; calls: the driver's, their cost rough",
     LEGEND[2],

@@ -63,3 +63,10 @@ def test_the_variable_is_the_one_that_the_release_reads():
 )
 def test_the_release_is_read_from_the_recorded_version(version, release):
     assert torch_release(TraceMetadata(source="cuda", torch_version=version)) == release
+
+
+def test_garbage_is_collected_under_a_fraction_that_the_program_set():
+    config = CachingAllocatorConfig.parse("garbage_collection_threshold:0.6")
+    assert harmful_combinations(config)
+    assert not harmful_combinations(config, 0.25)
+    assert harmful_combinations(config, 1.0)

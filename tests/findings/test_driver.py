@@ -104,3 +104,13 @@ def test_driver_calls_that_go_on_are_found() -> None:
         recorder.allocator.empty_cache()
     (found,) = of_kind(analysed(recorder).opinions(0).findings, "driver-calls")
     assert found.evidence["n_taken"] == 25
+
+
+def test_a_cap_that_was_reached_is_not_called_a_full_device() -> None:
+    program = Program(400 * MiB, fraction=0.25)
+    program.malloc(70 * MiB)
+    program.free(program.malloc(20 * MiB))
+    program.malloc(30 * MiB)
+    (found,) = of_kind(Analysis(program.trace()).opinions(0).findings, "retries")
+    assert found.text.startswith("PyTorch had all that its fraction of 0.25 lets it reserve (100.0 MiB), so")
+    assert "device is nearly full" not in found.text

@@ -10,6 +10,7 @@ import re
 from rich.console import Console
 
 from memscope.analysis import Analysis
+from memscope.device.limits import Limits
 from memscope.replay.verify.divergence import Divergence
 from memscope.replay.verify.verify import DeviceVerification, VerifyResult, verify
 from memscope.reports.replay import (
@@ -61,6 +62,17 @@ def test_requests_that_were_refused_are_counted_where_the_program_went_on() -> N
     assert "refused" in text_of(6, None)
     assert "refused" not in text_of(1, 9)
     assert "refused" not in text_of(0, None)
+
+
+def test_a_fraction_is_said_not_to_bind_other_strategies() -> None:
+    def text_of(limits: Limits) -> str:
+        out = io.StringIO()
+        comparison = comparison_of(10 * GiB, result_of("", 10 * GiB), bound_of(7 * GiB), limits=limits)
+        print_comparison(recorded(), comparison, Console(file=out, width=160))
+        return out.getvalue()
+
+    assert "strategies other than caching may take the whole device" in text_of(Limits(40 * GiB, 0, 0.25))
+    assert "strategies other than caching" not in text_of(Limits(40 * GiB, 0))
 
 
 def test_the_json_of_a_comparison_is_ordered_and_a_failed_replay_saves_nothing() -> None:

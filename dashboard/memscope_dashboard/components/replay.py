@@ -181,12 +181,17 @@ def _numbers(comparison: Comparison, result: ReplayResult) -> list[Any]:
     saved, calls, efficiency = comparison.saved_bytes(result), result.driver_calls, result.efficiency_frac
     return [
         "" if saved is None else _saved(saved, comparison.recorded.peak_reserved_bytes),
-        *([] if not comparison.recorded.n_ooms else ["" if result.n_ooms is None else format_count(result.n_ooms)]),
+        *([] if not comparison.recorded.n_ooms else [_refused(result)]),
         "" if efficiency is None else format_fraction(efficiency),
         "" if calls is None else format_count(calls.n_calls),
         "" if calls is None else format_duration(calls.modelled_cost_ns),
         "" if result.n_retries is None else format_count(result.n_retries),
     ]
+
+
+def _refused(result: ReplayResult) -> str:
+    """How many requests were refused; nothing where the replay did not come to its end."""
+    return "" if result.n_ooms is None or result.oom is not None else format_count(result.n_ooms)
 
 
 def _saved(saved_bytes: int, recorded_bytes: int | None) -> Component:
@@ -371,13 +376,13 @@ def _tuned_row(label: str, result: ReplayResult) -> Component:
     return html.Tr([name, *[html.Td(cell, className="num") for cell in cells]])
 
 
-def warnings_and_notes(outcomes: Sequence[ReplayOutcome]) -> list[Component]:
-    """What speaks against the settings shown, and what the modelled rows assume."""
+def warnings_and_notes(outcomes: Sequence[ReplayOutcome], limits: Limits) -> list[Component]:
+    """What speaks against the settings shown under these limits, and what the modelled rows assume."""
     parts: list[Component] = []
     warnings = [
         html.Li([html.Code(conf), f" {text}"], className="warn-item")
         for conf in dict.fromkeys(one.conf for one in outcomes if one.conf)
-        for text in _harmful(conf)
+        for text in _harmful(conf, limits.memory_fraction)
     ]
     if warnings:
         parts.append(html.Ul(warnings, className="notes"))
@@ -394,9 +399,9 @@ def warnings_and_notes(outcomes: Sequence[ReplayOutcome]) -> list[Component]:
     return parts
 
 
-def _harmful(conf: str) -> tuple[str, ...]:
+def _harmful(conf: str, memory_fraction: float | None) -> tuple[str, ...]:
     try:
-        return harmful_combinations(CachingAllocatorConfig.parse(conf))
+        return harmful_combinations(CachingAllocatorConfig.parse(conf), memory_fraction)
     except UsageError:
         return ()
 

@@ -349,7 +349,7 @@ def _body(
         "replay-picture.aria-label": curves_words(len(drawn), board.recorded_curve is not None),
         "replay-check.children": check_words(comparison, state, asked),
         "replay-table.children": replay_table(comparison, names, state.outcomes),
-        "replay-notes.children": warnings_and_notes(state.done),
+        "replay-notes.children": warnings_and_notes(state.done, state.limits),
     }
 
 

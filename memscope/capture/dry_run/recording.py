@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,11 +287,13 @@ class DryRun:
         for observer in device.oom_observers:
             observer(device.index, error.rounded_bytes, device.reserved_bytes, device.free_bytes)
         self._oom_file.ran_out(device.index, time.time_ns(), self._built)
+        cap = device.config.memory_fraction
+        allowed = f"{format_bytes(int(cap * self.gpu.total_bytes))} allowed; " if cap < 1 else ""
         raised = torch.OutOfMemoryError(
             f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU {device.index} has a "
             f"total capacity of {format_bytes(self.gpu.total_bytes)} of which {format_bytes(device.free_bytes)} is "
-            f"free. Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, and "
-            f"{format_bytes(unused)} is reserved by PyTorch but unallocated. "
+            f"free. {allowed}Of the allocated memory {format_bytes(device.allocated_bytes)} is allocated by PyTorch, "
+            f"and {format_bytes(unused)} is reserved by PyTorch but unallocated. "
             f"(simulated {self.gpu.name}, memscope dry run)"
         )
         self._oom_file.explain(raised)
@@ -312,11 +315,13 @@ class DryRun:
                 f"{answers.total()} reads of values that a dry run does not have were answered with 1.0, 1 or False: "
                 + ", ".join(f"{self._shortened(place)} ({n})" for place, n in answers.most_common(5))
             )
+        # A fraction that the program set by a call is none of the settings.
+        settings = replace(self.device.config, memory_fraction=self._asked.memory_fraction)
         return TraceMetadata(
             source="dry-run",
             torch_version=torch.__version__,
             tie_rule=self._tie_rule,
-            alloc_conf=self._conf if self.device.config == self._asked else self.device.config.to_conf(),
+            alloc_conf=self._conf if settings == self._asked else settings.to_conf(),
             allocator_settings=self.device.config.to_settings(),
             device_names=dict.fromkeys(range(len(self._devices)), gpu.device_name),
             device_total_bytes=dict.fromkeys(range(len(self._devices)), gpu.total_bytes),
