@@ -206,6 +206,8 @@ def tuning_words(tuning: Tuning) -> str:
         return f"serves {_served_words(tuning.n_more_served, tuning.baseline.n_ooms or 0)}"
     n_failed = 0 if tuning.baseline is None or tuning.recorded.fatal_event is not None else tuning.baseline.n_ooms or 0
     if n_failed and tuning.recommended_conf is None:
+        if n_failed == 1:
+            return "no setting serves the request that failed in the recording"
         return f"no setting serves more of the {format_items(n_failed, 'request')} that failed in the recording"
     if baseline is None or gain is None:
         return f"the best setting needs {after}; what was reserved is not measured"
