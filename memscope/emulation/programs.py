@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from memscope.emulation._known_values import follow_values
+from memscope.emulation._saving import keep_files_of_safetensors, keep_files_of_torch
 
 
 def adapt_programs() -> None:
@@ -48,6 +49,7 @@ def _adapted_torch(torch: ModuleType) -> None:
     _without_cudnn(torch)
     _without_inductor(torch)
     follow_values(torch)
+    keep_files_of_torch(torch)
 
 
 def _generation_that_ends(utils: ModuleType) -> None:
@@ -75,6 +77,7 @@ def _generation_that_ends(utils: ModuleType) -> None:
 
 _ADAPTATIONS: dict[str, Callable[[ModuleType], None]] = {
     "torch": _adapted_torch,
+    "safetensors.torch": keep_files_of_safetensors,
     "transformers.generation.utils": _generation_that_ends,
 }
 

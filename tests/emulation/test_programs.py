@@ -33,6 +33,7 @@ def test_a_module_is_adapted_when_it_is_imported_and_not_before(
 
 def test_torch_is_told_to_do_without_cudnn_and_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "follow_values", lambda _: None)
+    monkeypatch.setattr(programs, "keep_files_of_torch", lambda _: None)
     compiled: list[Any] = []
     torch: Any = SimpleNamespace(
         backends=SimpleNamespace(
