@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -262,24 +261,21 @@ class StorageTable:
         allocation = self._allocate(n_bytes)
         self._owners.claim(allocation, Category.WORKSPACE, label)
 
-    @contextmanager
-    def held(self, sizes: Sequence[Any], kernel: str, category: Category = Category.TEMPORARIES) -> Iterator[None]:
-        """Allocate what a kernel takes while it runs, in order; a list among the sizes is released at its own end."""
+    def held(self, sizes: Sequence[Any], kernel: str, category: Category = Category.TEMPORARIES) -> _Held:
+        """A block in which a kernel has what it takes, in order; a list among the sizes is released at its own end."""
+        return _Held(self, sizes, kernel, category)
+
+    def take(self, n_bytes: int, kernel: str, category: Category) -> Allocation:
+        """Allocate what a kernel takes while it runs."""
+        allocation = self._allocate(n_bytes)
         is_temporary = category == Category.TEMPORARIES
-        taken: list[Allocation] = []
-        try:
-            for size in sizes:
-                if isinstance(size, list):
-                    with self.held(size, kernel, category):
-                        pass
-                elif size:
-                    taken.append(self._allocate(size))
-                    label = (self._context.place or f"inside {kernel}") if is_temporary else kernel
-                    self._owners.claim(taken[-1], category, label)
-            yield
-        finally:
-            while taken:
-                self._die(taken.pop())
+        label = (self._context.place or f"inside {kernel}") if is_temporary else kernel
+        self._owners.claim(allocation, category, label)
+        return allocation
+
+    def release(self, allocation: Allocation) -> None:
+        """Give back what a kernel took."""
+        self._die(allocation)
 
     def close(self) -> None:
         """Stop watching; what lives now is what the trace ends with."""
@@ -314,3 +310,36 @@ def parts_of(tensor: Any) -> tuple[Any, ...]:
     if tensor.layout is torch.sparse_coo:
         return tensor._indices(), tensor._values()
     return (tensor.values(),)
+
+
+class _Held:
+    """What a kernel takes while it runs.
+
+    A class of its own, and no generator: the standard library's frames would stand in the stacks of what is taken.
+    """
+
+    def __init__(self, storages: StorageTable, sizes: Sequence[Any], kernel: str, category: Category) -> None:
+        self._storages = storages
+        self._sizes = sizes
+        self._kernel = kernel
+        self._category = category
+        self._taken: list[Allocation] = []
+
+    def __enter__(self) -> None:
+        try:
+            for size in self._sizes:
+                if isinstance(size, list):
+                    with _Held(self._storages, size, self._kernel, self._category):
+                        pass
+                elif size:
+                    self._taken.append(self._storages.take(size, self._kernel, self._category))
+        except BaseException:
+            self._release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self._taken:
+            self._storages.release(self._taken.pop())
