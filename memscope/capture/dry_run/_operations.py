@@ -28,7 +28,6 @@ from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
-from memscope.trace.categories import Category
 
 MAX_REAL_NUMBERS = 1 << 20
 """Host tensors with more elements than this are fake."""
@@ -334,7 +333,7 @@ class OperationRouter:
         for n_bytes, label in needed.kept:
             self._storages.workspace(n_bytes, label)
         if needed.given_back_bytes:
-            with self._storages.held([needed.given_back_bytes], CUBLASLT_LABEL, Category.WORKSPACE):
+            with self._storages.held([needed.given_back_bytes], CUBLASLT_LABEL):
                 pass
 
     def _account(self, result: Any) -> None:

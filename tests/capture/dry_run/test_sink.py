@@ -51,9 +51,10 @@ def test_activations_inputs_workspaces_and_temporaries_are_told_apart() -> None:
     activations = requested(rec.trace, Category.ACTIVATIONS)
     assert activations["1"] == 32 * 256 * 4
     assert activations["2"] == 32 * 256  # the dropout's mask, one byte for each element
-    workspaces = requested(rec.trace, Category.WORKSPACE)
-    assert workspaces.pop("cuBLAS workspace (modelled)", 8_519_680) == 8_519_680  # from 2.14 on the library's own
-    assert workspaces["cuBLASLt workspace (modelled)"] % (1 << 20) == 0
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    kept = {"cuBLAS workspace (modelled)": 8_519_680} if release < (2, 14) else {}
+    kept |= {"cuBLASLt workspace (modelled)": 1 << 20} if release < (2, 13) else {}  # later given back at once
+    assert requested(rec.trace, Category.WORKSPACE) == kept
     assert set(requested(rec.trace, Category.TEMPORARIES)) >= {"backward", "optimizer"}
 
 
