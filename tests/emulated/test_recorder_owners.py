@@ -63,13 +63,13 @@ def test_at_the_peak_of_a_training_step_every_byte_has_an_owner(tmp_path: Path, 
         share, categories = _share_by_identity(lifetimes, span.begin, span.end)
         assert share >= _SHARE, (span, share)
         assert expected[span.label] <= categories, span
-    first_layer, prefix = {
-        "llama": ("model.layers.0.self_attn", "model.layers.0."),
-        "gpt2": ("transformer.h.0.attn", "transformer.h.0."),
+    # No mask is made for GPT-2's attention, as on a GPU: its own temporaries are those of the backward pass.
+    named = {
+        "llama": {"model.layers.0.self_attn", "backward of model.layers.0.self_attn"},
+        "gpt2": {"transformer.h.0.mlp.act", "backward of transformer.h.0.attn"},
     }[family]
     labels = {trace.strings[i] for i in trace.owners.label_id[trace.owners.category == Category.TEMPORARIES]}
-    assert f"backward of {first_layer}" in labels, "temporaries are named by their module"
-    assert any(label.startswith(prefix) for label in labels), "so are those of the forward pass"
+    assert named <= labels, "temporaries are named by their module"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
