@@ -9,7 +9,15 @@ from memscope.advise.confs import grid, harmful_combinations, neighbours, torch_
 from memscope.device.limits import NO_LIMITS, Limits, limits_for
 from memscope.errors import UsageError
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.replay.compare import NEGLIGIBLE_FRAC, RecordedRun, recorded_run, reproduces, trusted
+from memscope.replay.compare import (
+    NEGLIGIBLE_FRAC,
+    RecordedRun,
+    preference,
+    preferred,
+    recorded_run,
+    reproduces,
+    trusted,
+)
 from memscope.replay.config import CachingAllocatorConfig, forbidden_options
 from memscope.replay.result import ReplayResult
 from memscope.replay.strategies import ReplayOptions, replay
@@ -18,11 +26,9 @@ from memscope.units import format_fraction
 
 NEAR_BOUND_FRAC = 0.05
 """Reserved memory this close to the lower bound leaves nothing that a setting could save."""
-_TIE_FRAC = 0.002
-"""Peaks this close count as equal: the simpler setting wins."""
 _N_ROUNDS = 4
-_UNLIMITED = 1 << 62
-"""Farther than any event: a replay that comes to its end."""
+MAX_SEARCHED_EVENTS = 300_000
+"""Above this many events nothing is searched unasked: each setting costs a replay of them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +90,13 @@ class Tuning:
 
     @property
     def baseline_bytes(self) -> int | None:
-        """Peak reserved bytes that gains are counted from; None where nothing is known of it."""
+        """Peak reserved bytes that gains are counted from; None where nothing is known of it.
+
+        A recording that ended in a failure has none of its own: what it reserved is without the request that failed.
+        """
         if self.baseline is not None and self.baseline.oom is None:
             return self.baseline.peak_reserved_bytes
-        return self.recorded.peak_reserved_bytes
+        return None if self.recorded.fatal_event is not None else self.recorded.peak_reserved_bytes
 
     @property
     def reproduces(self) -> bool:
@@ -153,8 +162,7 @@ def tune(
 ) -> Tuning:
     """Search PyTorch's own options: a grid, then steps from the best until none helps.
 
-    The best has the lowest peak of reserved memory among those that run to the end with the fewest retries; among
-    peaks within 0.2 % of each other the simplest, then the one with the fewest numbers, then the cheapest in calls.
+    The best is :func:`memscope.replay.compare.preferred` of all of them.
 
     Parameters
     ----------
@@ -192,21 +200,21 @@ def tune(
 
         done = run_sweep(jobs, spread, on_done=count)
         results.update(zip(todo, trusted(done, baseline, recorded, limits), strict=True))
-        best_conf = min(results, key=lambda conf: _rank(conf, results[conf]))
+        best_conf = min(results, key=lambda conf: preference(results[conf]))
         if results[best_conf].oom is not None:
             break
         todo = [conf for conf in neighbours(best_conf, release) if conf not in results]
         if not todo:
             break
-    ranked = sorted(results, key=lambda conf: _rank(conf, results[conf]))
+    ranked = tuple(sorted(results.values(), key=preference))
     return Tuning(
         device=lifetimes.device,
         recorded=recorded,
         limits=limits,
         baseline=baseline if baseline is None else trusted([baseline], baseline, recorded, limits)[0],
-        best=_simplest(ranked, results),
+        best=preferred(ranked),
         lower_bound=bound,
-        results=tuple(results[conf] for conf in ranked),
+        results=ranked,
         variable=variable_name(metadata),
         warnings=(*_warnings(lifetimes, baseline), *(f"not tried: {why}" for why in forbidden.values())),
         cached_before_bytes=(
@@ -215,49 +223,35 @@ def tune(
     )
 
 
+def confs_in_order(lifetimes: DeviceLifetimes) -> tuple[str, ...]:
+    """Every setting worth a try, the one that a search recommends first.
+
+    Of recordings of more than ``MAX_SEARCHED_EVENTS`` events nothing is searched: switches, then single numbers.
+
+    Raises
+    ------
+    UsageError
+        As :func:`tune` does.
+    """
+    if lifetimes.n_events <= MAX_SEARCHED_EVENTS:
+        found = tune(lifetimes)
+        confs = [result.conf or "" for result in (found.best, *found.results) if result is not None]
+        return tuple(dict.fromkeys(confs))
+    fraction = limits_for(lifetimes).memory_fraction
+    single = grid(
+        torch_release(lifetimes.trace.metadata),
+        can_collect_garbage=fraction is not None and fraction < 1,
+        forbidden=forbidden_options(lifetimes.trace),
+    )
+    ordered = sorted(single, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
+    return tuple(conf for conf in ordered if conf.count(":") <= 1)
+
+
 def _baseline(lifetimes: DeviceLifetimes, limits: Limits) -> ReplayResult | None:
     try:
         return replay(lifetimes, "caching", ReplayOptions(limits=limits))
     except UsageError:
         return None
-
-
-def _rank(conf: str, result: ReplayResult) -> tuple[int, int, int, int, int, int, int]:
-    """Better is smaller: comes far, few refusals and retries, low peak, few options, few fitted numbers, cost."""
-    cost_ns = 0 if result.driver_calls is None else result.driver_calls.modelled_cost_ns
-    n_options, n_numbers = _complexity(conf)
-    return (
-        -_UNLIMITED if result.oom is None else -result.oom.event,
-        result.n_ooms or 0,
-        result.n_retries or 0,
-        result.peak_reserved_bytes,
-        n_options,
-        n_numbers,
-        cost_ns,
-    )
-
-
-def _complexity(conf: str) -> tuple[int, int]:
-    """Number of options, and how many of them are numbers: those fit one run, and may not fit the next."""
-    options = [option for option in conf.split(",") if option]
-    return len(options), sum(not option.endswith((":True", ":False")) for option in options)
-
-
-def _simplest(ranked: Sequence[str], results: dict[str, ReplayResult]) -> ReplayResult | None:
-    """The one with the fewest options among those as good as the best."""
-    first = results[ranked[0]]
-    if first.oom is not None:
-        return None
-    limit = first.peak_reserved_bytes * (1 + _TIE_FRAC)
-    alike = [
-        conf
-        for conf in ranked
-        if results[conf].oom is None
-        and results[conf].n_retries == first.n_retries
-        and results[conf].peak_reserved_bytes <= limit
-    ]
-    chosen = min(alike, key=lambda conf: (*_complexity(conf), *_rank(conf, results[conf])))
-    return results[chosen]
 
 
 def _warnings(lifetimes: DeviceLifetimes, baseline: ReplayResult | None) -> tuple[str, ...]:

@@ -227,11 +227,13 @@ def _is_quiet(lifetimes: DeviceLifetimes, taken: SampleTable) -> BoolArray:
 
 def _usage_of(lifetimes: DeviceLifetimes, sample: tuple[int, ...], is_same_reserved: bool) -> DriverUsage:
     index, time_ns, reserved_bytes, used_bytes, process_bytes, others_bytes = sample
-    rows = [(PYTORCH_RESERVED, reserved_bytes)]
+    rows, modelled = [(PYTORCH_RESERVED, reserved_bytes)], lifetimes.trace.metadata.modelled_context_bytes
     if process_bytes != NONE_ID:
         own = process_bytes - reserved_bytes
         parts = _parts(lifetimes, time_ns, own)
         rows += [*parts.items(), (NON_PYTORCH, own - sum(parts.values()))]
+    elif modelled is not None and reserved_bytes + modelled <= used_bytes:
+        rows.append((CUDA_CONTEXT, modelled))
     if others_bytes != NONE_ID:
         rows.append((OTHER_PROCESSES, others_bytes))
     rows.append((UNEXPLAINED, used_bytes - sum(size for _, size in rows)))

@@ -147,8 +147,7 @@ def _recorded_memory(lifetimes: DeviceLifetimes) -> Limits:
         left_bytes = None if refused is None else refused.granted_bytes
     if left_bytes is not None and left_bytes <= total_bytes:
         return Limits(total_bytes, total_bytes - left_bytes, source="recorded")
-    others_bytes = metadata.extra.get("context_bytes_modelled")
-    return Limits(total_bytes, others_bytes if isinstance(others_bytes, int) else 0, source="recorded")
+    return Limits(total_bytes, metadata.modelled_context_bytes or 0, source="recorded")
 
 
 DRIVER_SLACK_BYTES = 32 << 20

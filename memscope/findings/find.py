@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memscope.device.device import Device
 from memscope.findings._delayed import find_delayed_frees
 from memscope.findings._driver import find_driver_calls
@@ -61,6 +63,8 @@ def find_findings(device: Device, lens: KvLens) -> Findings:
         patterns = find_patterns(device, judged.steps)
         for look_at_steps in (find_leaks, find_regrown, find_held_late):
             found += look_at_steps(device, judged.steps, patterns, returned)
+    if device.lifetimes.fatal_oom_event is not None:
+        found = [replace(one, is_spare=one.returned_bytes is not None) for one in found]
     return Findings(device.index, in_order(found), _notes(device, judged))
 
 

@@ -58,6 +58,9 @@ class Finding:
         What to change, as a phrase; empty where there is nothing to be done.
     returned_bytes
         How much lower reserved memory peaks in a replay with the fix; None where no replay can tell.
+    is_spare
+        Whether the recording ended in a failure, so that it is counted from all that PyTorch could have: the peak that
+        was recorded is without the request that failed, which the replay serves.
     """
 
     kind: str
@@ -73,6 +76,7 @@ class Finding:
     evidence: Mapping[str, int | float | str | None] = field(default_factory=dict)
     fix: str = ""
     returned_bytes: int | None = None
+    is_spare: bool = False
 
     @property
     def held_bytes(self) -> int:
@@ -84,6 +88,9 @@ class Finding:
         """The fix and what it returns, in a sentence; empty without one."""
         if not self.fix or self.returned_bytes is None:
             return f"Fix: {self.fix}." if self.fix else ""
+        if self.is_spare:
+            left = format_bytes(self.returned_bytes) if self.returned_bytes else "nothing"
+            return f"Fix: {self.fix}. By replay the request that failed is served then, with {left} to spare."
         if not self.returned_bytes:
             return f"Fix: {self.fix}. By replay the peak of reserved memory stays as it is: it lies elsewhere."
         return f"Fix: {self.fix}. By replay reserved memory peaks {format_bytes(self.returned_bytes)} lower."

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from memscope._core import caching
-from memscope.advise.confs import grid, harmful_combinations, torch_release, variable_name
+from memscope.advise.confs import harmful_combinations, variable_name
+from memscope.advise.tune import confs_in_order
 from memscope.attribution.steps import REPEATED_STEPS
 from memscope.device.to_come import category_of_request
 from memscope.errors import UsageError
@@ -18,7 +19,7 @@ from memscope.oom._request import FailedRequest, handle_bytes
 from memscope.oom._rerun import Change, Reach, Rerun, Restart
 from memscope.oom.room import Room
 from memscope.oom.verdict import Counterfactual, OomClass, Remedies
-from memscope.replay.config import CachingAllocatorConfig, forbidden_options
+from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.requests import requests_of
 from memscope.trace.categories import Category
 from memscope.trace.schema import BlockState
@@ -137,8 +138,6 @@ _BATCH_STEPS = 100
 _OF_THE_MOMENT = ("blocks", "cap", "outside", "memory")
 """What can be tried from the recorded state, without what came before."""
 _N_PROPOSALS = 6
-_MAX_GRID_EVENTS = 300_000
-"""Above this many events only single options are tried: each costs a replay of them all."""
 _N_BLOCKS_SHOWN = 5
 _NEEDED = (Category.WEIGHTS, Category.OPTIMIZER_STATE)
 """What a program cannot free and go on."""
@@ -275,10 +274,9 @@ class _Search:
 
     def _setting(self) -> Counterfactual | str:
         """The first that comes to the recording's end; else the one that comes farthest of the first few."""
-        release = torch_release(self._s.device.trace.metadata)
         farthest: tuple[int, str, Reach] | None = None
         n_tried = 0
-        for conf in self._confs(release):
+        for conf in self._confs():
             try:
                 is_served = self._serves(Change(conf=conf))
             except UsageError:
@@ -320,18 +318,13 @@ class _Search:
             return "nothing follows in the recording: what would have been asked for next is not known"
         return f"with it all requests of the {format_count(reach.n_events)} events that follow are served"
 
-    def _confs(self, release: tuple[int, int] | None) -> Iterator[str]:
-        """Settings in the order of what they ask of the user: a switch, one number, then more."""
-        fraction, total = self._s.limit.memory_fraction, self._s.limit.total_bytes
-        forbidden = forbidden_options(self._s.device.trace)
-        confs = grid(release, can_collect_garbage=fraction < 1 and total is not None, forbidden=forbidden)
+    def _confs(self) -> Iterator[str]:
+        """Settings in the order in which they are recommended everywhere, without the recorded ones."""
+        fraction = self._s.limit.memory_fraction
         recorded = replace(self._s.config, memory_fraction=1.0)
-        n_events = self._s.request.event - self._s.device.lifetimes.first_event
-        most = 1 if n_events > _MAX_GRID_EVENTS else 3
-        ordered = sorted(confs, key=lambda conf: (conf.count(":"), not conf.endswith(":True")))
-        for conf in ordered:
+        for conf in confs_in_order(self._s.device.lifetimes):
             config = CachingAllocatorConfig.parse(conf)
-            if conf.count(":") <= most and config != recorded and not harmful_combinations(config, fraction):
+            if config != recorded and not harmful_combinations(config, fraction):
                 yield conf
 
     def _sets(self) -> tuple[Int64Array, ...]:

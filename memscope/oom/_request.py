@@ -246,13 +246,13 @@ def outside_at(lifetimes: DeviceLifetimes, event: int, reserved_bytes: int, limi
     if limit.total_bytes is not None and limit.device_free_bytes is not None:
         total = max(limit.total_bytes - reserved_bytes - limit.device_free_bytes, 0)
     parts = _parts_told_apart(lifetimes, event)
-    modelled = lifetimes.trace.metadata.extra.get("context_bytes_modelled")
+    modelled = lifetimes.trace.metadata.modelled_context_bytes
     own, others, first_own, sample_event = _outside_by_process(lifetimes, event)
-    context = modelled if isinstance(modelled, int) else _normal_context(parts.get(CUDA_CONTEXT, first_own))
+    context = _normal_context(parts.get(CUDA_CONTEXT, first_own)) if modelled is None else modelled
     return Outside(
         total_bytes=total,
-        own_bytes=total if own is None and isinstance(modelled, int) else own,
-        others_bytes=0 if own is None and isinstance(modelled, int) and total is not None else others,
+        own_bytes=total if own is None and modelled is not None else own,
+        others_bytes=0 if own is None and modelled is not None and total is not None else others,
         first_own_bytes=first_own,
         sample_event=sample_event,
         context_bytes=NORMAL_CONTEXT_BYTES if context is None else context,

@@ -26,7 +26,10 @@ from memscope.words.replay import (
     CAP_WORDS,
     COST_WORDS,
     LEGEND,
+    NOT_SAVED_WORDS,
+    PREFERRED_WORDS,
     SHORT_LEGEND,
+    TUNE_WORDS,
     limits_words,
     oom_words,
     signed_bytes,
@@ -243,7 +246,7 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
     for result in comparison.ranked:
         table.add_row(*_cells(comparison, result))
     table.print(console)
-    for line in SHORT_LEGEND if how_explained else LEGEND:
+    for line in (*_unsaved_words(comparison), *(SHORT_LEGEND if how_explained else LEGEND), TUNE_WORDS):
         console.print(Text(f"  {line}", style="dim"))
     if comparison.limits.cap_bytes(1.0) is not None and any(one.strategy != "caching" for one in comparison.results):
         console.print(Text(f"  {CAP_WORDS}", style="dim"))
@@ -255,6 +258,12 @@ def print_comparison(analysis: Analysis, comparison: Comparison, console: Consol
         for words in harmful_combinations(CachingAllocatorConfig.parse(conf), comparison.limits.memory_fraction):
             console.print(Text(f"  ! {conf}: {words}", style="yellow"))
     _print_notes(comparison, how_explained, console)
+
+
+def _unsaved_words(comparison: Comparison) -> tuple[str, ...]:
+    """Why no saving is told where that is no replay's doing."""
+    ended = comparison.recorded.fatal_event is not None and comparison.recorded.peak_reserved_bytes is not None
+    return (NOT_SAVED_WORDS,) if ended and comparison.replayed is None else ()
 
 
 def _print_notes(comparison: Comparison, how_explained: str, console: Console) -> None:
@@ -350,6 +359,10 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
         *((_REFUSED,) if _has_survived(tuning.recorded) else ()),
         Column("", Kind.NAME, place=1, called="how exact"),
     )
+
+    def is_chosen(result: ReplayResult | None) -> bool:
+        return result is not None and result is tuning.best and tuning.recommended_conf is not None
+
     for label, result in _tuning_rows(tuning, top):
         calls = result.driver_calls
         table.add_row(
@@ -360,8 +373,11 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
             "" if result.n_retries is None else format_count(result.n_retries),
             *_refused_cells(tuning.recorded, None if result.oom else result.n_ooms),
             Text("out of memory" if result.oom else result.exactness, style="red" if result.oom else "dim"),
+            style="bold" if is_chosen(result) else "",
         )
     table.print(console)
+    if is_chosen(tuning.best) and tuning.best is not tuning.results[0]:
+        console.print(Text(f"  {PREFERRED_WORDS}", style="dim"))
     console.print(Text(f"  {len(tuning.results)} settings replayed; calls are the driver's, {COST_WORDS}", style="dim"))
     for words in tuning.warnings:
         console.print(Text(f"  ! {words}", style="yellow"))
@@ -373,6 +389,9 @@ def print_tuning(analysis: Analysis, tuning: Tuning, console: Console, top: int)
 def _tuning_rows(tuning: Tuning, top: int) -> Iterator[tuple[str, ReplayResult]]:
     if tuning.baseline is not None:
         yield f"as recorded: {tuning.baseline.conf or 'default'}", tuning.baseline
-    for result in tuning.results[:top]:
+    shown_results = tuning.results[:top]
+    if tuning.best is not None and all(one is not tuning.best for one in shown_results):
+        yield tuning.best.conf or "default", tuning.best
+    for result in shown_results:
         yield result.conf or "default", result
     yield "lower bound", tuning.lower_bound

@@ -117,6 +117,7 @@ _RIGHT_EXTRAS: dict[str, _Check] = {
     "rocm": _is_bool,
     "emulated_values_read_back": _is_int,
     "context_bytes_modelled": _optional(_is_int),
+    "emulated_overhead_bytes": _is_int,
     "collectives_modelled": _optional(_is_collectives),
     "device_parts": _dict_of(_list_of(_is_part)),
     "segment_total_mismatches": _list_of(_is_mismatch),
@@ -200,6 +201,14 @@ class TraceMetadata:
     """What this way of recording cannot see, a sentence each."""
     extra: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def modelled_context_bytes(self) -> int | None:
+        """What the CUDA context takes of a device that is modelled or emulated; None where it is a real one."""
+        size = self.extra.get("context_bytes_modelled")
+        if size is None and self.is_emulated:
+            size = self.extra.get("emulated_overhead_bytes")
+        return size if isinstance(size, int) else None
 
     @property
     def is_emulated(self) -> bool:

@@ -21,6 +21,10 @@ LEGEND = (
 
 CAP_WORDS = "a fraction is PyTorch's own: strategies other than caching may take the whole device"
 
+NOT_SAVED_WORDS = "nothing is saved against the recording: its peak is without the request that failed"
+PREFERRED_WORDS = "recommended: the simplest of the settings whose peak is within 0.2 % of the lowest"
+TUNE_WORDS = "memscope tune searches PyTorch's own options further, and recommends one line"
+
 SHORT_LEGEND = (
     "saved: against the recorded peak; efficiency: peak active / peak reserved; calls: the driver's, their cost rough",
     LEGEND[2],
@@ -42,7 +46,7 @@ def verdict_words(verdict: Verdict) -> str:
     how = best.conf or "the default settings"
     if verdict.kind == "saves":
         share = format_fraction(verdict.saved_bytes / verdict.baseline_bytes)
-        return f"{how} would reserve {format_bytes(verdict.saved_bytes)} less ({share})"
+        return f"of these, {how} would reserve {format_bytes(verdict.saved_bytes)} less ({share})"
     if verdict.above_bound_bytes is not None:
         within = format_bytes(verdict.above_bound_bytes)
         need = f"within {within} of what the requests themselves need"
@@ -67,10 +71,10 @@ def _uncompared_words(verdict: Verdict) -> str:
         return f"{_full_words(verdict.recorded)}; {how} would serve that one request"
     if verdict.kind == "serves more" and verdict.best is not None:
         how = verdict.best.conf or "the default settings"
-        return f"{how} would serve {_served_words(verdict.n_served, verdict.n_failed)}"
+        return f"of these, {how} would serve {_served_words(verdict.n_served, verdict.n_failed)}"
     if verdict.best is not None:
         how, need = verdict.best.conf or "the default settings", format_bytes(verdict.best.peak_reserved_bytes)
-        return f"the recorded settings run out of memory on this device; {how} would fit, reserving {need}"
+        return f"the recorded settings run out of memory on this device; of these, {how} would fit, reserving {need}"
     if verdict.kind == "not recorded":
         return _NOT_RECORDED
     if verdict.kind == "not measured":

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from memscope.advise.tune import tune
+from memscope.advise.tune import confs_in_order, tune
 from memscope.analysis import Analysis
 from memscope.device.limits import Limits
 from memscope.lifetimes.device import DeviceLifetimes
@@ -53,6 +53,18 @@ def test_the_best_is_the_lowest_of_all_up_to_the_tie_that_simplicity_decides():
     tuning = tune(growing_requests())
     lowest = min(result.peak_reserved_bytes for result in tuning.results)
     assert lowest <= tuning.best.peak_reserved_bytes <= lowest * 1.002
+
+
+def test_what_is_recommended_is_tried_first_by_others_too(monkeypatch):
+    lifetimes = growing_requests()
+    tuning = tune(lifetimes)
+    confs = confs_in_order(lifetimes)
+    assert confs[0] == tuning.recommended_conf
+    assert set(confs) == {result.conf for result in tuning.results}
+    monkeypatch.setattr("memscope.advise.tune.MAX_SEARCHED_EVENTS", 10)
+    single = confs_in_order(lifetimes)
+    assert single[:2] == ("", "expandable_segments:True")
+    assert all("," not in conf for conf in single)
 
 
 def test_a_run_that_fits_its_requests_is_told_that_fragmentation_is_not_its_problem():

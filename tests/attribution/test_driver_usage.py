@@ -83,6 +83,18 @@ def test_what_was_not_measured_has_no_row_and_is_unexplained() -> None:
     assert rows(count(lifetimes_of(hidden_process), 1)) == {PYTORCH_RESERVED: 2 * MiB, UNEXPLAINED: 898 * MiB}
 
 
+def test_the_context_of_an_emulated_device_is_known_where_processes_are_not_told_apart() -> None:
+    hidden = {**FULL, "process_used_bytes": -1, "others_used_bytes": -1}
+    emulated = {"emulated": True, "emulated_overhead_bytes": 512 * MiB}
+    assert rows(count(lifetimes_of(hidden, extra=emulated), 1)) == {
+        PYTORCH_RESERVED: 2 * MiB,
+        CUDA_CONTEXT: 512 * MiB,
+        UNEXPLAINED: 386 * MiB,
+    }
+    more_than_there_is = {**emulated, "emulated_overhead_bytes": 899 * MiB}
+    assert CUDA_CONTEXT not in rows(count(lifetimes_of(hidden, extra=more_than_there_is), 1))
+
+
 def test_samples_with_the_same_reserved_come_before_nearer_ones() -> None:
     early, late = FULL, {**FULL, "event": 5, "ms": 400}
     found = count(lifetimes_of(early, late), 2)  # the segment of 20 MiB is there after event 2

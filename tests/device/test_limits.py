@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from memscope.analysis import Analysis
 from memscope.device.limits import (
     GIVEN,
     NO_LIMITS,
@@ -36,6 +37,15 @@ def test_what_is_given_goes_before_what_was_recorded() -> None:
     assert limits_for(known, Limits(8 * GiB)) == Limits(8 * GiB, 0)
     assert limits_for(known, Limits(None, GiB, 0.5)) == Limits(5 * GiB, GiB, 0.5, "recorded; the rest given")
     assert recorded_limits(DeviceLifetimes(training_trace(total_bytes=None), 0)) == Limits(None, 0, source="not known")
+
+
+def test_the_context_of_an_emulated_device_is_not_the_allocators() -> None:
+    trace = training_trace(total_bytes=5 * GiB)
+    extra = {"emulated": True, "emulated_overhead_bytes": 512 << 20}
+    emulated = dataclasses.replace(trace, metadata=dataclasses.replace(trace.metadata, extra=extra))
+    assert recorded_limits(DeviceLifetimes(emulated, 0)) == Limits(5 * GiB, 512 << 20, source="recorded")
+    with_room, without = (Analysis(each).device(0) for each in (trace, emulated))
+    assert without.headroom_bytes == with_room.headroom_bytes - (512 << 20)
 
 
 def test_what_the_allocator_can_have_is_less_what_others_hold_and_at_most_its_share() -> None:

@@ -53,3 +53,12 @@ def test_a_fix_says_what_it_returns_where_a_replay_can_tell() -> None:
     assert words("do it", None) == "Fix: do it."
     assert words("do it", 0) == "Fix: do it. By replay the peak of reserved memory stays as it is: it lies elsewhere."
     assert words("do it", 3 * MiB) == "Fix: do it. By replay reserved memory peaks 3.0 MiB lower."
+
+
+def test_after_a_failure_a_fix_says_what_it_leaves_to_spare() -> None:
+    def words(returned_bytes: int) -> str:
+        found = Finding("k", Severity.INFO, 0, "t", "x", 1, fix="do it", returned_bytes=returned_bytes, is_spare=True)
+        return found.fix_words
+
+    assert words(3 * MiB) == "Fix: do it. By replay the request that failed is served then, with 3.0 MiB to spare."
+    assert words(0) == "Fix: do it. By replay the request that failed is served then, with nothing to spare."

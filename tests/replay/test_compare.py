@@ -16,6 +16,7 @@ from memscope.replay.compare import (
     compare,
     compare_confs,
     default_confs,
+    preferred,
     recorded_run,
 )
 from memscope.replay.result import ReplayResult
@@ -46,6 +47,16 @@ def test_only_what_is_below_both_the_recording_and_its_replay_counts_as_saved() 
     assert verdict.best.conf == OTHER
 
 
+def test_of_settings_as_good_as_the_best_the_simplest_is_chosen() -> None:
+    low, switch = result_of("max_split_size_mb:24,roundup_power2_divisions:4", 8000), result_of(OTHER, 8010)
+    assert preferred([low, switch]) is switch
+    assert preferred([low, result_of(OTHER, 8100)]) is low
+    assert preferred([low, dataclasses.replace(switch, n_ooms=1)]) is low
+    assert preferred([low, dataclasses.replace(switch, n_retries=1)]) is low
+    assert preferred([low, result_of(OTHER, 7000, oom=FAILED)]) is low
+    assert preferred([result_of(OTHER, 7000, oom=FAILED)]) is None
+
+
 def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
     def after_failure(*results: ReplayResult, event: int = FAILED.event, **changes: Any) -> Comparison:
         found = comparison_of(10 * GiB, *results, **changes)
@@ -55,6 +66,8 @@ def test_after_a_failure_another_setting_fits_or_nothing_is_proved() -> None:
     assert after_failure(failed, other).verdict.kind == "only another fits"
     assert after_failure(other, conf="not:covered").verdict.kind == "only another fits"
     assert after_failure(failed).verdict.kind == "none fits"
+    # The recorded peak is without the request that failed: nothing is saved against it.
+    assert after_failure(failed, other).saved_bytes(other) is None
     served = after_failure(result_of("", 9 * GiB), other)
     assert served.verdict.kind == "not reproduced"
     assert "cannot be trusted" in verdict_words(served.verdict)
@@ -96,7 +109,9 @@ def test_settings_that_serve_what_failed_go_before_those_that_reserve_less() -> 
     as_recorded, lean = refusing(result_of("", 10 * GiB), 7), refusing(result_of("roundup_power2_divisions:4", GiB), 8)
     served = comparison_of(10 * GiB, as_recorded, lean, refusing(result_of(OTHER, 10 * GiB), 2)).verdict
     assert (served.kind, served.n_served, served.n_failed) == ("serves more", 5, 7)
-    assert verdict_words(served) == f"{OTHER} would serve 5 of 7 requests that fail under the recorded settings"
+    assert (
+        verdict_words(served) == f"of these, {OTHER} would serve 5 of 7 requests that fail under the recorded settings"
+    )
     none = comparison_of(10 * GiB, as_recorded, refusing(result_of(OTHER, 10 * GiB), 7)).verdict
     assert none.kind == "none helps"
 

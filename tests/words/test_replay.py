@@ -65,7 +65,7 @@ def _done(comparison: Comparison) -> object:
     [
         (
             comparison_of(10 * GiB, result_of("", 10 * GiB), result_of(OTHER, 8 * GiB)),
-            f"{OTHER} would reserve 2.0 GiB less (20.0 %)",
+            f"of these, {OTHER} would reserve 2.0 GiB less (20.0 %)",
         ),
         (
             comparison_of(
@@ -74,7 +74,7 @@ def _done(comparison: Comparison) -> object:
                 result_of("", 8 * GiB),
                 conf=OTHER,
             ),
-            "the default settings would reserve 2.0 GiB less (20.0 %)",
+            "of these, the default settings would reserve 2.0 GiB less (20.0 %)",
         ),
         (comparison_of(10 * GiB, result_of("", 10 * GiB)), "none of these settings helps"),
         (
@@ -90,7 +90,7 @@ def _done(comparison: Comparison) -> object:
             comparison_of(
                 10 * GiB, result_of("", 9 * GiB, oom=FAILED), result_of(OTHER, 8 * GiB), limits=Limits(9 * GiB)
             ),
-            f"the recorded settings run out of memory on this device; {OTHER} would fit, reserving 8.0 GiB",
+            f"the recorded settings run out of memory on this device; of these, {OTHER} would fit, reserving 8.0 GiB",
         ),
     ],
 )

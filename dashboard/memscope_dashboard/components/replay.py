@@ -157,7 +157,8 @@ def _rows(comparison: Comparison, outcome: ReplayOutcome, position: int, largest
         result.exactness, className=f"exactness {result.exactness}", title=_MEANINGS.get(result.exactness)
     )
     name = _name(outcome.strategy, outcome.conf, line, badge)
-    is_best = result is comparison.best and (comparison.saved_bytes(result) or 0) > 0
+    verdict = comparison.verdict
+    is_best = result is verdict.best and verdict.kind in ("saves", "serves more", "only another fits")
     classes = " ".join(name for name, on in (("best", is_best), ("failed", result.oom is not None)) if on)
     key = curve_key(outcome.strategy, outcome.conf)
     row = html.Tr(

@@ -74,20 +74,39 @@ def find_leaks(device: Device, steps: Steps, patterns: Patterns, returned: Retur
     found = [_grown(device, steps, patterns, key, members, window) for key, members in by_site.items()]
     kept = [(finding, members) for finding, members in zip(found, by_site.values(), strict=True) if finding is not None]
     kept.sort(key=lambda one: -(one[0].bytes or 0))
-    return [_with_fix(device, steps, patterns, *one, returned) for one in kept[:MAX_REPORTED]]
+    told = [(finding, *_kept_rows(device, steps, patterns, members)) for finding, members in kept[:MAX_REPORTED]]
+    found_with_fix = [_with_fix(finding, rows, ends, returned) for finding, rows, ends in told]
+    if len(told) > 1:
+        together = returned.freed_after(*(np.concatenate([one[i] for one in told]) for i in (1, 2)))
+        found_with_fix[0] = _with_others(found_with_fix[0], len(told), together)
+    return found_with_fix
 
 
-def _with_fix(
-    device: Device, steps: Steps, patterns: Patterns, finding: Finding, members: list[int], returned: Returned
-) -> Finding:
-    """What would be reserved if what is kept were let go of at the end of the step that made it."""
+def _kept_rows(device: Device, steps: Steps, patterns: Patterns, members: list[int]) -> tuple[Int64Array, Int64Array]:
+    """What patterns keep at the end, and the last event of the step that made each of them."""
     rows = np.concatenate([patterns.live_rows(pattern, device, int(steps.end[-1]) - 1) for pattern in members])
     step = steps.step_of(device.allocations.alloc_event[rows])
     rows, step = rows[step >= 0], step[step >= 0]
+    return rows, steps.end[step] - 1
+
+
+def _with_fix(finding: Finding, rows: Int64Array, ends: Int64Array, returned: Returned) -> Finding:
+    """What would be reserved if what is kept were let go of at the end of the step that made it."""
     fix = "drop the references after each step; keep numbers (item()) or detached copies on the host instead"
     if finding.kind == "kv-kept":
         fix = "let go of the caches of requests that are done"
-    return replace(finding, fix=fix, returned_bytes=returned.freed_after(rows, steps.end[step] - 1))
+    return replace(finding, fix=fix, returned_bytes=returned.freed_after(rows, ends))
+
+
+def _with_others(finding: Finding, n_found: int, together_bytes: int | None) -> Finding:
+    """That what each of several returns alone does not add up, and what they return together."""
+    if together_bytes is None:
+        return finding
+    text = (
+        f"{finding.text} All {n_found} places that keep more, mended together, return {format_bytes(together_bytes)} "
+    )
+    text += "by replay: what is told of each is for it alone, and does not add up."
+    return replace(finding, text=text, evidence={**finding.evidence, "returned_together_bytes": together_bytes})
 
 
 def _grown(

@@ -29,6 +29,23 @@ def test_a_planted_leak_is_found(kind: str, n_steps: int) -> None:
     assert leaks[0].severity is Severity.SEVERE
 
 
+def test_what_several_leaks_return_together_is_said_and_is_no_sum() -> None:
+    def keeps_two(training: Training, step: int) -> None:
+        training.cache[step] = torch.zeros(512, COLUMNS, device="cuda")
+        training.kept.append(torch.zeros(256, COLUMNS, device="cuda"))
+        training.update(training.loss()[0])
+
+    leaks = of_kind(record(keeps_two, 20).opinions(0).findings, "leak")
+    alone = [leak.returned_bytes for leak in leaks]
+    assert len(leaks) > 1
+    together = leaks[0].evidence["returned_together_bytes"]
+    assert max(alone) <= together <= sum(leak.evidence["live_bytes"] for leak in leaks) + 20 * MiB
+    assert f"All {len(leaks)} places that keep more, mended together" in leaks[0].text
+    assert not any("mended together" in leak.text for leak in leaks[1:])
+    (one,) = of_kind(record(LEAKING["cache"], 20).opinions(0).findings, "leak")
+    assert "mended together" not in one.text
+
+
 @pytest.mark.parametrize("kind", LEAKING)
 def test_two_steps_prove_nothing(kind: str) -> None:
     findings = record(LEAKING[kind], 2).opinions(0).findings
