@@ -230,6 +230,10 @@ def _scaling_words(category: Category) -> str:
     return f"{scaling}; the failed request does not ({category.label.replace('_', ' ')})"
 
 
+def _spare_words(spare_bytes: int) -> str:
+    return f"leaves {format_bytes(spare_bytes) if spare_bytes else 'nothing'} to spare"
+
+
 class _Search:
     """Tries one kind of change after another."""
 
@@ -274,25 +278,26 @@ class _Search:
 
     def _setting(self) -> Counterfactual | str:
         """The first that comes to the recording's end; else the one that comes farthest of the first few."""
-        farthest: tuple[int, str, Reach] | None = None
+        farthest: tuple[int, str, Reach, int] | None = None
         n_tried = 0
         for conf in self._confs():
+            assert isinstance(self._rerun, Rerun)
             try:
-                is_served = self._serves(Change(conf=conf))
+                outcome = self._rerun.serve(Change(conf=conf))
             except UsageError:
                 continue
-            if not is_served or not isinstance(self._rerun, Rerun):
+            if not outcome.is_served:
                 continue
             reach = self._rerun.reach(conf)
             end = self._s.device.lifetimes.end_event if reach.failed_event is None else reach.failed_event
             if farthest is None or end > farthest[0]:
-                farthest = end, conf, reach
+                farthest = end, conf, reach, max(self._s.limit.low_bytes - outcome.reserved_bytes, 0)
             n_tried += 1
             if reach.failed_event is None or n_tried == _N_REACHES:
                 break
         if farthest is None:
             return "no setting of PyTorch's allocator that was tried serves it in a replay"
-        _, conf, reach = farthest
+        _, conf, reach, spare_bytes = farthest
         checked, note = self._checked()
         variable = variable_name(self._s.device.trace.metadata)
         line = f"{variable}={conf}" if conf else f"unset {variable}"
@@ -300,11 +305,12 @@ class _Search:
             "setting",
             f"set {line}" if conf else line,
             checked,
-            "; ".join(text for text in (note, self._reach_words(reach)) if text),
+            "; ".join(text for text in (note, _spare_words(spare_bytes), self._reach_words(reach)) if text),
             conf=conf,
             line=line,
             n_events_after=reach.n_events,
             fails_again_event=reach.failed_event,
+            spare_bytes=spare_bytes,
         )
 
     def _reach_words(self, reach: Reach) -> str:

@@ -105,6 +105,8 @@ class Counterfactual:
     n_events_after, fails_again_event
         For a setting: the events that the recording has after the request, over which the replay went on; the first of
         them that asked for memory and did not get it, None if none. Both None where it was not tried.
+    spare_bytes
+        For a setting: what the driver could still give PyTorch once the request is served; None where it was not tried.
     """
 
     kind: str
@@ -119,6 +121,7 @@ class Counterfactual:
     reduction_frac: float | None = None
     n_events_after: int | None = None
     fails_again_event: int | None = None
+    spare_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

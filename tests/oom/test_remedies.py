@@ -97,17 +97,21 @@ def reach_of(*later_bytes: int) -> tuple[int, Counterfactual]:
 def test_a_setting_is_followed_to_the_recordings_end() -> None:
     _, change = reach_of()
     assert (change.n_events_after, change.fails_again_event) == (0, None)
-    assert change.note == "nothing follows in the recording: what would have been asked for next is not known"
+    assert change.spare_bytes == 150 * MiB
+    what_follows = "nothing follows in the recording: what would have been asked for next is not known"
+    assert change.note == f"leaves 150.0 MiB to spare; {what_follows}"
     # The program survives it, and goes on with what is served as well.
     _, change = reach_of(MiB)
     assert change.fails_again_event is None
-    assert change.note == f"with it all requests of the {change.n_events_after} events that follow are served"
+    served = f"with it all requests of the {change.n_events_after} events that follow are served"
+    assert change.note == f"leaves 150.0 MiB to spare; {served}"
     # Then it asks for more than the device has: no setting serves that.
     failed, change = reach_of(MiB, 300 * MiB)
     assert change.n_events_after is not None
     assert change.fails_again_event == failed + change.n_events_after
     assert change.note == (
-        f"it does not serve the request of event {change.fails_again_event}, {change.n_events_after} later, "
+        f"leaves 150.0 MiB to spare; it does not serve the request of event {change.fails_again_event}, "
+        f"{change.n_events_after} later, "
         "which failed in the recording too"
     )
 
