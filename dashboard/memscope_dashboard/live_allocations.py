@@ -214,15 +214,17 @@ def live_table(moment: Moment) -> LiveTable:
         stream=handles[stream_id],
         category=attribution.category[rows],
         is_pending=table.pending_at(moment.event)[rows],
-        owner=_texts(owner_id, rows, lambda row: device.owner_of(row) or ""),
-        site=_texts(table.stack_id[rows], rows, lambda row: device.site_of(row) or ""),
-        module=_texts(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
-        tag=_texts(attribution.tag_id[rows], rows, lambda row: trace.shown_string(int(attribution.tag_id[row])) or ""),
-        rule=_texts(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
+        owner=text_column(owner_id, rows, lambda row: device.owner_of(row) or ""),
+        site=text_column(table.stack_id[rows], rows, lambda row: device.site_of(row) or ""),
+        module=text_column(owner_id, rows, lambda row: module_groups(trace, attribution, np.array([row]))[0]),
+        tag=text_column(
+            attribution.tag_id[rows], rows, lambda row: trace.shown_string(int(attribution.tag_id[row])) or ""
+        ),
+        rule=text_column(decided, rows, lambda row: rule_groups(attribution, np.array([row]))[0]),
     )
 
 
-def _texts(ids: np.ndarray, rows: Int64Array, text_of: Callable[[int], str]) -> TextColumn:
+def text_column(ids: np.ndarray, rows: Int64Array, text_of: Callable[[int], str]) -> TextColumn:
     """One text for each distinct id, found from the first row that has it; equal texts share a code."""
     _, first, place = np.unique(ids, return_index=True, return_inverse=True)
     found = [text_of(int(rows[i])) for i in first]

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.browser
 Run = Callable[..., Outcome]
 NAMES = (
     "Overview",
+    "Canvas",
     "Timeline",
     "Address map",
     "Flame graph",

@@ -79,6 +79,11 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return { trace: moment.trace, device: moment.device, row: id.row };
     },
 
+    canvas: function (subject, scheme, moment, pin) {
+      window.memscopeCanvas.follow(subject, scheme, moment, pin);
+      return window.dash_clientside.no_update;
+    },
+
     unpin: function (clicks) {
       return clicks ? null : window.dash_clientside.no_update;
     },
@@ -91,13 +96,20 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       for (const name of ["trace", "device", "event"]) {
         if (moment[name] !== null && moment[name] !== undefined) fields.set(name, moment[name]);
       }
+      const bareSearch = "?" + fields.toString();
+      // On the canvas the address also says what part of it is seen, and how.
+      if (path === "/canvas") {
+        const drawn = window.memscopeCanvas.state();
+        const kept = drawn ? Object.entries(window.memscopeCanvas.fields()) : new URLSearchParams(window.location.search);
+        for (const [name, value] of kept) if (!fields.has(name)) fields.set(name, value);
+      }
       const search = "?" + fields.toString();
       if (window.location.search !== search) {
         window.history.replaceState(window.history.state, "", window.location.pathname + search);
       }
       const first = path === "/" || !path;
       const bare = hrefs.map((href) => href.split("?")[0]);
-      return [bare.map((href) => href + search), bare.map((href, i) => (first ? i === 0 : href === path))];
+      return [bare.map((href) => href + bareSearch), bare.map((href, i) => (first ? i === 0 : href === path))];
     },
   },
 });

@@ -49,7 +49,7 @@ def empty_inspector() -> Component:
             html.Div(className="icon icon-pin big"),
             html.P("Nothing is pinned"),
             html.P(
-                "Click a block in the address map, an allocation, or a box of the flame graph to see what it is.",
+                "Click a shape of the canvas, a block in the address map, an allocation, or a box of the flame graph.",
                 className="quiet",
             ),
         ],

@@ -4,6 +4,7 @@ from memscope_dashboard.view import View
 from memscope_dashboard.views import (
     address_map,
     allocations,
+    canvas,
     device,
     flame,
     fragmentation,
@@ -16,6 +17,7 @@ from memscope_dashboard.views import (
 
 VIEWS: tuple[View, ...] = (
     overview.VIEW,
+    canvas.VIEW,
     timeline.VIEW,
     address_map.VIEW,
     flame.VIEW,
