@@ -2,6 +2,7 @@
 
 Other folders import:
 
+``compare``       A difference of two moments in words: what changed, where each moment lies, and what became of what
 ``driver_usage``  The device's own count in words: the finding, where its numbers come from, and why there are
                   none
 ``headlines``     What a picture says, in a sentence: the titles of views and of the report's sections

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[object, ...]] = {
     "peak-module": ("peak", TRAIN, "--by", "module"),
     "frag": ("frag", TRAIN, "--over-time"),
     "oom": ("oom", FULL),
+    "diff": ("diff", TRAIN, GENERATE),
     "verify": ("verify", TRAIN),
     "replay": ("replay", TRAIN, "--conf", "expandable_segments:True,garbage_collection_threshold:0.8", "--explain"),
     "tune": ("tune", FULL, "--top", "3"),
