@@ -27,6 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "memscope.cli.diff:diff",
         "Did a change make it worse: what one run holds beyond another, and whose it is.",
     ),
+    "check": ("memscope.cli.check:check", "Hold a run to a budget or a baseline; exit code 2 where it is passed."),
+    "baseline": ("memscope.cli.baseline:baseline", "What runs of one configuration need, for check to compare with."),
     "kv": ("memscope.cli.kv:kv", "What a recorded key/value cache holds and wastes."),
     "serving": ("memscope.cli.serving:serving", "How many requests a GPU would serve, and how to keep their caches."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),

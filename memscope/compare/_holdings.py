@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.attribution.phases.phases import find_phases
-from memscope.attribution.sites import kind_of_module, module_of_owner
+from memscope.attribution.sites import module_of_owner
 from memscope.device.device import Device, Moment
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, rank_rows
@@ -21,6 +21,8 @@ N_SAME_STACK = 2
 """So many of them ask for the same stack, line by line."""
 _N_PATH_PARTS = 3
 """Of a file's path that tell it: what lies above them is where somebody keeps the checkout."""
+_LAYER = re.compile(r"(?:(?<=\.)|(?<!\S))\d+(?=\.)|(?<=\.)\d+$")
+"""A layer's number in an owner's name: ``exp_avg of model.layers.3.fc.weight``, but not that of ``argument 0``."""
 _PATH_ENDS = re.compile(r"[/\\]")
 
 _Call = tuple[str, str, int]
@@ -149,7 +151,7 @@ def path_end(path: str) -> str:
 
 def holder_of(group: Group) -> str | None:
     """The owner's name, the same of every layer together; else the line of code."""
-    return kind_of_module(group.owner) if group.owner is not None else group.site
+    return _LAYER.sub("*", group.owner) if group.owner is not None else group.site
 
 
 def owner_of(group: Group) -> str | None:

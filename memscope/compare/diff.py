@@ -64,6 +64,14 @@ def diff_moments(a: Moment, b: Moment, by: By = By.HOLDER) -> Difference:
     return found
 
 
+def rows_at(moment: Moment, by: By = By.HOLDER) -> tuple[Row, ...]:
+    """What a moment holds, as its difference to an empty device: rounding last; they sum to its allocated bytes."""
+    groups = groups_at(moment)
+    rows = _rows([([], [group], N_PASSES) for group in groups], _NAMES[by])
+    largest_first = sorted(rows, key=lambda row: (-row.b_bytes, natural_order(row.key), row.key))
+    return (*largest_first, _rounding([], groups))
+
+
 def _matched(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> list[_Pair]:
     """Every group once, with its equals of the other moment; those without any alone, in the last pass and beyond."""
     pairs: list[_Pair] = []

@@ -33,7 +33,7 @@ def waterfall_figure(difference: Difference, theme: Theme, height: int = 320) ->
         yaxis=quiet_axis(
             theme,
             range=[begin, begin + (high - begin) * _HEADROOM],
-            tickvals=axis.tick_values,
+            tickvals=[value * axis.unit_bytes for value in axis.tick_values],
             ticktext=axis.tick_texts,
         ),
     )

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[object, ...]] = {
     "frag": ("frag", TRAIN, "--over-time"),
     "oom": ("oom", FULL),
     "diff": ("diff", TRAIN, GENERATE),
+    "check": ("check", TRAIN, "--max-peak", "10MiB", "--baseline", GENERATE),
     "verify": ("verify", TRAIN),
     "replay": ("replay", TRAIN, "--conf", "expandable_segments:True,garbage_collection_threshold:0.8", "--explain"),
     "tune": ("tune", FULL, "--top", "3"),
