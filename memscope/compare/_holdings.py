@@ -56,9 +56,15 @@ class Group:
     n_allocations: int
 
 
-def groups_at(moment: Moment) -> list[Group]:
-    """The groups of what is in use after an event: one sort of the allocations, then work by group."""
-    device, rows = moment.device, moment.in_use_rows
+def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
+    """The groups of what is in use after an event: one sort of the allocations, then work by group.
+
+    Parameters
+    ----------
+    rows
+        int64: those of the allocations in use that are meant; all of them if not given.
+    """
+    device, rows = moment.device, moment.in_use_rows if rows is None else rows
     if not len(rows):
         return []
     table, attribution = device.allocations, device.attribution

@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from typing_extensions import Self
 
 from memscope.analysis import Analysis
@@ -21,10 +22,12 @@ from memscope.attribution.ledger import ROUNDING
 from memscope.compare._holdings import path_end
 from memscope.compare.diff import rows_at
 from memscope.compare.difference import Row
-from memscope.device.device import Device
+from memscope.device.device import Device, Moment
 from memscope.errors import InputFileError, UsageError
 from memscope.files import whole_file
 from memscope.trace.categories import CATEGORY_BY_LABEL
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array
 from memscope.units import parse_bytes
 
 FORMAT = "memscope-baseline"
@@ -97,13 +100,37 @@ class Baseline:
         return sum(one.bytes for one in self.held)
 
 
-def baseline_of(analyses: Sequence[Analysis], index: int | None = None) -> Baseline:
+class Peak(NamedTuple):
+    """The highest allocated bytes of a device: how many, when, and the rows of what was in use (None: all of it)."""
+
+    moment: Moment
+    bytes: int
+    rows: Int64Array | None
+
+
+def peak_of(device: Device, *, only_own: bool = False) -> Peak:
+    """The peak of a device; with ``only_own``, of what was allocated while it was recorded, and nothing before."""
+    if not only_own:
+        peak = device.peak()
+        return Peak(peak, peak.allocated_bytes, None)
+    table = device.allocations
+    own = np.flatnonzero(table.alloc_event != NONE_ID)
+    series = device.lifetimes.in_use_usage(own)
+    index = int(np.argmax(series))
+    moment = Moment(device, device.usage.event_at(index))
+    rows = moment.in_use_rows
+    return Peak(moment, int(series[index]), rows[table.alloc_event[rows] != NONE_ID])
+
+
+def baseline_of(analyses: Sequence[Analysis], index: int | None = None, *, only_own: bool = False) -> Baseline:
     """Measure some runs of one configuration.
 
     Parameters
     ----------
     index
         The device; as :meth:`~memscope.analysis.Analysis.device` chooses if not given.
+    only_own
+        Whether what was allocated before the recordings began is left out; reserved memory is then not measured.
 
     Raises
     ------
@@ -117,17 +144,18 @@ def baseline_of(analyses: Sequence[Analysis], index: int | None = None) -> Basel
     for analysis in analyses:
         analysis.require_consistent()
     devices = [analysis.device(index) for analysis in analyses]
-    peaks = [device.peak().allocated_bytes for device in devices]
-    reserved = [device.peak_reserved().reserved_bytes for device in devices]
-    allocated = Band.of(peaks)
-    middle = devices[peaks.index(allocated.median_bytes)]
+    peaks = [peak_of(device, only_own=only_own) for device in devices]
+    reserved = [None if only_own else device.peak_reserved().reserved_bytes for device in devices]
+    allocated = Band.of([peak.bytes for peak in peaks])
+    of_middle = next(peak for peak in peaks if peak.bytes == allocated.median_bytes)
+    middle = of_middle.moment.device
     measured = [size for size in reserved if size is not None]
     return Baseline(
         device=middle.index,
         n_runs=len(devices),
         peak_allocated=allocated,
         peak_reserved=Band.of(measured) if len(measured) == len(reserved) else None,
-        held=_merged(rows_at(middle.peak())),
+        held=_merged(rows_at(of_middle.moment, rows=of_middle.rows)),
         facts=facts_of(middle),
     )
 
@@ -152,14 +180,15 @@ def _merged(rows: Sequence[Row]) -> tuple[HeldBefore, ...]:
     return tuple(HeldBefore(*name, *total) for name, total in sums.items())
 
 
-def changed_since(baseline: Baseline, device: Device) -> tuple[Row, ...]:
+def changed_since(baseline: Baseline, device: Device, *, only_own: bool = False) -> tuple[Row, ...]:
     """What a device holds at its peak beyond what the baseline's run in the middle held: the largest increase first.
 
     The rows sum to the difference of both peaks, rounding among them. Holders are matched by name and category, lines
     of code without their numbers where no line of that number is in both.
     """
     before = {(one.key, one.category): one for one in baseline.held}
-    now = rows_at(device.peak())
+    peak = peak_of(device, only_own=only_own)
+    now = rows_at(peak.moment, rows=peak.rows)
     names = [(path_end(row.key), row.category) for row in now]
     left = {name: one for name, one in before.items() if name not in set(names)}
     by_function: dict[tuple[str, str], list[tuple[str, str]]] = {}

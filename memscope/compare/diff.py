@@ -27,6 +27,7 @@ from memscope.compare.difference import By, Difference, Matched, Row
 from memscope.device.device import Moment
 from memscope.errors import InvariantError
 from memscope.trace.categories import Category
+from memscope.trace.tables import Int64Array
 
 _NAMES: dict[By, Callable[[Group], str | None]] = {
     By.HOLDER: holder_of,
@@ -64,11 +65,17 @@ def diff_moments(a: Moment, b: Moment, by: By = By.HOLDER) -> Difference:
     return found
 
 
-def rows_at(moment: Moment, by: By = By.HOLDER) -> tuple[Row, ...]:
-    """What a moment holds, as its difference to an empty device: rounding last; they sum to its allocated bytes."""
-    groups = groups_at(moment)
-    rows = _rows([([], [group], N_PASSES) for group in groups], _NAMES[by])
-    largest_first = sorted(rows, key=lambda row: (-row.b_bytes, natural_order(row.key), row.key))
+def rows_at(moment: Moment, by: By = By.HOLDER, rows: Int64Array | None = None) -> tuple[Row, ...]:
+    """What a moment holds, as its difference to an empty device: rounding last; they sum to its allocated bytes.
+
+    Parameters
+    ----------
+    rows
+        int64: those of the allocations in use that are meant; all of them if not given.
+    """
+    groups = groups_at(moment, rows)
+    named = _rows([([], [group], N_PASSES) for group in groups], _NAMES[by])
+    largest_first = sorted(named, key=lambda row: (-row.b_bytes, natural_order(row.key), row.key))
     return (*largest_first, _rounding([], groups))
 
 
