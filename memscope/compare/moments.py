@@ -10,7 +10,6 @@ import numpy as np
 from memscope.analysis import Analysis
 from memscope.device.device import Device, Moment
 from memscope.errors import UsageError
-from memscope.lifetimes.steps import Steps
 
 _STEPS = re.compile(r"([^:]+):([^:]+)")
 
@@ -81,20 +80,27 @@ def highest_in_step(device: Device, name: str) -> Moment:
     UsageError
         If the steps cannot be told, or there is none of that name.
     """
+    position, usage = step_position(device, name), device.usage
+    steps = device.steps
+    assert steps is not None
+    begin, end = usage.index_of(int(steps.begin[position])), usage.index_of(int(steps.end[position]))
+    return Moment(device, usage.event_at(begin + int(np.argmax(usage.allocated_bytes[begin:end]))))
+
+
+def step_position(device: Device, name: str) -> int:
+    """Which step has a name; else the step of that number, counted from 0.
+
+    Raises
+    ------
+    UsageError
+        If the steps cannot be told, or there is none of that name.
+    """
     steps, trace = device.steps, device.recording.name
     if steps is None:
         raise UsageError(
             f"the steps of {trace} cannot be told: it has no marks (rec.step()), no optimizer steps or backward "
             "passes, and nothing that repeats"
         )
-    position = _position(steps, name, trace)
-    usage = device.usage
-    begin, end = usage.index_of(int(steps.begin[position])), usage.index_of(int(steps.end[position]))
-    return Moment(device, usage.event_at(begin + int(np.argmax(usage.allocated_bytes[begin:end]))))
-
-
-def _position(steps: Steps, name: str, trace: str) -> int:
-    """The step of a name; else the step of that number, counted from 0."""
     wanted = name.lower().removeprefix("step").strip()
     labels = [label.lower().removeprefix("step").strip() for label in steps.labels]
     if wanted in labels:

@@ -24,6 +24,8 @@ VERBS: dict[str, tuple[object, ...]] = {
     "oom": ("oom", FULL),
     "diff": ("diff", TRAIN, GENERATE),
     "check": ("check", TRAIN, "--max-peak", "10MiB", "--baseline", GENERATE),
+    "sql": ("sql", TRAIN, "select action, count(*) as n, sum(size_bytes) as size_bytes from events group by all"),
+    "sql-views": ("sql", TRAIN, "--views"),
     "verify": ("verify", TRAIN),
     "replay": ("replay", TRAIN, "--conf", "expandable_segments:True,garbage_collection_threshold:0.8", "--explain"),
     "tune": ("tune", FULL, "--top", "3"),
