@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("memscope.cli.export:export", "A trace for another tool: Perfetto, speedscope, pprof, CSV, Parquet, …"),
     "slice": ("memscope.cli.slice:slice_", "A part of a trace as a trace of its own."),
     "sql": ("memscope.cli.sql:sql", "Ask a trace in SQL."),
+    "redact": ("memscope.cli.redact:redact", "A copy to share: names of yours become pseudonyms, numbers stay."),
     "kv": ("memscope.cli.kv:kv", "What a recorded key/value cache holds and wastes."),
     "serving": ("memscope.cli.serving:serving", "How many requests a GPU would serve, and how to keep their caches."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),

@@ -36,7 +36,7 @@ def sql(trace: Path, query: str | None, views: bool, limit: int, rules: Path | N
         rows = [[_plain(value) for value in row] for row in answer.rows]
         print_json({"columns": list(answer.columns), "rows": rows, "n_rows": len(rows)})
         return
-    from memscope.reports.views import print_answer
+    from memscope.reports.export.views import print_answer
 
     print_answer(answer.columns, answer.rows, limit, console())
 
@@ -55,7 +55,7 @@ def _print_views(as_json: bool) -> None:
         ]
         print_json({"views": listed})
         return
-    from memscope.reports.views import print_views
+    from memscope.reports.export.views import print_views
 
     tables = {name: (view.meaning, view.columns) for name, view in VIEWS.items()}
     print_views(tables, console())

@@ -19,5 +19,4 @@ Other folders import:
 ``terminal``       What fits a terminal's width: tables that leave out columns rather than cut a number, and lines that
                    hang
 ``text``           Reports as text for a terminal. They receive computed results and only format them
-``views``          Answers of queries, and the views that can be asked, as text for a terminal
 """

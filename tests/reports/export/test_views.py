@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 from memscope.export.views import VIEWS
+from memscope.reports.export.views import print_answer, print_views
 from memscope.reports.terminal import Terminal
-from memscope.reports.views import print_answer, print_views
 
 
 def printed(rows: list[tuple[object, ...]], columns: tuple[str, ...], limit: int = 10, width: int = 80) -> str:
