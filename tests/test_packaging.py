@@ -123,9 +123,10 @@ def test_ranks_side_by_side_need_no_extra() -> None:
         (["demo", "-o", "OUT"], "the dashboard needs dash, "),
         (["report", "TRACE", "-o", "OUT"], "an HTML page needs plotly, "),
         (["report", "TRACE", "TRACE", "-o", "OUT"], "an HTML page needs plotly, "),
+        (["diff", "TRACE", "TRACE", "-o", "OUT"], "an HTML page needs plotly, "),
         (["serving", "--config", "llama-3-8b", "-o", "OUT"], "an HTML page needs plotly, "),
     ],
-    ids=["dash", "run", "demo", "report", "ranks", "serving"],
+    ids=["dash", "run", "demo", "report", "ranks", "diff", "serving"],
 )
 def test_what_needs_an_extra_says_so_in_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
     places = {"TRACE": TRACES / "tiny-llama-train.memscope", "OUT": tmp_path / "out"}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from memscope.cli.options import force_option, load_trace
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from memscope.trace.trace import Trace
 
 _ENDINGS = (
     ".memscope.part",
@@ -29,8 +33,9 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]")
     type=click.Path(path_type=Path),
     help="File to write, or folder. [default: beside the input]",
 )
+@click.option("--redact", is_flag=True, help="Replace names of yours by pseudonyms, as memscope redact does.")
 @force_option
-def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> None:
+def import_(snapshots: tuple[Path, ...], output: Path | None, redact: bool, force: bool) -> None:
     """Convert torch memory snapshots, and logs of RMM, to .memscope files, which are small and open at once."""
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.open import is_container
@@ -43,9 +48,15 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> No
         if output is None and is_container(snapshot):
             raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
         analysis.require_consistent()
-        write_container(analysis.trace, target, overwrite=force)
+        write_container(_redacted(analysis.trace) if redact else analysis.trace, target, overwrite=force)
         size = target.stat().st_size
         click.echo(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}")
+
+
+def _redacted(trace: Trace) -> Trace:
+    from memscope.export.redaction import redact
+
+    return redact(trace).trace
 
 
 def _target(snapshot: Path, output: Path | None, suffix: str) -> Path:

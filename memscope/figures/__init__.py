@@ -4,6 +4,8 @@ Other folders import:
 
 ``address_map``     The address space at a moment: segments as rows, blocks in the colours of their
                     categories
+``compare``         The waterfall of a difference: from what one moment holds to what another does, a bar a
+                    category
 ``device``          What a device says is used over a run, against what PyTorch knows of it, on one axis
 ``flame``           The flame graph: the calls or the modules that hold a moment's bytes as boxes, no byte
                     lost, and their picture

@@ -140,6 +140,12 @@ class DeviceLifetimes:
         table = self.allocations
         return self._step_sum(table.alloc_event[rows], table.free_event[rows], size_bytes)
 
+    def in_use_usage(self, rows: Int64Array) -> Int64Array:
+        """Block bytes of some rows while they are in use, pending frees left out, after each event: int64 (n + 1,)."""
+        table = self.allocations
+        rows = rows[~table.is_pending_at_start[rows]]
+        return self._step_sum(table.alloc_event[rows], table.let_go_event[rows], table.block_bytes[rows])
+
     def state_at(self, event: int) -> AllocatorState:
         """The exact segments and blocks after an event; −1 for before the device's first. The last few are kept."""
         return self._states.get_or_make(event, lambda: self._state_at(event))

@@ -1,12 +1,12 @@
-"""Formatting of computed results: text, JSON, HTML.
-
-``_html_page`` is what the HTML ones are made of.
+"""Formatting of computed results: text, JSON, HTML; newer verbs have a folder each.
 
 Other folders import:
 
 ``fragmentation``  Fragmentation as text and as JSON: of a moment, over time, and what pins it
 ``html``           The report as one HTML file that needs nothing else: no network, no fonts, no scripts from
                    elsewhere
+``html_page``      The page of the HTML report, its style and script, and its parts. Every text from a trace is escaped
+                   here
 ``json``           The JSON contract: what ``--json`` prints, verb by verb. Bytes are integers, what was not
                    measured is null
 ``kv_cache``       What a recorded key/value cache holds and wastes, as text and as JSON

@@ -20,8 +20,8 @@ from memscope.kv_cache.lens import KvLens
 from memscope.kv_cache.series import SPLITS
 from memscope.oom.verdict import oom_headline
 from memscope.replay.compare import Comparison, compare_confs
-from memscope.reports import _html_page as parts
-from memscope.reports._html_page import in_themes, page, picture, size, table, write_page
+from memscope.reports import html_page as parts
+from memscope.reports.html_page import in_themes, page, picture, size, table, write_page
 from memscope.reports.kv_cache import HOW_CACHES_ARE_KNOWN, NO_CACHE, LensReport, lens_report
 from memscope.reports.oom import oom_html
 from memscope.reports.text import findings_html

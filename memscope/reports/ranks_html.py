@@ -8,8 +8,8 @@ from pathlib import Path
 
 from memscope.figures.ledger import ledger_figure
 from memscope.ranks.comparison import AlignedStep, Difference, RankComparison, Spread, StepUse
-from memscope.reports import _html_page as parts
-from memscope.reports._html_page import in_themes, page, picture, write_page
+from memscope.reports import html_page as parts
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.ranks import WHERE_OTHERS
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import row_label, sentence, split_site

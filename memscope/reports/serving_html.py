@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from memscope.figures.serving import shares_figure, shares_words, sweep_figure, swept_managers
 from memscope.figures.serving_curves import over_time_figure, over_time_words, serving_curve
-from memscope.reports import _html_page as parts
-from memscope.reports._html_page import in_themes, page, picture, write_page
+from memscope.reports import html_page as parts
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.reports.serving import ServingReport
 from memscope.serving.result import KvResult
 from memscope.units import format_count, format_fraction

@@ -2,8 +2,10 @@
 
 Other folders import:
 
+``compare``       A difference of two moments in words: what changed, where each moment lies, and what became of what
 ``driver_usage``  The device's own count in words: the finding, where its numbers come from, and why there are
                   none
+``gate``          What a check found in words, for every surface
 ``headlines``     What a picture says, in a sentence: the titles of views and of the report's sections
 ``kv_cache``      What a recorded key/value cache holds and wastes, in words; the names and meanings of what
                   its bytes are

@@ -11,8 +11,8 @@ import pytest
 from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.figures.theme import THEMES
-from memscope.reports import _html_page as parts
-from memscope.reports._html_page import in_themes, page, picture, write_page
+from memscope.reports import html_page as parts
+from memscope.reports.html_page import in_themes, page, picture, write_page
 from memscope.units import GiB, format_count
 from tests.replay.comparisons import FAILED, OTHER, comparison_of, result_of
 from tests.sampled_trace import FULL, sampled_trace

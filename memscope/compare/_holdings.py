@@ -1,0 +1,175 @@
+"""What is in use at a moment, as what can be told apart without addresses: groups of allocations, and their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memscope.attribution.phases.phases import find_phases
+from memscope.attribution.sites import module_of_owner
+from memscope.device.device import Device, Moment
+from memscope.trace.schema import NONE_ID
+from memscope.trace.tables import Int64Array, rank_rows
+from memscope.trace.trace import Trace
+
+N_PASSES = 6
+"""Ways in which groups are matched, the strictest first."""
+N_SAME_STACK = 2
+"""So many of them ask for the same stack, line by line."""
+_N_PATH_PARTS = 3
+"""Of a file's path that tell it: what lies above them is where somebody keeps the checkout."""
+_LAYER = re.compile(r"(?:(?<=\.)|(?<!\S))\d+(?=\.)|(?<=\.)\d+$")
+"""A layer's number in an owner's name: ``exp_avg of model.layers.3.fc.weight``, but not that of ``argument 0``."""
+_PATH_ENDS = re.compile(r"[/\\]")
+
+_Call = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Allocations in use that nothing but their addresses and sizes tells apart.
+
+    Attributes
+    ----------
+    category
+        The category's number.
+    owner, site
+        The owner's name and the line of code, None where not known.
+    keys
+        What the group is matched by, a key for each pass.
+    lines
+        Line numbers of its stack, outermost first: in their order those are matched that differ in nothing else.
+    requested_bytes, block_bytes, n_allocations
+        Their sums.
+    """
+
+    category: int
+    owner: str | None
+    site: str | None
+    keys: tuple[Hashable, ...]
+    lines: tuple[int, ...]
+    requested_bytes: int
+    block_bytes: int
+    n_allocations: int
+
+
+def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
+    """The groups of what is in use after an event: one sort of the allocations, then work by group.
+
+    Parameters
+    ----------
+    rows
+        int64: those of the allocations in use that are meant; all of them if not given.
+    """
+    device, rows = moment.device, moment.in_use_rows if rows is None else rows
+    if not len(rows):
+        return []
+    table, attribution = device.allocations, device.attribution
+    columns = (
+        attribution.category[rows].astype(np.int64),
+        attribution.owner_id[rows].astype(np.int64),
+        table.stack_id[rows].astype(np.int64),
+        find_phases(device.lifetimes).row_phase[rows].astype(np.int64),
+        _step_ages(device, moment.event, rows),
+    )
+    group_of = rank_rows(*columns).astype(np.int64)
+    n_groups = int(group_of.max()) + 1
+    first = np.zeros(n_groups, np.int64)
+    first[group_of[::-1]] = np.arange(len(rows))[::-1]
+    sums = [np.zeros(n_groups, np.int64) for _ in range(2)]
+    for total, values in zip(sums, (table.requested_bytes, table.block_bytes), strict=True):
+        np.add.at(total, group_of, values[rows])
+    counts = np.bincount(group_of, minlength=n_groups)
+    stacks = _Stacks(device.trace)
+    sites = device.sites_of(rows[first])
+    return [
+        _group(device, stacks, tuple(int(column[i]) for column in columns), site, (int(wanted), int(given), int(n)))
+        for i, site, wanted, given, n in zip(first.tolist(), sites, *sums, counts, strict=True)
+    ]
+
+
+def _step_ages(device: Device, event: int, rows: Int64Array) -> Int64Array:
+    """How many steps before the moment's own each allocation was made; −1 where steps or its own are not known."""
+    steps = device.steps
+    if steps is None:
+        return np.full(len(rows), NONE_ID, np.int64)
+    born = steps.step_of(device.allocations.alloc_event[rows])
+    now = int(np.searchsorted(steps.begin, event, side="right")) - 1
+    return np.where(born == NONE_ID, NONE_ID, now - born)
+
+
+def _group(
+    device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | None, sums: tuple[int, int, int]
+) -> Group:
+    category, owner_id, stack_id, phase, age = told
+    owner = device.trace.shown_string(owner_id)
+    calls = stacks.calls(stack_id)
+    functions = tuple(call[:2] for call in calls)
+    where: Hashable = owner if owner is not None else stacks.function_of(site)
+    keys: tuple[Hashable, ...] = (
+        (category, owner, calls, phase, age),
+        (category, owner, calls, phase),
+        (category, owner, functions, phase),
+        (category, owner, tuple(name for name, _ in functions), phase),
+        (category, owner is None, where, phase),
+        (category, owner is None, where),
+    )
+    return Group(category, owner, site, keys, tuple(line for _, _, line in calls[::-1]), *sums)
+
+
+class _Stacks:
+    """Stacks as they can be compared between recordings: files by the end of their paths."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._calls: dict[int, tuple[_Call, ...]] = {}
+        self._frames: dict[int, _Call] = {}
+
+    def calls(self, stack_id: int) -> tuple[_Call, ...]:
+        """The calls of a stack, innermost first; none where it was not recorded."""
+        if stack_id not in self._calls:
+            self._calls[stack_id] = tuple(map(self._frame, self._trace.stacks.frames_of(stack_id).tolist()))
+        return self._calls[stack_id]
+
+    def _frame(self, frame_id: int) -> _Call:
+        if frame_id not in self._frames:
+            frame = self._trace.frame(frame_id)
+            self._frames[frame_id] = frame.name, path_end(frame.filename), frame.line
+        return self._frames[frame_id]
+
+    @staticmethod
+    def function_of(site: str | None) -> str | None:
+        """A line of code without its number and without the folders above its file."""
+        return None if site is None else re.sub(r":-?\d+ ", " ", path_end(site), count=1)
+
+
+def path_end(path: str) -> str:
+    r"""The last parts of a path, which do not say where somebody keeps the checkout.
+
+    >>> path_end("/home/me/work/model/blocks.py")
+    'work/model/blocks.py'
+    """
+    return "/".join(_PATH_ENDS.split(path)[-_N_PATH_PARTS:])
+
+
+def holder_of(group: Group) -> str | None:
+    """The owner's name, the same of every layer together; else the line of code."""
+    return _LAYER.sub("*", group.owner) if group.owner is not None else group.site
+
+
+def owner_of(group: Group) -> str | None:
+    """The owner's whole name; else the line of code."""
+    return group.owner if group.owner is not None else group.site
+
+
+def module_of(group: Group) -> str | None:
+    """The module in the owner's name."""
+    return None if group.owner is None else module_of_owner(group.owner)
+
+
+def largest(groups: Sequence[Group]) -> Group:
+    """The group that holds most."""
+    return max(groups, key=lambda group: group.requested_bytes)
