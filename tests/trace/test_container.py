@@ -216,6 +216,12 @@ def table(**columns: object) -> bytes:
         ("strings.parquet", table(text=["a", None]), "not a readable"),
         ("streams.parquet", table(handle=["x"]), "not a readable"),
         ("streams.parquet", table(handle=[1.5]), "its column handle is of type DOUBLE"),
+        ("streams.parquet", table(handle=pa.array([1 << 63], pa.uint64())), "handle has numbers that do not fit int64"),
+        ("ids.parquet", table(frame_id=[0, 1 << 32, 0]), "frame_id has numbers that do not fit int32"),
+        ("marks.parquet", table(event=[0], time_ns=[0], kind=[300], label_id=[0]), "numbers that do not fit int8"),
+        ("marks.parquet", table(event=[0], time_ns=[0], kind=[-1], label_id=[0]), "MarkTable.kind points outside"),
+        ("marks.parquet", table(event=[51], time_ns=[0], kind=[0], label_id=[0]), "MarkTable.event points outside"),
+        ("streams.parquet", table(handle=[[1, 2]]), "has not one value a row"),
         ("streams.parquet", table(handle=[1, None]), "its column handle has missing values"),
         (
             "pools.parquet",
