@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import force_option, load_trace
+from memscope.cli.options import force_option, load_trace, say
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
 
@@ -45,7 +45,7 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> No
         analysis.require_consistent()
         write_container(analysis.trace, target, overwrite=force)
         size = target.stat().st_size
-        click.echo(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}")
+        say(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}", err=False)
 
 
 def _target(snapshot: Path, output: Path | None, suffix: str) -> Path:

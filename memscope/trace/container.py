@@ -16,8 +16,8 @@ import numpy as np
 
 from memscope.errors import InputFileError, InvariantError, first_line
 from memscope.files import whole_file
+from memscope.parquet_pages import unpacked_bytes
 from memscope.trace import schema
-from memscope.trace._pages import unpacked_bytes
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.tables import (
     BlockTable,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from memscope.trace._pages import unpacked_bytes
+from memscope.parquet_pages import unpacked_bytes
 
 COLUMNS = {
     "numbers": pa.array(range(50_000)),
