@@ -96,7 +96,7 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[BinaryI
         If it cannot be written there.
     """
     path = Path(path)
-    _require_place(path, overwrite=overwrite)
+    require_place(path, overwrite=overwrite)
     try:
         aside, file = _open_aside(path)
     except OSError as error:
@@ -127,7 +127,7 @@ def require_room(path: str | Path) -> None:
         If the folder is not there or cannot be written to, or its disk is full.
     """
     path = Path(path)
-    _require_place(path, overwrite=True)
+    require_place(path, overwrite=True)
     try:
         aside, file = _open_aside(path)
         try:
@@ -148,7 +148,14 @@ def require_room(path: str | Path) -> None:
         raise _unwritable(path, error) from error
 
 
-def _require_place(path: Path, *, overwrite: bool) -> None:
+def require_place(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place for an output that has something else.
+
+    Raises
+    ------
+    UsageError
+        If there is no file there but something else, or a file that may not be overwritten.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from memscope.cli.options import force_option, load_trace, say
+from memscope.cli.outputs import check_output
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
 
@@ -37,11 +38,15 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, force: bool) -> No
 
     if output is not None and len(snapshots) > 1 and not output.is_dir():
         raise UsageError(f"{output} must be a folder that exists, because there are {len(snapshots)} inputs")
-    for snapshot in snapshots:
-        target = _target(snapshot, output, SUFFIX)
+    targets = [_target(snapshot, output, SUFFIX) for snapshot in snapshots]
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise UsageError(f"several of the inputs would become {twice}: import them one by one, each with -o")
+    for snapshot, target in zip(snapshots, targets, strict=True):
         analysis = load_trace(snapshot)
         if output is None and is_container(snapshot):
             raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
+        check_output(target, snapshot, overwrite=force)
         analysis.require_consistent()
         write_container(analysis.trace, target, overwrite=force)
         size = target.stat().st_size

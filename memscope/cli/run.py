@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _NAMES = ("devices", "compute_capability", "overhead", "event_latency")
+_NOTHING_RECORDED = (
+    "memscope: nothing was recorded: the program asked for no memory of a CUDA device in this process (a program that "
+    "runs on the CPU, or in processes of its own, leaves no event here)"
+)
 _RENAMED_IN = (2, 9)
 """The PyTorch that renamed ``PYTORCH_CUDA_ALLOC_CONF`` to ``PYTORCH_ALLOC_CONF``."""
 
@@ -318,6 +322,9 @@ def run(
     sys.stdout.flush()
     if recorder.records_here:
         say(f"memscope: wrote {path} ({_summary(recorder.trace)})")
+        if not recorder.trace.n_events:
+            say(_NOTHING_RECORDED)
+            code = code or 1
         if opens_dashboard:
             _open_dashboard(recording)
     ctx.exit(code)

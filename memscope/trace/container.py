@@ -105,11 +105,53 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
     InputFileError
         If it cannot be written there.
     """
+    metadata = _encode_metadata(trace.metadata, Path(path))
     with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_undated(META_NAME), json.dumps(_record(trace.metadata), indent=1))
-        for name, columns in _parts(trace).items():
-            archive.writestr(_undated(f"{name}.parquet"), _encode(columns))
+        archive.writestr(_undated(META_NAME), metadata)
+        tables = {name: _encode(columns) for name, columns in _parts(trace).items()}
+        if not _are_readable(tables, sum(len(_utf8(text)) for text in trace.strings)):
+            # So even are the events that the reader would take the file for one made to fill memory.
+            tables = {name: _encode(columns, is_packed=False) for name, columns in _parts(trace).items()}
+        for name, data in tables.items():
+            archive.writestr(_undated(f"{name}.parquet"), data)
     return Path(path)
+
+
+def _encode_metadata(metadata: TraceMetadata, path: Path) -> bytes:
+    """The metadata as the reader takes it.
+
+    Raises
+    ------
+    InputFileError
+        If it would not.
+    """
+    try:
+        data = json.dumps(_record(metadata), indent=1, allow_nan=False).encode()
+        _check_metadata(data)
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputFileError(path, f"cannot be written: no reader would take it: {first_line(error)}") from error
+    return data
+
+
+def _check_metadata(data: bytes) -> None:
+    if len(data) > _MAX_META_BYTES:
+        raise ValueError(f"what is recorded beside the events takes {len(data):,} bytes")
+    TraceMetadata.from_json(json.loads(data))
+
+
+def _are_readable(tables: Mapping[str, bytes], n_text_bytes: int) -> bool:
+    """Whether a reader has room for what the tables unpack to, and for the characters of their texts."""
+    import pyarrow.parquet as pq
+
+    room = _Room(sum(map(len, tables.values())))
+    try:
+        for name, data in tables.items():
+            room.take(name, pq.read_metadata(io.BytesIO(data)), data)
+            if name == "strings":
+                room.take_texts(name, n_text_bytes)
+    except ValueError:
+        return False
+    return True
 
 
 def _record(metadata: TraceMetadata) -> dict[str, Any]:
@@ -193,7 +235,7 @@ def _parts(trace: Trace) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def _encode(columns: Mapping[str, Any]) -> bytes:
+def _encode(columns: Mapping[str, Any], *, is_packed: bool = True) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,10 +248,10 @@ def _encode(columns: Mapping[str, Any]) -> bytes:
     pq.write_table(
         pa.table(arrays),
         buffer,
-        compression="zstd",
-        compression_level=9,
-        use_dictionary=[name for name in arrays if name not in delta],
-        column_encoding=delta or None,
+        compression="zstd" if is_packed else "none",
+        compression_level=9 if is_packed else None,
+        use_dictionary=[name for name in arrays if name not in delta] if is_packed else False,
+        column_encoding=(delta or None) if is_packed else None,
         write_statistics=False,
         store_schema=False,
     )
