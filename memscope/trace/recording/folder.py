@@ -3,7 +3,8 @@
 The folder is called like the file with ``.part`` added. It holds ``recording.json`` (the process, and what does not
 change: devices, versions) and, for each drain, ``chunk-N.pickle`` (a torch snapshot: the events since the drain before,
 the segments then) and ``chunk-N.json`` (how many allocator calls each device had counted by then, and what was noted).
-A chunk's pickle is put in place last, so that a chunk that is there is whole. ``samples.npy`` has the device's own
+A chunk's pickle is put in place last, so that a chunk that is there is whole.
+Of a chunk that goes on there are versions, ``chunk-N-V.pickle``, of which the newest counts. ``samples.npy`` has the device's own
 count until the last drain, ``calls.bin`` the calls that were counted last, a moment before the end at most.
 """
 
@@ -43,9 +44,25 @@ def part_of(path: str | Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def chunk_path(folder: Path, number: int) -> Path:
-    """Where a chunk's snapshot lies."""
-    return folder / f"chunk-{number:06d}.pickle"
+def chunk_path(folder: Path, number: int, version: int = 0) -> Path:
+    """Where a chunk's snapshot lies; a chunk that is not drained yet is written in version after version."""
+    return folder / (f"chunk-{number:06d}" + (f"-{version:06d}" if version else "") + ".pickle")
+
+
+def forget_versions(folder: Path, number: int, version: int) -> None:
+    """Remove what was written of a chunk before a version of it was in place."""
+    kept = chunk_path(folder, number, version).stem
+    for path in sorted(folder.glob(f"chunk-{number:06d}*"), reverse=True):  # a snapshot before its notes
+        if path.name.partition(".")[0] < kept:
+            path.unlink(missing_ok=True)
+
+
+def _newest_chunks(folder: Path) -> list[Path]:
+    """Each chunk's snapshot in its newest version, in the order of the chunks."""
+    newest: dict[str, Path] = {}
+    for path in sorted(folder.glob("chunk-*.pickle"), key=lambda path: path.stem):
+        newest["-".join(path.stem.split("-")[:2])] = path
+    return list(newest.values())
 
 
 def write_recording(folder: Path, pid: int, metadata: TraceMetadata) -> None:
@@ -76,7 +93,7 @@ def is_being_made(folder: str | Path) -> bool:
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+    except (OSError, OverflowError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return True
 
@@ -99,7 +116,7 @@ def read_chunks(folder: Path) -> tuple[list[Chunk], TraceMetadata]:
     """
     try:
         metadata = TraceMetadata.from_json(_record(folder / RECORDING_NAME)["metadata"])
-        chunks = [_read_notes(path) for path in sorted(folder.glob("chunk-*.pickle"))]
+        chunks = [_read_notes(path) for path in _newest_chunks(folder)]
         _check_alike(chunks)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
