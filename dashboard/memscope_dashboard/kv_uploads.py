@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import hashlib
-import io
 import tempfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from threading import Lock
 from typing import TypeVar
 
 from memscope.errors import InputFileError, MemscopeError, UsageError
+from memscope.files import unpacked
 from memscope.recently_used import RecentlyUsed
 from memscope.serving.model_config import ModelConfig, read_model_config
 from memscope.serving.request_files import read_requests
@@ -122,13 +120,7 @@ def _content(name: str, contents: str) -> bytes:
         sent = base64.b64decode(contents.split(",", 1)[-1], validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputFileError(_plain_name(name), "did not arrive whole: choose the file again") from error
-    content = sent
-    if sent[:2] == b"\x1f\x8b":
-        try:
-            with gzip.GzipFile(fileobj=io.BytesIO(sent)) as file:
-                content = file.read(_MAX_UNPACKED_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputFileError(_plain_name(name), f"cannot be unpacked: {error}") from error
+    content = unpacked(_plain_name(name), sent)
     if len(sent) > MAX_SENT_BYTES or len(content) > _MAX_UNPACKED_BYTES:
         limit = format_bytes(_MAX_UNPACKED_BYTES if len(sent) <= MAX_SENT_BYTES else MAX_SENT_BYTES)
         raise InputFileError(_plain_name(name), f"is larger than {limit}: replay it with memscope serving")

@@ -28,6 +28,7 @@ from memscope.attribution.phases.phases import PHASE_BY_LABEL
 from memscope.attribution.rule import Rule
 from memscope.attribution.rule_table import ALL_RULES
 from memscope.errors import InputFileError, UnknownNameError
+from memscope.files import require_file
 from memscope.trace.categories import CATEGORY_BY_LABEL
 from memscope.trace.frames import FramePattern
 
@@ -63,6 +64,7 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
     InputFileError
         If it cannot be read or is not TOML; or naming the first rule that cannot be used, and why.
     """
+    require_file(path)
     try:
         content = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:

@@ -6,6 +6,7 @@ Variables are for programs that a launcher starts many times over.
 ``MEMSCOPE_OUT``          the file to write, or an existing folder to write into
 ``MEMSCOPE_RANKS``        which ranks record: ``all``, or numbers and ranges such as ``0,3-5``
 ``MEMSCOPE_MAX_EVENTS``   events kept for each device
+``MEMSCOPE_MAX_LOSS_S``   seconds of a recording that may be lost when the process is killed
 ``MEMSCOPE_TRIGGER``      ``signal``: recording is switched on and off by SIGUSR2
 ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``  who this process is, as PyTorch's launchers say it
 ========================  ==============================================================================================
@@ -29,6 +30,7 @@ SUFFIX = ".memscope"
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _RELEASE = re.compile(r"(\d+)\.(\d+)")
 _MAX_RANK = 1 << 20
+_MAX_LOSS_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class CaptureEnvironment:
     out: Path | None = None
     ranks: tuple[range, ...] | None = None
     max_events: int | None = None
+    max_loss_s: float | None = None
     trigger: Literal["signal"] | None = None
     rank: int | None = None
     local_rank: int | None = None
@@ -93,6 +96,7 @@ def read_environment(environ: Mapping[str, str] | None = None) -> CaptureEnviron
         out=_checked_out(Path(out)) if out else None,
         ranks=_ranks(values.get("MEMSCOPE_RANKS", "")),
         max_events=_number(values, "MEMSCOPE_MAX_EVENTS", least=1),
+        max_loss_s=_seconds(values, "MEMSCOPE_MAX_LOSS_S"),
         trigger=_trigger(values.get("MEMSCOPE_TRIGGER", "")),
         rank=rank,
         local_rank=_number(values, "LOCAL_RANK"),
@@ -138,6 +142,19 @@ def _number(values: Mapping[str, str], name: str, least: int = 0) -> int | None:
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < least:
         raise UsageError(f"{name}={text} cannot be used: give a whole number, {least} or more")
     return int(text)
+
+
+def _seconds(values: Mapping[str, str], name: str) -> float | None:
+    text = values.get(name)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= _MAX_LOSS_S:
+        raise UsageError(f"{name}={text} cannot be used: give seconds, from 0.1 to {_MAX_LOSS_S:,}")
+    return seconds
 
 
 def _ranks(text: str) -> tuple[range, ...] | None:

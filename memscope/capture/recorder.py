@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from typing_extensions import Self
 
 from memscope.capture.environment import CaptureEnvironment, allocator_settings, rank_path, read_environment
 from memscope.capture.kv_caches import CacheLeaf
-from memscope.errors import CaptureError, MissingDependencyError, UsageError
+from memscope.errors import CaptureError, MemscopeError, MissingDependencyError, UsageError
+from memscope.files import require_room
 from memscope.gpus import DEFAULT_GPU, find_gpu
 from memscope.trace.container import write_container
 from memscope.trace.trace import Trace
@@ -265,6 +267,8 @@ class Recorder:
         ------
         CaptureError
             If a recording is under way already, or cannot work here.
+        InputFileError
+            If its file could not be written: the folder is not there, or the disk is full or read-only.
         MissingDependencyError
             If PyTorch is not installed.
         """
@@ -272,6 +276,8 @@ class Recorder:
             raise CaptureError("a recording is under way already: one at a time")
         if self._path is not None:
             self._path = self._path.absolute()  # the program may change its working folder
+            if self.records_here:
+                require_room(self._path)
         backend = self._make_backend() if self.records_here else None
         if backend is not None:
             backend.start()
@@ -334,7 +340,14 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except MemscopeError as problem:
+            if error is None:
+                raise
+            # The program's own error goes on: what became of the recording is said beside it.
+            sys.stderr.write(f"memscope: the recording could not be kept: {problem}\n")
+            return
         if error is not None:
             self.explain(error)
 

@@ -18,7 +18,7 @@ from typing import Any
 from memscope.capture.recorder import Recorder
 from memscope.capture.stacks import is_tracer_frame
 from memscope.capture.trigger import SignalTrigger
-from memscope.errors import InputFileError, UsageError
+from memscope.errors import InputFileError, MemscopeError, UsageError
 
 INTERRUPTED = 130
 
@@ -41,15 +41,29 @@ def run_recorded(recorder: Recorder, target: str, arguments: Sequence[str], *, i
         _require_module(target)
     with _as_main(target, arguments, is_module=is_module) as module:
         recorder.start()
+        problem: MemscopeError | None = None
         try:
             with _kept_if_killed(recorder):
                 exit_code, error = _run(module, code, target)
         finally:
-            recorder.stop()  # before the traceback is touched: its frames hold what was alive when the program failed
+            # Before the traceback is touched: its frames hold what was alive when the program failed.
+            problem = _stopped(recorder)
         if error is not None:
-            recorder.explain(error)
+            if problem is None:
+                recorder.explain(error)
             _print_error(error)
+        if problem is not None:
+            raise problem
         return exit_code
+
+
+def _stopped(recorder: Recorder) -> MemscopeError | None:
+    """End the recording; why it could not be kept, which is said after the program's own error and not in its place."""
+    try:
+        recorder.stop()
+    except MemscopeError as problem:
+        return problem
+    return None
 
 
 @contextmanager

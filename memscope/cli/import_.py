@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memscope.cli.options import force_option, load_trace
+from memscope.cli.options import force_option, load_trace, say
+from memscope.cli.outputs import check_output
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
 
@@ -42,15 +43,19 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, redact: bool, forc
 
     if output is not None and len(snapshots) > 1 and not output.is_dir():
         raise UsageError(f"{output} must be a folder that exists, because there are {len(snapshots)} inputs")
-    for snapshot in snapshots:
-        target = _target(snapshot, output, SUFFIX)
+    targets = [_target(snapshot, output, SUFFIX) for snapshot in snapshots]
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise UsageError(f"several of the inputs would become {twice}: import them one by one, each with -o")
+    for snapshot, target in zip(snapshots, targets, strict=True):
         analysis = load_trace(snapshot)
         if output is None and is_container(snapshot):
             raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
+        check_output(target, snapshot, overwrite=force)
         analysis.require_consistent()
         write_container(_redacted(analysis.trace) if redact else analysis.trace, target, overwrite=force)
         size = target.stat().st_size
-        click.echo(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}")
+        say(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}", err=False)
 
 
 def _redacted(trace: Trace) -> Trace:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from memscope.cli.options import FLAGS
+from memscope.cli.outputs import checking_output
 from memscope.errors import FieldError, MemscopeError, nearest
 from memscope.version import __version__
 
@@ -58,7 +59,7 @@ class LazyGroup(click.Group):
             return None
         module, _, name = VERBS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
-        return command
+        return checking_output(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -132,7 +133,14 @@ def html_option(command: Command) -> Command:
 
 def wrote(path: Path) -> None:
     """Say that a file was written, on stderr: stdout is for answers."""
-    click.echo(f"memscope: wrote {path}", err=True)
+    say(f"memscope: wrote {path}")
+
+
+def say(text: str, *, err: bool = True) -> None:
+    """Write one line, on stderr unless told otherwise, whatever the names in it hold."""
+    from memscope.words.labels import printable
+
+    click.echo(printable(text), err=err)
 
 
 def rules_option(command: Command) -> Command:
@@ -166,14 +174,28 @@ def _give_back_freed_arrays() -> None:
 
 def print_json(content: dict[str, Any]) -> None:
     """Write one JSON object to stdout, its schema version first."""
-    json.dump({"schema_version": SCHEMA_VERSION, **content}, sys.stdout, indent=2, default=_plain)
-    sys.stdout.write("\n")
+    found = {"schema_version": SCHEMA_VERSION, **content}
+    try:
+        text = json.dumps(found, indent=2, default=_plain, allow_nan=False)
+    except ValueError:  # JSON has no infinity: what cannot be told as a number was not measured
+        text = json.dumps(_finite(found), indent=2, default=_plain, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
 
 
 def print_each_json(contents: Sequence[dict[str, Any]]) -> None:
     """Write what was found of one device, or of several: the first as ever, the others beside it."""
     first, *others = contents
     print_json({**first, "other_devices": others} if others else first)
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

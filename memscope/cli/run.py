@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from memscope.cli.dash import require_dashboard, serve_traces
-from memscope.cli.options import Choice, GroupedCommand, force_option, grouped
+from memscope.cli.options import Choice, GroupedCommand, force_option, grouped, say
 from memscope.errors import CaptureError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _NAMES = ("devices", "compute_capability", "overhead", "event_latency")
+_NOTHING_RECORDED = (
+    "memscope: nothing was recorded: the program asked for no memory of a CUDA device in this process (a program that "
+    "runs on the CPU, or in processes of its own, leaves no event here)"
+)
 _RENAMED_IN = (2, 9)
 """The PyTorch that renamed ``PYTORCH_CUDA_ALLOC_CONF`` to ``PYTORCH_ALLOC_CONF``."""
 
@@ -317,7 +321,10 @@ def run(
     code = run_recorded(recorder := recorder_into(path), target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
     if recorder.records_here:
-        click.echo(f"memscope: wrote {path} ({_summary(recorder.trace)})", err=True)
+        say(f"memscope: wrote {path} ({_summary(recorder.trace)})")
+        if not recorder.trace.n_events:
+            say(_NOTHING_RECORDED)
+            code = code or 1
         if opens_dashboard:
             _open_dashboard(recording)
     ctx.exit(code)
@@ -350,7 +357,7 @@ def _enter_ranks(
         _require_free(each, force=force)
     code = run_each(ranks, world_size, sys.argv[1:])
     if not code and len(paths) > 1:
-        click.echo(f"memscope: memscope report {paths[0]} {paths[1]} … shows ranks side by side", err=True)
+        say(f"memscope: memscope report {paths[0]} {paths[1]} … shows ranks side by side")
     ctx.exit(code)
 
 
@@ -411,7 +418,7 @@ def _way_without_gpu(*, dry_run: bool, emulate: bool, has_ranks: bool) -> tuple[
     except MissingDependencyError:
         raise
     except MemscopeError as error:
-        click.echo(f"memscope: a dry run, for there is no emulated device here: {error}", err=True)
+        say(f"memscope: a dry run, for there is no emulated device here: {error}")
         return True, False
     click.echo(f"memscope: on the emulated device, under torch {build.version}", err=True)
     return False, True

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from memscope.lifetimes._pairing import Problem, pair_rows
-from memscope.lifetimes.placing import place_rows
+from memscope.lifetimes.placing import place_rows, problems_before
 from memscope.lifetimes.segments import SegmentTimeline, segment_timeline
 from memscope.lifetimes.state import AllocatorState, tile_segments
 from memscope.lifetimes.tables import NEVER, AllocationTable, UsageSeries
@@ -56,6 +56,8 @@ class DeviceLifetimes:
         placement = place_rows(trace, rows, self.timeline)
         self.allocations: AllocationTable = placement.allocations
         self.problems: tuple[Problem, ...] = rows.problems
+        if self.segments_are_known and not self.problems:
+            self.problems = tuple(problems_before(trace, self.allocations, self.timeline))
         self.n_unmatched_frees = rows.n_unmatched_frees
         self.n_implied_frees = rows.n_implied_frees
         self.n_misplaced = placement.n_misplaced

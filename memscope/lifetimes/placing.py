@@ -8,7 +8,7 @@ import numpy as np
 
 from memscope._core import caching
 from memscope._core import lifetimes as core
-from memscope.lifetimes._pairing import PairedRows, Pairs
+from memscope.lifetimes._pairing import PairedRows, Pairs, Problem
 from memscope.lifetimes.never_split import pools_that_never_split
 from memscope.lifetimes.rules import CachingRules, rules_of
 from memscope.lifetimes.segments import SegmentTimeline
@@ -16,6 +16,7 @@ from memscope.lifetimes.tables import AllocationTable
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.trace.trace import Trace
+from memscope.units import format_bytes, format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,33 @@ def place_rows(trace: Trace, rows: PairedRows, timeline: SegmentTimeline) -> Pla
     if not (trace.metadata.has_segment_events or trace.metadata.block_layout_recorded):
         n_misplaced = 0  # there is no layout that they could fail to fit
     return Placement(allocations, n_misplaced, first + misplaced if n_misplaced else NONE_ID)
+
+
+def problems_before(trace: Trace, allocations: AllocationTable, timeline: SegmentTimeline) -> list[Problem]:
+    """What cannot have been in use before the first event: it lay in no segment of then, or two lay in one place.
+
+    Only the frees of such memory are among the events, so that nothing else tells a wrong address or size of theirs.
+    """
+    table = allocations.take(allocations.alloc_event == NONE_ID)
+    table = table.take(np.argsort(table.address, kind="stable"))
+    begin, end = table.address, table.address + table.block_bytes
+    order = np.argsort(timeline.start_address, kind="stable")
+    segment = np.searchsorted(timeline.start_address[order], begin, side="right") - 1
+    is_outside = np.ones(len(table), np.bool_)
+    within = segment >= 0
+    is_outside[within] = end[within] > timeline.start_end[order][segment[within]]
+    overlaps = np.append(begin[1:] < end[:-1], False)
+    found = []
+    for wrong, why in ((is_outside, "lies in no segment of then"), (overlaps, "overlaps another such allocation")):
+        if np.any(wrong):
+            row = int(np.flatnonzero(wrong)[0])
+            event = max(int(table.free_requested_event[row]), int(table.free_event[row]))
+            size = format_bytes(int(table.block_bytes[row]))
+            text = f"{size} at address {trace.address_text(int(begin[row]))}, in use before the first event, {why}"
+            n_more = int(np.count_nonzero(wrong)) - 1
+            more = f" ({format_count(n_more)} more like it)" if n_more else ""
+            found.append(Problem(timeline.device, None if event < 0 else event, text + more))
+    return found
 
 
 def _settle_slack(

@@ -14,6 +14,8 @@ from memscope.replay.strategies import ReplayOptions, replay
 
 Engine = Literal["local", "dask", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+MOST_JOBS = 1024
+"""Replays at a time, at most; of local processes there are never more than replays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class SweepWorkers:
     Raises
     ------
     UsageError
-        If the engine is not known, or an address is given to local processes.
+        If the engine is not known, there are too many jobs at a time, or an address is given to local processes.
     """
 
     n_jobs: int = 1
@@ -55,6 +57,8 @@ class SweepWorkers:
             raise UsageError("an address needs a cluster: choose the dask or the ray engine")
         if self.n_jobs == 0:
             raise UsageError("a sweep needs at least one job at a time")
+        if not -1 <= self.n_jobs <= MOST_JOBS:
+            raise UsageError(f"{self.n_jobs:,} jobs at a time: choose from 1 to {MOST_JOBS}, or -1 for all cores")
 
 
 def run_sweep(
@@ -116,6 +120,8 @@ def _results(jobs: Sequence[ReplayJob], spread: SweepWorkers) -> Iterator[Replay
         # Each process starts once, so that jobs are handed out one by one.
         options: dict[str, Any] = {"return_as": "generator"} if spread.engine == "local" else {}
         n_jobs = spread.n_jobs if spread.engine == "local" or spread.n_jobs != 1 else -1
+        if spread.engine == "local":
+            n_jobs = min(n_jobs, len(jobs))
         yield from joblib.Parallel(n_jobs=n_jobs, batch_size=1, **options)(joblib.delayed(_run)(job) for job in jobs)
 
 

@@ -41,7 +41,8 @@ Cell = str | Text
 class Terminal(Console):
     """A console on which a line that is too long goes on under its own beginning, not under the margin.
 
-    Texts come from anyone's program: brackets in them are no markup.
+    Texts come from anyone's program: brackets in them are no markup, and what would steer the terminal is a blank. This
+    is the one place where text leaves for it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -49,6 +50,7 @@ class Terminal(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print like any console; a text alone is hung under its indent."""
+        objects = tuple(_harmless(one) for one in objects)
         if len(objects) == 1 and isinstance(objects[0], str | Text) and not (options or self.soft_wrap):
             text = Text(objects[0]) if isinstance(objects[0], str) else objects[0]
             if any(cell_len(line) > self.width for line in text.plain.split("\n")):
@@ -222,6 +224,21 @@ class FittedTable:
             longest = max((cell_len(part.rstrip()) for part in parts), default=0)
             return max(min(longest, _LONGEST_SETTING), self._heading_width(i, is_broken))
         return most
+
+
+def _harmless(one: Any) -> Any:
+    """A text without what a terminal obeys, new lines aside; each is one blank, so that styles keep their places."""
+    if isinstance(one, Text):
+        if _is_harmless(one.plain):
+            return one
+        return Text("\n".join(map(printable, one.plain.split("\n"))), style=one.style, spans=list(one.spans))
+    if isinstance(one, str) and not _is_harmless(one):
+        return "\n".join(map(printable, one.split("\n")))
+    return one
+
+
+def _is_harmless(text: str) -> bool:
+    return text.replace("\n", "").isprintable()
 
 
 def _text(cell: Cell) -> Text:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memscope.errors import InputFileError, UnknownNameError, UsageError
+from memscope.files import require_file, unpacked
 from memscope.serving.presets import PRESETS
 from memscope.serving.shapes import KvLayer
 
@@ -311,12 +310,11 @@ def read_model_config(path_or_name: str | Path) -> ModelConfig:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        require_file(path)
+        content = unpacked(path, path.read_bytes())
         values = json.loads(content.decode("utf-8")) if len(content) <= _MAX_BYTES else None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputFileError(path, f"cannot be read: {error}") from error
+    except OSError as error:
+        raise InputFileError(path, f"cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputFileError(path, f"is not JSON: {error}") from error
     if not isinstance(values, dict):

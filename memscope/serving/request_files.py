@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import math
-import zlib
 from array import array
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memscope.errors import InputFileError
+from memscope.files import require_file, unpacked
 from memscope.serving.requests import RequestTable, in_order_of_arrival
 
 MOONCAKE_CHUNK_TOKENS = 512
@@ -59,13 +58,10 @@ def read_requests(path: str | Path) -> RequestTable:
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputFileError(path, f"cannot be read: {reason}") from error
+        require_file(path)
+        return unpacked(path, path.read_bytes()).decode("utf-8-sig")
+    except OSError as error:
+        raise InputFileError(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputFileError(path, "is not text: requests are read from CSV or JSON lines") from error
 

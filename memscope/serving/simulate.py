@@ -305,4 +305,4 @@ def _in_turn(jobs: Sequence[KvJob], tell: OnDone) -> Iterator[KvResult]:
 def _spread(jobs: Sequence[KvJob], n_jobs: int) -> Iterator[KvResult]:
     from joblib import Parallel, delayed
 
-    yield from Parallel(n_jobs=n_jobs, return_as="generator")(delayed(simulate)(job) for job in jobs)
+    yield from Parallel(n_jobs=min(n_jobs, len(jobs)), return_as="generator")(delayed(simulate)(job) for job in jobs)

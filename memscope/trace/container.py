@@ -16,6 +16,7 @@ import numpy as np
 
 from memscope.errors import InputFileError, InvariantError, first_line
 from memscope.files import whole_file
+from memscope.parquet_pages import unpacked_bytes
 from memscope.trace import schema
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.tables import (
@@ -46,6 +47,7 @@ _MAX_BYTES_PER_BYTE = 128
 unpack to less than 20; repeated values could be packed ten thousand times, and are then made to fill memory."""
 _WIDTHS = {"INT64": 8, "INT32": 4, "BOOLEAN": 1}
 """Bytes of a value, by the name that Parquet gives its type."""
+_WRITER = "parquet-cpp-arrow"
 _BYTES_PER_TEXT = 56
 """Of a text in Python's memory beside its characters, at least."""
 _TABLES: dict[str, type[Table]] = {
@@ -57,7 +59,17 @@ _TABLES: dict[str, type[Table]] = {
     "cache_layers": CacheLayerTable,
     "cache_lengths": CacheLengthTable,
 }
-_PLAIN_PARTS = ("events", "stacks", "frames", "ids", "strings", "streams", "pools")
+_INT64, _INT32 = np.dtype(np.int64), np.dtype(np.int32)
+_PLAIN_PARTS: dict[str, schema.Columns] = {
+    "events": schema.EVENT_COLUMNS,
+    "stacks": {"n_frames": _INT64},
+    "frames": schema.FRAME_COLUMNS,
+    "ids": {"frame_id": _INT32},
+    "strings": {},
+    "streams": {"handle": _INT64},
+    "pools": {"first": _INT64, "second": _INT64},
+}
+"""Parts that are no tables of their own in a trace, with the columns that hold numbers."""
 _OWNERS_BY_ADDRESS = 2
 """Schema version since which an owner may be named by an address."""
 _SINCE = {"cache_layers": 3, "cache_lengths": 3}
@@ -93,11 +105,53 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
     InputFileError
         If it cannot be written there.
     """
+    metadata = _encode_metadata(trace.metadata, Path(path))
     with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_undated(META_NAME), json.dumps(_record(trace.metadata), indent=1))
-        for name, columns in _parts(trace).items():
-            archive.writestr(_undated(f"{name}.parquet"), _encode(columns))
+        archive.writestr(_undated(META_NAME), metadata)
+        tables = {name: _encode(columns) for name, columns in _parts(trace).items()}
+        if not _are_readable(tables, sum(len(_utf8(text)) for text in trace.strings)):
+            # So even are the events that the reader would take the file for one made to fill memory.
+            tables = {name: _encode(columns, is_packed=False) for name, columns in _parts(trace).items()}
+        for name, data in tables.items():
+            archive.writestr(_undated(f"{name}.parquet"), data)
     return Path(path)
+
+
+def _encode_metadata(metadata: TraceMetadata, path: Path) -> bytes:
+    """The metadata as the reader takes it.
+
+    Raises
+    ------
+    InputFileError
+        If it would not.
+    """
+    try:
+        data = json.dumps(_record(metadata), indent=1, allow_nan=False).encode()
+        _check_metadata(data)
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputFileError(path, f"cannot be written: no reader would take it: {first_line(error)}") from error
+    return data
+
+
+def _check_metadata(data: bytes) -> None:
+    if len(data) > _MAX_META_BYTES:
+        raise ValueError(f"what is recorded beside the events takes {len(data):,} bytes")
+    TraceMetadata.from_json(json.loads(data))
+
+
+def _are_readable(tables: Mapping[str, bytes], n_text_bytes: int) -> bool:
+    """Whether a reader has room for what the tables unpack to, and for the characters of their texts."""
+    import pyarrow.parquet as pq
+
+    room = _Room(sum(map(len, tables.values())))
+    try:
+        for name, data in tables.items():
+            room.take(name, pq.read_metadata(io.BytesIO(data)), data)
+            if name == "strings":
+                room.take_texts(name, n_text_bytes)
+    except ValueError:
+        return False
+    return True
 
 
 def _record(metadata: TraceMetadata) -> dict[str, Any]:
@@ -181,7 +235,7 @@ def _parts(trace: Trace) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def _encode(columns: Mapping[str, Any]) -> bytes:
+def _encode(columns: Mapping[str, Any], *, is_packed: bool = True) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -194,10 +248,10 @@ def _encode(columns: Mapping[str, Any]) -> bytes:
     pq.write_table(
         pa.table(arrays),
         buffer,
-        compression="zstd",
-        compression_level=9,
-        use_dictionary=[name for name in arrays if name not in delta],
-        column_encoding=delta or None,
+        compression="zstd" if is_packed else "none",
+        compression_level=9 if is_packed else None,
+        use_dictionary=[name for name in arrays if name not in delta] if is_packed else False,
+        column_encoding=(delta or None) if is_packed else None,
         write_statistics=False,
         store_schema=False,
     )
@@ -220,13 +274,30 @@ def _decode(archive: zipfile.ZipFile, name: str, room: _Room) -> dict[str, Any]:
 
     # Texts stay in their dictionary until it is known what they are together: a long one may be named by many rows.
     texts = ["text"] if name == "strings" else None
-    file = pq.ParquetFile(io.BytesIO(_member(archive, f"{name}.parquet")), read_dictionary=texts)
-    room.take(name, file.metadata)
-    table = file.read()
+    data = _member(archive, f"{name}.parquet")
+    file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+    room.take(name, file.metadata, data)
+    # In this thread: those of pyarrow's that have just been started abort a process that ends at once.
+    table = file.read(use_threads=False)
+    if len(set(table.column_names)) != len(table.column_names):
+        raise ValueError(f"its table {name} has a column twice")
+    dtypes = _PLAIN_PARTS[name] if name in _PLAIN_PARTS else _TABLES[name].COLUMNS
     return {
-        column: _texts(name, table.column(column), room) if column == "text" else _numbers(column, table.column(column))
+        column: _texts(name, table.column(column), room)
+        if column == "text"
+        else _in_range(column, _numbers(column, table.column(column)), dtypes.get(column))
         for column in table.column_names
     }
+
+
+def _in_range(name: str, values: npt.NDArray[Any], dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
+    """A column as it is, if its numbers fit the type that it will have; a column that is not known is not looked at."""
+    if dtype is None or values.dtype == dtype or not len(values):
+        return values
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if int(values.min()) < low or int(values.max()) > high:
+        raise ValueError(f"its column {name} has numbers that do not fit {dtype}")
+    return values
 
 
 class _Room:
@@ -236,16 +307,21 @@ class _Room:
         self._n_file_bytes = n_file_bytes
         self._left_bytes = _FREE_BYTES + _MAX_BYTES_PER_BYTE * n_file_bytes
 
-    def take(self, table: str, metadata: pq.FileMetaData) -> None:
-        """Take what a table needs.
+    def take(self, table: str, metadata: pq.FileMetaData, data: bytes) -> None:
+        """Take what a table needs: by the footer, and by the header of each page, which need not agree.
 
         Raises
         ------
         ValueError
             If a column is of a type that no table has, or there is not so much room.
         """
+        if not metadata.created_by.startswith(_WRITER):
+            # Of old files of others Arrow reads more than they say.
+            raise ValueError(f"its table {table} was not written by Arrow")
         for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
             for column in (group.column(i) for i in range(group.num_columns)):
+                if column.num_values != group.num_rows:
+                    raise ValueError(f"its column {column.path_in_schema} has not one value a row")
                 if (table, column.path_in_schema) == ("strings", "text"):
                     needed = _BYTES_PER_TEXT * column.num_values
                 elif column.physical_type in _WIDTHS:
@@ -253,8 +329,8 @@ class _Room:
                 else:
                     raise ValueError(f"its column {column.path_in_schema} is of type {column.physical_type}")
                 # The file says these numbers: a negative one makes no room.
-                self._left_bytes -= max(needed, column.total_uncompressed_size, 0)
-        self._check(table)
+                self._left_bytes -= max(needed, _unpacked_bytes(column, data), 0)
+                self._check(table)
 
     def take_texts(self, table: str, n_bytes: int) -> None:
         """Take what the characters of texts need.
@@ -270,6 +346,16 @@ class _Room:
     def _check(self, table: str) -> None:
         if self._left_bytes < 0:
             raise ValueError(f"its table {table} unpacks to far more than any real one in {self._n_file_bytes:,} bytes")
+
+
+def _unpacked_bytes(column: pq.ColumnChunkMetaData, data: bytes) -> int:
+    """What a column's pages unpack to; they begin with its dictionary, where it has one. Of no rows none is read."""
+    if not column.num_values:
+        return 0
+    begin = column.data_page_offset
+    if column.has_dictionary_page and 0 < column.dictionary_page_offset < begin:
+        begin = column.dictionary_page_offset
+    return unpacked_bytes(data, begin, column.total_compressed_size)
 
 
 def _texts(table: str, column: pa.ChunkedArray, room: _Room) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from memscope.errors import InputFileError
+from memscope.files import require_file
 from memscope.trace.container import META_NAME, read_container
 from memscope.trace.recording.assembling import read_unfinished
 from memscope.trace.recording.folder import is_unfinished, part_of
@@ -32,6 +33,7 @@ def open_trace(path: str | Path) -> Trace:
     if is_unfinished(part_of(path)) and not path.exists():
         return read_unfinished(part_of(path))
     file, part = split_part(path)
+    require_file(file)
     if not is_container(file):
         return read_snapshot(file, part)
     if part is not None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from memscope.errors import InvariantError
 from memscope.trace import schema
+from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.schema import NONE_ID, Action, BlockState, MarkKind
 from memscope.trace.tables import (
     BlockTable,
     CacheLayerTable,
@@ -198,12 +199,34 @@ class Trace:
         _check_ids("OwnerTable.tensor_id", self.owners.tensor_id, len(self.strings))
         _check_ids("CacheLayerTable.kind_id", self.cache_layers.kind_id, len(self.strings))
         _check_ids("BlockTable.segment_id", self.blocks.segment_id, len(self.segments))
-        _check_ids("Trace.action", self.action, len(Action))
+        _check_words(self)
         _check_ids("StackTable.frame_ids", self.stacks.frame_ids, self.stacks.n_frames)
         _check_ids("StackTable.name_id", self.stacks.name_id, len(self.strings))
         _check_ids("StackTable.filename_id", self.stacks.filename_id, len(self.strings))
         if n and np.count_nonzero(np.diff(self.device)) != len(np.unique(self.device)) - 1:
             raise InvariantError("Trace: the events of a device are not contiguous")
+
+
+def _check_words(trace: Trace) -> None:
+    """Check that what stands for a word is one, and that what stands at an event has one."""
+    n = len(trace)
+    for name, words, known in (
+        ("Trace.action", trace.action, Action),
+        ("BlockTable.state", trace.blocks.state, BlockState),
+        ("MarkTable.kind", trace.marks.kind, MarkKind),
+        ("OwnerTable.category", trace.owners.category, Category),
+    ):
+        if len(words) and int(words.min()) < 0:
+            raise InvariantError(f"{name} points outside its table of {len(known)}")
+        _check_ids(name, words, len(known))
+    for name, event in (
+        ("SampleTable.event", trace.samples.event),
+        ("MarkTable.event", trace.marks.event),
+        ("CacheLayerTable.event", trace.cache_layers.event),
+        ("CacheLengthTable.event", trace.cache_lengths.event),
+    ):
+        _check_ids(name, event, n + 1)
+    _check_ids("OwnerTable.alloc_event", trace.owners.alloc_event, n)
 
 
 def _check_ids(name: str, ids: np.ndarray[tuple[int], np.dtype[np.signedinteger]], limit: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memscope.errors import InputFileError
 from memscope.trace.container import read_container
 from tests.conftest import Outcome
 
@@ -139,3 +140,39 @@ def test_a_program_that_handles_the_signal_itself_does_so(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "memscope", "run", "--dry-run", "-o", str(trace), str(script)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout) == (0, "handled\n")
+
+
+def test_a_trace_of_nothing_is_no_success_and_says_why(memscope: Run, folder: Path) -> None:
+    (folder / "cpu.py").write_text("import torch\nx = torch.zeros(3)\nprint('done')\n")
+    outcome = memscope("run", "--dry-run", "--gpu", "L4-24GB", "cpu.py")
+    assert (outcome.code, outcome.out) == (1, "done\n")
+    assert "wrote cpu.memscope (0 events, dry-run)" in outcome.err
+    assert "nothing was recorded: the program asked for no memory of a CUDA device" in outcome.err
+    assert read_container(folder / "cpu.memscope").n_events == 0
+    (folder / "ends.py").write_text("raise SystemExit(7)\n")
+    assert memscope("run", "--dry-run", "--gpu", "L4-24GB", "ends.py").code == 7
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_script_runs(memscope: Run, folder: Path) -> None:
+    (folder / "train.py").write_text("print('ran')\n")
+    (folder / "sub").mkdir()
+    for output in ("sub", "/dev/null", "none/out.memscope"):
+        outcome = memscope("run", "--dry-run", "-f", "-o", output, "train.py")
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("ending", "code"), [("raise ValueError('its own')", 1), ("", 1), ("raise SystemExit(3)", 1)])
+def test_a_disk_that_fills_up_does_not_hide_how_the_script_ended(
+    memscope: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str, code: int
+) -> None:
+    def fail(_trace: object, path: Path, **_: object) -> Path:
+        raise InputFileError(path, "cannot be written: No space left on device")
+
+    monkeypatch.setattr("memscope.capture.recorder.write_container", fail)
+    (folder / "train.py").write_text(f"import torch\nkept = torch.zeros(3, device='cuda')\n{ending}\n")
+    outcome = memscope("run", "--dry-run", "--gpu", "L4-24GB", "train.py")
+    assert outcome.code == code
+    assert outcome.err.count("No space left on device") == 1
+    assert outcome.err.splitlines()[-1].endswith("No space left on device")
+    assert ("ValueError: its own" in outcome.err) == ("its own" in ending)

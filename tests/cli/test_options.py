@@ -96,3 +96,25 @@ def test_a_pipe_is_as_wide_as_it_is_told(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
     console = options.console()
     assert (console.width, console.soft_wrap) == (width, is_whole)
+
+
+def test_json_has_no_number_that_is_none_and_nothing_is_written_before_all_is_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options.print_json({"a": [float("nan"), 1.5, (np.float64("inf"), np.int64(3))], "b": {"c": -float("inf")}})
+    assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "a": [None, 1.5, [None, 3]], "b": {"c": None}}
+    options.print_json({"name": "\x1b[31m\x7f\x9b\u202e\udc80"})
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert json.loads(out)["name"] == "\x1b[31m\x7f\x9b\u202e\udc80"
+    with pytest.raises(TypeError):
+        options.print_json({"first": 1, "what": object()})
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_said_is_one_line_whatever_a_name_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    options.say("wrote a\x1b[2J\nb\udc80")
+    options.say("c\x9b\u202e", err=False)
+    captured = capsys.readouterr()
+    assert captured.err == "wrote a [2J b \n"
+    assert captured.out == "c  \n"

@@ -27,5 +27,9 @@ def test_a_recording_killed_at_any_moment_opens_with_its_loss_stated(tmp_path: P
         assert "cut off" in one["notes"][-1]
         assert one["lost"] is None or one["lost"] > 0
         assert one["counted"] + (one["lost"] or 0) <= one["made"] + 4000  # the first step may not have been over
+    # What was older than a second is there; a machine that is busy with other things may once be late.
+    late = [one for one in found if one["counted"] < one["older"]]
+    assert len(late) <= 1, late
+    assert max(one["older"] for one in found) > 4000, "no recording was longer than a second"
     assert max(one["counted"] for one in found) > 4000, "no recording was longer than the ring"
     assert max(one["steps"] for one in found) > 10

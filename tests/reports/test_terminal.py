@@ -134,3 +134,26 @@ def test_a_text_of_any_length_is_broken_in_time_and_loses_nothing(text: str) -> 
 def test_no_line_of_a_table_ends_with_blanks() -> None:
     for width in (40, 80, 120):
         assert not [line for line in printed(table(), width).splitlines() if line != line.rstrip()]
+
+
+STEERING = "".join(map(chr, (*range(10), *range(11, 32), *range(127, 160)))) + "\u202a\u202e\u2066\u200f\udc80"
+
+
+@pytest.mark.parametrize("width", [20, 80, 4000])
+def test_no_character_that_a_terminal_obeys_leaves_and_styles_keep_their_places(width: int) -> None:
+    out = io.StringIO()
+    console = Terminal(file=out, width=width, force_terminal=False)
+    marked = Text(f"a{STEERING}b")
+    marked.stylize("bold", 0, 1)
+    table = FittedTable(Column(f"he{STEERING}ad", Kind.NAME), Column("n", called=f"{STEERING}n"))
+    table.add_row(f"x{STEERING}y", Text(f"1{STEERING}"))
+    console.print(f"first{STEERING}\nsecond")
+    console.print(marked)
+    console.print(marked, style="dim")
+    table.print(console)
+    lines = out.getvalue().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert "second" in lines
+    styled = io.StringIO()
+    Terminal(file=styled, width=width, force_terminal=True, color_system="standard").print(marked)
+    assert styled.getvalue().startswith("\x1b[1ma\x1b[0m ")

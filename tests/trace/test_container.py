@@ -1,11 +1,13 @@
 """The ``.memscope`` file: everything comes back, and nothing damaged does."""
 
+import dataclasses
 import io
 import json
 import random
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -216,6 +218,12 @@ def table(**columns: object) -> bytes:
         ("strings.parquet", table(text=["a", None]), "not a readable"),
         ("streams.parquet", table(handle=["x"]), "not a readable"),
         ("streams.parquet", table(handle=[1.5]), "its column handle is of type DOUBLE"),
+        ("streams.parquet", table(handle=pa.array([1 << 63], pa.uint64())), "handle has numbers that do not fit int64"),
+        ("ids.parquet", table(frame_id=[0, 1 << 32, 0]), "frame_id has numbers that do not fit int32"),
+        ("marks.parquet", table(event=[0], time_ns=[0], kind=[300], label_id=[0]), "numbers that do not fit int8"),
+        ("marks.parquet", table(event=[0], time_ns=[0], kind=[-1], label_id=[0]), "MarkTable.kind points outside"),
+        ("marks.parquet", table(event=[51], time_ns=[0], kind=[0], label_id=[0]), "MarkTable.event points outside"),
+        ("streams.parquet", table(handle=[[1, 2]]), "has not one value a row"),
         ("streams.parquet", table(handle=[1, None]), "its column handle has missing values"),
         (
             "pools.parquet",
@@ -300,3 +308,38 @@ def test_a_file_of_the_first_schema_is_read_and_written_as_the_newest(tmp_path: 
     assert trace.metadata.schema_version == schema.SCHEMA_VERSION
     again = write_container(trace, tmp_path / "again.memscope")
     assert again.read_bytes() == newest.read_bytes()
+
+
+def even(n_events: int) -> Trace:
+    """A trace of equal events, as no program makes."""
+    builder = TraceBuilder()
+    builder.add_event(Action.ALLOC, address=1 << 30, size_bytes=512)
+    one = builder.build(TraceMetadata(source="synthetic"))
+    columns = {name: np.repeat(getattr(one, name), n_events) for name in schema.EVENT_COLUMNS}
+    return dataclasses.replace(one, **columns)
+
+
+def test_events_so_even_that_they_look_like_a_bomb_are_written_so_that_they_are_read(tmp_path: Path) -> None:
+    trace = even(2_000_000)
+    path = write_container(trace, tmp_path / "even.memscope")
+    assert_equal(read_container(path), trace)
+    assert path.stat().st_size > 2_000_000 * 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"extra": {"mine": float("nan")}}, "JSON compliant"),
+        ({"extra": {"mine": json.loads("[" * 60 + "]" * 60)}}, "nested deeper"),
+        ({"extra": {"mine": object()}}, "not JSON serializable"),
+        ({"device_total_bytes": {0: 1 << 63}}, "'device_total_bytes' is"),
+        ({"notes": ("x" * (17 << 20),)}, "takes 17,"),
+        ({"allocator_settings": {"expandable_segments": 3}}, "which is no such setting"),
+    ],
+    ids=str,
+)
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    trace = dataclasses.replace(full(), metadata=dataclasses.replace(METADATA, **changes))
+    with pytest.raises(InputFileError, match=reason):
+        write_container(trace, tmp_path / "refused.memscope")
+    assert list(tmp_path.iterdir()) == []

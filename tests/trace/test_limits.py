@@ -173,3 +173,38 @@ def test_equal_rows_by_the_million_are_bounded_by_the_size_of_the_trace(tmp_path
     growth, said = opened(path, MAX_GROWTH)
     assert growth < 10 * MIB
     assert "its table pools unpacks to far more than any real one" in said
+
+
+def varint(number: int) -> bytes:
+    """A signed number as Thrift's compact protocol has it."""
+    left, found = 2 * number, b""
+    while left > 127:
+        found += bytes([left & 127 | 128])
+        left >>= 7
+    return found + bytes([left])
+
+
+@needs_address_limit
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_dictionary_that_the_footer_calls_small_is_not_unpacked(tmp_path: Path) -> None:
+    # 1 GiB of zeros, which the footer says to be one byte: the header of its page says the truth.
+    n_bytes = 1 << 30
+    table = pa.table({"text": pa.array([bytes(n_bytes)], pa.large_binary())})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", store_schema=False, write_statistics=False)
+    del table
+    data = buffer.getvalue()
+    said = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0).total_uncompressed_size
+    truth = varint(said)
+    at = data.index(truth, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
+    small = b"\x82" + b"\x80" * (len(truth) - 2) + b"\x00"
+    data = data[:at] + small + data[at + len(truth) :]
+    assert pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0).total_uncompressed_size == 1
+    path = tmp_path / "dictionary.memscope"
+    with zipfile.ZipFile(SHIPPED) as old, zipfile.ZipFile(path, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, data if member == "strings.parquet" else old.read(member))
+    assert path.stat().st_size < 200_000
+    growth, said_of_it = opened(path, MAX_GROWTH)
+    assert growth < 10 * MIB
+    assert "its table strings unpacks to far more than any real one" in said_of_it

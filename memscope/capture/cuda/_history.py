@@ -2,6 +2,9 @@
 
 The ring is read by a forked copy of the process: the program waits for the fork and for the ring to be cleared, not for
 the snapshot. A drain is made by the main thread between two of its bytecodes, when no allocator call is under way.
+
+Between drains what the ring has by then is kept as well, so that a process that is killed loses no more than a moment: the
+copy writes the chunk that the next drain will write, in a version of its own, and the ring goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import numpy as np
 
 from memscope.capture.cuda.allocator import EventCounter
 from memscope.capture.environment import CaptureEnvironment
-from memscope.trace.recording.folder import CALLS_NAME, chunk_path, write_notes
+from memscope.trace.recording.folder import CALLS_NAME, chunk_path, forget_versions, write_notes
 from memscope.trace.recording.notes import Calls, RecordingNotes, Sizes
 
 Stacks = Literal["python", "all"] | None
@@ -36,7 +39,12 @@ _POLL_S = 0.05
 _SHORTEST_POLL_S = 0.002
 _LONGEST_INTERVAL_S = 10.0
 _MAX_PAUSE_FRAC = 0.02
-"""Drains for the sake of time take no more than this of the run, and lose no more than this of it when it is killed."""
+"""Drains for the sake of time take no more than this of the run, and leave chunks of no less than this of it."""
+DEFAULT_MAX_LOSS_S = 1.0
+_MAX_KEEPING_FRAC = 0.1
+"""What is kept between drains takes no more than this of the run: where a pause is long, more may be lost."""
+_MAX_KEPT_EVENTS = 30_000
+"""From so many on a chunk is drained, not written again and again."""
 _CHILD_LIMIT_S = 120.0
 _UNSERVED_S = 5.0
 
@@ -59,6 +67,8 @@ class History:
         The stacks that are recorded: ``python``, ``all`` with the C++ frames too, or None.
     max_entries
         Events that the ring holds for each device.
+    max_loss_s
+        How much of the run may be lost when the process is killed.
     device
         The only device whose events are kept, None for all.
     """
@@ -71,6 +81,7 @@ class History:
         *,
         stacks: Stacks,
         max_entries: int,
+        max_loss_s: float = DEFAULT_MAX_LOSS_S,
         device: int | None = None,
     ) -> None:
         import torch
@@ -89,9 +100,10 @@ class History:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._child: _Child | None = None
-        self._n_chunks = 0
-        self._drained = 0
-        self._drained_s = self._started_s = 0.0
+        self._max_loss_s = max_loss_s
+        self._n_chunks = self._version = 0
+        self._drained = self._kept = 0
+        self._drained_s = self._kept_s = self._started_s = 0.0
         self._is_ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._request = _MainThreadRequest(self._serve)
@@ -106,7 +118,7 @@ class History:
         """Switch the history on and write the first chunk: the state that the recording begins with."""
         self._switch_on()
         self._counter.restart()
-        self._started_s = self._drained_s = time.monotonic()
+        self._started_s = self._drained_s = self._kept_s = time.monotonic()
         self._write_chunk(0)
         self._n_chunks = 1
 
@@ -127,7 +139,7 @@ class History:
         with self._lock:
             self._finish_child(wait=True)
             try:
-                self._write_chunk(self._n_chunks)
+                self._write_chunk(self._n_chunks, version=self._version + 1)
                 self.workspaces = self._find_workspaces()
             finally:
                 self._record(None)
@@ -147,34 +159,57 @@ class History:
                 self._forks = forks
 
     def drain_if_due(self, calls: Calls) -> None:
-        """Drain, if that is due, at a moment when the program has come to a rest by itself."""
-        if self._is_due(sum(calls) - self._drained, time.monotonic()):
+        """Drain, or keep, if that is due, at a moment when the program has come to a rest by itself."""
+        now = time.monotonic()
+        if self._is_due(sum(calls) - self._drained, now) or self._is_keeping_due(sum(calls), now):
             self._serve()
 
     def _serve(self) -> None:
-        """A drain that was asked for, in the main thread."""
+        """A drain that was asked for, in the main thread; where none is due, what the ring has is kept."""
         if os.getpid() != self._pid or self._is_ending.is_set() or not self._lock.acquire(blocking=False):
             return
         try:
-            self._drain()
+            n_new = sum(self._counter.calls()) - self._drained
+            if n_new > _MAX_KEPT_EVENTS or self._is_due(n_new, time.monotonic()):
+                self._drain()
+            else:
+                self._keep()
         finally:
             self._lock.release()
+
+    def _keep(self) -> None:
+        """Write what the ring has by now, as a version of the chunk that the next drain will write."""
+        begin = time.monotonic()
+        if not self._finish_child(wait=False):
+            return
+        self._version += 1
+        self._kept = sum(self._counter.calls())
+        self._write(sizes=None)
+        self._kept_s = time.monotonic()
+        self.pauses_s.append(self._kept_s - begin)
+
+    def _write(self, sizes: Sizes | None) -> None:
+        """Write the chunk under way in its newest version; ``sizes`` of the notes are dropped when that is done."""
+        number, version = self._n_chunks, self._version
+        if self._forks:
+            path = chunk_path(self._folder, number, version)
+            self._child = _Child(lambda: self._write_chunk(number, Path(), version=version), path, sizes)
+        else:
+            self._write_chunk(number, version=version)
+            if sizes is not None:
+                self._notes.drop(sizes)
+        if self.on_drained is not None:
+            self.on_drained()
 
     def _drain(self) -> None:
         begin = time.monotonic()
         self._finish_child(wait=True)
-        number, sizes = self._n_chunks, self._notes.sizes()
-        self._drained = sum(self._counter.calls())
-        if self._forks:
-            self._child = _Child(lambda: self._write_chunk(number, Path()), self._folder, number, sizes)
-        else:
-            self._write_chunk(number)
-            self._notes.drop(sizes)
-        self._n_chunks += 1
+        self._version += 1
+        self._drained = self._kept = sum(self._counter.calls())
+        self._write(self._notes.sizes())
+        self._n_chunks, self._version = self._n_chunks + 1, 0
         self._clear()
-        if self.on_drained is not None:
-            self.on_drained()
-        self._drained_s = time.monotonic()
+        self._drained_s = self._kept_s = time.monotonic()
         self.pauses_s.append(self._drained_s - begin)
 
     def _finish_child(self, *, wait: bool) -> bool:
@@ -185,12 +220,13 @@ class History:
         if not child.is_done(_CHILD_LIMIT_S if wait else 0.0):
             return False
         self._child = None
-        if child.has_written:
+        if child.has_written and child.sizes is not None:
             self._notes.drop(child.sizes)
         return True
 
-    def _write_chunk(self, number: int, folder: Path | None = None) -> None:
-        path = chunk_path(self._folder if folder is None else folder, number)
+    def _write_chunk(self, number: int, folder: Path | None = None, *, version: int = 0) -> None:
+        folder = self._folder if folder is None else folder
+        path = chunk_path(folder, number, version)
         for _ in range(3):
             counts = self._counter.counts()
             snapshot = self._snapshot()
@@ -203,6 +239,7 @@ class History:
             pickle.dump(snapshot, file, protocol=pickle.HIGHEST_PROTOCOL)
         write_notes(path, counts, self._notes)
         partial.replace(path)
+        forget_versions(folder, number, version)
 
     def _find_workspaces(self) -> list[tuple[int, int]]:
         """Have cuBLAS give its workspaces back, and see which memory that is; it takes new ones when it next works.
@@ -255,6 +292,8 @@ class History:
             n_came, n_before = sum(calls) - n_before, sum(calls)
             wait_s = min(max(self._max_entries / 8 / max(n_came, 1) * wait_s, _SHORTEST_POLL_S), _POLL_S)
             if not self._is_due(n_new, now):
+                if self._is_keeping_due(sum(calls), now):
+                    self._request.send()
                 asked_s = None
                 continue
             asked_s = now if asked_s is None else asked_s
@@ -273,6 +312,12 @@ class History:
         interval = max(_LONGEST_INTERVAL_S, pause / _MAX_PAUSE_FRAC, (now - self._started_s) * _MAX_PAUSE_FRAC)
         return n_new > 0 and now - self._drained_s > interval and (self._child is None or self._child.is_done(0.0))
 
+    def _is_keeping_due(self, n_calls: int, now: float) -> bool:
+        pause = self.pauses_s[-1] if self.pauses_s else 0.0
+        interval = max(self._max_loss_s / 2, pause / _MAX_KEEPING_FRAC)
+        is_idle = self._child is None or self._child.is_done(0.0)
+        return n_calls > self._kept and now - self._kept_s > interval and is_idle
+
     def _publish(self, calls: tuple[int, ...]) -> None:
         """Leave the count where it can be found after the process was killed."""
         with suppress(OSError):
@@ -289,15 +334,15 @@ def _keep_only(snapshot: dict[str, Any], device: int) -> None:
 class _Child:
     """A forked copy of the process that writes one chunk into its working folder and ends."""
 
-    def __init__(self, write: Callable[[], None], folder: Path, number: int, sizes: Sizes) -> None:
-        self._path = chunk_path(folder, number)
+    def __init__(self, write: Callable[[], None], path: Path, sizes: Sizes | None) -> None:
+        self._path = path
         self.sizes = sizes
         self._ended = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the copy uses none
             self._pid = os.fork()
         if not self._pid:
-            _run_and_exit(write, folder)
+            _run_and_exit(write, path.parent)
 
     @property
     def has_written(self) -> bool:

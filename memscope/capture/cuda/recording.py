@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memscope.capture import oom
-from memscope.capture.cuda._history import DEFAULT_MAX_HOST_BYTES, History, Stacks, max_events
+from memscope.capture.cuda._history import DEFAULT_MAX_HOST_BYTES, DEFAULT_MAX_LOSS_S, History, Stacks, max_events
 from memscope.capture.cuda._sink import CudaSink, place_of
 from memscope.capture.cuda.allocator import (
     EventCounter,
@@ -282,6 +282,7 @@ class CudaHistory:
             self._notes,
             stacks=self._stacks,
             max_entries=self._max_entries,
+            max_loss_s=self._environment.max_loss_s or DEFAULT_MAX_LOSS_S,
             device=self._device,
         )
         is_enabled = getattr(torch._C, "_cuda_isHistoryEnabled", None)

@@ -99,6 +99,8 @@ class DevicePlaces:
 
 
 _CLOCK_TOLERANCE_NS = 20_000
+_ROWS_AT_ONCE = 1 << 20
+"""Owners that are looked up before those found so far become one for each allocation."""
 _INT64 = np.dtype(np.int64)
 
 
@@ -190,7 +192,10 @@ def find_owners(notes: RecordingNotes, devices: Sequence[DevicePlaces], intern: 
 def _noted(notes: RecordingNotes, device: DevicePlaces, intern: Callable[[str], int]) -> _FoundOwners:
     """Owners that were found by identity, in the order of the notes."""
     read: dict[tuple[AddressOwner, ...], _NotedOwners] = {}
-    parts, calls = [], []
+    found = _FoundOwners.empty()
+    parts: list[_NotedOwners] = []
+    calls: list[Calls] = []
+    n_rows = 0
     for note in notes.owners:
         # Most notes repeat an earlier one's owners, which a training step finds again where they were.
         if note.owners not in read:
@@ -199,6 +204,14 @@ def _noted(notes: RecordingNotes, device: DevicePlaces, intern: Callable[[str], 
         if len(part) and device.is_counted_in(note.calls):
             parts.append(part)
             calls.append(note.calls)
+            n_rows += len(part)
+        if n_rows > _ROWS_AT_ONCE:
+            found = _FoundOwners.stacked([found, _placed(device, parts, calls)]).strongest()
+            parts, calls, n_rows = [], [], 0
+    return _FoundOwners.stacked([found, _placed(device, parts, calls)])
+
+
+def _placed(device: DevicePlaces, parts: Sequence[_NotedOwners], calls: Sequence[Calls]) -> _FoundOwners:
     owners = _NotedOwners.stacked(parts)
     event = np.repeat(device.events_of(calls), _int64([len(part) for part in parts]))
     inside = event != NONE_ID

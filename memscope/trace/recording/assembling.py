@@ -15,7 +15,7 @@ from memscope.trace import schema
 from memscope.trace.builder import StackInterner, StringTable
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording._placing import place_notes
-from memscope.trace.recording.folder import Chunk, last_counted, read_chunks
+from memscope.trace.recording.folder import Chunk, is_being_made, last_counted, read_chunks
 from memscope.trace.recording.notes import COUNTED, RecordingNotes
 from memscope.trace.recording.sampling import placed_samples, read_samples
 from memscope.trace.schema import NONE_ID
@@ -30,6 +30,10 @@ from memscope.trace.tables import (
     SampleTable,
 )
 from memscope.trace.trace import Trace
+
+
+_N_TRIES = 3
+"""A recording that is being made writes chunks anew: one may go while it is read."""
 
 
 def join_traces(parts: Sequence[Trace]) -> Trace:
@@ -203,6 +207,16 @@ def read_unfinished(folder: str | Path) -> Trace:
         If the folder is not a recording's, nothing was drained, or a part of it cannot be read.
     """
     folder = Path(folder)
+    for _ in range(_N_TRIES - 1):
+        try:
+            return _read_unfinished(folder)
+        except InputFileError:
+            if not is_being_made(folder):
+                raise
+    return _read_unfinished(folder)
+
+
+def _read_unfinished(folder: Path) -> Trace:
     chunks, metadata = read_chunks(folder)
     if not chunks:
         raise InputFileError(folder, "is a recording that was cut off before anything was drained")

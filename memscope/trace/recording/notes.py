@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from typing_extensions import Self
 
-from memscope.trace.schema import Action
+from memscope.trace.categories import Category
+from memscope.trace.schema import Action, MarkKind
 
 Calls = tuple[int, ...]
 """Allocator calls of each device since the recording began."""
@@ -23,6 +24,8 @@ COUNTED = (Action.ALLOC, Action.FREE_REQUESTED, Action.FREE_COMPLETED)
 LENGTH_FIELDS = ("calls", "time_ns", "device", "cache_id", "n_tokens")
 """Numbers of a noted length: calls of its device until then, nanoseconds since the epoch, device, cache, tokens."""
 
+_MAX_OWNERS = 1 << 30
+"""Named in one drain, each as often as it was found again."""
 TAGGED_SPAN = -1
 TAGGED_TENSOR = -2
 """Strengths of the user's tags: below every category's, and a tensor's own tag below that of a block of code."""
@@ -151,17 +154,28 @@ class RecordingNotes:
         """
         labels = record["labels"]
         batches = [
-            tuple(AddressOwner(int(d), int(a), int(c), int(s), str(labels[label])) for d, a, c, s, label in batch)
+            tuple(
+                AddressOwner(as_int64(d), as_int64(a), _category(c), as_int64(s), str(labels[label]))
+                for d, a, c, s, label in batch
+            )
             for batch in record["batches"]
         ]
+        n_owners = sum(len(batches[batch]) for _, batch in record["claims"])
+        if n_owners > _MAX_OWNERS:
+            raise ValueError(f"its notes name {n_owners:,} owners, more than {_MAX_OWNERS:,}")
         return cls(
-            marks=[MarkNote(_calls(m[0]), int(m[1]), int(m[2]), str(m[3]), bool(m[4])) for m in record["marks"]],
+            marks=[
+                MarkNote(_calls(m[0]), as_int64(m[1]), int(MarkKind(m[2])), str(m[3]), bool(m[4]))
+                for m in record["marks"]
+            ],
             owners=[OwnersNote(_calls(calls), batches[batch]) for calls, batch in record["claims"]],
             tags=[
-                TagNote(_calls(begin), None if end is None else _calls(end), int(category), str(label))
+                TagNote(_calls(begin), None if end is None else _calls(end), _category(category), str(label))
                 for begin, end, category, label in record["spans"]
             ],
-            visits=[part for time_ns, label in record.get("visits", ()) for part in (int(time_ns), str(labels[label]))],
+            visits=[
+                part for time_ns, label in record.get("visits", ()) for part in (as_int64(time_ns), str(labels[label]))
+            ],
             cache_layers=_cache_layers(record.get("cache_layers", ())),
             cache_lengths=_cache_lengths(record.get("cache_lengths", ())),
         )
@@ -181,21 +195,49 @@ class RecordingNotes:
         )
 
 
+def as_int64(value: Any) -> int:
+    """A whole number of a record, as it is.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or does not fit 64 bits.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{str(value)[:40]!r} is no number that a recording notes")
+    return value
+
+
+def _small(value: Any) -> int:
+    """A number that fits the columns of caches."""
+    if not -(1 << 31) <= as_int64(value) < 1 << 31:
+        raise ValueError(f"{value!r} numbers nothing that a recording notes")
+    return int(value)
+
+
+def _category(value: Any) -> int:
+    return int(Category(as_int64(value)))
+
+
 def _calls(values: Iterable[Any]) -> Calls:
-    return tuple(int(value) for value in values)
+    return tuple(as_int64(value) for value in values)
 
 
 def _cache_layers(record: Sequence[Sequence[Any]]) -> list[CacheLayerNote]:
     notes = []
     for calls, device, cache_id, layer, kind, *sizes in record:
-        n_sequences, key_bytes, value_bytes, capacity, window = map(int, sizes)
-        of = int(calls), int(device), int(cache_id), int(layer), str(kind)
+        n_sequences, key_bytes, value_bytes, capacity, window = map(as_int64, sizes)
+        of = as_int64(calls), _small(device), _small(cache_id), _small(layer), str(kind)
+        _small(n_sequences)
         notes.append(CacheLayerNote(*of, n_sequences, key_bytes, value_bytes, capacity, window))
     return notes
 
 
 def _cache_lengths(record: Sequence[Any]) -> list[int]:
-    flat = [int(value) for value in record]
+    flat = [as_int64(value) for value in record]
     if len(flat) % len(LENGTH_FIELDS):
         raise ValueError("the lengths of caches are cut off")
+    for name in ("device", "cache_id"):
+        for value in flat[LENGTH_FIELDS.index(name) :: len(LENGTH_FIELDS)]:
+            _small(value)
     return flat

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memscope.errors import InputFileError
+from memscope.errors import InputFileError, first_line
+from memscope.trace.recording.folder import require_own
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, SampleTable
 from memscope.trace.trace import Trace
@@ -38,11 +39,17 @@ def read_samples(folder: Path) -> dict[str, Int64Array]:
     if not path.exists():
         return {name: np.empty(0, np.int64) for name in _FILE_COLUMNS}
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputFileError(path, f"cannot be read: {error}") from error
-    if rows.dtype != np.int64 or rows.ndim != 2 or len(rows) != len(_FILE_COLUMNS):
+        require_own(path)
+        # Mapped, so that a shape that the file has not is refused before memory is asked for.
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
+        raise InputFileError(path, f"cannot be read: {first_line(error)}") from error
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.int64 or rows.shape[:-1] != (len(_FILE_COLUMNS),):
         raise InputFileError(path, "is not a table of samples")
+    rows = np.array(rows)
+    device = rows[_FILE_COLUMNS.index("device")]
+    if rows.size and not 0 <= int(device.min()) <= int(device.max()) <= np.iinfo(np.int16).max:
+        raise InputFileError(path, "has samples of devices that there cannot be")
     return dict(zip(_FILE_COLUMNS, rows, strict=True))
 
 

@@ -22,6 +22,7 @@ from memscope.trace.open import open_trace
 from memscope.trace.recording.folder import cut_off_message
 
 N_STATS = ("allocation.all.allocated", "allocation.all.freed", "active.all.freed")
+N_MOMENTS = 10_000
 path = Path(sys.argv[1]) / "killed.memscope"
 random.seed(int(sys.argv[2]))
 
@@ -32,12 +33,15 @@ def record_for_ever(progress):
     optimizer = torch.optim.AdamW(model.parameters())
     with memscope.record(path, overwrite=True) as rec:
         begin = n_calls()
+        n_steps = 0
         while True:
             model(torch.empty(8, 64, device="cuda")).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
             rec.step()
             struct.pack_into("<q", progress, 0, n_calls() - begin)
+            struct.pack_into("<dq", progress, 8 + 16 * (n_steps % N_MOMENTS), time.time(), n_calls() - begin)
+            n_steps += 1
 
 
 def pid_of_recording():
@@ -53,7 +57,7 @@ def n_calls():
 
 
 for _ in range(int(sys.argv[3])):
-    progress = mmap.mmap(-1, 8)
+    progress = mmap.mmap(-1, 8 + 16 * N_MOMENTS)
     pid = os.fork()
     if not pid:
         try:
@@ -63,9 +67,12 @@ for _ in range(int(sys.argv[3])):
     while pid_of_recording() != pid:
         time.sleep(0.01)
     time.sleep(random.uniform(0.0, 2.5))
+    killed_s = time.time()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+    moments = [struct.unpack_from("<dq", progress, 8 + 16 * i) for i in range(N_MOMENTS)]
     found = {"made": struct.unpack_from("<q", progress)[0], "message": cut_off_message(path)}
+    found["older"] = max((calls for moment, calls in moments if 0 < moment < killed_s - 1.0), default=0)
     with contextlib.suppress(MemscopeError):
         trace = open_trace(path)
         found["counted"] = int((trace.action <= 2).sum())

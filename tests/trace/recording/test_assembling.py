@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from memscope.trace.open import open_trace
 from memscope.trace.recording.assembling import join_traces
 from memscope.trace.recording.folder import (
     CALLS_NAME,
+    forget_versions,
     chunk_path,
 )
 from memscope.trace.recording.notes import AddressOwner, CacheLayerNote, MarkNote, OwnersNote, RecordingNotes
@@ -244,3 +246,27 @@ def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, damage: str) ->
     with pytest.raises(InputFileError) as raised:
         open_trace(recording.folder)
     assert str(raised.value).count("\n") == 0
+
+
+def test_of_a_chunk_that_was_kept_in_versions_the_newest_counts(tmp_path: Path) -> None:
+    recording = WrittenRecording(tmp_path / "run.memscope")
+    recording.drain(4)
+    recording.drain(3)
+    folder = recording.folder
+    for number, version in ((1, 2), (1, 10)):
+        recording.n_allocs, recording.n_chunks = 4, 1
+        recording.drain(3 + version)
+        for suffix in (".pickle", ".json"):
+            written = chunk_path(folder, number).with_suffix(suffix)
+            written.replace(chunk_path(folder, number, version).with_suffix(suffix))
+    shutil.copy(chunk_path(folder, 1, 2), chunk_path(folder, 1))
+    shutil.copy(chunk_path(folder, 1, 2).with_suffix(".json"), chunk_path(folder, 1).with_suffix(".json"))
+    trace = open_trace(folder)
+    assert trace.n_events == 4 + 13
+    assert trace.metadata.n_events_lost is None
+    forget_versions(folder, 1, 10)
+    assert sorted(path.name for path in folder.glob("chunk-*")) == [
+        *("chunk-000000.json", "chunk-000000.pickle"),
+        *("chunk-000001-000010.json", "chunk-000001-000010.pickle"),
+    ]
+    assert open_trace(folder).n_events == 4 + 13

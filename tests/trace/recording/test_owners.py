@@ -199,3 +199,22 @@ def test_modules_are_left_out_where_the_clocks_disagree() -> None:
     log = RecordingNotes(visits=[10_500_000, "lm_head"])
     assert set(_visited(log, marks_shift_ns=2_000_000)) == {"backward"}
     assert "backward of lm_head" in _visited(log)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_owners_placed_a_few_at_a_time_are_those_placed_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(seed)
+    trace = random_trace(rng)
+    rows = [
+        AddressOwner(rng.randrange(2), rng.choice([512, 1024, 4096]), rng.randrange(4), rng.randrange(-1, 3), name)
+        for name in "abcdef"
+    ]
+    notes = RecordingNotes(
+        owners=[
+            OwnersNote((n, n), tuple(rng.sample(rows, rng.randrange(1, 6))))
+            for n in sorted(rng.choices(range(20), k=12))
+        ]
+    )
+    at_once = owners(place_notes(trace, notes, {}))
+    monkeypatch.setattr("memscope.trace.recording._owners._ROWS_AT_ONCE", 3)
+    assert owners(place_notes(trace, notes, {})) == at_once

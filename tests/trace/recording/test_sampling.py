@@ -42,3 +42,22 @@ def test_samples_are_read_back_and_a_file_that_is_none_is_refused(tmp_path: Path
     (tmp_path / SAMPLES_NAME).write_bytes(b"cut")
     with pytest.raises(InputFileError, match="cannot be read"):
         read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["(6, 10000000000000)", "(6, -1)", "()", "(3, 2)", "(6, 10**30)"])
+def test_a_shape_that_the_file_has_not_is_refused_before_memory_is_asked_for(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(96)
+    (tmp_path / SAMPLES_NAME).write_bytes(content)
+    with pytest.raises(InputFileError) as caught:
+        read_samples(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_of_devices_that_there_cannot_be_are_refused(tmp_path: Path) -> None:
+    rows = np.zeros((6, 2), np.int64)
+    for device in (-1, 1 << 20):
+        rows[0] = device
+        np.save(tmp_path / SAMPLES_NAME, rows)
+        with pytest.raises(InputFileError, match="devices that there cannot be"):
+            read_samples(tmp_path)
