@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from memscope.attribution._predating import GUESSED, Inference, Inferred, infer_averages, infer_predating
 from memscope.attribution._tags import metadata_tags, range_tags, used_ids
+from memscope.attribution.phases.lives import Life, LifeTable
 from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
 from memscope.attribution.rule import Rule, match_rows, match_unseen
 from memscope.attribution.rule_table import ALL_RULES
@@ -23,6 +24,7 @@ from memscope.trace.tables import Int8Array, Int32Array, Int64Array, frozen_arra
 from memscope.trace.trace import Trace
 
 _N_ENDING_FREES = 4
+_OTHERS_WORKSPACE_BYTES, _HOPPER_WORKSPACE_BYTES = 8_519_680, 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ def attribute(lifetimes: DeviceLifetimes, rules: Sequence[Rule] = ALL_RULES) -> 
     renewed = renewed[category[renewed] == Category.OPTIMIZER_STATE]
     renewed = renewed[np.isin(source[renewed], (CategorySource.RULE, CategorySource.LIFETIME))]
     category[renewed], source[renewed], rule_id[renewed] = Category.WEIGHTS, CategorySource.LIFETIME, NONE_ID
+    twin = _engine_workspace(lifetimes, runs, category, source)
+    category[twin], source[twin], rule_id[twin] = Category.WORKSPACE, CategorySource.LIFETIME, NONE_ID
     inference_id = np.full(n, NONE_ID, np.int32)
     inferred: list[Inferred] = []
     if rules:
@@ -180,6 +184,30 @@ def _renewed_weights(lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8
     is_replaced[in_step] = died[in_step] <= frees[nth][runs.run_at(died[in_step])]
     renewed = follow_replacements(lifetimes, rows, made, is_replaced)
     return np.array(list(renewed.values()), np.int64)
+
+
+def _engine_workspace(
+    lifetimes: DeviceLifetimes, runs: PhaseRuns, category: Int8Array, source: Int8Array
+) -> Int64Array:
+    """The autograd engine's twin of a cuBLAS workspace on Hopper, which has a size of gradients: int64, one or none.
+
+    The thread that runs backward passes has no stack of Python. Its workspace is made at its first product, before the
+    gradient of any weight, and stays as long as the program's own. Beside cuBLAS's of other GPUs that size is that of
+    cuBLASLt's, which backward passes need not have.
+    """
+    table = lifetimes.allocations
+    if np.any((category == Category.WORKSPACE) & (table.requested_bytes == _OTHERS_WORKSPACE_BYTES)):
+        return np.empty(0, np.int64)
+    is_candidate = (table.requested_bytes == _HOPPER_WORKSPACE_BYTES) & (table.alloc_event != NONE_ID)
+    own = np.flatnonzero(is_candidate & (category == Category.WORKSPACE) & (runs.row_phase != Phase.BACKWARD))
+    is_told = np.isin(source, (CategorySource.IDENTITY, CategorySource.USER))
+    is_candidate &= (runs.row_phase == Phase.BACKWARD) & (table.stack_id == NONE_ID) & ~is_told
+    rows: Int64Array = np.flatnonzero(is_candidate)
+    if not (len(own) and len(rows)):
+        return rows[:0]
+    first = rows[np.argmin(table.alloc_event[rows])]
+    lasts = LifeTable(lifetimes, runs).rows(Life.TO_THE_END)
+    return np.array([first] if lasts[first] else [], np.int64)
 
 
 def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:

@@ -87,6 +87,9 @@ _WRITTEN_OUT = {
     "cudnnGetLastErrorString": "void {name}(char *text, size_t n) {{ if (n) text[0] = 0; }}",
     "cublasLtGetVersion": "size_t {name}(void) {{ return 130100; }}",
     "cublasGetVersion_v2": "int {name}(void *handle, int *version) {{ *version = 130100; return 0; }}",
+    # PyTorch keeps a workspace for each handle, and a thread has its own: no two handles may be equal.
+    "cublasCreate_v2": 'int {name}(void **handle) {{ say("{name}"); *handle = calloc(1, 64); return !*handle; }}',
+    "cublasDestroy_v2": 'int {name}(void *handle) {{ say("{name}"); free(handle); return 0; }}',
     "cublasGetMathMode": "int {name}(void *handle, int *mode) {{ *mode = 0; return 0; }}",
     "cublasGetPointerMode_v2": "int {name}(void *handle, int *mode) {{ *mode = 0; return 0; }}",
     # One algorithm is found, and it needs no workspace of its own: PyTorch has allocated the one it offers already.

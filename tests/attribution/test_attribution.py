@@ -219,3 +219,42 @@ def test_weights_dropped_with_their_model_are_replaced_by_nothing() -> None:
     for name in ("last", "state", "weight"):
         script.free(name, None)
     assert categories(script)["state"] == "optimizer_state"
+
+
+def _on_hopper(*forward: int) -> Script:
+    """A forward pass that leaves blocks of some sizes, and a backward pass without stacks that leaves two of 32 MiB."""
+    script = Script()
+    script.alloc("weight", "constructor")
+    for k, size in enumerate(forward):
+        script.alloc(f"kept{k}", "forward", size)
+    script.alloc("activation", "block")
+    script.alloc("loss", "loss")
+    script.alloc("inner", None, 32 * MiB - 512)
+    script.alloc("first", None, 32 * MiB)
+    script.alloc("second", None, 32 * MiB)
+    script.free("activation", None)
+    script.free("inner", None)
+    script.alloc("state", "step")
+    script.free("loss", "user")
+    return script
+
+
+@pytest.mark.parametrize(
+    ("forward", "first"),
+    [
+        ((32 * MiB,), "workspace"),
+        ((), "gradients"),
+        ((8_519_680,), "gradients"),
+        ((32 * MiB, 8_519_680), "gradients"),
+    ],
+    ids=["its own thread has one", "no workspace", "another GPU", "of cuBLASLt on another GPU"],
+)
+def test_the_engine_has_a_workspace_as_the_program_has_one(forward: tuple[int, ...], first: str) -> None:
+    found = categories(_on_hopper(*forward))
+    assert (found["first"], found["second"], found["inner"]) == (first, "gradients", "temporaries")
+
+
+def test_a_workspace_that_identity_tells_needs_no_twin() -> None:
+    script = _on_hopper(32 * MiB)
+    script.builder.set_owner(script.rows["first"], Category.GRADIENTS, "weight.grad")
+    assert categories(script)["first"] == "gradients"

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from tests.emulated.conftest import PROGRAMS, environment_of, run_memscope, run_
 
 pytestmark = pytest.mark.emulated
 _MIB = 1 << 20
+
+
+def _torch_release() -> tuple[int, int]:
+    """Of the installed PyTorch, which is not imported: it would look for its libraries."""
+    major, minor = version("torch").split(".")[:2]
+    return int(major), int(minor)
 
 
 def _seen(
@@ -69,6 +76,15 @@ def test_a_dry_run_needs_none_of_nvidias_libraries_either(tmp_path: Path) -> Non
     assert ended.code == 0, ended.err
     metadata = open_trace(out).metadata
     assert (metadata.source, metadata.is_emulated) == ("dry-run", False)
+
+
+def test_backward_passes_have_workspaces_of_their_own_both_ways(tmp_path: Path) -> None:
+    left = _seen("workspaces", tmp_path)
+    ended = run_memscope("run", "--dry-run", "-o", tmp_path / "dry.memscope", PROGRAMS / "workspaces.py")
+    assert json.loads(ended.out.splitlines()[-1]) == left
+    if _torch_release() < (2, 14):
+        assert left["a backward pass"] - left["a backward pass without"] > 8_519_680
+        assert left["another"] == left["a backward pass"]
 
 
 def test_a_program_can_hide_devices_from_itself() -> None:

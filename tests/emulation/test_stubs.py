@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,25 @@ def test_the_symbol_map_has_each_version_and_the_runtime_exports_its_own() -> No
 
 
 def test_a_stub_succeeds_creates_or_answers() -> None:
-    names = ["cublasCreate_v2", "cublasSgemm_v2", "cudnnGetVersion", "cuMemCreate"]
+    names = ["cusolverDnCreate", "cublasSgemm_v2", "cudnnGetVersion", "cuMemCreate"]
     source = StandIn("libx.so", dict.fromkeys(names, "")).source(frozenset({"cuMemCreate"}), BUILD)
-    assert 'int cublasCreate_v2(void **handle) { say("cublasCreate_v2"); *handle = dummy; return 0; }' in source
+    assert 'int cusolverDnCreate(void **handle) { say("cusolverDnCreate"); *handle = dummy; return 0; }' in source
     assert 'int cublasSgemm_v2() { say("cublasSgemm_v2"); return 0; }' in source
     assert "size_t cudnnGetVersion(void) { return 91900; }" in source
     assert "cuMemCreate" not in source
+
+
+@needs_compiler
+def test_no_two_cublas_handles_are_equal(tmp_path: Path) -> None:
+    names = ["cublasCreate_v2", "cublasDestroy_v2"]
+    library = ctypes.CDLL(
+        str(
+            compile_library(
+                tmp_path, "libx.so", StandIn("libx.so", dict.fromkeys(names, "")).source(frozenset(), BUILD)
+            )
+        )
+    )
+    handles = [ctypes.c_void_p() for _ in range(3)]
+    assert [library.cublasCreate_v2(ctypes.byref(handle)) for handle in handles] == [0, 0, 0]
+    assert len({handle.value for handle in handles} - {None}) == 3
+    assert [library.cublasDestroy_v2(handle) for handle in handles] == [0, 0, 0]

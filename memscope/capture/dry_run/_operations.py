@@ -91,6 +91,7 @@ class OperationRouter:
         self._ask_device = torch.ops.prim.device.default
         self._add = torch.ops.aten.add.Tensor
         self._current_fake_mode = torch._C._get_dispatch_mode
+        self._current_graph_task = torch._C._current_graph_task_id
         self._fake_key = torch._C._TorchDispatchModeKey.FAKE
         self.fake_mode: Any = None
         """The fake tensor mode of the dry run; the only one there may be."""
@@ -329,7 +330,8 @@ class OperationRouter:
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
         """What cuBLAS and cuBLASLt work in, where a product needs it and has none."""
         device = self._storages.device
-        needed = self._workspaces.needed(kind, args, (device.index, device.stream))
+        is_by_engine = self._current_graph_task() >= 0
+        needed = self._workspaces.needed(kind, args, (device.index, device.stream), is_by_engine=is_by_engine)
         for n_bytes, label in needed.kept:
             self._storages.workspace(n_bytes, label)
         if needed.given_back_bytes:

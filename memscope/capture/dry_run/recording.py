@@ -46,8 +46,8 @@ from memscope.units import format_bytes
 
 _NOTES = (
     "a dry run: tensors without values made real requests, the allocator simulator answered them",
-    "the workspaces of cuBLAS and cuBLASLt are modelled: one each for every stream with products, as the release of "
-    "PyTorch takes them",
+    "the workspaces of cuBLAS and cuBLASLt are modelled: one each for every stream with products, and others for those "
+    "of backward passes, as the release of PyTorch takes them",
     "what kernels take inside one operation is modelled, after PyTorch 2.11, for reductions, sorts, scans, attention, "
     "gradients of embeddings and indices, losses, and convolutions and recurrent networks without cuDNN",
     "not seen: cuDNN's plans (published: up to 36 GB for one convolution), Triton's kernels, cuSOLVER, cuFFT",

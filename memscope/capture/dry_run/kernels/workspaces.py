@@ -1,8 +1,11 @@
-"""What products need: copies that cuBLAS can read, and a workspace for each stream, which some releases keep.
+"""What products need: copies that cuBLAS can read, and workspaces by handle and stream, which some releases keep.
+
+A thread has handles of its own, and backward passes are run by the autograd engine's threads: a program that trains has
+two workspaces of each kind that both ways need.
 
 Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp`` and ``native/cuda/Blas.cpp``, read at 2.11; histories recorded of
-torch 2.11 to 2.15 on emulated devices. Up to 2.13 PyTorch keeps cuBLAS's, and up to 2.12 cuBLASLt's; later it takes the
-latter at each such product, and leaves the former to the library.
+torch 2.11 to 2.15 on emulated devices, and of torch 2.6 on a GPU. Up to 2.13 PyTorch keeps cuBLAS's, and up to 2.12
+cuBLASLt's; later it takes the latter at each such product, and leaves the former to the library.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ _NOTHING = Needed()
 
 
 class Workspaces:
-    """Remembers which streams have theirs.
+    """Remembers which handles have theirs, on which streams.
 
     Parameters
     ----------
@@ -62,22 +65,33 @@ class Workspaces:
         self._gpu = gpu
         self._keeps_cublas = release < _KEEPS_CUBLAS_BEFORE
         self._keeps_cublaslt = release < _KEEPS_CUBLASLT_BEFORE
-        self._having: set[tuple[Any, str]] = set()
+        self._having: set[tuple[Any, bool, str]] = set()
 
-    def needed(self, kind: str, args: tuple[Any, ...], stream: Any) -> Needed:
-        """What an operation needs on a stream: cuBLAS for every product, cuBLASLt for one with a bias."""
+    def needed(self, kind: str, args: tuple[Any, ...], stream: Any, *, is_by_engine: bool = False) -> Needed:
+        """What an operation needs on a stream: cuBLAS for every product, cuBLASLt for one with a bias.
+
+        Parameters
+        ----------
+        kind, args
+            The operation's base name and its arguments.
+        stream
+            A stream of a device, which nothing else equals.
+        is_by_engine
+            Whether the autograd engine runs it: in CUDA programs its thread has a handle of its own.
+        """
         if kind not in _MATMULS:
             return _NOTHING
         kept = []
-        if self._keeps_cublas and self._is_first(stream, CUBLAS_LABEL):
+        if self._keeps_cublas and self._is_first(stream, is_by_engine, CUBLAS_LABEL):
             kept.append((self._gpu.cublas_workspace_bytes, CUBLAS_LABEL))
         has_bias = kind in ("addmm", "_addmm_activation") and args[0].dim() == 1
-        if has_bias and self._keeps_cublaslt and self._is_first(stream, CUBLASLT_LABEL):
+        if has_bias and self._keeps_cublaslt and self._is_first(stream, is_by_engine, CUBLASLT_LABEL):
             kept.append((self._gpu.cublaslt_workspace_bytes, CUBLASLT_LABEL))
         given_back = self._gpu.cublaslt_workspace_bytes if has_bias and not self._keeps_cublaslt else 0
         return Needed(tuple(kept), given_back)
 
-    def _is_first(self, stream: Any, label: str) -> bool:
-        is_first = (stream, label) not in self._having
-        self._having.add((stream, label))
+    def _is_first(self, stream: Any, is_by_engine: bool, label: str) -> bool:
+        key = (stream, is_by_engine, label)
+        is_first = key not in self._having
+        self._having.add(key)
         return is_first

@@ -9,7 +9,8 @@ from tests.capture.programs import dry_run, requests_of
 torch = pytest.importorskip("torch")
 attend = torch.nn.functional.scaled_dot_product_attention
 
-_WORKSPACES = 8_519_680 + (1 << 20)
+_WORKSPACES = 2 * 8_519_680 + (1 << 20)
+"""Of the products of both ways, and of the bias that comes first."""
 _SCORES = 4 * 16 * 1000 * 1000
 
 

@@ -29,8 +29,8 @@ def peak_over_inputs(*, compiled: bool) -> int:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_the_eager_operator_has_its_matrix_of_scores_in_memory() -> None:
-    # The CUDA build of torch 2.11 on the emulated device: 448,994 KiB.
-    assert peak_over_inputs(compiled=False) / 1024 == pytest.approx(448_994, rel=0.01)
+    # The CUDA build of torch 2.11 on the emulated device: 457,314 KiB.
+    assert peak_over_inputs(compiled=False) / 1024 == pytest.approx(457_314, rel=0.01)
 
 
 def test_the_compiled_operator_keeps_two_numbers_a_row() -> None:
