@@ -12,6 +12,9 @@ from playwright.sync_api import Page, expect
 
 from memscope.device.device import Device
 from memscope.figures.theme import DARK, LIGHT
+from memscope.lifetimes.rules import large_segment_bytes
+from memscope.lifetimes.state import releasable_bytes
+from memscope.trace.schema import BlockState
 from memscope.units import format_bytes
 from tests.browser.conftest import Site, Watched
 
@@ -198,6 +201,56 @@ def test_without_webgl_the_same_is_drawn(site: Site, watched: Watched) -> None:
     assert state(flat)["surface"] == "Canvas 2D"
     assert state(flat)["n_rectangles"] == shown["n_rectangles"]
     assert flat.evaluate(COLOUR_AT, [place["x"], place["y"]]) == colour
+
+
+def held_by_kind(device: Device, moment: int) -> dict[str, int]:
+    """What the library says of the address space: bytes of blocks and holes, and how many segments there are."""
+    found = device.lifetimes.state_at(device.usage.event_at(moment))
+    blocks, segments = found.blocks, found.segments
+    is_free = blocks.state == BlockState.INACTIVE
+    is_private = segments.pool_id[blocks.segment_id] > 0
+    can_go = releasable_bytes(found, large_segment_bytes(device.trace.metadata.alloc_conf)) > 0
+
+    def total(chosen: np.ndarray) -> int:
+        return int(blocks.size_bytes[chosen].sum())
+
+    return {
+        "blocks": total(~is_free),
+        "free_private_pools": total(is_free & is_private),
+        "free_releasable": total(is_free & ~is_private & can_go),
+        "free_pinned": total(is_free & ~is_private & ~can_go),
+        "segments": int(segments.size_bytes.sum()),
+        "n_segments": len(segments),
+        "n_stray": 0,
+    }
+
+
+@pytest.mark.parametrize("name", ["real", "train", "other"])
+def test_the_address_space_is_the_librarys_at_every_moment(site: Site, watched: Watched, name: str) -> None:
+    device = site.analysis(name).device()
+    page = opened(watched, site.url("canvas", name) + "&projection=address")
+    page.wait_for_function("window.memscopeCanvas.addressState() !== null")
+    n = device.n_events
+    for moment in sorted({0, 1, n // 3, n // 2, device.usage.index_of(device.usage.peak_event), n - 1, n}):
+        held = page.evaluate(f"window.memscopeCanvas.addressAt({moment})")
+        assert held == held_by_kind(device, moment), moment
+
+
+def test_a_pinned_block_is_tied_to_the_holes_that_it_keeps(site: Site, watched: Watched) -> None:
+    device = site.analysis("real").device()
+    state_then = device.lifetimes.state_at(device.usage.peak_event)
+    blocks = state_then.blocks
+    holes = (blocks.state == BlockState.INACTIVE) & (releasable_bytes(state_then) == 0)
+    by_segment = np.bincount(blocks.segment_id[holes], blocks.size_bytes[holes], len(state_then.segments))
+    inside = (blocks.segment_id == np.argmax(by_segment)) & (state_then.allocation_ids >= 0)
+    row = int(state_then.allocation_ids[inside][0])
+    page = opened(watched, site.url("canvas", "real") + f"&projection=address&pin={row}")
+    page.wait_for_function(f"window.memscopeCanvas.addressState() !== null && {STATE}.pin === {row}")
+    page.wait_for_function(f"{STATE}.kept_bytes > 0")
+    assert state(page)["kept_bytes"] == int(by_segment.max())
+    page.keyboard.press("x")
+    page.wait_for_function(f"{STATE}.projection === 'time'")
+    assert state(page)["pin"] == row
 
 
 def test_pictures_are_saved(site: Site, watched: Watched) -> None:

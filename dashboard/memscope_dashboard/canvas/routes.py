@@ -1,4 +1,4 @@
-"""Where the browser asks for what it draws: ``/canvas/run``, ``/canvas/allocations`` and ``/canvas/series``.
+"""Where the browser asks for what it draws: ``/canvas/run``, ``…/segments``, ``…/allocations`` and ``…/series``.
 
 Each takes ``trace`` and ``device``, the latter two also the first and the last moment, ``low`` and ``high``. What is
 wrong is said in one line, with the status 400.
@@ -14,6 +14,7 @@ from flask import Response, jsonify, request
 from memscope.device.device import Device
 from memscope.errors import MemscopeError, UsageError
 from memscope_dashboard.canvas.allocations import packed_allocations
+from memscope_dashboard.canvas.segments import packed_segments
 from memscope_dashboard.canvas.series import packed_series, run_facts
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
@@ -50,6 +51,12 @@ def register_routes(app: Dash, store: TraceStore) -> None:
         key = ("canvas-run", query.device)
         return jsonify(store.remembered(query.trace_id, key, lambda _analysis: run_facts(device)))
 
+    def segments() -> Response:
+        query, device = _device(store)
+        key = ("canvas-segments", query.device)
+        content = store.remembered(query.trace_id, key, lambda _analysis: packed_segments(device))
+        return Response(content, mimetype="application/octet-stream")
+
     def refuse(error: MemscopeError) -> tuple[Response, int]:
         return jsonify({"error": str(error)}), 400
 
@@ -62,6 +69,11 @@ def register_routes(app: Dash, store: TraceStore) -> None:
 
         return safe
 
-    answers = {"run": run, "allocations": binary(packed_allocations), "series": binary(packed_series)}
+    answers = {
+        "run": run,
+        "segments": segments,
+        "allocations": binary(packed_allocations),
+        "series": binary(packed_series),
+    }
     for name, answer in answers.items():
         app.server.add_url_rule(f"/canvas/{name}", f"canvas-{name}", guarded(answer))

@@ -22,6 +22,9 @@
     return Float64Array.from(low, (value, i) => high[i] * TWO_32 + value);
   }
 
+  canvas.unpack = unpack;
+  canvas.whole = whole;
+
   /** Allocations, ordered by the moment at which they begin. */
   canvas.allocationsOf = function (buffer) {
     const { header, columns } = unpack(buffer);

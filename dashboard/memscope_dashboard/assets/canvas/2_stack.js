@@ -41,6 +41,8 @@
     }
   }
 
+  canvas.Rectangles = Rectangles;
+
   /** The moments that are drawn and where each begins: one a pixel, and of each pixel's the one that holds most. */
   function samplesOf(data, view, width) {
     const low = Math.max(Math.floor(view.x0), data.low);

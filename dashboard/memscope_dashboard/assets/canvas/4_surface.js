@@ -8,6 +8,7 @@
     in vec4 colour;
     in float ends;
     flat out vec2 isEnd;
+    flat out float hatch;
     out vec4 inside;
     out vec2 extent;
     flat out vec4 fill;
@@ -16,7 +17,8 @@
       extent = vec2(place.y - place.x, place.z - place.w);
       inside = vec4(at.x - place.x, place.y - at.x, place.z - at.y, at.y - place.w);
       fill = colour;
-      isEnd = vec2(mod(ends, 2.0), step(2.0, ends));
+      isEnd = vec2(mod(ends, 2.0), step(2.0, mod(ends, 4.0)));
+      hatch = floor(ends / 4.0);
       gl_Position = vec4(at.x / size.x * 2.0 - 1.0, 1.0 - at.y / size.y * 2.0, 0.0, 1.0);
     }`;
   const FRAGMENT = `#version 300 es
@@ -25,10 +27,17 @@
     in vec2 extent;
     flat in vec4 fill;
     flat in vec2 isEnd;
+    flat in float hatch;
     out vec4 shown;
     void main() {
       bool edge = extent.y > 5.0 && min(inside.z, inside.w) < 1.0;
       edge = edge || extent.x > 5.0 && extent.y > 5.0 && (isEnd.x > 0.5 && inside.x < 1.0 || isEnd.y > 0.5 && inside.y < 1.0);
+      // Free memory is hatched: sparsely where it could go back to the driver, densely where it cannot.
+      float period = hatch > 1.5 ? 5.0 : 11.0;
+      if (hatch > 0.5 && mod(gl_FragCoord.x + gl_FragCoord.y, period) < 1.6) {
+        shown = vec4(vec3(0.45), 1.0) * fill.a;
+        return;
+      }
       shown = vec4(mix(fill.rgb, vec3(0.0), edge ? 0.22 : 0.0) * fill.a, fill.a);
     }`;
 
@@ -102,11 +111,32 @@
           context.fillStyle = `rgba(${before & 255},${(before >> 8) & 255},${(before >> 16) & 255},${alpha})`;
         }
         const [left, right, low, high] = rectangles.place.subarray(4 * i, 4 * i + 4);
+        if (rectangles.ends[i] > 3) {
+          this.hatch(left, right, low, high, rectangles.ends[i] > 7 ? 5 : 11);
+          continue;
+        }
         const gap = low - high > 5 ? 0.6 : 0;
         context.fillRect(left, high, right - left, low - high - gap);
       }
     }
   }
+
+  FlatSurface.prototype.hatch = function (left, right, low, high, period) {
+    const { context } = this;
+    context.save();
+    context.beginPath();
+    context.rect(left, high, right - left, low - high);
+    context.clip();
+    context.fillRect(left, high, right - left, low - high);
+    context.strokeStyle = "rgb(115,115,115)";
+    context.beginPath();
+    for (let x = left - (low - high); x < right; x += period) {
+      context.moveTo(x, low);
+      context.lineTo(x + low - high, high);
+    }
+    context.stroke();
+    context.restore();
+  };
 
   /** A surface on an element. The picture is kept, so that it can be read and exported. */
   canvas.surfaceOf = function (element, wants2d) {

@@ -105,6 +105,54 @@
     flush();
   }
 
+  /** What stands around the address space: the groups' names, the pinned block and the holes that it keeps. */
+  canvas.furnishAddresses = function (pen, s) {
+    const colour = (name) => s.style.getPropertyValue("--ms-" + name).trim();
+    const [ink, muted, faint] = ["ink", "muted", "faint"].map(colour);
+    const { plot, view, space } = s;
+    pen.clearRect(0, 0, s.width, s.height);
+    pen.font = "12px " + getComputedStyle(document.body).fontFamily;
+    pen.textBaseline = "alphabetic";
+    pen.textAlign = "left";
+    const y = (row) => plot.top + ((row - view.v0) / (view.v1 - view.v0)) * (plot.bottom - plot.top);
+    const x = (u) => plot.left + ((u - view.u0) / (view.u1 - view.u0)) * (plot.right - plot.left);
+    pen.save();
+    pen.beginPath();
+    pen.rect(plot.left, 0, plot.right - plot.left, plot.bottom);
+    pen.clip();
+    for (const heading of space.headings) {
+      pen.fillStyle = muted;
+      pen.fillText(
+        `${heading.name}: ${heading.n} segment${heading.n === 1 ? "" : "s"}, ${canvas.bytes(heading.bytes)} reserved, ${canvas.bytes(heading.width)} a row`,
+        Math.max(x(0), plot.left) + 2, y(heading.row + 0.9) - 4);
+    }
+    pen.strokeStyle = faint;
+    for (const segment of space.segments) {
+      let at = segment.at;
+      for (let left = segment.end - segment.begin; left > 0; ) {
+        const row = Math.floor(at / segment.width);
+        const part = Math.min(left, (row + 1) * segment.width - at);
+        const from = (at - row * segment.width) / segment.width;
+        pen.strokeRect(x(from), y(segment.row + row) + 0.5, x(from + part / segment.width) - x(from), y(segment.row + row + 1) - y(segment.row + row) - 1);
+        at += part;
+        left -= part;
+      }
+    }
+    pen.strokeStyle = ink;
+    pen.setLineDash([3, 3]);
+    pen.beginPath();
+    for (const [[x0, y0], [x1, y1]] of s.ties) {
+      pen.moveTo(plot.left + x0, plot.top + y0);
+      pen.lineTo(plot.left + x1, plot.top + y1);
+    }
+    pen.stroke();
+    pen.setLineDash([]);
+    pen.lineWidth = 2;
+    for (const [x0, x1, top, bottom] of s.outline) pen.strokeRect(plot.left + x0, plot.top + top, Math.max(x1 - x0, 2), bottom - top);
+    pen.lineWidth = 1;
+    pen.restore();
+  };
+
   /** Everything but the allocations. `s`: view, plot, run, series, toX, toY, moment, range, outline, style. */
   canvas.furnish = function (pen, s) {
     const colour = (name) => s.style.getPropertyValue("--ms-" + name).trim();

@@ -16,6 +16,7 @@
     ["p o", "go to the peak, to the next out-of-memory error"],
     ["j k", "next and previous event"],
     ["[ ]", "previous and next step"],
+    ["x", "over events, by address"],
     ["Space", "play"],
     ["/", "search: words, size>1GiB, life<10; Enter shows what was found"],
     ["Esc", "unpin, end the range"],
@@ -52,12 +53,22 @@
       this.frameMs = 0;
       this.drawn = null;
       this.groupRangeBy = "category";
+      this.projection = "time";
+      this.addresses = null;
       this.build();
       new ResizeObserver(() => this.redraw()).observe(this.stage);
     }
 
     build() {
       const bar = element("div", "canvas-bar", this.root);
+      const projections = element("div", "canvas-switch", bar);
+      projections.setAttribute("role", "group");
+      projections.setAttribute("aria-label", "Projection");
+      this.projectionButtons = Object.entries({ time: "over events", address: "by address" }).map(([name, text]) => {
+        const one = button(projections, text, `${text} (x)`, () => this.setProjection(name));
+        one.dataset.projection = name;
+        return one;
+      });
       const colour = element("label", "canvas-field", bar, "colour");
       this.colourSelect = element("select", "canvas-select", colour);
       for (const [name, text] of Object.entries(canvas.COLOURS)) {
@@ -107,6 +118,7 @@
         if (!this.view) return;
         event.preventDefault();
         const { x, y } = at(event);
+        if (this.projection === "address") return this.zoomAddresses(Math.exp(event.deltaY * 0.0015), x, y, event.shiftKey);
         if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) return this.move(event.deltaX / this.plotWidth(), 0);
         const factor = Math.exp(event.deltaY * 0.0015);
         const isBoth = event.ctrlKey || event.metaKey;
@@ -118,8 +130,9 @@
         this.stage.setPointerCapture(event.pointerId);
         this.stage.focus({ preventScroll: true });
         const from = at(event);
-        const kind = from.y > this.plot().bottom ? "scrub" : event.shiftKey ? "range" : "move";
-        held = { ...from, kind: kind, moved: 0, view: { ...this.view } };
+        const isTime = this.projection === "time";
+        const kind = !isTime ? "move" : from.y > this.plot().bottom ? "scrub" : event.shiftKey ? "range" : "move";
+        held = { ...from, kind: kind, moved: 0, view: { ...(isTime ? this.view : this.addressView) } };
         if (kind === "scrub") this.setMoment(this.toMoment(from.x), true);
       });
       this.stage.addEventListener("pointermove", (event) => {
@@ -129,7 +142,12 @@
         if (held.kind === "scrub") this.setMoment(this.toMoment(to.x), true);
         else if (held.moved < 4) return;
         else if (held.kind === "range") this.setRange(this.toMoment(held.x), this.toMoment(to.x));
-        else {
+        else if (this.projection === "address") {
+          const plot = this.plot();
+          const du = ((held.x - to.x) / (plot.right - plot.left)) * (held.view.u1 - held.view.u0);
+          const dv = ((held.y - to.y) / (plot.bottom - plot.top)) * (held.view.v1 - held.view.v0);
+          this.showAddresses({ u0: held.view.u0 + du, u1: held.view.u1 + du, v0: held.view.v0 + dv, v1: held.view.v1 + dv });
+        } else {
           const plot = this.plot();
           const dx = ((held.x - to.x) / (plot.right - plot.left)) * (held.view.x1 - held.view.x0);
           const dy = ((to.y - held.y) / (plot.bottom - plot.top)) * (held.view.y1 - held.view.y0);
@@ -144,7 +162,7 @@
       this.stage.addEventListener("pointerleave", () => this.tip.classList.add("hidden"));
       this.stage.addEventListener("dblclick", (event) => {
         const hit = this.under(at(event));
-        if (hit && hit.id >= 0) this.showLife(hit.id);
+        if (hit && hit.id >= 0 && this.projection === "time") this.showLife(hit.id);
       });
     }
 
@@ -156,7 +174,7 @@
       this.opened = key;
       this.subject = subject;
       const generation = ++this.generation;
-      this.whole = this.detail = this.series = this.view = null;
+      this.whole = this.detail = this.series = this.view = this.addresses = this.space = this.heldAddressView = this.momentData = null;
       this.note.textContent = "";
       try {
         const run = await this.ask("run", {});
@@ -207,6 +225,7 @@
       if (r0 !== null && r1 !== null) this.setRange(r0, r1);
       else this.setRange(null);
       if (pin !== null && !this.pin) this.setPin(pin);
+      this.setProjection(fields.get("projection") === "address" ? "address" : "time");
     }
 
     /** What of the state the address shall hold besides trace, device and event. */
@@ -221,13 +240,104 @@
       if (this.find) fields.find = this.find;
       if (this.range) Object.assign(fields, { r0: this.range[0], r1: this.range[1] });
       if (this.pin) fields.pin = this.pin.row;
+      if (this.projection !== "time") fields.projection = this.projection;
       return fields;
+    }
+
+    // The address space
+
+    async setProjection(name) {
+      this.projection = name;
+      for (const one of this.projectionButtons) one.setAttribute("aria-pressed", String(one.dataset.projection === name));
+      this.note.textContent = "";
+      const generation = this.generation;
+      if (name === "address" && this.addresses === null && this.subject) {
+        this.addresses = undefined;
+        try {
+          const buffer = await this.ask("segments", {});
+          if (generation !== this.generation) return;
+          this.addresses = canvas.segmentsOf(buffer);
+        } catch (error) {
+          this.addresses = null;
+          this.note.textContent = String(error.message || error);
+        }
+      }
+      if (this.run) this.sayRange();
+      this.redraw();
+    }
+    get addressView() {
+      return this.heldAddressView || { u0: 0, u1: 1, v0: 0, v1: Math.max(this.space ? this.space.rows : 1, 4) };
+    }
+    showAddresses(view) {
+      const rows = Math.max(this.space.rows, 4);
+      const [width, height] = [Math.min(Math.max(view.u1 - view.u0, 1e-5), 1), Math.min(Math.max(view.v1 - view.v0, 0.5), rows)];
+      const u0 = Math.min(Math.max(view.u0, 0), 1 - width);
+      const v0 = Math.min(Math.max(view.v0, 0), rows - height);
+      const isWhole = width === 1 && height === rows;
+      this.heldAddressView = isWhole ? null : { u0: u0, u1: u0 + width, v0: v0, v1: v0 + height };
+      this.redraw(true);
+    }
+    zoomAddresses(factor, x, y, isFlat) {
+      if (!this.space) return;
+      const { u, v } = this.toAddress(x, y);
+      const { u0, u1, v0, v1 } = this.addressView;
+      const tall = isFlat ? 1 : factor;
+      this.showAddresses({ u0: u - (u - u0) * factor, u1: u + (u1 - u) * factor, v0: v - (v - v0) * tall, v1: v + (v1 - v) * tall });
+    }
+    toAddress(x, y) {
+      const plot = this.plot();
+      const { u0, u1, v0, v1 } = this.addressView;
+      return { u: u0 + ((x - plot.left) / (plot.right - plot.left)) * (u1 - u0), v: v0 + ((y - plot.top) / (plot.bottom - plot.top)) * (v1 - v0) };
+    }
+    /** Every block of the moment: of long runs what is drawn together is asked for, moment by moment. */
+    get addressData() {
+      if (!this.whole.n_left_out) return this.whole;
+      return this.momentData && this.momentData.low === this.moment ? this.momentData : null;
+    }
+    async askForMoment() {
+      const { moment, generation } = this;
+      const found = canvas.allocationsOf(await this.ask("allocations", { low: moment, high: moment }));
+      if (generation !== this.generation || moment !== this.moment) return;
+      this.momentData = found;
+      this.paint = null;
+      this.redraw();
+    }
+    /** The address space at the moment, worked out once for each. */
+    spaceNow() {
+      const { addresses, moment } = this;
+      const data = this.addressData;
+      if (!addresses || !data) return null;
+      if (!this.space || this.space.moment !== moment || this.space.of !== data) {
+        this.space = canvas.addressSpace(data, addresses, moment);
+        Object.assign(this.space, { moment: moment, of: data });
+      }
+      return this.space;
+    }
+    drawAddresses(wide, high, width, height, ratio, plot) {
+      const space = this.spaceNow();
+      if (!space) return { rectangles: new canvas.Rectangles(), colours: new Uint32Array(0) };
+      const data = space.of;
+      if (!space.segments.length) this.note.textContent = this.addresses.is_known ? "Nothing was reserved at this moment." : "Segments were not recorded, so where blocks lie is not measured.";
+      else this.note.textContent = "";
+      const pinned = this.pin ? data.row.indexOf(this.pin.row) : -1;
+      const placed = canvas.placeAddresses(space, this.addressView, wide, high, pinned);
+      const paint = this.painted(data);
+      const style = getComputedStyle(document.documentElement);
+      const free = canvas.HOLES.map((name) => canvas.packedColour(parseInt(style.getPropertyValue(`--ms-row-${name}`).trim().slice(1), 16), 1));
+      const { rectangles, holes } = placed;
+      const colours = Uint32Array.from({ length: rectangles.n }, (_, i) => (rectangles.id[i] < 0 ? free[holes[i]] : paint[rectangles.id[i]]));
+      this.surface.draw(rectangles, colours, wide, high, ratio, 1);
+      this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+      canvas.furnishAddresses(this.pen, { view: this.addressView, plot: plot, width: width, height: height, style: style, space: space, outline: placed.outline, ties: placed.ties });
+      this.keptBytes = placed.keptBytes;
+      return { rectangles: rectangles, colours: colours };
     }
 
     // The view
 
     plot() {
       const { left, right, top, bottom } = canvas.MARGIN;
+      if (this.projection === "address") return { left: 4, right: this.stage.clientWidth - 4, top: 4, bottom: this.stage.clientHeight - 4 };
       const strips = this.run ? canvas.stripsHeight(this.run) : 0;
       return { left: left, right: this.stage.clientWidth - right, top: top, bottom: this.stage.clientHeight - bottom - strips };
     }
@@ -253,6 +363,7 @@
       this.redraw(true);
     }
     fit() {
+      this.heldAddressView = null;
       if (this.run) this.show(this.fitted());
     }
     fitBytes() {
@@ -373,6 +484,12 @@
 
     under({ x, y }) {
       const plot = this.plot();
+      if (this.projection === "address") {
+        if (!this.space || !this.drawn) return null;
+        const { u, v } = this.toAddress(x, y);
+        const piece = canvas.pickAddress(this.space, u, v);
+        return piece && { id: piece.id, piece: piece, moment: this.moment };
+      }
       if (!this.view || !this.whole || !this.drawn || x < plot.left || x > plot.right || y < plot.top || y > plot.bottom) return null;
       const { moments, lefts, coarse } = this.drawn;
       const column = canvas.firstAbove(lefts, ((x - plot.left) / this.plotWidth()) * coarse) - 1;
@@ -385,7 +502,7 @@
       if (!hit) return;
       this.tip.textContent = "";
       const line = (text, className) => text && element("div", className, this.tip, text);
-      const { data } = this;
+      const data = this.projection === "address" ? this.space.of : this.data;
       if (hit.id >= 0) {
         const j = hit.id;
         line(`${canvas.bytes(data.size[j])} ${data.categories[data.category[j]].replace("_", " ")}`, "canvas-tip-head");
@@ -393,6 +510,9 @@
         line(data.sites[data.site[j]], "mono");
         const n = data.end[j] - data.start[j];
         line(`${data.end[j] > this.run.n_events ? "never freed" : `lives ${canvas.count(n)} events`}, ${data.streams[data.stream[j]]}`, "quiet");
+      } else if (hit.piece) {
+        line(`${canvas.bytes(hit.piece.size)} ${canvas.HOLE_WORDS[canvas.HOLES[hit.piece.hole]]}`, "canvas-tip-head");
+        line(`in a segment of ${canvas.bytes(hit.piece.segment.end - hit.piece.segment.begin)}`, "quiet");
       } else if (data.n_left_out && this.toBytes(at.y) < hit.total + data.leftOut[canvas.firstAbove(data.sample, hit.moment) - 1]) {
         const k = canvas.firstAbove(data.sample, hit.moment) - 1;
         line(`${canvas.count(data.leftOutCount[k])} smaller, ${canvas.bytes(data.leftOut[k])}`, "canvas-tip-head");
@@ -407,7 +527,8 @@
     choose(at) {
       const hit = this.under(at);
       if (!hit) return;
-      this.setPin(hit.id >= 0 ? this.data.row[hit.id] : null);
+      const data = this.projection === "address" ? this.space.of : this.data;
+      this.setPin(hit.id >= 0 ? data.row[hit.id] : null);
     }
 
     // Words
@@ -421,6 +542,10 @@
     }
     sayRange() {
       this.foot.textContent = "";
+      if (this.projection === "address") {
+        element("span", "quiet", this.foot, "Segments in rows, blocks in their colours; free memory is hatched, densely where blocks keep it from going back. Pin a block to see the holes that it keeps.");
+        return;
+      }
       if (!this.range || !this.whole) {
         element("span", "quiet", this.foot, `${this.limits || ""} · drawn with ${this.surface.name} · Shift and drag to sum a range · ? lists the keys`);
         return;
@@ -494,7 +619,7 @@
     writeAddress() {
       if (!location.pathname.endsWith("/canvas")) return;
       const fields = new URLSearchParams(location.search);
-      for (const name of ["x0", "x1", "y0", "y1", "colour", "find", "r0", "r1", "pin"]) fields.delete(name);
+      for (const name of ["x0", "x1", "y0", "y1", "colour", "find", "r0", "r1", "pin", "projection"]) fields.delete(name);
       for (const [name, value] of Object.entries(this.fields())) fields.set(name, value);
       history.replaceState(history.state, "", `${location.pathname}?${fields}`);
     }
@@ -507,6 +632,10 @@
       const { series } = this;
       const fits = series.low <= low && series.high >= high && (series.is_exact || series.high - series.low < 2.5 * (high - low));
       try {
+        if (this.projection === "address") {
+          if (!this.addressData) await this.askForMoment();
+          return;
+        }
         if (!fits) {
           const found = canvas.seriesOf(await this.ask("series", { low: low, high: high }));
           if (generation !== this.generation) return;
@@ -563,6 +692,12 @@
       fits(this.furniture, width, height);
       Object.assign(this.picture.style, { left: `${plot.left}px`, top: `${plot.top}px`, width: `${wide}px`, height: `${high}px` });
       const { data } = this;
+      if (this.projection === "address") {
+        const { rectangles, colours } = this.drawAddresses(wide, high, width, height, ratio, plot);
+        this.drawn = { coarse: wide, n: rectangles.n, places: rectangles, colours: colours };
+        this.frameMs = performance.now() - began;
+        return;
+      }
       const pinned = this.pin ? data.row.indexOf(this.pin.row) : -1;
       // While the picture moves, fewer columns where all of them would take too long.
       if (this.isMoving && this.frameMs > SLOW_MS) this.thin = Math.min((this.thin || 1) * 2, 8);
@@ -658,6 +793,7 @@
         const next = direction > 0 ? edges.find((edge) => edge > this.moment) : [...edges].reverse().find((edge) => edge < this.moment);
         if (next !== undefined) this.goTo(next);
       };
+      if (this.projection === "address" && "wsad".includes(event.key) | event.key.startsWith("Arrow")) return this.pressedOverAddresses(event.key);
       const middle = () => (this.moment >= this.view.x0 && this.moment < this.view.x1 ? this.moment : (this.view.x0 + this.view.x1) / 2);
       const does = {
         w: () => this.zoomX(0.7, middle()),
@@ -682,6 +818,7 @@
         " ": () => this.play(),
         "/": () => this.searchInput.focus(),
         "?": () => this.help(),
+        x: () => this.setProjection(this.projection === "time" ? "address" : "time"),
         Escape: () => {
           const help = this.stage.querySelector(".canvas-help");
           if (help) help.remove();
@@ -691,6 +828,19 @@
       }[event.key];
       if (!does) return false;
       does();
+      return true;
+    }
+    pressedOverAddresses(key) {
+      if (!this.space) return false;
+      const plot = this.plot();
+      const [x, y] = [(plot.left + plot.right) / 2, (plot.top + plot.bottom) / 2];
+      const { u0, u1, v0, v1 } = this.addressView;
+      const by = (du, dv) => this.showAddresses({ u0: u0 + du * (u1 - u0), u1: u1 + du * (u1 - u0), v0: v0 + dv * (v1 - v0), v1: v1 + dv * (v1 - v0) });
+      if (key === "w") this.zoomAddresses(0.7, x, y);
+      else if (key === "s") this.zoomAddresses(1 / 0.7, x, y);
+      else if (key === "a" || key === "ArrowLeft") by(-0.2, 0);
+      else if (key === "d" || key === "ArrowRight") by(0.2, 0);
+      else by(0, key === "ArrowUp" ? -0.2 : 0.2);
       return true;
     }
     goTo(moment) {
@@ -716,7 +866,9 @@
     if (!instrument || !instrument.view || !instrument.drawn) return null;
     const { view, drawn, data } = instrument;
     return {
-      projection: "time",
+      projection: instrument.projection,
+      address_range: instrument.projection === "address" ? instrument.addressView : null,
+      kept_bytes: instrument.projection === "address" ? instrument.keptBytes : null,
       x_range: [view.x0, view.x1],
       y_range: [view.y0, view.y1],
       n_rectangles: drawn.n,
@@ -742,6 +894,23 @@
     const box = instrument.stage.getBoundingClientRect();
     return { x: box.left + instrument.toX(moment + 0.5), y: box.top + instrument.toY(bottom + data.size[j] / 2) };
   };
+
+  function held(space) {
+    const bytes = { blocks: 0, segments: 0, n_segments: space.segments.length, n_stray: space.nStray };
+    for (const name of canvas.HOLES) bytes[name] = 0;
+    for (const piece of space.pieces) bytes[piece.id < 0 ? canvas.HOLES[piece.hole] : "blocks"] += piece.size;
+    for (const segment of space.segments) bytes.segments += segment.end - segment.begin;
+    return bytes;
+  }
+
+  /** What the address space holds at the moment, for tests: bytes by kind. Null until it is drawn. */
+  canvas.addressState = function () {
+    const space = instrument && instrument.projection === "address" && instrument.addresses ? instrument.spaceNow() : null;
+    return space && held(space);
+  };
+
+  /** The same at any moment. */
+  canvas.addressAt = (moment) => held(canvas.addressSpace(instrument.whole, instrument.addresses, moment));
 
   /** Called by the page whenever what it looks at changes. */
   canvas.follow = function (subject, scheme, moment, pin) {
