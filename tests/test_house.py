@@ -23,7 +23,7 @@ MAX_MODULES = 399
 three are what predates a recording, the multisets of sizes it is told from, and the ages of allocations; fifteen are
 what CUDA's kernels take in a dry run, a subject each; eleven are for programs of many ranks; nine are what a program
 finds of a device without one, and which values it has; twelve are the comparison of two recordings, a surface each,
-eleven limits and baselines, three pytest's plugin, fifteen what other tools read and strangers may."""
+eleven limits and baselines, three pytest's plugin, sixteen what other tools read and strangers may."""
 MAX_MODULES_IN_A_FOLDER = 15
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
