@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     "--tolerance",
     metavar="SHARE",
     default=None,
-    help="So much more than the baseline's highest run is let through: 1% or 64MiB.  [default: 1%]",
+    help="So much more than the baseline's highest run is let through, 1% or 64MiB; its noise if that is more. "
+    "[default: 1%]",
 )
 @click.option("--allow-partial", is_flag=True, help="Judge a recording of which parts may be missing by what it has.")
 @click.option("--device", type=int, default=None, help="Device index. [default: each]")

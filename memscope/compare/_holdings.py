@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,8 @@ from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, rank_rows
 from memscope.trace.trace import Trace
 
-N_PASSES = 6
-"""Ways in which groups are matched, the strictest first."""
-N_SAME_STACK = 2
-"""So many of them ask for the same stack, line by line."""
+N_SAME_STACK = 4
+"""So many of the ways in which groups are matched ask for the same stack, line by line: the first ones."""
 _N_PATH_PARTS = 3
 """Of a file's path that tell it: what lies above them is where somebody keeps the checkout."""
 _LAYER = re.compile(r"(?:(?<=\.)|(?<!\S))\d+(?=\.)|(?<=\.)\d+$")
@@ -30,7 +28,7 @@ _Call = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Allocations in use that nothing but their addresses and sizes tells apart.
+    """Allocations of one size in use that nothing but their addresses tells apart.
 
     Attributes
     ----------
@@ -39,11 +37,13 @@ class Group:
     owner, site
         The owner's name and the line of code, None where not known.
     keys
-        What the group is matched by, a key for each pass.
+        What the group is matched by: a key for each way, the strictest first.
     lines
         Line numbers of its stack, outermost first: in their order those are matched that differ in nothing else.
-    requested_bytes, block_bytes, n_allocations
-        Their sums.
+    size_bytes, n_allocations
+        Requested bytes of each of them, and how many there are.
+    block_bytes
+        What the allocator gave for all of them.
     """
 
     category: int
@@ -51,9 +51,14 @@ class Group:
     site: str | None
     keys: tuple[Hashable, ...]
     lines: tuple[int, ...]
-    requested_bytes: int
-    block_bytes: int
+    size_bytes: int
     n_allocations: int
+    block_bytes: int
+
+    @property
+    def requested_bytes(self) -> int:
+        """Requested bytes of all of them."""
+        return self.size_bytes * self.n_allocations
 
 
 def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
@@ -74,20 +79,20 @@ def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
         table.stack_id[rows].astype(np.int64),
         find_phases(device.lifetimes).row_phase[rows].astype(np.int64),
         _step_ages(device, moment.event, rows),
+        table.requested_bytes[rows],
     )
     group_of = rank_rows(*columns).astype(np.int64)
     n_groups = int(group_of.max()) + 1
     first = np.zeros(n_groups, np.int64)
     first[group_of[::-1]] = np.arange(len(rows))[::-1]
-    sums = [np.zeros(n_groups, np.int64) for _ in range(2)]
-    for total, values in zip(sums, (table.requested_bytes, table.block_bytes), strict=True):
-        np.add.at(total, group_of, values[rows])
+    blocks = np.zeros(n_groups, np.int64)
+    np.add.at(blocks, group_of, table.block_bytes[rows])
     counts = np.bincount(group_of, minlength=n_groups)
     stacks = _Stacks(device.trace)
     sites = device.sites_of(rows[first])
     return [
-        _group(device, stacks, tuple(int(column[i]) for column in columns), site, (int(wanted), int(given), int(n)))
-        for i, site, wanted, given, n in zip(first.tolist(), sites, *sums, counts, strict=True)
+        _group(device, stacks, tuple(int(column[i]) for column in columns), site, int(n), int(given))
+        for i, site, n, given in zip(first.tolist(), sites, counts, blocks, strict=True)
     ]
 
 
@@ -101,23 +106,28 @@ def _step_ages(device: Device, event: int, rows: Int64Array) -> Int64Array:
     return np.where(born == NONE_ID, NONE_ID, now - born)
 
 
-def _group(
-    device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | None, sums: tuple[int, int, int]
-) -> Group:
-    category, owner_id, stack_id, phase, age = told
+def _group(device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | None, n: int, given: int) -> Group:
+    category, owner_id, stack_id, phase, age, size = told
     owner = device.trace.shown_string(owner_id)
     calls = stacks.calls(stack_id)
     functions = tuple(call[:2] for call in calls)
-    where: Hashable = owner if owner is not None else stacks.function_of(site)
+    names = tuple(name for name, _ in functions)
+    has_owner = owner is not None
+    where: Hashable = owner if has_owner else stacks.function_of(site)
     keys: tuple[Hashable, ...] = (
-        (category, owner, calls, phase, age),
+        (category, owner, calls, phase, age, size),
+        (category, owner, calls, phase, size),
         (category, owner, calls, phase),
+        (category, has_owner, calls, phase, size),  # the owner has another name: a model was wrapped, or unwrapped
+        (category, owner, functions, phase, size),  # the program was edited, and its lines have moved
         (category, owner, functions, phase),
-        (category, owner, tuple(name for name, _ in functions), phase),
-        (category, owner is None, where, phase),
-        (category, owner is None, where),
+        (category, has_owner, functions, phase, size),
+        (category, owner, names, phase, size),  # a file was renamed
+        (category, owner, names, phase),
+        (category, has_owner, where, phase),
+        (category, has_owner, where),
     )
-    return Group(category, owner, site, keys, tuple(line for _, _, line in calls[::-1]), *sums)
+    return Group(category, owner, site, keys, tuple(line for _, _, line in calls[::-1]), size, n, given)
 
 
 class _Stacks:
@@ -168,8 +178,3 @@ def owner_of(group: Group) -> str | None:
 def module_of(group: Group) -> str | None:
     """The module in the owner's name."""
     return None if group.owner is None else module_of_owner(group.owner)
-
-
-def largest(groups: Sequence[Group]) -> Group:
-    """The group that holds most."""
-    return max(groups, key=lambda group: group.requested_bytes)

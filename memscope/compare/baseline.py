@@ -49,6 +49,10 @@ class Band:
         """How far the runs lie apart."""
         return self.highest_bytes - self.lowest_bytes
 
+    def limit_bytes(self, tolerance: Tolerance, granule_bytes: int = 0) -> int:
+        """The most that a further run may have: beyond the highest the tolerance, or the noise if that is larger."""
+        return self.highest_bytes + max(tolerance.of(self.median_bytes), self.noise_bytes, granule_bytes)
+
     @classmethod
     def of(cls, sizes: Sequence[int]) -> Self:
         """The band of some sizes, at least one."""

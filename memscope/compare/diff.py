@@ -1,25 +1,25 @@
 """What two moments hold differently, of two recordings or of one.
 
-Allocations are matched by category, owner, stack, phase and the age of their step, never by address. What has no equal
-is matched again without the age, then without line numbers (a program that was edited has moved them), without files
-(one was renamed), then by owner or function alone. What is left is new, or gone.
+Allocations are matched one by one, by category, owner, stack, phase, the age of their step and size, never by address.
+What has no equal is matched again without the age, without the size, under another owner's name, without line numbers
+(a program that was edited has moved them), without files (one was renamed), and by owner or function alone. What is
+left is new, or gone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
 from memscope.attribution.sites import natural_order
 from memscope.compare._holdings import (
-    N_PASSES,
     N_SAME_STACK,
     Group,
     groups_at,
     holder_of,
-    largest,
     module_of,
     owner_of,
 )
@@ -37,8 +37,17 @@ _NAMES: dict[By, Callable[[Group], str | None]] = {
     By.CATEGORY: lambda group: Category(group.category).label,
 }
 
-_Pair = tuple[list[Group], list[Group], int]
-"""Groups of the first and of the second moment that are the same, and the pass in which they were matched."""
+
+class _Pair(NamedTuple):
+    """So many allocations of a group of the first moment, and of one of the second, that are the same.
+
+    ``way`` is that in which they were matched; None where one side has none.
+    """
+
+    a: Group | None
+    b: Group | None
+    n: int
+    way: int | None
 
 
 def diff_moments(a: Moment, b: Moment, by: By = By.HOLDER) -> Difference:
@@ -74,71 +83,75 @@ def rows_at(moment: Moment, by: By = By.HOLDER, rows: Int64Array | None = None) 
         int64: those of the allocations in use that are meant; all of them if not given.
     """
     groups = groups_at(moment, rows)
-    named = _rows([([], [group], N_PASSES) for group in groups], _NAMES[by])
+    named = _rows([_Pair(None, group, group.n_allocations, None) for group in groups], _NAMES[by])
     largest_first = sorted(named, key=lambda row: (-row.b_bytes, natural_order(row.key), row.key))
     return (*largest_first, _rounding([], groups))
 
 
 def _matched(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> list[_Pair]:
-    """Every group once, with its equals of the other moment; those without any alone, in the last pass and beyond."""
+    """Every allocation once, with its equal of the other moment, or alone."""
     pairs: list[_Pair] = []
-    left_a, left_b = list(groups_a), list(groups_b)
-    for i in range(N_PASSES):
-        by_key_a, by_key_b = _by_key(left_a, i), _by_key(left_b, i)
-        for key in (key for key in by_key_a if key in by_key_b):
-            of_key = by_key_a[key], by_key_b[key]
-            pairs += [(*of_key, i)] if i < N_SAME_STACK else [(*pair, i) for pair in _in_order(*of_key)]
-        used = {id(group) for *sides, _ in pairs for side in sides for group in side}
-        left_a, left_b = ([group for group in left if id(group) not in used] for left in (left_a, left_b))
-    pairs += [([group], [], N_PASSES) for group in left_a]
-    return pairs + [([], [group], N_PASSES) for group in left_b]
+    left_a, left_b = ([(group, group.n_allocations) for group in groups] for groups in (groups_a, groups_b))
+    n_ways = len((*groups_a, *groups_b)[0].keys) if groups_a or groups_b else 0
+    for way in range(n_ways):
+        by_key_a, by_key_b = _by_key(left_a, way), _by_key(left_b, way)
+        left_a, left_b = [], []
+        for key, of_a in by_key_a.items():
+            rest_a, rest_b = _paired(of_a, by_key_b.pop(key, []), way, pairs)
+            left_a += rest_a
+            left_b += rest_b
+        left_b += [one for of_b in by_key_b.values() for one in of_b]
+    pairs += [_Pair(group, None, n, None) for group, n in left_a]
+    return pairs + [_Pair(None, group, n, None) for group, n in left_b]
 
 
-def _in_order(groups_a: list[Group], groups_b: list[Group]) -> Iterator[tuple[list[Group], list[Group]]]:
-    """Groups of the same functions one by one: those of equal sizes first, the rest in the order of their lines.
-
-    Where one side has more of the rest than the other, and both have some, none can be told from the others: they are
-    taken together. Where only one side has any, they stay unmatched: those lines are new, or gone.
-    """
-    by_size: dict[tuple[int, int], list[Group]] = defaultdict(list)
-    for group in sorted(groups_b, key=lambda group: group.lines, reverse=True):
-        by_size[group.requested_bytes, group.n_allocations].append(group)
-    rest_a = []
-    for group in sorted(groups_a, key=lambda group: group.lines):
-        equal = by_size[group.requested_bytes, group.n_allocations]
-        if equal:
-            yield [group], [equal.pop()]
-        else:
-            rest_a.append(group)
-    rest_b = sorted((group for groups in by_size.values() for group in groups), key=lambda group: group.lines)
-    if len(rest_a) == len(rest_b):
-        yield from (([one], [two]) for one, two in zip(rest_a, rest_b, strict=True))
-    elif rest_a and rest_b:
-        yield rest_a, rest_b
+_Left = list[tuple[Group, int]]
+"""Groups, and how many of each are not matched yet."""
 
 
-def _by_key(groups: Sequence[Group], i: int) -> dict[Hashable, list[Group]]:
-    found: dict[Hashable, list[Group]] = defaultdict(list)
-    for group in groups:
-        found[group.keys[i]].append(group)
-    return dict(found)
+def _by_key(groups: _Left, way: int) -> dict[Hashable, _Left]:
+    found: dict[Hashable, _Left] = defaultdict(list)
+    for group, n in groups:
+        found[group.keys[way]].append((group, n))
+    return found
+
+
+def _paired(of_a: _Left, of_b: _Left, way: int, pairs: list[_Pair]) -> tuple[_Left, _Left]:
+    """Match allocations of one key in the order of their lines and sizes; what one side has more of is left."""
+    if not of_a or not of_b:
+        return of_a, of_b
+    ordered_a, ordered_b = (sorted(of, key=_place, reverse=True) for of in (of_a, of_b))
+    while ordered_a and ordered_b:
+        (a, n_a), (b, n_b) = ordered_a.pop(), ordered_b.pop()
+        n = min(n_a, n_b)
+        pairs.append(_Pair(a, b, n, way))
+        if n_a > n:
+            ordered_a.append((a, n_a - n))
+        if n_b > n:
+            ordered_b.append((b, n_b - n))
+    return ordered_a, ordered_b
+
+
+def _place(left: tuple[Group, int]) -> tuple[tuple[int, ...], int]:
+    return left[0].lines, left[0].size_bytes
 
 
 def _rows(pairs: Sequence[_Pair], name_of: Callable[[Group], str | None]) -> list[Row]:
     """The pairs summed by category and name; what both have is called as the second moment calls it."""
     sums: dict[tuple[int, str], list[int]] = {}
     sites: dict[tuple[int, str], dict[str, int]] = {}
-    for groups_a, groups_b, _ in pairs:
-        named = largest(groups_b or groups_a)
+    for pair in pairs:
+        named = pair.b or pair.a
+        assert named is not None
         key = named.category, name_of(named) or NOT_RECORDED
         total = sums.setdefault(key, [0, 0, 0, 0])
-        for place, groups in ((0, groups_a), (1, groups_b)):
-            total[place] += sum(group.requested_bytes for group in groups)
-            total[place + 2] += sum(group.n_allocations for group in groups)
+        sizes = [0 if group is None else group.size_bytes * pair.n for group in (pair.a, pair.b)]
+        for place, group in enumerate((pair.a, pair.b)):
+            total[place] += sizes[place]
+            total[place + 2] += 0 if group is None else pair.n
         of_site = sites.setdefault(key, {})
         if named.site is not None:
-            change = sum(g.requested_bytes for g in groups_b) - sum(g.requested_bytes for g in groups_a)
-            weight = abs(change) or min(named.requested_bytes, 1)
+            weight = abs(sizes[1] - sizes[0]) or min(sizes[1], 1)
             of_site[named.site] = of_site.get(named.site, 0) + weight
     return [
         Row(key, Category(category).label, a_bytes, b_bytes, n_a, n_b, _heaviest(sites[category, key]))
@@ -156,13 +169,11 @@ def _rounding(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> Row:
 
 
 def _counts(pairs: Sequence[_Pair]) -> Matched:
-    n_same = n_moved = n_new = n_gone = 0
-    for groups_a, groups_b, i in pairs:
-        n_a, n_b = (sum(group.n_allocations for group in groups) for groups in (groups_a, groups_b))
-        if i == N_PASSES:
-            n_new, n_gone = n_new + n_b, n_gone + n_a
-            continue
-        both = min(n_a, n_b)
-        n_same, n_moved = (n_same + both, n_moved) if i < N_SAME_STACK else (n_same, n_moved + both)
-        n_new, n_gone = n_new + n_b - both, n_gone + n_a - both
-    return Matched(n_same, n_moved, n_new, n_gone)
+    n_same = sum(pair.n for pair in pairs if pair.way is not None and pair.way < N_SAME_STACK)
+    n_moved = sum(pair.n for pair in pairs if pair.way is not None and pair.way >= N_SAME_STACK)
+    return Matched(
+        n_same,
+        n_moved,
+        sum(pair.n for pair in pairs if pair.a is None),
+        sum(pair.n for pair in pairs if pair.b is None),
+    )

@@ -88,9 +88,9 @@ class Matched:
     Attributes
     ----------
     n_same_stack
-        Allocations of the second moment whose category, owner, stack and phase the first has, too.
+        Allocations of the second moment whose category, stack and phase the first has, too.
     n_moved
-        Those whose stacks differ in line numbers only, or whose owners' names alone agree.
+        Those whose stacks differ in line numbers or files, or whose owner or function alone agrees.
     n_new, n_gone
         Allocations of the second moment, and of the first, with no like in the other.
     """

@@ -16,6 +16,9 @@ from memscope.compare.difference import Row
 from memscope.device.device import Device
 from memscope.units import format_bytes, format_items
 
+_GRANULE_BYTES = 2 << 20
+"""What the allocator takes from the driver at least: peaks of reserved memory that differ by one are told apart by
+chance alone."""
 MAX_PEAK = "max-peak"
 MAX_RESERVED = "max-reserved"
 BASELINE_PEAK = "baseline-peak"
@@ -152,8 +155,8 @@ def _limits(check: Check, device: Device, baseline: Baseline | None) -> list[Lim
         )
         for name, band, actual in bands:
             if band is not None:
-                most = band.highest_bytes + check.tolerance.of(band.median_bytes)
-                found.append(Limit(name, device.index, most, actual))
+                granule = _GRANULE_BYTES if name == BASELINE_RESERVED else 0
+                found.append(Limit(name, device.index, band.limit_bytes(check.tolerance, granule), actual))
     return found
 
 

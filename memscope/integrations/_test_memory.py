@@ -169,7 +169,7 @@ def _against_baseline(analysis: Analysis, device: Device | None, limits: Limits)
     if not path.exists():
         return f"gpu_memory_baseline: there is no {path} yet: write it with --memscope-update-baselines", True
     before = read_baseline(path)
-    most = before.peak_allocated.highest_bytes + limits.tolerance.of(before.peak_allocated.median_bytes)
+    most = before.peak_allocated.limit_bytes(limits.tolerance)
     actual = found.peak_allocated.highest_bytes
     if actual <= most:
         return "", False

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memscope.analysis import Analysis, load
 from memscope.compare.diff import diff_moments
-from memscope.compare.difference import By, Change, Difference
+from memscope.compare.difference import By, Change, Difference, Matched
 from memscope.trace.categories import Category
 from tests.compare.runs import KiB, MiB, Take, line, run
 from tests.naive_layout import random_layout
@@ -97,6 +97,29 @@ def test_another_checkout_and_another_file_are_matched() -> None:
     assert at_ends(a, elsewhere).matched.n_same_stack == 1
     assert at_ends(a, renamed).matched.n_moved == 1
     assert not deltas(at_ends(a, renamed))
+
+
+def test_a_module_that_has_another_name_is_the_same() -> None:
+    def state(*names: str, at: int = 4) -> list:
+        return [Take(2 * MiB, Category.OPTIMIZER_STATE, f"exp_avg of {name}", line(at, "step")) for name in names]
+
+    # Two of three equal tensors of one name are now called by their layer.
+    found = at_ends(
+        state("fc.weight", "fc.weight", "fc.weight"), state("fc.weight", "layers.1.fc.weight", "layers.2.fc.weight")
+    )
+    assert found.delta_bytes == 0
+    assert not deltas(found)
+    assert (found.matched.n_same_stack, found.matched.n_new, found.matched.n_gone) == (3, 0, 0)
+    moved = at_ends(state("fc.weight", "fc.weight"), state("fc.weight", "layers.1.fc.weight", at=9))
+    assert not deltas(moved)
+    assert (moved.matched.n_moved, moved.matched.n_new) == (2, 0)
+
+
+def test_allocations_are_matched_one_by_one() -> None:
+    a = [Take(2 * MiB, calls=line(1)), Take(2 * MiB, calls=line(1))]
+    found = at_ends(a, [*a, Take(2 * MiB, calls=line(1)), Take(6 * MiB, calls=line(1))])
+    assert found.matched == Matched(n_same_stack=2, n_moved=0, n_new=2, n_gone=0)
+    assert deltas(found) == {("/home/me/project/train.py:1 forward", "unknown"): 8 * MiB}
 
 
 def test_a_new_line_in_a_function_that_was_there_is_new() -> None:

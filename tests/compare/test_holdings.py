@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from memscope.analysis import load
-from memscope.compare._holdings import N_PASSES, groups_at, path_end
+from memscope.compare._holdings import N_SAME_STACK, groups_at, path_end
 from memscope.trace.categories import Category
 from tests.compare.runs import MiB, Take, line, run
 
@@ -13,10 +13,11 @@ SHIPPED = Path(__file__).parents[2] / "traces" / "tiny-llama-train.memscope"
 
 
 def test_equal_allocations_are_one_group_with_their_sums() -> None:
-    acts = [Take(2 * MiB, calls=line(1)), Take(4 * MiB, calls=line(1)), Take(2 * MiB, calls=line(2))]
+    acts = [Take(size * MiB, calls=line(number)) for size, number in ((2, 1), (4, 1), (2, 2), (2, 1))]
     groups = groups_at(run(acts).end())
-    assert sorted((g.requested_bytes, g.n_allocations) for g in groups) == [(2 * MiB, 1), (6 * MiB, 2)]
-    assert all(len(group.keys) == N_PASSES for group in groups)
+    assert sorted((g.size_bytes, g.n_allocations) for g in groups) == [(2 * MiB, 1), (2 * MiB, 2), (4 * MiB, 1)]
+    assert sum(g.requested_bytes for g in groups) == 10 * MiB
+    assert all(len(group.keys) > N_SAME_STACK for group in groups)
     assert {group.lines for group in groups} == {(99, 1), (99, 2)}
 
 
