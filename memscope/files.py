@@ -82,8 +82,8 @@ def unpacked(path: str | Path, content: bytes) -> bytes:
 
 
 @contextmanager
-def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears under its name when the block ends without an error, and is on disk then.
+def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears under its name when the block ends without an error; on disk, too, if it is synced.
 
     It is written beside its place under a name of its own, so that several may write to one place: one that may not
     overwrite and finds another's file there says so, else the last is kept.
@@ -105,8 +105,11 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[BinaryI
         with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if is_synced:
+                os.fsync(file.fileno())
         _put_in_place(aside, path, overwrite=overwrite)
+        if is_synced:
+            _sync_folder(path.parent)
     except OSError as error:
         if error.filename not in (None, str(aside)):
             raise  # of what the block does beside writing
@@ -187,7 +190,6 @@ def _put_in_place(aside: Path, path: Path, *, overwrite: bool) -> None:
     try:
         if overwrite or not _is_linked(aside, path):
             aside.replace(path)
-        _sync_folder(path.parent)
     except FileExistsError as error:  # another has written it meanwhile
         raise _exists(path) from error
 

@@ -8,6 +8,8 @@ Other folders import:
 ``doctor``       What this machine can record, and what is in the way: every check asks the real thing
 ``environment``  What a recording takes from its environment: settings in variables, and the release of
                  PyTorch
+``keeping``      What a dry run has recorded so far, kept on disk while the program runs, so that one that is
+                 killed loses a moment
 ``kv_caches``    What is in a key/value cache: the tensors of its layers, how each keeps its tokens, how many
                  it has taken in
 ``oom``          Out of memory on CUDA: being told at the very moment, and saying afterwards where the trace

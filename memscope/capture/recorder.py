@@ -369,6 +369,7 @@ class Recorder:
 
     def _make_dry_run(self) -> RecordingBackend:
         from memscope.capture.dry_run.recording import DryRun
+        from memscope.capture.keeping import DEFAULT_MAX_LOSS_S
 
         options = self._options
         if options.stacks == "all" or options.device is not None:
@@ -382,6 +383,8 @@ class Recorder:
             on_oom=options.on_oom,
             n_devices=max(options.n_devices, self._environment.device_count),
             device_index=self._environment.device_index,
+            max_loss_s=self._environment.max_loss_s or DEFAULT_MAX_LOSS_S,
+            overwrite=options.overwrite,
         )
 
     def _make_cuda_history(self) -> RecordingBackend:

@@ -95,8 +95,13 @@ _UNREADABLE = (
 """What a damaged zip, JSON or table raises: wrong types, missing parts, encrypted or nested beyond all reading."""
 
 
-def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
+def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False, is_synced: bool = True) -> Path:
     """Write a trace to a ``.memscope`` file; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    is_synced
+        Whether it is on disk when it appears, so that it outlives the machine's failure and not the process's alone.
 
     Raises
     ------
@@ -106,7 +111,10 @@ def write_container(trace: Trace, path: str | Path, *, overwrite: bool = False) 
         If it cannot be written there.
     """
     metadata = _encode_metadata(trace.metadata, Path(path))
-    with whole_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        whole_file(path, overwrite=overwrite, is_synced=is_synced) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
         archive.writestr(_undated(META_NAME), metadata)
         tables = {name: _encode(columns) for name, columns in _parts(trace).items()}
         if not _are_readable(tables, sum(len(_utf8(text)) for text in trace.strings)):

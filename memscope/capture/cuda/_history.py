@@ -3,8 +3,8 @@
 The ring is read by a forked copy of the process: the program waits for the fork and for the ring to be cleared, not for
 the snapshot. A drain is made by the main thread between two of its bytecodes, when no allocator call is under way.
 
-Between drains what the ring has by then is kept as well, so that a process that is killed loses no more than a moment: the
-copy writes the chunk that the next drain will write, in a version of its own, and the ring goes on.
+Between drains what the ring has by then is kept as well, so that a process that is killed loses no more than a moment:
+the copy writes the chunk that the next drain will write, in a version of its own, and the ring goes on.
 """
 
 from __future__ import annotations

@@ -92,6 +92,8 @@ class SimulatedDevice:
         self.before_first: Callable[[], None] | None = None
         """Called before the first request is served: PyTorch reads its settings then."""
         self.statistics = MemoryStatistics()
+        self.is_serving = False
+        """Whether a request is being served at this moment, whose events are not all in the trace."""
 
     def _new_allocator(self) -> CachingAllocator:
         return CachingAllocator(
@@ -129,6 +131,13 @@ class SimulatedDevice:
         if self.before_first is not None:
             prepare, self.before_first = self.before_first, None
             prepare()
+        self.is_serving = True
+        try:
+            return self._serve(requested_bytes)
+        finally:
+            self.is_serving = False
+
+    def _serve(self, requested_bytes: int) -> tuple[int, int]:
         stack_id = self._stacks.current()
         self._complete_frees()
         try:
@@ -153,6 +162,13 @@ class SimulatedDevice:
 
     def free(self, address: int) -> None:
         """Release an allocation; one that another stream used waits until the next request, when its event has come."""
+        self.is_serving = True
+        try:
+            self._release(address)
+        finally:
+            self.is_serving = False
+
+    def _release(self, address: int) -> None:
         served = self._served.pop(address, None)
         waits = served is not None and bool(served.also_on)
         self._allocator.free(address, waits=waits)
@@ -176,9 +192,13 @@ class SimulatedDevice:
 
     def empty_cache(self) -> None:
         """Give free segments back to the device."""
-        self._waiting.clear()  # the allocator waits for them
-        self._allocator.empty_cache()
-        self._record(self._stacks.current())
+        self.is_serving = True
+        try:
+            self._waiting.clear()  # the allocator waits for them
+            self._allocator.empty_cache()
+            self._record(self._stacks.current())
+        finally:
+            self.is_serving = False
 
     def limit(self, fraction: float) -> None:
         """Cap PyTorch's share from now on: ``set_per_process_memory_fraction``.

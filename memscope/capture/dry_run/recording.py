@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memscope.capture.dry_run._cuda_api import patch_cuda
 from memscope.capture.dry_run._device import Clock, Devices, SimulatedDevice
@@ -28,6 +29,7 @@ from memscope.capture.dry_run.surface.host_memory import HostMemory
 from memscope.capture.dry_run.surface.tools import patch_tools
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.environment import allocator_settings, tie_rule_of
+from memscope.capture.keeping import DEFAULT_MAX_LOSS_S, Keeper
 from memscope.capture.kv_caches import CacheLeaf
 from memscope.capture.oom import OomFile
 from memscope.capture.ownership import ModulePaths
@@ -56,6 +58,14 @@ _NOTES = (
 )
 
 
+class _Keeping(NamedTuple):
+    """What is kept of a dry run while it goes on: beside which file, how often, and over what."""
+
+    path: Path | None
+    max_loss_s: float
+    overwrite: bool
+
+
 class DryRun:
     """One dry run, from :meth:`start` to :meth:`stop`; then :attr:`trace` has what happened.
 
@@ -79,6 +89,10 @@ class DryRun:
         Whether what was recorded until memory first ran out is kept in a file of its own.
     n_devices, device_index
         How many devices of the kind there are, and which of them the program is to use.
+    max_loss_s
+        How much of the run may be lost when the process is killed.
+    overwrite
+        Whether the folder of an earlier recording that was cut off may be replaced.
     """
 
     def __init__(
@@ -94,6 +108,8 @@ class DryRun:
         on_oom: bool = True,
         n_devices: int = 1,
         device_index: int = 0,
+        max_loss_s: float = DEFAULT_MAX_LOSS_S,
+        overwrite: bool = False,
     ) -> None:
         import torch
 
@@ -142,6 +158,8 @@ class DryRun:
         )
         self._watcher = Watcher(self._sink, paths, self._patches)
         self.trace: Trace | None = None
+        self._keeping = _Keeping(path, max_loss_s, overwrite)
+        self._keeper: Keeper | None = None
 
     def start(self) -> None:
         """Take over torch until :meth:`stop`.
@@ -159,6 +177,7 @@ class DryRun:
         autocast = Autocast(self._router.is_device_tensor)
         saving = Saving(self._router, self._storages)
         streams = Streams(self._devices)
+        self._keep()
         redirector = Redirector(
             self._router, autocast, self._sink.moved_to_device, storages=self._storages, streams=streams
         )
@@ -184,6 +203,9 @@ class DryRun:
             for mode in modes:
                 self._modes.enter_context(mode)
         except BaseException:
+            if self._keeper is not None:
+                self._keeper.stop()
+                self._keeper.remove()
             self._leave()
             raise
 
@@ -191,6 +213,8 @@ class DryRun:
         """Give torch back as it was, and make the trace; a second call does nothing."""
         if self.trace is not None:
             return
+        if self._keeper is not None:
+            self._keeper.stop()
         try:
             self._watcher.scan()
         finally:
@@ -243,7 +267,9 @@ class DryRun:
         return self._watcher.user_phase(name)
 
     def written(self) -> None:
-        """The trace is in its file; a dry run keeps nothing beside it."""
+        """The trace is in its file: what was kept beside it is no longer needed."""
+        if self._keeper is not None:
+            self._keeper.remove()
 
     def know(self, model: Any, optimizer: Any) -> None:
         """Learn names from a model and an optimizer."""
@@ -270,6 +296,20 @@ class DryRun:
     def _shortened(self, place: str) -> str:
         """A ``file:line`` without the folders to strip."""
         return next((place.removeprefix(p) for p in self._strip_prefixes if place.startswith(p)), place)
+
+    def _keep(self) -> None:
+        """Begin to keep what is recorded on disk, where there will be a file."""
+        path, max_loss_s, overwrite = self._keeping
+        if path is not None and hasattr(os, "fork"):
+            self._keeper = Keeper(
+                path,
+                self._built,
+                lambda: self._builder.n_events,
+                lambda: not any(device.is_serving for device in self._devices),
+                max_loss_s=max_loss_s,
+                overwrite=overwrite,
+            )
+            self._keeper.start(self._metadata())
 
     def _leave(self) -> None:
         try:

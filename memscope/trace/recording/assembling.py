@@ -13,9 +13,10 @@ import numpy as np
 from memscope.errors import InputFileError, UsageError
 from memscope.trace import schema
 from memscope.trace.builder import StackInterner, StringTable
+from memscope.trace.container import read_container
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.recording._placing import place_notes
-from memscope.trace.recording.folder import Chunk, is_being_made, last_counted, read_chunks
+from memscope.trace.recording.folder import WHOLE_NAME, Chunk, is_being_made, last_counted, read_chunks, require_own
 from memscope.trace.recording.notes import COUNTED, RecordingNotes
 from memscope.trace.recording.sampling import placed_samples, read_samples
 from memscope.trace.schema import NONE_ID
@@ -30,10 +31,6 @@ from memscope.trace.tables import (
     SampleTable,
 )
 from memscope.trace.trace import Trace
-
-
-_N_TRIES = 3
-"""A recording that is being made writes chunks anew: one may go while it is read."""
 
 
 def join_traces(parts: Sequence[Trace]) -> Trace:
@@ -207,22 +204,37 @@ def read_unfinished(folder: str | Path) -> Trace:
         If the folder is not a recording's, nothing was drained, or a part of it cannot be read.
     """
     folder = Path(folder)
-    for _ in range(_N_TRIES - 1):
-        try:
-            return _read_unfinished(folder)
-        except InputFileError:
-            if not is_being_made(folder):
-                raise
+    try:
+        return _read_unfinished(folder)
+    except InputFileError:
+        # One that is being made writes chunks anew: one may have gone while it was read.
+        if not is_being_made(folder):
+            raise
     return _read_unfinished(folder)
 
 
 def _read_unfinished(folder: Path) -> Trace:
+    if (folder / WHOLE_NAME).exists():
+        return _read_whole(folder)
     chunks, metadata = read_chunks(folder)
     if not chunks:
         raise InputFileError(folder, "is a recording that was cut off before anything was drained")
     trace = assemble(chunks, metadata, read_samples(folder))
     drained = sum(sum(device) for device in chunks[-1].counts)
-    n_after = max(last_counted(folder) - drained, 0)
+    return _cut_off(trace, folder, max(last_counted(folder) - drained, 0))
+
+
+def _read_whole(folder: Path) -> Trace:
+    """What a dry run that was cut off had kept."""
+    try:
+        require_own(folder / WHOLE_NAME)
+    except ValueError as error:
+        raise InputFileError(folder, f"is not a readable recording folder: {error}") from error
+    trace = read_container(folder / WHOLE_NAME)
+    return _cut_off(trace, folder, max(last_counted(folder) - len(trace), 0))
+
+
+def _cut_off(trace: Trace, folder: Path, n_after: int) -> Trace:
     n_lost = trace.metadata.n_events_lost or 0
     words = f"at least {n_after:,} events" if n_after else "the events"
     note = f"The recording was cut off: {words} after its last drain are missing."

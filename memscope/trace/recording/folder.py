@@ -4,8 +4,9 @@ The folder is called like the file with ``.part`` added. It holds ``recording.js
 change: devices, versions) and, for each drain, ``chunk-N.pickle`` (a torch snapshot: the events since the drain before,
 the segments then) and ``chunk-N.json`` (how many allocator calls each device had counted by then, and what was noted).
 A chunk's pickle is put in place last, so that a chunk that is there is whole.
-Of a chunk that goes on there are versions, ``chunk-N-V.pickle``, of which the newest counts. ``samples.npy`` has the device's own
-count until the last drain, ``calls.bin`` the calls that were counted last, a moment before the end at most.
+Of a chunk that goes on there are versions, ``chunk-N-V.pickle``, of which the newest counts. ``samples.npy`` has the
+device's own count until the last drain, ``calls.bin`` the calls that were counted last, a moment before the end at
+most. A dry run keeps ``whole.memscope`` instead, all that was recorded until some moment; its ``calls.bin`` has events.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from memscope.trace.recording.notes import RecordingNotes, as_int64
 SUFFIX = ".part"
 RECORDING_NAME = "recording.json"
 CALLS_NAME = "calls.bin"
+WHOLE_NAME = "whole.memscope"
 _MAX_DEVICES = 1024
 Counts = tuple[tuple[int, int, int], ...]
 """For each device: allocs, free requests and free completions since the recording began."""

@@ -21,8 +21,8 @@ from memscope.trace.open import open_trace
 from memscope.trace.recording.assembling import join_traces
 from memscope.trace.recording.folder import (
     CALLS_NAME,
-    forget_versions,
     chunk_path,
+    forget_versions,
 )
 from memscope.trace.recording.notes import AddressOwner, CacheLayerNote, MarkNote, OwnersNote, RecordingNotes
 from memscope.trace.schema import Action, BlockState, MarkKind
