@@ -67,6 +67,10 @@ def modes_of(router: OperationRouter, autocast: Autocast, on_wrapped: Callable[[
                 return host
             return super().__torch_dispatch__(func, types, args, kwargs or {})
 
+        def __deepcopy__(self, _: Any) -> Any:
+            """Copies of tensors copy what they know, too, and stay in the dry run."""
+            return self
+
     class CallMode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return context.call(func, args, dict(kwargs) if kwargs else {})

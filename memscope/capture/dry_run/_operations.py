@@ -284,7 +284,6 @@ class OperationRouter:
             self._allocate(kind, Call(func, args, kwargs, result, self._gpu.n_multiprocessors))
             if kind == "resize_":
                 self._storages.resized(args[0].untyped_storage())
-            self._add_workspaces(kind, args)
         except SimulatedOutOfMemoryError as error:
             raise self._on_oom(error) from None
         if reused is None:
@@ -315,17 +314,18 @@ class OperationRouter:
         return None
 
     def _allocate(self, kind: str, call: Call) -> None:
-        """Allocate what a kernel takes and what it returns, in its order."""
+        """Allocate what a kernel takes and what it returns, in its order; products begin when they have all else."""
         scratch = scratch_of(kind, call)
         if scratch is None:
             self._account(_in_order(kind, call.result))
+            self._add_workspaces(kind, call.args)
             return
         with self._storages.held(scratch.before, kind):
             if scratch.result_bytes:
                 self._storages.track(call.result, scratch.result_bytes)
             self._account(_in_order(kind, call.result))
             with self._storages.held(scratch.after, kind):
-                pass
+                self._add_workspaces(kind, call.args)
 
     def _add_workspaces(self, kind: str, args: tuple[Any, ...]) -> None:
         """What cuBLAS and cuBLASLt work in, where a product needs it and has none."""

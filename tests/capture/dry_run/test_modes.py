@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import pytest
@@ -17,6 +18,15 @@ def test_torch_is_not_kept_from_compiling_the_modes() -> None:
         modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
         assert len(modes) == 2
         assert all("eval_frame" not in type(mode).__torch_dispatch__.__code__.co_filename for mode in modes)
+
+
+def test_views_of_copied_weights_are_views() -> None:
+    with dry_run():
+        layer = copy.deepcopy(torch.nn.Linear(64, 256, device="cuda"))
+        before = torch.cuda.memory_allocated()
+        views = layer.weight.t(), layer.weight.view(-1), layer.weight[3:], layer.bias.detach()
+        assert torch.cuda.memory_allocated() == before
+        assert {view.untyped_storage()._cdata for view in views[:3]} == {layer.weight.untyped_storage()._cdata}
 
 
 def test_tensors_that_wrap_others_are_taken_apart() -> None:

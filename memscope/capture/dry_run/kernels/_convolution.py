@@ -1,6 +1,7 @@
-"""Convolutions without cuDNN: the columns that an image is laid out in, one image at a time.
+"""Convolutions without cuDNN: the columns that an image is laid out in, one image at a time; and other work on images.
 
 Source: ``aten/src/ATen/native/cuda/ConvolutionMM2d.cu``, ``NaiveConvolutionTranspose2d.cu``, ``DepthwiseConv2d.cu``,
+``Im2Col.cu``, ``Col2Im.cu``, ``DilatedMaxPool2d.cu``, ``AveragePool2d.cu``, ``UpSample*.cu``, ``ReflectionPad.cu``,
 ``NaiveDilatedConvolution.cu`` and ``native/Convolution.cpp`` (``select_conv_backend``), read at 2.11. What plans of
 cuDNN would take is not known before a GPU has been asked.
 """
@@ -14,6 +15,26 @@ from typing import Any, NamedTuple
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
 from memscope.capture.dry_run.kernels._reducing import accumulating
 from memscope.capture.dry_run.kernels._reductions import reduction_bytes
+
+_N_BEFORE = {"convolution": 0, "convolution_backward": 1}
+"""Arguments that come before the inputs."""
+_TRANSPOSED, _GROUPS = 6, 8
+"""Positions among the arguments of a convolution; a backward pass has one more before them."""
+
+
+def is_by_products(kind: str, args: Sequence[Any]) -> bool:
+    """Whether an operation is a convolution that cuBLAS multiplies the columns of."""
+    n_before = _N_BEFORE.get(kind)
+    if n_before is None or len(args) <= n_before + _GROUPS:
+        return False
+    inputs, weight = args[n_before], args[n_before + 1]
+    is_transposed, groups = args[n_before + _TRANSPOSED], args[n_before + _GROUPS]
+    return bool(inputs.numel()) and not _is_by_depth(inputs, weight, groups, is_transposed)
+
+
+def _is_by_depth(inputs: Any, weight: Any, groups: int, is_transposed: bool) -> bool:
+    """Whether every channel is a group of its own, which has kernels without columns."""
+    return not is_transposed and groups > 1 and groups == inputs.size(1) and weight.dim() > 3
 
 
 class _Sizes(NamedTuple):
@@ -33,7 +54,7 @@ def _sizes(call: Call, output: Any) -> _Sizes:
     spread = weight.size(1) if is_transposed else inputs.size(1) // groups
     laid_out = inputs.shape[2:] if is_transposed else output[2:]
     columns = spread * math.prod(kernel) * math.prod(laid_out) * itemsize
-    is_depthwise = not is_transposed and groups > 1 and groups == inputs.size(1) and len(kernel) > 1
+    is_depthwise = _is_by_depth(inputs, weight, groups, is_transposed)
     return _Sizes(
         columns, math.prod(output[2:]) * itemsize if is_transposed else 0, groups, is_depthwise, is_transposed
     )
@@ -55,7 +76,7 @@ def _forward(call: Call) -> Scratch:
         return Scratch([])
     columns: Sizes = [] if _is_plain(call) and not sizes.is_transposed else [sizes.columns]
     if sizes.n_groups == 1:
-        return Scratch([[*columns, sizes.ones]])
+        return Scratch([*columns, sizes.ones])
     part = nbytes(call.get("input")) // sizes.n_groups
     out = nbytes(made) // sizes.n_groups
     return Scratch([], before=_groups(sizes.n_groups, out, [part, columns]))
@@ -75,7 +96,7 @@ def _backward(call: Call) -> Scratch:
     if sizes.is_depthwise:
         return Scratch(bias)
     if sizes.n_groups == 1:
-        return Scratch([[sizes.columns, bias]])
+        return Scratch([sizes.columns, bias])
     parts = [nbytes(tensor) // sizes.n_groups for tensor in (inputs, grad)]
     return Scratch([], before=[*_groups(sizes.n_groups, parts[0], [*parts, [sizes.columns]]), nbytes(weight)])
 
@@ -90,4 +111,30 @@ def _reduced(shape: Sequence[int], strides: Sequence[int], dims: Sequence[int], 
     return reduction_bytes(accumulating(itemsize), shape, strides, dims, n)
 
 
-KERNELS: dict[str, Kernel] = {"convolution": _forward, "convolution_backward": _backward}
+def _laid_out(call: Call) -> Scratch:
+    """Columns of all images: the result is made as large as what is given, and resized, which keeps what is more."""
+    given, made = call.args[0], call.results[0]
+    n_given, n_made = nbytes(given), nbytes(made)
+    copied: Sizes = [] if given.is_contiguous() else [n_given]
+    if n_made > n_given:
+        return Scratch(copied, before=[n_given])
+    return Scratch(copied, result_bytes=n_given)
+
+
+def _of_dense_gradient(call: Call) -> Scratch:
+    """A gradient that does not lie one number after the other, such as that of a sum, is copied."""
+    grad = call.args[0]
+    return Scratch([] if grad.is_contiguous() else [nbytes(grad)])
+
+
+_OF_DENSE_GRADIENT = (
+    *("max_pool2d_with_indices_backward", "avg_pool2d_backward", "_adaptive_avg_pool2d_backward"),
+    *("adaptive_max_pool2d_backward", "reflection_pad2d_backward", "upsample_nearest2d_backward"),
+    *("upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),
+)
+KERNELS: dict[str, Kernel] = {
+    **dict.fromkeys(_OF_DENSE_GRADIENT, _of_dense_gradient),
+    **dict.fromkeys(("im2col", "col2im"), _laid_out),
+    "convolution": _forward,
+    "convolution_backward": _backward,
+}

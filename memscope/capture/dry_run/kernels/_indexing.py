@@ -1,13 +1,14 @@
 """Adding up at indices: they are sorted first, so that what falls on one place is added in order.
 
-Source: ``aten/src/ATen/native/cuda/Indexing.cu``, ``index_put_with_sort_kernel``, read at 2.11.
+Source: ``aten/src/ATen/native/cuda/Indexing.cu``, ``index_put_with_sort_kernel``, and ``scatter_reduce_two`` in
+``native/TensorAdvancedIndexing.cpp``, read at 2.11.
 """
 
 from __future__ import annotations
 
 import math
 
-from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
 from memscope.capture.dry_run.kernels._cub import bits_of, radix_bytes
 
 _INDEX = 8
@@ -30,6 +31,14 @@ def _accumulating(call: Call) -> Scratch:
     return Scratch([n * _INDEX, [n * _INDEX], *joined, n * _INDEX, n * _INDEX, [n * _INDEX, [sort]]])
 
 
-KERNELS: dict[str, Kernel] = dict.fromkeys(
-    ("index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_"), _accumulating
-)
+def _scatter_reduce(call: Call) -> Scratch:
+    """A mean counts what falls on each place: counts, ones for what is added, and where the counts are 0."""
+    if call.get("reduce") != "mean":
+        return Scratch([])
+    return Scratch([nbytes(call.args[0]), nbytes(call.get("src")), call.args[0].numel()])
+
+
+KERNELS: dict[str, Kernel] = {
+    **dict.fromkeys(("index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_"), _accumulating),
+    **dict.fromkeys(("scatter_reduce", "scatter_reduce_"), _scatter_reduce),
+}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes
+from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
 from memscope.capture.dry_run.kernels._reducing import accumulating, dense_like
 from memscope.capture.dry_run.kernels._reductions import reduction_bytes
 
@@ -49,6 +49,12 @@ def _reduced(call: Call) -> Scratch:
     return Scratch(reduced, before=[n_bytes])
 
 
+def _soft_margin_backward(call: Call) -> Scratch:
+    """Powers of the products, made of two other tensors, and kept beside the gradient."""
+    n_bytes = nbytes(call.args[1])
+    return Scratch([], before=[[n_bytes] * 3, n_bytes])
+
+
 def _like_input(args: tuple[Any, ...]) -> Any:
     return args[1].new_empty(tuple(args[1].shape))
 
@@ -59,6 +65,7 @@ SHAPES: dict[str, Callable[[tuple[Any, ...]], Any]] = dict.fromkeys(
 """The gradients that PyTorch has no rule of shapes for."""
 KERNELS: dict[str, Kernel] = {
     **dict.fromkeys(("mse_loss", "smooth_l1_loss"), _structured),
-    "binary_cross_entropy": _resized,
+    **dict.fromkeys(("binary_cross_entropy", "soft_margin_loss"), _resized),
+    "soft_margin_loss_backward": _soft_margin_backward,
     "huber_loss": _reduced,
 }

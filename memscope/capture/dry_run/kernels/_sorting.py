@@ -117,7 +117,7 @@ def _unique(call: Call) -> Scratch:
     values = _INDEX if with_places else 0
     sort = radix_bytes(n, itemsize, values, call.n_multiprocessors)
     if not with_places:
-        return Scratch([], before=[n * itemsize, [sort], n * itemsize])
+        return Scratch([], before=[n * itemsize, [sort]])
     return Scratch([], before=[n * itemsize, n * _INDEX, [n * _INDEX, [sort]], [n * _INDEX, n * _INDEX]])
 
 

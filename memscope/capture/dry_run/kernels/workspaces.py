@@ -14,6 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, nbytes
+from memscope.capture.dry_run.kernels._convolution import is_by_products
 from memscope.gpus import GpuModel
 
 CUBLAS_LABEL = "cuBLAS workspace (modelled)"
@@ -70,6 +71,8 @@ class Workspaces:
     def needed(self, kind: str, args: tuple[Any, ...], stream: Any, *, is_by_engine: bool = False) -> Needed:
         """What an operation needs on a stream: cuBLAS for every product, cuBLASLt for one with a bias.
 
+        Convolutions without cuDNN are products of the columns, but those that go by depth.
+
         Parameters
         ----------
         kind, args
@@ -79,7 +82,7 @@ class Workspaces:
         is_by_engine
             Whether the autograd engine runs it: in CUDA programs its thread has a handle of its own.
         """
-        if kind not in _MATMULS:
+        if kind not in _MATMULS and not is_by_products(kind, args):
             return _NOTHING
         kept = []
         if self._keeps_cublas and self._is_first(stream, is_by_engine, CUBLAS_LABEL):

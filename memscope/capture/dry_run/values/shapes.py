@@ -35,14 +35,19 @@ def _masked_select(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
     return args[0].new_empty((args[0].numel(),))
 
 
-def _unique(n_results: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    def rule(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+def _unique(inverse_at: int, n_results: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """As many values as there are; places and counts, asked for from one position on, are empty where they were not."""
+
+    def rule(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         import torch
 
-        tensor = args[0]
-        index = tensor.new_empty((tensor.numel(),), dtype=torch.int64)
-        inverse = tensor.new_empty(tuple(tensor.shape), dtype=torch.int64)
-        return (tensor.new_empty((tensor.numel(),)), inverse, index)[:n_results]
+        tensor, n = args[0], args[0].numel()
+        asked = [*args[inverse_at : inverse_at + 2], False, False]
+        with_inverse = kwargs.get("return_inverse", asked[0])
+        with_counts = kwargs.get("return_counts", asked[1])
+        inverse = tensor.new_empty(tuple(tensor.shape) if with_inverse else (0,), dtype=torch.int64)
+        counts = tensor.new_empty((n if with_counts else 0,), dtype=torch.int64)
+        return (tensor.new_empty((n,)), inverse, counts)[:n_results]
 
     return rule
 
@@ -119,9 +124,9 @@ def _like_first(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
 _RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "nonzero": _nonzero,
     "masked_select": _masked_select,
-    "_unique": _unique(2),
-    "_unique2": _unique(3),
-    "unique_consecutive": _unique(3),
+    "_unique": _unique(2, 2),
+    "_unique2": _unique(2, 3),
+    "unique_consecutive": _unique(1, 3),
     "unique_dim": _unique_dim,
     "index": _index,
     "bincount": _bincount,

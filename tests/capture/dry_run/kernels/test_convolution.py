@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.capture.programs import requests_of
+from tests.capture.programs import on_device, requests_of
 
 torch = pytest.importorskip("torch")
 
@@ -40,6 +40,46 @@ def test_groups_are_convolved_one_after_the_other() -> None:
     assert asked.count(9_437_184) == 8  # the groups' inputs and outputs
     assert asked.count(5_308_416) == 4
     assert asked[-1] == 37_748_736
+
+
+_F = torch.nn.functional
+_IMAGES = (8, 32, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("work", "asked"),
+    [
+        (lambda x: _F.max_pool2d(x, 2), [16_777_216, 4_194_304]),
+        (lambda x: _F.avg_pool2d(x, 2), [16_777_216, 4_194_304]),
+        (lambda x: _F.interpolate(x, scale_factor=2.0, mode="nearest"), [16_777_216, 67_108_864]),
+        (lambda x: _F.interpolate(x, scale_factor=2.0, mode="bilinear"), [16_777_216, 67_108_864]),
+        (lambda x: _F.interpolate(x, scale_factor=2.0, mode="bicubic"), [16_777_216, 67_108_864]),
+        (lambda x: _F.pad(x, (1, 1, 1, 1), "reflect"), [16_777_216, 17_305_600]),
+        (lambda x: _F.pad(x, (1, 1, 1, 1), "replicate"), [16_777_216]),
+        (lambda x: _F.unfold(x, 3), [146_313_216, 146_313_216]),
+    ],
+    ids=["max", "average", "nearest", "bilinear", "bicubic", "reflected", "replicated", "columns"],
+)
+def test_the_gradient_of_a_sum_is_made_dense_for_images(work: Any, asked: list[int]) -> None:
+    def of_sum(x: torch.Tensor) -> None:
+        made = work(x)
+        torch.autograd.grad(made, x, torch.ones((), device="cuda").expand(made.shape))
+
+    forward = requests_of(work, on_device(*_IMAGES, grad=True))
+    one = [4]
+    assert requests_of(of_sum, on_device(*_IMAGES, grad=True)) == [*forward, *one, *asked]
+
+
+def test_columns_begin_with_memory_like_what_they_are_made_of() -> None:
+    assert requests_of(lambda x: _F.unfold(x, 3), on_device(*_IMAGES)) == [16_777_216, 146_313_216]
+
+    def fold(columns: torch.Tensor) -> None:
+        before = torch.cuda.memory_allocated()
+        image = _F.fold(columns, (128, 128), 3)
+        assert image.shape == _IMAGES
+        assert torch.cuda.memory_allocated() - before == 146_800_640  # the columns' size, in whole segments' blocks
+
+    assert requests_of(fold, on_device(8, 288, 15_876)) == [146_313_216]
 
 
 def _forward(layer: Any, shape: tuple[int, ...], *, is_trained: bool = False) -> list[int]:

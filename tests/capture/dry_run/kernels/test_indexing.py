@@ -37,3 +37,12 @@ def test_writing_at_indices_sorts_nothing() -> None:
         x.index_put_((indices,), x[:1])
 
     assert requests_of(run, on_device(1000, 64), on_device(5000, dtype="int64")) == []
+
+
+def test_a_mean_of_what_is_scattered_counts_it() -> None:
+    def asked(reduce: str) -> list[int]:
+        given = on_device(2048, 2048), on_device(2048, 2048, dtype="int64"), on_device(2048, 2048)
+        return requests_of(lambda x, places, src: x.scatter_reduce(1, places, src, reduce), *given)
+
+    assert asked("sum") == [16_777_216]
+    assert asked("mean") == [16_777_216, 16_777_216, 16_777_216, 4_194_304]

@@ -63,3 +63,20 @@ def test_the_inverse_of_unique_values_takes_their_places_too() -> None:
     )
     assert 8_686_079 in values
     assert 17_074_687 in both
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "peak"),
+    [((), 69_206_016), ((True,), 169_869_312), ((False, True), 100_749_312)],
+    ids=["values", "places", "counts"],
+)
+def test_unique_values_come_with_what_was_asked_for(asked_for: tuple[bool, ...], peak: int) -> None:
+    seen: list[int] = []
+
+    def run(x: torch.Tensor) -> None:
+        before = torch.cuda.memory_allocated()
+        torch.unique(x, True, *asked_for)
+        seen.append(torch.cuda.max_memory_allocated() - before)
+
+    requests_of(run, on_device(2048, 2048, dtype="int64"))
+    assert seen[0] == pytest.approx(peak, rel=0.02)

@@ -85,6 +85,25 @@ def test_backward_passes_have_their_own_where_they_have_products(
     assert left == Counter({CUBLAS_LABEL: cublas, CUBLASLT_LABEL: cublaslt})
 
 
+@pytest.mark.parametrize(
+    ("layer", "n"),
+    [
+        (lambda: torch.nn.Conv2d(32, 64, 3), 2),
+        (lambda: torch.nn.ConvTranspose2d(32, 16, 4, 2), 2),
+        (lambda: torch.nn.Conv2d(32, 64, 3, groups=4), 2),
+        (lambda: torch.nn.Conv2d(32, 32, 3, groups=32), 0),
+    ],
+    ids=["2d", "transposed", "grouped", "by depth"],
+)
+def test_convolutions_are_products_of_columns(
+    layer: Callable[[], torch.nn.Module], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memscope.capture.dry_run._operations.Workspaces", lambda gpu, _: Workspaces(gpu, "2.11.0"))
+    with dry_run() as rec:
+        _train(layer().cuda(), torch.zeros(2, 32, 16, 16, device="cuda", requires_grad=True))
+    assert sum(label == CUBLAS_LABEL for _, label in owners(rec.trace).values()) == n
+
+
 @needs_shared
 @pytest.mark.parametrize(("name", "n"), [("lm-forward-seq100", 1), ("lm-fwd-bwd-seq100", 2), ("lm-fwd-bwd-seq150", 2)])
 def test_a_gpu_had_as_many(name: str, n: int) -> None:
