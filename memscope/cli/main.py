@@ -23,6 +23,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
     "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),
     "tune": ("memscope.cli.tune:tune", "The allocator settings that this run needs the least memory with."),
+    "whatif": (
+        "memscope.cli.whatif:whatif",
+        "What a technique would save: smaller states, checkpoints, other settings.",
+    ),
     "kv": ("memscope.cli.kv:kv", "What a recorded key/value cache holds and wastes."),
     "serving": ("memscope.cli.serving:serving", "How many requests a GPU would serve, and how to keep their caches."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),
