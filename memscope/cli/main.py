@@ -24,6 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("memscope.cli.verify:verify", "Replay under the recorded settings and compare with what PyTorch did."),
     "replay": ("memscope.cli.replay:replay", "What other allocators would have done with the same requests."),
     "tune": ("memscope.cli.tune:tune", "The allocator settings that this run needs the least memory with."),
+    "whatif": (
+        "memscope.cli.whatif:whatif",
+        "What a technique would save: smaller states, checkpoints, other settings.",
+    ),
     "diff": (
         "memscope.cli.diff:diff",
         "Did a change make it worse: what one run holds beyond another, and whose it is.",

@@ -1,0 +1,99 @@
+"""What techniques would have made of a recorded program, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from memscope.device.recording import RecordedTrace
+from memscope.reports.terminal import Column, FittedTable, Kind
+from memscope.techniques.technique import Cost, Technique
+from memscope.techniques.whatif import WhatIf, WhatIfs
+from memscope.units import format_bytes, format_fraction
+from memscope.words.replay import signed_bytes
+
+_N_FEW = 4
+"""Of so many techniques what to write is said only of those that save something."""
+_PROOF_WORDS = {
+    "changed-program": "checked against truly changed programs",
+    "closed-form": "counted by formula",
+    "unproved": "not checked",
+}
+
+
+def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -> None:
+    """Print the baseline, a row for each technique, how to do it, and what does not apply."""
+    peaks = found.baseline
+    console.print(
+        Text(
+            f"{recording.name}, device {found.device}: {format_bytes(peaks.allocated_bytes)} allocated and "
+            f"{format_bytes(peaks.reserved_bytes)} reserved at the peaks, as it is",
+            style="bold",
+        )
+    )
+    table = FittedTable(
+        Column("technique", Kind.SETTING),
+        Column("saves", place=0),
+        Column("reserved", place=0, called="peak reserved"),
+        Column("allocated", place=2, called="peak allocated"),
+        Column("costs", Kind.WORDS, place=3),
+        Column("proof", Kind.NAME, place=1),
+    )
+    rows = [*found.results, *(() if found.together is None else (found.together,))]
+    for result in rows:
+        table.add_row(*_cells(result), style="bold" if result is found.together else None)
+    table.print(console)
+    for result in found.results:
+        for text in result.hows:
+            if text and (len(rows) < _N_FEW or result.saved_bytes > 0):
+                console.print(Text(f"  {result.technique}: {text}", style="green"))
+        if result.note is not None:
+            console.print(Text(f"  ○ {result.technique}: {result.note}", style="dim"))
+        for sentence in result.assumes:
+            console.print(Text(f"  · {result.technique}: {sentence}", style="dim"))
+    for name, reason in found.not_applicable:
+        console.print(Text(f"  ○ {reason if reason.startswith(name) else f'{name}: {reason}'}", style="dim"))
+    for words in found.warnings:
+        console.print(Text(f"  ! {words}", style="yellow"))
+    console.print(Text("  saves: of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
+    proofs = sorted({result.proof for result in rows})
+    if proofs:
+        words = "; ".join(f"{proof}: {_PROOF_WORDS[proof]}" for proof in proofs)
+        console.print(Text(f"  {words} (docs/techniques.md)", style="dim"))
+
+
+def _cells(result: WhatIf) -> tuple[str, str, str, str, str, str]:
+    costs = "; ".join(filter(None, map(cost_words, result.costs)))
+    return (
+        result.technique,
+        signed_bytes(result.saved_bytes),
+        format_bytes(result.peaks.reserved_bytes),
+        format_bytes(result.peaks.allocated_bytes),
+        "" if result.note is not None else costs,
+        result.proof,
+    )
+
+
+def cost_words(cost: Cost) -> str:
+    """A cost in a few words; an empty text where nothing is known of one."""
+    parts = []
+    if cost.recomputed_frac is not None:
+        parts.append(f"+{format_fraction(cost.recomputed_frac)} work")
+    if cost.n_passes is not None:
+        parts.append(f"{cost.n_passes} passes in place of one")
+    if cost.moved_bytes_per_step is not None:
+        parts.append(f"{format_bytes(cost.moved_bytes_per_step)} moved a step")
+    parts += [words for words in (cost.precision, cost.words) if words is not None]
+    return "; ".join(parts)
+
+
+def print_techniques(techniques: Iterable[Technique], console: Console) -> None:
+    """List the techniques that there are."""
+    table = FittedTable(
+        Column("technique", Kind.NAME), Column("what it does", Kind.WORDS), Column("proof", Kind.NAME, place=1)
+    )
+    for technique in techniques:
+        table.add_row(technique.usage, technique.summary, technique.proof)
+    table.print(console)

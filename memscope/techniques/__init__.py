@@ -1,0 +1,11 @@
+"""What to change in a program: techniques that transform what it asks for, replayed through the exact allocator.
+
+Other folders import:
+
+``names``      What names of owners say
+``passes``     The training passes of a device
+``program``    A recorded program as rows that a technique can change
+``registry``   The techniques that there are, by name
+``technique``  What a technique is: a change of a program, with its cost and its proof
+``whatif``     What techniques would have made of a recorded program
+"""

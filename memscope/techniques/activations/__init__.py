@@ -1,0 +1,8 @@
+"""Techniques that change what a pass saves and makes on its way, one a file.
+
+Other folders import:
+
+``checkpoint``      Layers computed again in the backward pass
+``chunked_logits``  Head and loss for a part of the tokens at a time
+``micro_batch``     The batch in parts
+"""

@@ -1,0 +1,224 @@
+"""What techniques would have made of a recorded program: each transforms it, and the allocator serves what it asks.
+
+Replays have no limit: what is answered is what the program would need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from memscope.device.device import Device
+from memscope.errors import TrustError, UsageError
+from memscope.replay.caching.engine import replay_caching
+from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
+from memscope.replay.result import ReplayResult
+from memscope.techniques.program import Program
+from memscope.techniques.registry import TECHNIQUES, technique_named
+from memscope.techniques.technique import Change, Cost, DoesNotApplyError, Proof, Technique
+from memscope.units import format_fraction
+
+OnDone = Callable[[int, int], None]
+_LEAST_ERROR_FRAC = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Highest allocated and reserved bytes; not of one moment."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What one technique, or several together, would have made of it.
+
+    Attributes
+    ----------
+    technique
+        As it was asked for; several are joined by `` + ``.
+    peaks
+        Of the replay.
+    saved_bytes
+        Peak reserved bytes less than the baseline's; below 0 where it takes more.
+    saved_allocated_bytes
+        The same of peak allocated bytes.
+    costs, hows
+        One for each technique.
+    note
+        Why nothing changes, None where something does.
+    assumes
+        What was assumed, a sentence each.
+    """
+
+    technique: str
+    peaks: Peaks
+    saved_bytes: int
+    saved_allocated_bytes: int
+    costs: tuple[Cost, ...]
+    proof: Proof
+    hows: tuple[str, ...]
+    note: str | None = None
+    assumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfs:
+    """What several techniques would have made of one device.
+
+    Attributes
+    ----------
+    baseline
+        The replay of the program as it was: savings are counted from it.
+    recorded
+        What the recording did; the reserved bytes are None where they were not recorded.
+    results
+        One for each technique by itself, in the order in which they were asked for; by their savings for all.
+    together
+        All that were asked for, one after the other; None where that is one.
+    not_applicable
+        Techniques that do not apply, and why; only where all were asked for.
+    warnings
+        What weakens the answer.
+    """
+
+    device: int
+    baseline: Peaks
+    recorded: tuple[int, int | None]
+    results: tuple[WhatIf, ...]
+    together: WhatIf | None = None
+    not_applicable: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=())
+
+
+def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = None) -> WhatIfs:
+    """Apply techniques to a device's program, each by itself, and then all of them one after the other.
+
+    Raises
+    ------
+    UsageError
+        If a technique is not known, its arguments cannot be used, or it does not apply.
+    TrustError
+        If the program is not a recording of PyTorch's allocator.
+    """
+    found = [(text, *technique_named(text)) for text in asked]
+    start = _Start.of(device)
+    results = []
+    for i, (text, technique, arguments) in enumerate(found):
+        results.append(start.answer(text, [(technique, technique.apply(start.program, arguments))]))
+        if on_done is not None:
+            on_done(i + 1, len(found) + (len(found) > 1))
+    together = None
+    if len(found) > 1:
+        changes: list[tuple[Technique, Change]] = []
+        for _, technique, arguments in found:
+            before = changes[-1][1].program.settled() if changes else start.program
+            changes.append((technique, technique.apply(before, arguments)))
+        together = start.answer(" + ".join(text for text, *_ in found), changes)
+    return start.all(results, together)
+
+
+def what_if_all(device: Device, *, on_done: OnDone | None = None) -> WhatIfs:
+    """Apply every technique that there is, with the arguments that are usual, each by itself; the largest saving first.
+
+    Raises
+    ------
+    TrustError
+        If the program is not a recording of PyTorch's allocator.
+    """
+    start = _Start.of(device)
+    results, refused = [], []
+    todo = [(technique, arguments) for technique in TECHNIQUES.values() for arguments in technique.defaults]
+    for i, (technique, arguments) in enumerate(todo):
+        text = f"{technique.name}:{arguments}" if arguments else technique.name
+        try:
+            results.append(start.answer(text, [(technique, technique.apply(start.program, arguments))]))
+        except DoesNotApplyError as error:
+            refused.append((text, str(error)))
+        if on_done is not None:
+            on_done(i + 1, len(todo))
+    results.sort(key=lambda result: (-result.saved_bytes, -result.saved_allocated_bytes))
+    return start.all(results, None, refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A device's program as it was, and what a replay of it needs."""
+
+    device: Device
+    program: Program
+    baseline: Peaks
+
+    @classmethod
+    def of(cls, device: Device) -> _Start:
+        if not device.trace.metadata.is_of_pytorch:
+            raise TrustError(
+                f"{device.recording.name}: techniques change a PyTorch program; this is a log of another allocator"
+            )
+        program = Program.of(device)
+        if not program.is_made.any():
+            raise UsageError(f"{device.recording.name}: device {device.index} has no allocations to change")
+        return cls(device, program, _peaks(_replay(program, None)))
+
+    def answer(self, text: str, changes: list[tuple[Technique, Change]]) -> WhatIf:
+        """What came of some changes, of which each was applied to what the one before had made."""
+        last = changes[-1][1]
+        conf = next((change.conf for _, change in reversed(changes) if change.conf is not None), None)
+        notes = [change.note for _, change in changes if change.note is not None]
+        in_force = len(notes) == len(changes)
+        peaks = self.baseline if in_force else _peaks(_replay(last.program, conf))
+        order: tuple[Proof, ...] = ("unproved", "closed-form", "changed-program")
+        return WhatIf(
+            technique=text,
+            peaks=peaks,
+            saved_bytes=self.baseline.reserved_bytes - peaks.reserved_bytes,
+            saved_allocated_bytes=self.baseline.allocated_bytes - peaks.allocated_bytes,
+            costs=tuple(change.cost for _, change in changes),
+            proof=min((technique.proof for technique, _ in changes), key=order.index),
+            hows=tuple(change.how for _, change in changes),
+            note="; ".join(notes) if in_force else None,
+            assumes=tuple(sentence for _, change in changes for sentence in change.assumes),
+        )
+
+    def all(
+        self, results: Sequence[WhatIf], together: WhatIf | None, refused: Sequence[tuple[str, str]] = ()
+    ) -> WhatIfs:
+        """The answer, with what weakens it."""
+        recorded = self.device.peak().allocated_bytes, self.device.peak_reserved().reserved_bytes
+        return WhatIfs(
+            device=self.device.index,
+            baseline=self.baseline,
+            recorded=recorded,
+            results=tuple(results),
+            together=together,
+            not_applicable=tuple(refused),
+            warnings=tuple(self._warnings(recorded[1])),
+        )
+
+    def _warnings(self, recorded_bytes: int | None) -> list[str]:
+        found = []
+        if self.device.lifetimes.fatal_oom_event is not None:
+            found.append("memory ran out in this recording: what the program would have gone on to need is not known")
+        elif recorded_bytes:
+            error = self.baseline.reserved_bytes / recorded_bytes - 1
+            if abs(error) > _LEAST_ERROR_FRAC:
+                side = "above" if error > 0 else "below"
+                found.append(
+                    f"without a limit of memory the replay's peak is {format_fraction(abs(error))} {side} the recorded "
+                    "one: take predictions with that error"
+                )
+        return found
+
+
+def _replay(program: Program, conf: str | None) -> ReplayResult:
+    """Serve what a program asks."""
+    lifetimes = program.device.lifetimes
+    tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
+    config = None if conf is None else CachingAllocatorConfig.parse(conf, tie_rule=tie_rule)
+    return replay_caching(lifetimes, config, requests=program.to_requests())
+
+
+def _peaks(result: ReplayResult) -> Peaks:
+    return Peaks(int(result.usage.allocated_bytes.max()), result.peak_reserved_bytes)
