@@ -321,13 +321,19 @@ def run(
     code = run_recorded(recorder := recorder_into(path), target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
     if recorder.records_here:
-        say(f"memscope: wrote {path} ({_summary(recorder.trace)})")
-        if not recorder.trace.n_events:
-            say(_NOTHING_RECORDED)
-            code = code or 1
+        code = _say_written(path, recorder.trace, code)
         if opens_dashboard:
             _open_dashboard(recording)
     ctx.exit(code)
+
+
+def _say_written(path: Path, trace: Trace, code: int) -> int:
+    """Say what was recorded; the exit code, which is not 0 where nothing was."""
+    say(f"memscope: wrote {path} ({_summary(trace)})")
+    if trace.n_events:
+        return code
+    say(_NOTHING_RECORDED)
+    return code or 1
 
 
 def _enter_ranks(
