@@ -336,7 +336,7 @@ def test_events_so_even_that_they_look_like_a_bomb_are_written_so_that_they_are_
         ({"notes": ("x" * (17 << 20),)}, "takes 17,"),
         ({"allocator_settings": {"expandable_segments": 3}}, "which is no such setting"),
     ],
-    ids=str,
+    ids=["not a number", "deep", "an object", "beyond 64 bits", "long", "a setting of another type"],
 )
 def test_what_no_reader_would_take_is_not_written(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     trace = dataclasses.replace(full(), metadata=dataclasses.replace(METADATA, **changes))
