@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,13 +62,15 @@ class Group:
         return self.size_bytes * self.n_allocations
 
 
-def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
+def groups_at(moment: Moment, rows: Int64Array | None = None, known: dict[Hashable, int] | None = None) -> list[Group]:
     """The groups of what is in use after an event: one sort of the allocations, then work by group.
 
     Parameters
     ----------
     rows
         int64: those of the allocations in use that are meant; all of them if not given.
+    known
+        Stacks by number, which grows; groups can be matched where both were made with the same.
     """
     device, rows = moment.device, moment.in_use_rows if rows is None else rows
     if not len(rows):
@@ -88,7 +91,7 @@ def groups_at(moment: Moment, rows: Int64Array | None = None) -> list[Group]:
     blocks = np.zeros(n_groups, np.int64)
     np.add.at(blocks, group_of, table.block_bytes[rows])
     counts = np.bincount(group_of, minlength=n_groups)
-    stacks = _Stacks(device.trace)
+    stacks = _Stacks(device.trace, {} if known is None else known)
     sites = device.sites_of(rows[first])
     return [
         _group(device, stacks, tuple(int(column[i]) for column in columns), site, int(n), int(given))
@@ -109,9 +112,8 @@ def _step_ages(device: Device, event: int, rows: Int64Array) -> Int64Array:
 def _group(device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | None, n: int, given: int) -> Group:
     category, owner_id, stack_id, phase, age, size = told
     owner = device.trace.shown_string(owner_id)
-    calls = stacks.calls(stack_id)
-    functions = tuple(call[:2] for call in calls)
-    names = tuple(name for name, _ in functions)
+    stack = stacks.of(stack_id)
+    calls, functions, names = stack.calls, stack.functions, stack.names
     has_owner = owner is not None
     where: Hashable = owner if has_owner else stacks.function_of(site)
     keys: tuple[Hashable, ...] = (
@@ -127,22 +129,43 @@ def _group(device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | N
         (category, has_owner, where, phase),
         (category, has_owner, where),
     )
-    return Group(category, owner, site, keys, tuple(line for _, _, line in calls[::-1]), size, n, given)
+    return Group(category, owner, site, keys, stack.lines, size, n, given)
+
+
+class _Stack(NamedTuple):
+    """A stack by numbers: with its lines, without them, and without its files; and its lines, outermost first."""
+
+    calls: int
+    functions: int
+    names: int
+    lines: tuple[int, ...]
 
 
 class _Stacks:
-    """Stacks as they can be compared between recordings: files by the end of their paths."""
+    """Stacks as they can be compared between recordings: files by the end of their paths, equal ones by one number."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, known: dict[Hashable, int]) -> None:
         self._trace = trace
-        self._calls: dict[int, tuple[_Call, ...]] = {}
+        self._known = known
+        self._stacks: dict[int, _Stack] = {}
         self._frames: dict[int, _Call] = {}
 
-    def calls(self, stack_id: int) -> tuple[_Call, ...]:
-        """The calls of a stack, innermost first; none where it was not recorded."""
-        if stack_id not in self._calls:
-            self._calls[stack_id] = tuple(map(self._frame, self._trace.stacks.frames_of(stack_id).tolist()))
-        return self._calls[stack_id]
+    def of(self, stack_id: int) -> _Stack:
+        """A stack; none of its calls where it was not recorded. Each is looked at once."""
+        if stack_id not in self._stacks:
+            calls = tuple(map(self._frame, self._trace.stacks.frames_of(stack_id).tolist()))
+            functions = tuple(call[:2] for call in calls)
+            names = tuple(name for name, _ in functions)
+            self._stacks[stack_id] = _Stack(
+                calls=self._number(calls),
+                functions=self._number(functions),
+                names=self._number(names),
+                lines=tuple(line for _, _, line in calls[::-1]),
+            )
+        return self._stacks[stack_id]
+
+    def _number(self, stack: Hashable) -> int:
+        return self._known.setdefault(stack, len(self._known))
 
     def _frame(self, frame_id: int) -> _Call:
         if frame_id not in self._frames:

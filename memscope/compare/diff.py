@@ -58,7 +58,8 @@ def diff_moments(a: Moment, b: Moment, by: By = By.HOLDER) -> Difference:
     InvariantError
         If the rows do not sum to the allocated bytes of both: a difference that does not close is never returned.
     """
-    groups_a, groups_b = groups_at(a), groups_at(b)
+    stacks: dict[Hashable, int] = {}
+    groups_a, groups_b = groups_at(a, known=stacks), groups_at(b, known=stacks)
     pairs = _matched(groups_a, groups_b)
     rounding = _rounding(groups_a, groups_b)
     named = sorted(_rows(pairs, _NAMES[by]), key=lambda row: (-abs(row.delta_bytes), natural_order(row.key), row.key))

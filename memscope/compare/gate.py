@@ -192,7 +192,11 @@ def _differing(baseline: Baseline, device: Device) -> tuple[str, ...]:
     }
     now = facts_of(device)
     return tuple(
-        f"the baseline has {words[name]} {baseline.facts.get(name) or 'default'}, this run {now[name] or 'default'}"
+        f"the baseline has {words[name]} {_fact(baseline.facts[name])}, this run {_fact(now[name])}"
         for name in words
         if name in baseline.facts and baseline.facts[name] != now[name]
     )
+
+
+def _fact(value: str | None) -> str:
+    return "not recorded" if value is None else value or "default"

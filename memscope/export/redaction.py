@@ -233,7 +233,8 @@ class _Names:
         found: dict[str, Any] = {}
         for name, value in settings.items():
             is_odd = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None
-            if is_odd or (isinstance(value, str) and not is_settings(value)):
+            is_plain = value is None or isinstance(value, bool | int | float) or _is_table_of_sizes(value)
+            if is_odd or not (is_plain or (isinstance(value, str) and is_settings(value))):
                 self.left_out.append(f"the allocator's setting {'of an odd name' if is_odd else name}")
             else:
                 found[name] = value
@@ -258,6 +259,13 @@ def changed_allocations(before: Analysis, redaction: Redaction) -> int:
     return sum(
         int(np.count_nonzero(a.attribution.category != b.attribution.category))
         for a, b in zip(before.devices, after.devices, strict=True)
+    )
+
+
+def _is_table_of_sizes(value: Any) -> bool:
+    """Whether a setting is a table of whole numbers by whole numbers, as ``roundup_power2_divisions`` is."""
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and key.isdecimal() and isinstance(number, int) for key, number in value.items()
     )
 
 

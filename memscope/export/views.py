@@ -89,8 +89,8 @@ def _joined(analysis: Analysis, make: Callable[[Device], _Columns], empty: Calla
     import pyarrow as pa
 
     parts = [make(device) for device in analysis.devices]
-    if not parts:
-        return empty()
+    if len(parts) < 2:
+        return parts[0] if parts else empty()
     tables = [pa.table(part) for part in parts]
     joined = pa.concat_tables([_plain(table) for table in tables])
     return {name: joined.column(name) for name in joined.column_names}

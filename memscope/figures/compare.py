@@ -33,10 +33,22 @@ def waterfall_figure(difference: Difference, theme: Theme, height: int = 320) ->
         yaxis=quiet_axis(
             theme,
             range=[begin, begin + (high - begin) * _HEADROOM],
-            tickvals=[value * axis.unit_bytes for value in axis.tick_values],
-            ticktext=axis.tick_texts,
+            tickvals=[] if begin else [value * axis.unit_bytes for value in axis.tick_values],
+            ticktext=[] if begin else axis.tick_texts,
         ),
     )
+    if begin:
+        figure.add_annotation(
+            x=0,
+            y=1,
+            xref="paper",
+            yref="paper",
+            text=f"the axis begins at {format_bytes(int(begin))}",
+            showarrow=False,
+            xanchor="left",
+            yanchor="top",
+            font={"color": theme.muted, "size": 12},
+        )
     _add_bar(figure, "A", begin, a_bytes, theme.muted, format_bytes(a_bytes), theme)
     below = a_bytes
     for row in rows:

@@ -33,7 +33,9 @@ MARKERS = {
 }
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 _MEMORY = pytest.StashKey["TestMemory"]()
-_TABLE = pytest.StashKey["list[tuple[str, Measured]]"]()
+_PROPERTIES = ("gpu_memory_peak_bytes", "gpu_memory_n_allocations", "gpu_memory_is_predicted")
+_NOTE = "gpu_memory_note"
+"""What a test needed, among its properties: JUnit's XML has them, and processes of a parallel run send them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
     for words in MARKERS.values():
         config.addinivalue_line("markers", words)
-    config.stash[_TABLE] = []
+    config.pluginmanager.register(_Table(config), "memscope-table")
 
 
 class TestMemory:
@@ -203,28 +205,46 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     except MemscopeError as error:
         pytest.fail(f"memscope: {error}", pytrace=False)
     if measured is not None:
-        pyfuncitem.config.stash[_TABLE].append((pyfuncitem.nodeid, measured))
+        values = (measured.peak_bytes, measured.n_allocations, measured.is_predicted)
+        pyfuncitem.user_properties += list(zip(_PROPERTIES, values, strict=True))
+        pyfuncitem.user_properties += [(_NOTE, note) for note in measured.notes]
         if measured.failures:
             pytest.fail("\n".join(measured.failures), pytrace=False)
     return result
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table: the tests that need most, the largest first."""
-    table = config.stash[_TABLE]
-    if not table or config.getoption("hide_memscope_summary"):
-        return
-    from memscope.units import format_bytes, format_count
+class _Table:
+    """The table at the end: the tests that need most, the largest first."""
 
-    shown = sorted(table, key=lambda row: -row[1].peak_bytes)[: config.getoption("memscope_most_allocations")]
-    terminalreporter.section("GPU memory of tests (memscope)")
-    terminalreporter.write_line(f"{'peak':>12}  {'allocations':>11}  test")
-    for name, measured in shown:
-        size, count = format_bytes(measured.peak_bytes), format_count(measured.n_allocations)
-        kind = " (predicted)" if measured.is_predicted else ""
-        terminalreporter.write_line(f"{size:>12}  {count:>11}  {name}{kind}")
-    if len(table) > len(shown):
-        terminalreporter.write_line(f"{'':12}  {'':11}  and {len(table) - len(shown)} that need less")
-    for name, measured in table:
-        for note in measured.notes:
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._rows: list[tuple[str, int, int, bool]] = []
+        self._notes: list[tuple[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what a test needed, in whichever process it ran."""
+        if report.when == "call":
+            said: dict[str, Any] = dict(report.user_properties)
+            if all(name in said for name in _PROPERTIES):
+                peak_bytes, n_allocations, is_predicted = (said[name] for name in _PROPERTIES)
+                self._rows.append((report.nodeid, peak_bytes, n_allocations, is_predicted))
+            self._notes += [(report.nodeid, str(value)) for name, value in report.user_properties if name == _NOTE]
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table, and what was written."""
+        if not self._rows or self._config.getoption("hide_memscope_summary"):
+            return
+        from memscope.units import format_bytes, format_count
+
+        n_shown = self._config.getoption("memscope_most_allocations")
+        shown = sorted(self._rows, key=lambda row: -row[1])[:n_shown]
+        terminalreporter.section("GPU memory of tests (memscope)")
+        terminalreporter.write_line(f"{'peak':>12}  {'allocations':>11}  test")
+        for name, peak_bytes, n_allocations, is_predicted in shown:
+            kind = " (predicted)" if is_predicted else ""
+            size, count = format_bytes(peak_bytes), format_count(n_allocations)
+            terminalreporter.write_line(f"{size:>12}  {count:>11}  {name}{kind}")
+        if len(self._rows) > len(shown):
+            terminalreporter.write_line(f"{'':12}  {'':11}  and {len(self._rows) - len(shown)} that need less")
+        for name, note in self._notes:
             terminalreporter.write_line(f"{name}: {note}")

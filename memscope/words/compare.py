@@ -32,7 +32,7 @@ def headline(difference: Difference) -> str:
     at_peaks = all(one.event == one.device.peak().event for one in (a, b))
     when = "at its peak" if at_peaks else "then"
     if not delta:
-        return f"both hold {format_bytes(a.allocated_bytes)} allocated {when}"
+        return f"both hold {format_bytes(a.allocated_bytes)} allocated {'at their peaks' if at_peaks else 'then'}"
     more = "more" if delta > 0 else "less"
     return f"{names[1]} holds {format_bytes(abs(delta))} {more} than {names[0]} {when}: {sizes} allocated"
 

@@ -52,7 +52,12 @@ def secret_trace() -> Trace:
             source_file=f"{SECRET}.pickle",
             torch_version=f"2.13.0+{SECRET}",
             alloc_conf=f"backend:/home/{SECRET}/alloc.so",
-            allocator_settings={"PYTORCH_CUDA_ALLOC_CONF": f"/{SECRET}", "max_split_size": 3, f"{SECRET} key": 1},
+            allocator_settings={
+                "PYTORCH_CUDA_ALLOC_CONF": f"/{SECRET}",
+                "max_split_size": 3,
+                f"{SECRET} key": 1,
+                "x": {"y": SECRET},
+            },
             notes=(
                 f"read values at /home/{SECRET}/project/{SECRET}.py:3 (2)",
                 f"run on host.{SECRET}.org by {SECRET}_forward",

@@ -27,6 +27,7 @@ def test_the_bars_lead_from_one_sum_to_the_other(theme: Theme) -> None:
     assert [end // MiB for end in ends] == [28, 44, 38, 38]
     assert [bar.base[0] for bar in bars[1:3]] == ends[:2]
     assert bars[1].marker.color == theme.color("activations")
+    assert waterfall_figure(diff_moments(a.peak(), b.peak()), theme).layout.yaxis.range[0] == 0
 
 
 def test_small_changes_of_large_sums_can_be_seen() -> None:
@@ -34,4 +35,6 @@ def test_small_changes_of_large_sums_can_be_seen() -> None:
     b = run([Take(2000 * MiB, Category.WEIGHTS, "w", line(1)), Take(2 * MiB, calls=line(2))])
     figure = waterfall_figure(diff_moments(a.peak(), b.peak()), LIGHT)
     low, high = figure.layout.yaxis.range
+    assert any("the axis begins at" in (note.text or "") for note in figure.layout.annotations)
+    assert not figure.layout.yaxis.tickvals
     assert 2 * MiB > 0.1 * (high - low)

@@ -195,6 +195,15 @@ def test_all_tests_are_measured_with_the_option_and_the_table_can_be_hidden(ran:
     assert "GPU memory of tests" not in hidden.stdout
 
 
+def test_tests_that_run_side_by_side_have_one_table(ran: Ran, tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    text = "import torch\n\ndef test_a():\n    torch.ones(1 << 20, device='cuda')\n\ndef test_b():\n    pass\n"
+    ended = ran(text, "--memscope", "-p", "xdist", "-n", "1", "--junit-xml", str(tmp_path / "junit.xml"))
+    assert ended.returncode == 0, ended.stdout
+    assert "4.0 MiB" in ended.stdout.partition("GPU memory of tests (memscope)")[2]
+    assert '<property name="gpu_memory_peak_bytes" value="4194304"' in (tmp_path / "junit.xml").read_text()
+
+
 @pytest.mark.parametrize(
     ("marker", "words"),
     [

@@ -28,7 +28,7 @@ def test_the_headline_says_which_holds_more_and_how_much() -> None:
     assert headline(found) == "b.memscope holds 6.0 MiB more than a.memscope at its peak: 2.0 MiB → 8.0 MiB allocated"
     assert "6.0 MiB less" in headline(diff_moments(b.peak(), a.peak()))
     assert headline(diff_moments(a.peak(), a.at(-1))).startswith("allocated memory shrank by 2.0 MiB")
-    assert headline(diff_moments(a.peak(), run(A, "c.memscope").peak())) == "both hold 2.0 MiB allocated at its peak"
+    assert headline(diff_moments(a.peak(), run(A, "c.memscope").peak())) == "both hold 2.0 MiB allocated at their peaks"
     assert headline(diff_moments(a.peak(), a.peak())).startswith("nothing allocated grew")
     assert changes_words(found) == "2 new (+6.0 MiB); 1 the same"
     assert matched_words(found) == "1 allocation matched by owner, stack and phase; 2 new, 0 gone"
