@@ -321,10 +321,7 @@ def run(
     code = run_recorded(recorder := recorder_into(path), target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
     if recorder.records_here:
-        say(f"memscope: wrote {path} ({_summary(recorder.trace)})")
-        if not recorder.trace.n_events:
-            say(_NOTHING_RECORDED)
-            code = code or 1
+        code = _said(recorder.trace, path, code)
         if opens_dashboard:
             _open_dashboard(recording)
     ctx.exit(code)
@@ -444,6 +441,15 @@ def _check_device_options(
         emulation.require_none(but_devices=is_dry_run)
     if not (is_dry_run or is_emulated) and (gpu is not None or conf is not None):
         raise UsageError("--gpu and --conf are for --dry-run and --emulate; on a GPU, set PYTORCH_ALLOC_CONF")
+
+
+def _said(trace: Trace, path: Path, code: int) -> int:
+    """Say what was recorded; the exit code, which is none of success where that is nothing."""
+    say(f"memscope: wrote {path} ({_summary(trace)})")
+    if trace.n_events:
+        return code
+    say(_NOTHING_RECORDED)
+    return code or 1
 
 
 def _summary(trace: Trace) -> str:
