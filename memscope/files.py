@@ -83,7 +83,7 @@ def unpacked(path: str | Path, content: bytes) -> bytes:
 
 @contextmanager
 def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = True) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears under its name when the block ends without an error, synced to disk or not.
+    """Open a file for writing that appears under its name when the block ends without an error, synced or not.
 
     It is written beside its place under a name of its own, so that several may write to one place: one that may not
     overwrite and finds another's file there says so, else the last is kept.

@@ -14,12 +14,14 @@ import dash_mantine_components as dmc
 import pandas as pd  # noqa: F401 - whole before any thread draws: plotly mistakes a half-imported one for it
 from dash import Dash, Input, Output, dcc, html
 from dash.development.base_component import Component
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from memscope.errors import SeveralSnapshotsError, UsageError
 from memscope.figures.replay import CURVE_COLORS
 from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 from memscope_dashboard.components import header, inspector, navigation, scrubber
+from memscope_dashboard.gate import Gate, is_loopback, new_token
+from memscope_dashboard.posts import guard_posts
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 from memscope_dashboard.views import VIEWS
@@ -80,6 +82,7 @@ def create_app(store: TraceStore, views: Sequence[View] = VIEWS) -> Dash:
     for view in views:
         view.register(app, store)
     _register_router(app, views)
+    guard_posts(app)
     return app
 
 
@@ -139,8 +142,11 @@ def serve(
     port: int | None = USUAL_PORT,
     open_browser: bool = True,
     rules: str | Path | None = None,
+    asks_for_token: bool = False,
 ) -> None:
     """Serve the dashboard until it is interrupted.
+
+    Where others than this machine can reach it, whoever asks must have the token that the address written has.
 
     Parameters
     ----------
@@ -148,6 +154,8 @@ def serve(
         0 takes any free port, None the usual one or, where that is taken, any free; the address is written to stderr.
     rules
         A TOML file of the user's own category rules.
+    asks_for_token
+        Whether a token is needed on this machine, too.
 
     Raises
     ------
@@ -157,9 +165,11 @@ def serve(
         If the address cannot be listened on.
     """
     store = _store_of(paths, rules)
-    server = _server(create_app(store), host, port)
+    token = new_token() if asks_for_token or not is_loopback(host) else None
+    server = _server(create_app(store), host, port, token)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-    url = f"http://{shown}:{server.server_port}/"
+    shown = f"[{shown}]" if ":" in shown else shown
+    url = f"http://{shown}:{server.server_port}/" + ("" if token is None else f"?token={token}")
     sys.stderr.write(f"memscope: the dashboard is at {url} (Ctrl+C ends it)\n")
     sys.stderr.flush()
     if open_browser:
@@ -184,14 +194,21 @@ def _store_of(paths: Sequence[str | Path], rules: str | Path | None) -> TraceSto
     return store
 
 
-def _server(app: Dash, host: str, port: int | None) -> Any:
+class _Handler(WSGIRequestHandler):
+    """Handles a connection; one that says nothing for so long is closed, and ends its thread."""
+
+    timeout = 60
+
+
+def _server(app: Dash, host: str, port: int | None, token: str | None = None) -> Any:
     if port is None:
         try:
-            return _server(app, host, USUAL_PORT)
+            return _server(app, host, USUAL_PORT, token)
         except UsageError:
             port = 0
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     try:
-        return make_server(host, port, app.server, threaded=True)
+        gate = Gate(app.server, host, token)
+        return make_server(host, port, gate, threaded=True, request_handler=_Handler)
     except (OSError, SystemExit) as error:
         raise UsageError(f"cannot listen on {host}:{port}: choose another port, or 0 for any free one") from error

@@ -9,7 +9,7 @@ from threading import Event, Lock, Thread
 from typing import Literal
 from weakref import WeakSet
 
-from memscope.errors import MemscopeError
+from memscope.errors import MemscopeError, UsageError
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ Report = Callable[[int, int], None]
 """Called by the work after each step with the steps done and the steps there are; it raises once it is cancelled."""
 Work = Callable[[Report], None]
 
+MAX_ACTIVE = 16
+"""Jobs that run or wait at a time."""
 _PATIENCE_S = 0.1
 """How often a job that waits for its turn looks whether it was cancelled."""
 
@@ -124,12 +126,23 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: WeakSet[Job] = WeakSet()
+        self._is_closed = False
         self._guard = Lock()
 
     def start(self, work: Work, turn: Lock) -> Job:
-        """Begin some work, as soon as it is its turn."""
+        """Begin some work, as soon as it is its turn.
+
+        Raises
+        ------
+        UsageError
+            If too much is under way, or the server ends.
+        """
         job = Job(work, turn)
         with self._guard:
+            if self._is_closed:
+                raise UsageError("the dashboard is being closed")
+            if sum(other.progress.is_active for other in self._jobs) >= MAX_ACTIVE:
+                raise UsageError(f"{MAX_ACTIVE} pieces of work are under way already: wait for one, or cancel it")
             self._jobs.add(job)
         job.start()
         return job
@@ -149,6 +162,8 @@ class Jobs:
         return jobs
 
     def close(self, timeout_s: float) -> None:
-        """Cancel all, and wait for their ends, so long for each."""
+        """Cancel all, take no more, and wait for their ends, so long for each."""
+        with self._guard:
+            self._is_closed = True
         for job in self.cancel():
             job.wait(timeout_s)

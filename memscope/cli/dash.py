@@ -18,10 +18,11 @@ from memscope.errors import MissingDependencyError, needed_for
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8050, show_default=True, help="0 takes any free port.")
 @click.option("--open/--no-open", "open_browser", default=True, help="Open a browser window. [default: open]")
+@click.option("--token", is_flag=True, help="Ask for a token, as is always done where others can reach the address.")
 @rules_option
-def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool, rules: Path | None) -> None:
+def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool, token: bool, rules: Path | None) -> None:
     """Open the dashboard on one trace or several."""
-    serve_traces(traces, host=host, port=port, open_browser=open_browser, rules=rules)
+    serve_traces(traces, host=host, port=port, open_browser=open_browser, token=token, rules=rules)
 
 
 def serve_traces(
@@ -30,13 +31,14 @@ def serve_traces(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = True,
+    token: bool = False,
     rules: Path | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
     require_dashboard()
     with needed_for("the dashboard", "dash"):
         serve = import_module("memscope_dashboard.app").serve
-    serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules)
+    serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules, asks_for_token=token)
 
 
 def require_dashboard() -> None:

@@ -49,6 +49,8 @@ def check_output(output: Path, inputs: Any, *, overwrite: bool) -> None:
     if output.is_dir():
         return
     refuse_input(output, inputs)
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is not a folder: make it first")
     require_place(output, overwrite=overwrite)
     require_room(output)
 

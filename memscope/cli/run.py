@@ -321,19 +321,10 @@ def run(
     code = run_recorded(recorder := recorder_into(path), target, script_arguments, is_module=module is not None)
     sys.stdout.flush()
     if recorder.records_here:
-        code = _say_written(path, recorder.trace, code)
+        code = _said(recorder.trace, path, code)
         if opens_dashboard:
             _open_dashboard(recording)
     ctx.exit(code)
-
-
-def _say_written(path: Path, trace: Trace, code: int) -> int:
-    """Say what was recorded; the exit code, which is not 0 where nothing was."""
-    say(f"memscope: wrote {path} ({_summary(trace)})")
-    if trace.n_events:
-        return code
-    say(_NOTHING_RECORDED)
-    return code or 1
 
 
 def _enter_ranks(
@@ -450,6 +441,15 @@ def _check_device_options(
         emulation.require_none(but_devices=is_dry_run)
     if not (is_dry_run or is_emulated) and (gpu is not None or conf is not None):
         raise UsageError("--gpu and --conf are for --dry-run and --emulate; on a GPU, set PYTORCH_ALLOC_CONF")
+
+
+def _said(trace: Trace, path: Path, code: int) -> int:
+    """Say what was recorded; the exit code, which is none of success where that is nothing."""
+    say(f"memscope: wrote {path} ({_summary(trace)})")
+    if trace.n_events:
+        return code
+    say(_NOTHING_RECORDED)
+    return code or 1
 
 
 def _summary(trace: Trace) -> str:

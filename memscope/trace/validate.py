@@ -121,7 +121,7 @@ def _untiled_segments(trace: Trace) -> Iterator[Contradiction]:
     has_blocks = first[:-1] < first[1:]
     expected[starts] = segments.address[has_blocks]
     for i in _rows(blocks.address != expected[:-1]):
-        step = int(blocks.address[i] - expected[i])
+        step = int(blocks.address[i]) - int(expected[i])
         address = int(blocks.address[i])
         what = f"leaves a gap of {step} bytes" if step > 0 else f"overlaps {-step} bytes"
         text = f"is not tiled: block {trace.address_text(address)} {what} before it"
@@ -131,7 +131,7 @@ def _untiled_segments(trace: Trace) -> Iterator[Contradiction]:
     wrong_end = has_blocks & (ends != segments.address + segments.size_bytes)
     for row in _rows(wrong_end):
         size = int(segments.size_bytes[row])
-        covered = int(ends[row] - segments.address[row])
+        covered = int(ends[row]) - int(segments.address[row])
         yield _at_segment(trace, row, f"of {size} bytes is not tiled: its blocks end after {covered}")
 
 

@@ -15,6 +15,9 @@ pytest.importorskip("torch")
 Run = Callable[..., Outcome]
 
 
+USES_THE_DEVICE = "import torch\nkept = torch.zeros(1, device='cuda')\n"
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -41,7 +44,7 @@ def test_a_script_runs_as_python_would_run_it(memscope: Run, folder: Path) -> No
 
 
 def test_an_existing_file_is_refused_before_the_script_runs(memscope: Run, folder: Path) -> None:
-    (folder / "train.py").write_text("open('ran', 'w').close()\n")
+    (folder / "train.py").write_text(f"{USES_THE_DEVICE}open('ran', 'w').close()\n")
     (folder / "train.memscope").write_text("kept")
     outcome = memscope("run", "--dry-run", "train.py")
     assert outcome.code == 1
@@ -112,7 +115,7 @@ def test_what_cannot_be_run_is_said(memscope: Run, folder: Path) -> None:
 
 def test_each_rank_has_its_own_file(memscope: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
-    (folder / "train.py").write_text("pass\n")
+    (folder / "train.py").write_text(USES_THE_DEVICE)
     assert memscope("run", "--dry-run", "train.py").code == 0
     assert (folder / "train-rank3.memscope").is_file()
 

@@ -154,7 +154,9 @@ def test_one_rank_runs_alone_and_names_what_nccl_would_take(program: Path, memsc
 def test_what_follows_a_module_is_the_modules(
     before: tuple[str, ...], memscope: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "trainer.py").write_text("import sys\nimport torch\nprint(sys.argv[1:])\ntorch.ones(1).cuda()\n")
+    (tmp_path / "trainer.py").write_text(
+        "import sys, torch\nkept = torch.zeros(1, device='cuda')\nprint(sys.argv[1:])\n"
+    )
     monkeypatch.chdir(tmp_path)
     outcome = memscope("run", "--dry-run", *before, "-m", "trainer", "--gpu", "0", "-o", "out.txt", "-m", "x")
     assert (outcome.code, outcome.out.strip()) == (0, "['--gpu', '0', '-o', 'out.txt', '-m', 'x']")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from memscope_dashboard.jobs import Jobs, Progress, Report
+from memscope_dashboard.jobs import MAX_ACTIVE, Jobs, Progress, Report
 
 from memscope.errors import UsageError
 
@@ -121,3 +121,17 @@ def test_closing_ends_every_job() -> None:
     started = [jobs.start(work, turn) for _ in range(3)]
     jobs.close(WAIT_S)
     assert [job.progress.state for job in started] == ["cancelled"] * 3
+
+
+def test_no_more_than_so_many_are_under_way_and_none_after_the_end() -> None:
+    jobs, go = Jobs(), threading.Event()
+    turn = threading.Lock()
+    started = [jobs.start(lambda _report: go.wait(WAIT_S) and None, turn) for _ in range(MAX_ACTIVE)]
+    with pytest.raises(UsageError, match="16 pieces of work are under way already"):
+        jobs.start(lambda _report: None, turn)
+    go.set()
+    assert all(job.wait(WAIT_S) for job in started)
+    assert jobs.start(lambda _report: None, turn).wait(WAIT_S)
+    jobs.close(WAIT_S)
+    with pytest.raises(UsageError, match="is being closed"):
+        jobs.start(lambda _report: None, turn)

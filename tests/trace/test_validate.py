@@ -91,3 +91,13 @@ def test_the_bad_files_contradict_themselves_and_the_hostile_one_does_not() -> N
     assert [(c.device, c.address) for c in found] == [(0, 0x720000000000)]
     assert contradictions(read_snapshot(BAD / "contradictory-synthetic.pickle.gz"))
     assert not contradictions(read_snapshot(BAD / "hostile-names-but-valid.pickle"))
+
+
+ADDRESSES = ((1 << 63) - 512, 1 << 62, 0)
+
+
+def test_blocks_at_the_ends_of_the_address_space_are_told_without_an_overflow(tmp_path: Path) -> None:
+    for address in ADDRESSES:
+        for row in (0, 1):
+            found = texts(tmp_path, changed(("segments", 0, "blocks", row, "address"), address))
+            assert any("is not tiled" in text for text in found)
