@@ -67,7 +67,7 @@ def range_tags(lifetimes: DeviceLifetimes) -> Int32Array:
     events = table.alloc_event[born]
     labels = _labels_of_ranges(trace)
     # An inner range begins after the outer one: so it is laid over it.
-    for span in phase_spans(trace):
+    for span in phase_spans(trace, lifetimes.device):
         if span.label in labels:
             first, last = np.searchsorted(events, (span.begin, span.end))
             tags[born[first:last]] = labels[span.label]

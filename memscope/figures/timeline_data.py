@@ -11,7 +11,7 @@ from memscope.attribution.ledger import ROUNDING
 from memscope.device.device import Device
 from memscope.figures.theme import Theme, bare_axis, empty_figure, empty_note, extreme_indices
 from memscope.trace.categories import Category
-from memscope.trace.marks import Span, phase_spans, step_spans
+from memscope.trace.marks import Span, marks_of_device, phase_spans, step_spans
 from memscope.trace.schema import MarkKind
 from memscope.trace.tables import Int64Array
 
@@ -120,8 +120,8 @@ def timeline_data(
         reserved_bytes=None if usage.reserved_bytes is None else usage.reserved_bytes[chosen],
         peak_event=usage.event_at(peak_index),
         oom_events=oom,
-        phases=_within(phase_spans(trace), lifetimes.first_event, lifetimes.end_event),
-        steps=_within(step_spans(trace), lifetimes.first_event, lifetimes.end_event),
+        phases=_within(phase_spans(trace, lifetimes.device), lifetimes.first_event, lifetimes.end_event),
+        steps=_within(step_spans(trace, lifetimes.device), lifetimes.first_event, lifetimes.end_event),
         n_events=end - begin,
     )
 
@@ -182,7 +182,7 @@ def scrubber_figure(device: Device, theme: Theme, height: int = 66) -> go.Figure
 
 def _add_marks(figure: go.Figure, device: Device, theme: Theme, top: float) -> None:
     """Ticks at the foot: tall where a step ends, short where a phase begins."""
-    marks, lifetimes = device.trace.marks, device.lifetimes
+    marks, lifetimes = marks_of_device(device.trace, device.index), device.lifetimes
     for kind, share, color in ((MarkKind.PHASE_BEGIN, 0.08, theme.muted), (MarkKind.STEP, 0.18, theme.ink)):
         chosen = (marks.kind == kind) & (marks.event >= lifetimes.first_event) & (marks.event <= lifetimes.end_event)
         at = np.unique(marks.event[chosen])[:400] - 1.0

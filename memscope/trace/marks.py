@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from memscope.trace.schema import MarkKind
+from memscope.trace.tables import Int8Array, Int32Array, Int64Array
 from memscope.trace.trace import Trace, shown
 
 
@@ -18,22 +22,85 @@ class Span:
     depth: int = 0
 
 
-def step_spans(trace: Trace) -> list[Span]:
-    """The steps: each ends at its mark and begins where the one before ended."""
+class DeviceMarks(NamedTuple):
+    """The marks of a program among one device's events, in order.
+
+    Attributes
+    ----------
+    event
+        int64: the event that each stands before; ``end`` where none of the device's comes after it.
+    kind
+        int8: :class:`~memscope.trace.schema.MarkKind`.
+    label_id
+        int32: what each says, in the trace's strings.
+    begin, end
+        The device's events are ``begin <= event < end``.
+    """
+
+    event: Int64Array
+    kind: Int8Array
+    label_id: Int32Array
+    begin: int
+    end: int
+
+
+def marks_of_device(trace: Trace, device: int) -> DeviceMarks:
+    """The marks as one device has them, which a program makes for all of its devices.
+
+    A recording of several devices has them among the events of one. Among another's they are placed by time: a mark
+    stands before the first event that is not earlier; without times on both sides the device has none. Where every
+    device has marks of its own, as in snapshots with annotations, those are taken.
+    """
+    marks = trace.marks
+    if not trace.n_events or trace.device[0] == trace.device[-1]:  # one device's events stand together
+        return DeviceMarks(marks.event, marks.kind, marks.label_id, 0, trace.n_events)
+    begin, end = trace.event_range(device)
+    holder = _holder(trace)
+    if holder is None:
+        first = np.where(marks.kind == MarkKind.PHASE_BEGIN, begin, begin + 1)
+        rows = np.flatnonzero((marks.event >= first) & (marks.event < first + (end - begin)))
+        return DeviceMarks(marks.event[rows], marks.kind[rows], marks.label_id[rows], begin, end)
+    event = marks.event if holder == device else _placed_by_time(trace, begin, end)
+    return DeviceMarks(event, marks.kind[: len(event)], marks.label_id[: len(event)], begin, end)
+
+
+def _holder(trace: Trace) -> int | None:
+    """The device among whose events all marks lie, None where there is none; of two with a border the larger one."""
+    ranges = {device: trace.event_range(device) for device in trace.devices}
+    events = trace.marks.event
+    holding = [d for d, (begin, end) in ranges.items() if begin < end and np.all((events >= begin) & (events <= end))]
+    return max(holding, key=lambda device: ranges[device][1] - ranges[device][0], default=None)
+
+
+def _placed_by_time(trace: Trace, begin: int, end: int) -> Int64Array:
+    times, marked = trace.time_ns[begin:end], trace.marks.time_ns
+    if not len(times) or int(times.min()) < 0 or (len(marked) and int(marked.min()) < 0):
+        return np.empty(0, np.int64)
+    placed = begin + np.searchsorted(np.maximum.accumulate(times), marked, "left")
+    return np.maximum.accumulate(placed).astype(np.int64)
+
+
+def step_spans(trace: Trace, device: int | None = None) -> list[Span]:
+    """The steps of a device, of the first by default: each ends at its mark and begins where the one before ended."""
+    marks = _marks(trace, device)
     spans = []
-    begin = 0
-    for event, kind, label_id in zip(trace.marks.event, trace.marks.kind, trace.marks.label_id, strict=True):
+    begin = marks.begin
+    for event, kind, label_id in zip(marks.event, marks.kind, marks.label_id, strict=True):
         if kind == MarkKind.STEP:
             spans.append(Span(shown(trace.strings[label_id]), begin, int(event)))
             begin = int(event)
     return spans
 
 
-def phase_spans(trace: Trace) -> list[Span]:
-    """The phases, by their begin; one left open lasts to the last event, an end without a begin is left out."""
+def phase_spans(trace: Trace, device: int | None = None) -> list[Span]:
+    """The phases of a device, of the first by default, by their begin.
+
+    One left open lasts to the device's last event, an end without a begin is left out.
+    """
+    marks = _marks(trace, device)
     open_spans: list[tuple[str, int]] = []
     spans = []
-    for event, kind, label_id in zip(trace.marks.event, trace.marks.kind, trace.marks.label_id, strict=True):
+    for event, kind, label_id in zip(marks.event, marks.kind, marks.label_id, strict=True):
         label = shown(trace.strings[label_id])
         if kind == MarkKind.PHASE_BEGIN:
             open_spans.append((label, int(event)))
@@ -42,20 +109,26 @@ def phase_spans(trace: Trace) -> list[Span]:
             if position is not None:
                 _, begin = open_spans.pop(position)
                 spans.append(Span(label, begin, int(event), position))
-    spans += [Span(label, begin, trace.n_events, depth) for depth, (label, begin) in enumerate(open_spans)]
+    spans += [Span(label, begin, marks.end, depth) for depth, (label, begin) in enumerate(open_spans)]
     return sorted(spans, key=lambda span: (span.begin, span.depth))
+
+
+def _marks(trace: Trace, device: int | None) -> DeviceMarks:
+    first = int(trace.device[0]) if trace.n_events else 0
+    return marks_of_device(trace, first if device is None else device)
 
 
 def describe_moment(trace: Trace, event: int) -> str:
     """Where an event lies: ``step 1, backward``; an empty text where neither steps nor phases were marked."""
     words = []
-    steps = step_spans(trace)
+    device = int(trace.device[event]) if 0 <= event < trace.n_events else None
+    steps = step_spans(trace, device)
     within = next((span for span in steps if span.begin <= event < span.end), None)
     if within is not None:
         words.append(within.label if within.label.lower().startswith("step") else f"step {within.label}")
     elif steps and event >= steps[-1].end:
         words.append("after the last step")
-    phases = [span for span in phase_spans(trace) if span.begin <= event < span.end]
+    phases = [span for span in phase_spans(trace, device) if span.begin <= event < span.end]
     if phases:
         words.append(max(phases, key=lambda span: span.depth).label)
     return ", ".join(words)

@@ -24,6 +24,63 @@ def trace_of(*script: tuple[MarkKind, str] | int) -> Trace:
 BEGIN, END, STEP = MarkKind.PHASE_BEGIN, MarkKind.PHASE_END, MarkKind.STEP
 
 
+def _of_two_devices(*, timed: bool = True) -> Trace:
+    """A step on both devices, a phase on the second alone, and another step; device 1 has more events."""
+    builder = TraceBuilder()
+    clock = iter(range(100, 200))
+
+    def event(device: int) -> None:
+        place = {"address": 512 * builder.n_events, "size_bytes": 100, "device": device}
+        builder.add_event(Action.ALLOC, **place, time_ns=next(clock) if timed else -1)
+
+    def mark(kind: MarkKind, label: str) -> None:
+        builder.add_mark(kind, label, next(clock) if timed else -1)
+
+    event(0)
+    mark(BEGIN, "forward")
+    event(1)
+    event(0)
+    event(1)
+    mark(END, "forward")
+    mark(STEP, "0")
+    mark(BEGIN, "load")
+    event(1)
+    mark(END, "load")
+    event(0)
+    event(1)
+    mark(STEP, "1")
+    return builder.build(TraceMetadata(source="test"))
+
+
+def test_every_device_has_the_marks_of_the_program() -> None:
+    trace = _of_two_devices()  # events 0 to 2 are device 0's, 3 to 6 device 1's
+    assert step_spans(trace, 0) == [Span("0", 0, 2), Span("1", 2, 3)]
+    assert step_spans(trace, 1) == [Span("0", 3, 5), Span("1", 5, 7)]
+    assert phase_spans(trace, 0) == [Span("forward", 1, 2), Span("load", 2, 2)]
+    assert phase_spans(trace, 1) == [Span("forward", 3, 5), Span("load", 5, 6)]
+    assert [describe_moment(trace, event) for event in range(7)] == [
+        *("step 0", "step 0, forward", "step 1"),
+        *("step 0, forward", "step 0, forward", "step 1, load", "step 1"),
+    ]
+
+
+def test_without_times_only_the_device_among_whose_events_they_stand_has_marks() -> None:
+    trace = _of_two_devices(timed=False)
+    assert (step_spans(trace, 0), phase_spans(trace, 0)) == ([], [])
+    assert step_spans(trace, 1) == [Span("0", 3, 5), Span("1", 5, 7)]
+
+
+def test_devices_with_marks_of_their_own_keep_them() -> None:
+    builder = TraceBuilder()
+    for event in range(6):
+        builder.add_event(Action.ALLOC, address=512 * event, size_bytes=100, device=event // 3, time_ns=100 + event)
+    for event, kind, label in ((0, BEGIN, "a"), (3, END, "a"), (3, BEGIN, "b"), (5, END, "b"), (6, STEP, "1")):
+        builder.add_mark(kind, label, 100 + event, event=event)
+    trace = builder.build(TraceMetadata(source="test"))
+    assert (phase_spans(trace, 0), step_spans(trace, 0)) == ([Span("a", 0, 3)], [])
+    assert (phase_spans(trace, 1), step_spans(trace, 1)) == ([Span("b", 3, 5)], [Span("1", 3, 6)])
+
+
 def test_a_step_reaches_from_the_one_before_to_its_mark() -> None:
     trace = trace_of(3, (STEP, "0"), 2, (STEP, "1"), 4)
     assert step_spans(trace) == [Span("0", 0, 3), Span("1", 3, 5)]
