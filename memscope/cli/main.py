@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "memscope.cli.whatif:whatif",
         "What a technique would save: smaller states, checkpoints, other settings.",
     ),
+    "estimate": ("memscope.cli.estimate:estimate", "Will a model fit a card, and what is the most that fits."),
     "kv": ("memscope.cli.kv:kv", "What a recorded key/value cache holds and wastes."),
     "serving": ("memscope.cli.serving:serving", "How many requests a GPU would serve, and how to keep their caches."),
     "dash": ("memscope.cli.dash:dash", "Open the dashboard."),
