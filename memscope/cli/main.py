@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "memscope.cli.whatif:whatif",
         "What a technique would save: smaller states, checkpoints, other settings.",
     ),
+    "estimate": ("memscope.cli.estimate:estimate", "Will a model fit a card, and what is the most that fits."),
     "diff": (
         "memscope.cli.diff:diff",
         "Did a change make it worse: what one run holds beyond another, and whose it is.",
