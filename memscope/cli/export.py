@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import Choice, force_option, load_trace, rules_option, trace_argument, wrote
+from memscope.cli.options import (
+    Choice,
+    force_option,
+    json_option,
+    load_trace,
+    print_json,
+    rules_option,
+    trace_argument,
+    wrote,
+)
 from memscope.errors import UsageError
 
 _FORMATS = ("perfetto", "chrome", "csv", "parquet", "folded", "speedscope", "pprof", "memory_viz", "html")
@@ -23,6 +32,7 @@ _VIEWS = ("events", "allocations", "stacks", "frames", "usage", "segments", "own
 )
 @click.option("--device", type=int, default=None, help="folded, speedscope, pprof: device index. [default: each]")
 @rules_option
+@json_option
 @force_option
 def export(
     trace: Path,
@@ -32,6 +42,7 @@ def export(
     event: int | None,
     device: int | None,
     rules: Path | None,
+    as_json: bool,
     force: bool,
 ) -> None:
     """Write a trace for another tool.
@@ -46,4 +57,8 @@ def export(
     if view is not None and not FORMATS[name].is_of_view:
         raise UsageError(f"--view is for csv and parquet, not for {name}")
     asked = Asked(device=device, event=event, view=view or Asked().view)
-    wrote(write(load_trace(trace, rules), name, output, asked, overwrite=force))
+    analysis = load_trace(trace, rules)
+    path = write(analysis, name, output, asked, overwrite=force)
+    wrote(path)
+    if as_json:
+        print_json({"trace": analysis.name, "format": name, "output": str(path), "file_bytes": path.stat().st_size})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import force_option, load_trace, trace_argument, wrote
+from memscope.cli.options import force_option, json_option, load_trace, print_json, trace_argument, wrote
 from memscope.errors import UsageError
 from memscope.units import format_items
 
@@ -26,8 +26,9 @@ _SNAPSHOTS = (".pickle", ".pkl")
     required=True,
     help="File to write: .memscope, or .pickle for a snapshot that pytorch.org/memory_viz opens.",
 )
+@json_option
 @force_option
-def slice_(trace: Path, steps: str | None, events: str | None, output: Path, force: bool) -> None:
+def slice_(trace: Path, steps: str | None, events: str | None, output: Path, as_json: bool, force: bool) -> None:
     """Cut a part out of a trace: its events, and the segments and blocks that there are after the last of them.
 
     What was in use before the part begins is there as memory that predates it.
@@ -55,4 +56,8 @@ def slice_(trace: Path, steps: str | None, events: str | None, output: Path, for
     found = slice_trace(analysis, parts)
     write = write_snapshot if output.suffix in _SNAPSHOTS else write_container
     wrote(write(found, output, overwrite=force))
+    if as_json:
+        listed = [{"device": part.device, "first_event": part.begin, "last_event": part.end - 1} for part in parts]
+        print_json({"trace": analysis.name, "output": str(output), "n_events": found.n_events, "parts": listed})
+        return
     click.echo(f"{output}  {format_items(found.n_events, 'event')} of {analysis.trace.n_events:,}")

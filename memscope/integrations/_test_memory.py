@@ -167,7 +167,8 @@ def _against_baseline(analysis: Analysis, device: Device | None, limits: Limits)
         write_baseline(found, path, overwrite=True)
         return f"wrote {path.name}: {format_bytes(found.peak_allocated.highest_bytes)}", False
     if not path.exists():
-        return f"gpu_memory_baseline: there is no {path} yet: write it with --memscope-update-baselines", True
+        name = f"{path.parent.name}/{path.name}"
+        return f"gpu_memory_baseline: there is no {name} yet: write it with --memscope-update-baselines", True
     before = read_baseline(path)
     most = before.peak_allocated.limit_bytes(limits.tolerance)
     actual = found.peak_allocated.highest_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def test_a_file_is_written_and_named(memscope: Run, tmp_path: Path, name: str) -
     assert outcome.err == f"memscope: wrote {path}\n"
     assert path.stat().st_size
     assert memscope("export", TRAIN, "--format", name, "-o", path).code == 1
-    assert memscope("export", TRAIN, "--format", name, "-o", path, "-f").code == 0
+    said = json.loads(memscope("export", TRAIN, "--format", name, "-o", path, "-f", "--json").out)
+    assert (said["schema_version"], said["format"], said["file_bytes"]) == (1, name, path.stat().st_size)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
     "check": ((TRAIN, "--max-peak", "1GB"), (TRAIN, "--baseline", GENERATE), (FULL, "--max-reserved", "1TB")),
     "baseline": ((TRAIN, "-f", "-o", "OUT"),),
     "sql": ((TRAIN, "select *, 1.5 as x, true as y, current_date as z from steps"),),
+    "export": ((TRAIN, "--format", "csv", "-f", "-o", "OUT"),),
+    "slice": (
+        (TRAIN, "--steps", "1:2", "-f", "-o", "OUT.memscope"),
+        (TRAIN, "--events", "0:9", "-f", "-o", "OUT.pickle"),
+    ),
     "redact": ((TRAIN, "-f", "-o", "OUT.memscope"),),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def test_steps_are_cut_out(memscope: Run, tmp_path: Path) -> None:
     assert steps is not None
     assert steps.labels == ("1", "2")
     assert "events of 3,006" in outcome.out
+    said = json.loads(memscope("slice", TRAIN, "--steps", "1:2", "-o", path, "-f", "--json").out)
+    assert (said["schema_version"], said["n_events"]) == (1, load(path).trace.n_events)
+    (part,) = said["parts"]
+    assert part["last_event"] - part["first_event"] + 1 == said["n_events"]
     assert memscope("verify", path).code in (0, 3)
     assert memscope("slice", TRAIN, "--steps", "1:2", "-o", path).code == 1
 
