@@ -133,8 +133,17 @@ class Trace:
 
     def event_range(self, device: int) -> tuple[int, int]:
         """Half-open range of the positions of a device's events (they are contiguous); (0, 0) if it has none."""
-        positions = np.flatnonzero(self.device == device)
-        return (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
+        return self._event_ranges.get(device, (0, 0))
+
+    @cached_property
+    def _event_ranges(self) -> dict[int, tuple[int, int]]:
+        """Each device's range, found once: there may be thousands of devices."""
+        starts = np.flatnonzero(np.diff(self.device, prepend=NONE_ID - 1))
+        ends = np.append(starts, len(self.device))[1:]
+        return {
+            int(device): (start, end)
+            for device, start, end in zip(self.device[starts], starts.tolist(), ends.tolist(), strict=True)
+        }
 
     def string(self, string_id: int) -> str | None:
         """The text of a string id, None for none."""

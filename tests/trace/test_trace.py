@@ -110,3 +110,16 @@ def test_a_long_name_loses_its_middle_not_its_end() -> None:
     assert len(shown("\n" * 5000)) <= MAX_SHOWN
     assert str(Frame("f\n", "a" * 1000, 3)).startswith("aaa")
     assert len(str(Frame("f" * 1000, "a" * 1000, 3))) == 2 * MAX_SHOWN + 3
+
+
+def test_the_ranges_of_thousands_of_devices_are_found_in_one_pass() -> None:
+    builder = TraceBuilder()
+    for device in range(3000):
+        for i in range(device % 3):
+            builder.add_event(Action.ALLOC, address=512 * i, size_bytes=1, device=device)
+    trace = builder.build(TraceMetadata(source="synthetic"))
+    for device in range(3000):
+        first, end = trace.event_range(device)
+        assert end - first == device % 3
+        assert (trace.device[first:end] == device).all()
+    assert len(trace._event_ranges) == 2000
