@@ -23,7 +23,13 @@ from memscope.capture.dry_run.kernels.scratch import SHAPES, Call, scratch_of
 from memscope.capture.dry_run.kernels.workspaces import CUBLASLT_LABEL, Workspaces
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.dry_run.values.guards import answer_that_goes_on
-from memscope.capture.dry_run.values.shapes import FACTORIES, OF_KNOWN_SHAPE, n_numbers, result_of_unknown
+from memscope.capture.dry_run.values.shapes import (
+    FACTORIES,
+    OF_KNOWN_SHAPE,
+    n_numbers,
+    result_of_unknown,
+    sparse_result,
+)
 from memscope.capture.stacks import user_line
 from memscope.errors import CaptureError
 from memscope.gpus import GpuModel
@@ -362,6 +368,9 @@ class OperationRouter:
             return args[0] if kind == "_pin_memory" else None
         if kind in SHAPES:
             return SHAPES[kind](args)
+        sparse = sparse_result(kind, args, is_by_engine=self.is_accumulating)
+        if sparse is not None:
+            return sparse
         try:
             return self._run(func, args, kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException, NotImplementedError) as error:
@@ -430,7 +439,7 @@ class OperationRouter:
         first, second = args[:2]
         if not (self.is_device_tensor(first) and self.is_device_tensor(second)):
             return None
-        if first.shape != second.shape or first.dtype != second.dtype:
+        if first.shape != second.shape or first.dtype != second.dtype or first.is_sparse or second.is_sparse:
             return None
         for old in (first, second):
             if self._is_sole_holder(old):

@@ -198,9 +198,13 @@ def _type_of(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _new(plain: Callable[..., Any], router: DeviceTensors) -> Callable[..., Any]:
+    import torch
+
     def new(tensor: Any, *args: Any, **options: Any) -> Any:
         if router.is_tracing or not router.is_device_tensor(tensor):
             return plain(tensor, *args, **options)
+        if tensor.is_sparse:
+            return torch.sparse_coo_tensor(*args, check_invariants=False)
         return _made(tensor.dtype, args)
 
     return new

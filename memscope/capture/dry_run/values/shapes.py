@@ -138,6 +138,46 @@ _RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "_dirichlet_grad": _like_first,
     "binomial": _like_first,
 }
+_LIKE_A_SPARSE_ONE = frozenset(["clone", "_to_copy", "_coalesce", "neg", "mul", "div", "add", "sub", "add_", "sub_"])
+_SUMS = frozenset(["add", "sub", "add_", "sub_"])
+
+
+def sparse_result(kind: str, args: tuple[Any, ...], *, is_by_engine: bool = False) -> Any:
+    """What is made of a sparse tensor, of which PyTorch's own rules keep no element; None for other operations.
+
+    A sum has the elements of both; how many fall on one place is not known, so that joining them leaves as many. The
+    autograd engine keeps a gradient's indices and values where it can, and copies none.
+    """
+    import torch
+
+    if kind == "sparse_mask" and _is_sparse(args[1]):
+        return sparse_result("clone", args[1:])
+    if kind in _SUMS and not _is_sparse(args[0]) and _is_sparse(args[1]):
+        return args[0] if kind.endswith("_") else args[0].new_empty(tuple(args[0].shape))
+    if kind not in _LIKE_A_SPARSE_ONE or not _is_sparse(args[0]):
+        return None
+    parts = [value for value in args[: 2 if kind in _SUMS else 1] if _is_sparse(value)]
+    indices, values = parts[0]._indices(), parts[0]._values()
+    is_coalesced = kind == "_coalesce" or (len(parts) == 1 and parts[0].is_coalesced())
+    if not (kind == "clone" and is_by_engine and indices.is_contiguous() and values.is_contiguous()):
+        n = sum(part._indices().shape[1] for part in parts)
+        indices, values = indices.new_empty((indices.shape[0], n)), values.new_empty((n, *values.shape[1:]))
+    made = _sparse(indices, values, args[0].shape)._coalesced_(is_coalesced)
+    return torch.ops.aten.copy_sparse_to_sparse_.default(args[0], made) if kind.endswith("_") else made
+
+
+def _is_sparse(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.layout == torch.sparse_coo
+
+
+def _sparse(indices: Any, values: Any, shape: Any) -> Any:
+    import torch
+
+    return torch.ops.aten._sparse_coo_tensor_unsafe.default(indices, values, tuple(shape))
+
+
 FACTORIES = frozenset(
     [
         *("empty", "empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "linspace"),

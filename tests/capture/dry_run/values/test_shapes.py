@@ -63,3 +63,48 @@ def test_samples_without_a_rule_of_pytorch_have_the_shape_of_their_parameters() 
 )
 def test_a_factory_makes_as_many_numbers_as_it_is_asked_for(kind: str, args: tuple[Any, ...], n: int) -> None:
     assert n_numbers(kind, args) == n
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_gradients_that_are_sparse_stay_and_add_up() -> None:
+    # The CUDA build of torch 2.11 on the emulated device: allocated after each, beside the table and the indices.
+    def allocated() -> int:
+        return torch.cuda.memory_allocated() - before
+
+    with dry_run():
+        table = torch.nn.Embedding(5000, 512, sparse=True, device="cuda")
+        rows = torch.zeros(1000, dtype=torch.long, device="cuda")
+        before = torch.cuda.memory_allocated()
+        out = table(rows)
+        out.backward(torch.zeros_like(out))
+        del out
+        assert allocated() == 2_048_000  # the values that came back; the indices are those that were given
+        table.weight.grad = None
+        table(rows).sum().backward()
+        assert allocated() == 2_056_192  # a sum's gradient is spread, and copied
+        (table(rows) * 2).sum().backward()
+        assert table.weight.grad._nnz() == 2000
+        assert 0 <= allocated() - 2 * 2_056_192 < 1 << 20  # what a block has beyond what was asked for
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_sparse_tensors_keep_as_many_elements_as_there_may_be() -> None:
+    with dry_run():
+        indices, values = torch.zeros(1, 100, dtype=torch.long, device="cuda"), torch.zeros(100, 8, device="cuda")
+        made = torch.sparse_coo_tensor(indices, values, (5000, 8))
+        joined = made.coalesce()
+        assert (joined.indices().shape, joined.values().shape) == ((1, 100), (100, 8))
+        assert [((made + made)._nnz()), (made * 2)._nnz(), made.clone()._nnz()] == [200, 100, 100]
+        assert torch.zeros(5000, 8, device="cuda").sparse_mask(joined)._values().shape == (100, 8)
+        assert (torch.zeros(5000, 8, device="cuda") + made).layout == torch.strided
+
+
+def test_sparse_adam_steps() -> None:
+    with dry_run():
+        table = torch.nn.Embedding(500, 8, sparse=True, device="cuda")
+        optimizer = torch.optim.SparseAdam(table.parameters())
+        table(torch.zeros(10, dtype=torch.long, device="cuda")).sum().backward()
+        optimizer.step()
+        assert {state.shape for state in optimizer.state[table.weight].values() if hasattr(state, "shape")} == {
+            (500, 8)
+        }
