@@ -2,6 +2,7 @@
 
 Other folders import:
 
+``fit``        The cheapest techniques with which a program fits a card
 ``names``      What names of owners say
 ``passes``     The training passes of a device
 ``program``    A recorded program as rows that a technique can change

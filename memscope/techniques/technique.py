@@ -83,6 +83,9 @@ class Technique:
         The arguments that ``--all`` tries; empty texts for a technique without any.
     apply
         Changes a program; it gets what stands after the name.
+    is_last
+        Whether it is applied after all others, whatever the order in which they were asked for: what repeats a pass
+        repeats what the others made of it.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Technique:
     proof: Proof
     apply: Callable[[Program, str], Change]
     defaults: tuple[str, ...] = ("",)
+    is_last: bool = False
 
 
 class DoesNotApplyError(UsageError):

@@ -5,8 +5,8 @@ Replays have no limit: what is answered is what the program would need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from memscope.device.device import Device
 from memscope.errors import TrustError, UsageError
@@ -19,6 +19,8 @@ from memscope.techniques.technique import Change, Cost, DoesNotApplyError, Proof
 from memscope.units import format_fraction
 
 OnDone = Callable[[int, int], None]
+Applied = tuple[Technique, Change]
+"""A technique with what it made of a program."""
 _LEAST_ERROR_FRAC = 0.001
 
 
@@ -90,7 +92,6 @@ class WhatIfs:
     together: WhatIf | None = None
     not_applicable: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
-    names: tuple[str, ...] = field(default=())
 
 
 def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = None) -> WhatIfs:
@@ -104,7 +105,7 @@ def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = No
         If the program is not a recording of PyTorch's allocator.
     """
     found = [(text, *technique_named(text)) for text in asked]
-    start = _Start.of(device)
+    start = Start.of(device)
     results = []
     for i, (text, technique, arguments) in enumerate(found):
         results.append(start.answer(text, [(technique, technique.apply(start.program, arguments))]))
@@ -112,10 +113,7 @@ def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = No
             on_done(i + 1, len(found) + (len(found) > 1))
     together = None
     if len(found) > 1:
-        changes: list[tuple[Technique, Change]] = []
-        for _, technique, arguments in found:
-            before = changes[-1][1].program.settled() if changes else start.program
-            changes.append((technique, technique.apply(before, arguments)))
+        changes = start.apply([(technique, arguments) for _, technique, arguments in found])
         together = start.answer(" + ".join(text for text, *_ in found), changes)
     return start.all(results, together)
 
@@ -128,7 +126,7 @@ def what_if_all(device: Device, *, on_done: OnDone | None = None) -> WhatIfs:
     TrustError
         If the program is not a recording of PyTorch's allocator.
     """
-    start = _Start.of(device)
+    start = Start.of(device)
     results, refused = [], []
     todo = [(technique, arguments) for technique in TECHNIQUES.values() for arguments in technique.defaults]
     for i, (technique, arguments) in enumerate(todo):
@@ -143,8 +141,13 @@ def what_if_all(device: Device, *, on_done: OnDone | None = None) -> WhatIfs:
     return start.all(results, None, refused)
 
 
+def arranged(names: Iterable[str]) -> list[str]:
+    """Techniques in the order in which they are applied: as they were asked for, but for those that come last."""
+    return sorted(names, key=lambda name: technique_named(name)[0].is_last)
+
+
 @dataclass(frozen=True, slots=True)
-class _Start:
+class Start:
     """A device's program as it was, and what a replay of it needs."""
 
     device: Device
@@ -152,7 +155,16 @@ class _Start:
     baseline: Peaks
 
     @classmethod
-    def of(cls, device: Device) -> _Start:
+    def of(cls, device: Device) -> Start:
+        """The start of a recorded device.
+
+        Raises
+        ------
+        UsageError
+            If nothing was recorded.
+        TrustError
+            If the recording is of another allocator than PyTorch's.
+        """
         if not device.trace.metadata.is_of_pytorch:
             raise TrustError(
                 f"{device.recording.name}: techniques change a PyTorch program; this is a log of another allocator"
@@ -162,7 +174,34 @@ class _Start:
             raise UsageError(f"{device.recording.name}: device {device.index} has no allocations to change")
         return cls(device, program, _peaks(_replay(program, None)))
 
-    def answer(self, text: str, changes: list[tuple[Technique, Change]]) -> WhatIf:
+    def apply(self, asked: Sequence[tuple[Technique, str]]) -> list[Applied]:
+        """Apply techniques with their arguments, each to what the one before made, in the order of :func:`arranged`.
+
+        Raises
+        ------
+        UsageError
+            If one does not apply, or its arguments cannot be used.
+        """
+        changes: list[Applied] = []
+        for technique, arguments in sorted(asked, key=lambda each: each[0].is_last):
+            before = changes[-1][1].program.settled() if changes else self.program
+            changes.append((technique, technique.apply(before, arguments)))
+        return changes
+
+    def step(self, text: str, changes: list[Applied]) -> WhatIf:
+        """The last of some changes, with what it saves of what those before it left."""
+        before = self.answer("", changes[:-1]).peaks if len(changes) > 1 else self.baseline
+        after, last = self.answer(text, changes), changes[-1][1]
+        return replace(
+            after,
+            saved_bytes=before.reserved_bytes - after.peaks.reserved_bytes,
+            saved_allocated_bytes=before.allocated_bytes - after.peaks.allocated_bytes,
+            costs=(last.cost,),
+            hows=(last.how,),
+            assumes=last.assumes,
+        )
+
+    def answer(self, text: str, changes: list[Applied]) -> WhatIf:
         """What came of some changes, of which each was applied to what the one before had made."""
         last = changes[-1][1]
         conf = next((change.conf for _, change in reversed(changes) if change.conf is not None), None)

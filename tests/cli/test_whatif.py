@@ -49,8 +49,9 @@ def test_what_is_in_force_saves_nothing_and_is_no_failure(memscope: Run, trained
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ((), "choose a technique with --apply, or all that apply with --all"),
-        (("--all", "--apply", "static-kv"), "choose either --apply or --all"),
+        ((), "choose one of --apply TECHNIQUE, --all for every one that applies, and --fit GPU"),
+        (("--all", "--apply", "static-kv"), "choose one of --apply TECHNIQUE"),
+        (("--fit", "nothing"), "'nothing' is not a known GPU"),
         (("--apply", "micro-batch:9"), "micro-batch:9 does not apply: the recorded batch has 8 samples"),
         (("--apply", "kv:fp8"), "kv:fp8 does not apply: no key/value cache was seen in this trace"),
         (("--apply", "optimiser:sgd"), "there is no technique 'optimiser:sgd': did you mean 'optimizer:sgd'?"),
@@ -68,3 +69,12 @@ def test_what_cannot_be_answered_is_said_in_one_line(
 def test_the_list_needs_no_trace(memscope: Run) -> None:
     assert "checkpoint:every=N" in memscope("whatif", "--list").out
     assert memscope("whatif").err == "memscope: give a TRACE, or --list for the techniques\n"
+
+
+def test_a_plan_for_a_card_is_a_list_to_follow(memscope: Run, trained: Path) -> None:
+    content = json.loads(memscope("whatif", trained, "--fit", "712MiB", "--json").out)
+    assert content["fits"] is True
+    assert content["plan"] == [result["technique"] for result in content["results"]]
+    assert content["peak_reserved_bytes"] <= content["capacity_bytes"]
+    text = memscope("whatif", trained, "--fit", "712MiB").out
+    assert f"1. {content['plan'][0]}: " in text

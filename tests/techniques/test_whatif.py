@@ -33,6 +33,18 @@ def test_several_are_applied_one_after_the_other():
     assert len(found.together.costs) == 2
 
 
+def test_the_order_in_which_techniques_are_asked_for_does_not_matter():
+    """A checkpointed program that is made in parts is checkpointed in each of them."""
+    device = train(32, 128)
+    names = ["checkpoint:every=1", "micro-batch:2"]
+    one, other = what_if(device, names).together, what_if(device, names[::-1]).together
+    assert one is not None
+    assert other is not None
+    assert one.peaks == other.peaks
+    truth = peaks(train(32, 128, every=1, n_parts=2))
+    assert abs(one.peaks.allocated_bytes / truth.allocated_bytes - 1) <= 0.02
+
+
 def test_all_that_apply_are_ranked_and_the_others_say_why_not():
     found = what_if_all(train())
     savings = [result.saved_bytes for result in found.results]

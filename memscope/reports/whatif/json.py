@@ -7,6 +7,7 @@ from typing import Any
 
 from memscope.device.recording import RecordedTrace
 from memscope.reports.json import trace_json
+from memscope.techniques.fit import FitPlan
 from memscope.techniques.whatif import Peaks, WhatIf, WhatIfs
 
 
@@ -22,6 +23,22 @@ def what_ifs_json(recording: RecordedTrace, found: WhatIfs) -> dict[str, Any]:
         "together": None if found.together is None else what_if_json(found.together),
         "not_applicable": [{"technique": name, "reason": reason} for name, reason in found.not_applicable],
         "warnings": list(found.warnings),
+    }
+
+
+def fit_plan_json(recording: RecordedTrace, device: int, plan: FitPlan) -> dict[str, Any]:
+    """The object of ``memscope whatif --fit --json``."""
+    return {
+        "trace": trace_json(recording),
+        "device": device,
+        "gpu": plan.gpu,
+        "capacity_bytes": plan.capacity_bytes,
+        "baseline": _peaks(plan.baseline),
+        "fits": plan.fits,
+        "spare_bytes": plan.spare_bytes,
+        **_peaks(plan.peaks),
+        "plan": list(plan.techniques),
+        "results": [what_if_json(step) for step in plan.steps],
     }
 
 

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from memscope.device.recording import RecordedTrace
 from memscope.reports.terminal import Column, FittedTable, Kind
+from memscope.techniques.fit import FitPlan
 from memscope.techniques.technique import Cost, Technique
 from memscope.techniques.whatif import WhatIf, WhatIfs
-from memscope.units import format_bytes, format_fraction
+from memscope.units import format_bytes, format_fraction, format_items
 from memscope.words.replay import signed_bytes
 
 _N_FEW = 4
@@ -62,6 +63,31 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     if proofs:
         words = "; ".join(f"{proof}: {_PROOF_WORDS[proof]}" for proof in proofs)
         console.print(Text(f"  {words} (docs/techniques.md)", style="dim"))
+
+
+def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console: Console) -> None:
+    """Print the plan as a list that a person can follow."""
+    console.print(Text(f"{recording.name}, device {device}: {fit_words(plan)}", style="bold"))
+    for number, step in enumerate(plan.steps, 1):
+        words = "; ".join(filter(None, map(cost_words, step.costs)))
+        cost = f" ({words})" if words else ""
+        left = f"{signed_bytes(step.saved_bytes)} less, {format_bytes(step.peaks.reserved_bytes)} left{cost}"
+        console.print(Text(f"  {number}. {step.technique}: {left}; {step.proof}"))
+        for how in step.hows:
+            console.print(Text(f"     {how}", style="green"))
+    console.print(Text("  of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
+
+
+def fit_words(plan: FitPlan) -> str:
+    """What a plan comes to, in one line."""
+    card = f"{plan.gpu}, of which PyTorch can have {format_bytes(plan.capacity_bytes)}"
+    if plan.fits and not plan.steps:
+        return f"fits {card}, with {format_bytes(plan.spare_bytes)} to spare as it is"
+    if plan.fits:
+        n = format_items(len(plan.steps), "change")
+        return f"with {n} it fits {card}, with {format_bytes(plan.spare_bytes)} to spare"
+    lacks = format_bytes(-plan.spare_bytes)
+    return f"nothing that is known makes it fit {card}: with all of this it still lacks {lacks}"
 
 
 def _cells(result: WhatIf) -> tuple[str, str, str, str, str, str]:

@@ -38,7 +38,8 @@ def apply(program: Program, text: str) -> Change:
     every = whole_number(_NAME, text, "every")
     need_training(program, _NAME)
     layers = main_list(program, _NAME)
-    how = f"torch.utils.checkpoint.checkpoint around each {every} of {layers}, use_reentrant=False"
+    parts = f"each of {layers}" if every == 1 else f"each {every} of {layers}"
+    how = f"torch.utils.checkpoint.checkpoint(…, use_reentrant=False) around {parts}"
     if every == 1:
         how += "; with transformers: model.gradient_checkpointing_enable()"
     changed, n_saved, n_kept = program, 0, 0

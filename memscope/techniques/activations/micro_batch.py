@@ -110,4 +110,5 @@ TECHNIQUE = Technique(
     proof="changed-program",
     apply=apply,
     defaults=("2",),
+    is_last=True,
 )

@@ -1,0 +1,122 @@
+"""The cheapest techniques with which a program fits a card: a short list, in the order in which to do them.
+
+Techniques are tried from what costs nothing to what costs most: settings and defaults, work that is done again, bytes
+that are moved, bits that are lost. One that takes nothing off the peak is left out; as soon as the program fits, each
+that it would fit without is left out again, the dearest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memscope.device.device import Device
+from memscope.gpus import GpuModel
+from memscope.techniques.registry import technique_named
+from memscope.techniques.technique import DoesNotApplyError
+from memscope.techniques.whatif import Applied, Peaks, Start, WhatIf, arranged
+
+ORDER = (
+    ("set-to-none", "gradients"),
+    ("optimizer:fused", "step"),
+    ("optimizer:foreach-off", "step"),
+    ("conf:expandable_segments:True", "conf"),
+    ("static-kv", "growth"),
+    ("logits:chunked", "logits"),
+    ("checkpoint:every=1", "layers"),
+    ("micro-batch:2", "batch"),
+    ("micro-batch:4", "batch"),
+    ("offload:optimizer", "states"),
+    ("kv:fp8", "cache"),
+    ("optimizer:8bit", "states"),
+    ("quantize:int8", "weights"),
+    ("kv:int4", "cache"),
+    ("quantize:nf4", "weights"),
+)
+"""Techniques, the cheapest first, and what each is about: a later one of the same takes the place of an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What to do.
+
+    Attributes
+    ----------
+    gpu, capacity_bytes
+        The card, and what PyTorch can have of it.
+    baseline, peaks
+        As it is, and with all of the plan.
+    steps
+        What each step leaves, with those before it.
+    fits
+        Whether the program fits with all of the plan.
+    """
+
+    gpu: str
+    capacity_bytes: int
+    baseline: Peaks
+    peaks: Peaks
+    steps: tuple[WhatIf, ...]
+    fits: bool
+
+    @property
+    def techniques(self) -> tuple[str, ...]:
+        """The plan's techniques, in order."""
+        return tuple(step.technique for step in self.steps)
+
+    @property
+    def spare_bytes(self) -> int:
+        """What is left of the card at the peak; below 0 where that is more than it has."""
+        return self.capacity_bytes - self.peaks.reserved_bytes
+
+
+def fit_plan(device: Device, gpu: GpuModel, on_done: Callable[[int, int], None] | None = None) -> FitPlan:
+    """Find the plan.
+
+    Raises
+    ------
+    UsageError
+        If nothing was recorded.
+    TrustError
+        If the program is not a recording of PyTorch's allocator.
+    """
+    start = Start.of(device)
+    capacity = gpu.usable_bytes
+    chosen: dict[str, str] = {}
+    best = start.baseline
+    for i, (technique, about) in enumerate(ORDER):
+        if best.reserved_bytes <= capacity:
+            break
+        trial = {other: name for other, name in chosen.items() if other != about} | {about: technique}
+        found = _applied(start, trial)
+        if found is not None and found.reserved_bytes < best.reserved_bytes:
+            chosen, best = trial, found
+        if on_done is not None:
+            on_done(i + 1, len(ORDER))
+    if best.reserved_bytes <= capacity:
+        for about in list(chosen)[::-1]:
+            fewer = {other: name for other, name in chosen.items() if other != about}
+            found = _applied(start, fewer)
+            if found is not None and found.reserved_bytes <= capacity:
+                chosen, best = fewer, found
+    return FitPlan(gpu.name, capacity, start.baseline, best, _steps(start, chosen), best.reserved_bytes <= capacity)
+
+
+def _applied(start: Start, chosen: dict[str, str]) -> Peaks | None:
+    """The peaks with some techniques, one after the other; None where one does not apply or changes nothing."""
+    if not chosen:
+        return start.baseline
+    try:
+        changes = start.apply([technique_named(name) for name in chosen.values()])
+    except DoesNotApplyError:
+        return None
+    if any(change.note is not None for _, change in changes):
+        return None
+    return start.answer(" + ".join(chosen.values()), changes).peaks
+
+
+def _steps(start: Start, chosen: dict[str, str]) -> tuple[WhatIf, ...]:
+    """Each technique of a plan with what is left once it and those before it are done."""
+    names = arranged(chosen.values())
+    changes: list[Applied] = start.apply([technique_named(name) for name in names]) if names else []
+    return tuple(start.step(name, changes[: i + 1]) for i, name in enumerate(names))

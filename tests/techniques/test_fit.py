@@ -1,0 +1,42 @@
+from dataclasses import replace
+
+from memscope.gpus import find_gpu
+from memscope.techniques.fit import ORDER, fit_plan
+from memscope.techniques.whatif import what_if
+from tests.techniques.programs import generate, peaks, train
+
+
+def card(n_bytes):
+    return replace(find_gpu("24GiB"), total_bytes=n_bytes, context_bytes=0)
+
+
+def test_what_fits_needs_no_plan():
+    truth = peaks(train(32, 128))
+    plan = fit_plan(train(32, 128), card(truth.reserved_bytes))
+    assert (plan.fits, plan.steps, plan.spare_bytes) == (True, (), 0)
+
+
+def test_a_plan_is_what_its_techniques_make_together_and_none_of_it_is_idle():
+    device = train(32, 128)
+    room = int(0.6 * peaks(device).reserved_bytes)
+    plan = fit_plan(device, card(room))
+    assert plan.fits
+    assert plan.techniques
+    assert plan.peaks.reserved_bytes <= room
+    found = what_if(device, plan.techniques)
+    together = found.together or found.results[0]
+    assert together.peaks == plan.peaks == plan.steps[-1].peaks
+    assert sum(step.saved_bytes for step in plan.steps) == together.saved_bytes
+    for left_out in plan.techniques:
+        rest = [name for name in plan.techniques if name != left_out]
+        if rest:
+            fewer = what_if(device, rest)
+            assert (fewer.together or fewer.results[0]).peaks.reserved_bytes > room
+
+
+def test_what_nothing_makes_fit_says_so():
+    plan = fit_plan(generate(), card(1 << 20))
+    assert not plan.fits
+    assert plan.spare_bytes < 0
+    abouts = [dict(ORDER)[name] for name in plan.techniques]
+    assert len(abouts) == len(set(abouts))
