@@ -104,8 +104,8 @@ def segment_timeline(trace: Trace, device: int) -> SegmentTimeline:
 
     O(n log n) in the segment events.
     """
-    first, end = trace.event_range(device)
-    event = first + np.flatnonzero(np.isin(trace.action[first:end], _SEGMENT_ACTIONS)).astype(np.int64)
+    first, stop = trace.event_range(device)
+    event = first + np.flatnonzero(np.isin(trace.action[first:stop], _SEGMENT_ACTIONS)).astype(np.int64)
     final = trace.segments.take(trace.segments.device == device)
     action, address, size_bytes = trace.action[event], trace.address[event], trace.size_bytes[event]
     groups = _ExpandableGroups(trace, event, final)
