@@ -29,6 +29,8 @@ VERBS: dict[str, tuple[object, ...]] = {
     "verify": ("verify", TRAIN),
     "replay": ("replay", TRAIN, "--conf", "expandable_segments:True,garbage_collection_threshold:0.8", "--explain"),
     "tune": ("tune", FULL, "--top", "3"),
+    "whatif": ("whatif", TRAIN, "--all"),
+    "whatif-list": ("whatif", "--list"),
     "kv": ("kv", GENERATE),
     "serving": ("serving", "--config", "llama-3-8b", "--generate", "50", "--rate", "40"),
     "doctor": ("doctor",),

@@ -43,7 +43,7 @@ def batch_of(program: Program, each: Pass, technique: str) -> Batch:
     if not shapes:
         raise DoesNotApplyError(
             f"{technique} does not apply: how many samples a batch has is not known, because no input's shape was "
-            "seen; record it with memscope run"
+            "seen; a dry run of the program (memscope run --dry-run) sees them"
         )
     n_samples = Counter(shape[0] for shape in shapes).most_common(1)[0][0]
     # Of tokens and features (an embedding's width, an image) the fewer are positions.

@@ -39,7 +39,7 @@ def apply(program: Program, text: str) -> Change:
     need_training(program, _NAME)
     layers = main_list(program, _NAME)
     parts = f"each of {layers}" if every == 1 else f"each {every} of {layers}"
-    how = f"torch.utils.checkpoint.checkpoint(…, use_reentrant=False) around {parts}"
+    how = f"torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around {parts}"
     if every == 1:
         how += "; with transformers: model.gradient_checkpointing_enable()"
     changed, n_saved, n_kept = program, 0, 0

@@ -55,7 +55,7 @@ def apply(program: Program, text: str) -> Change:
         if rows.any():
             changed = changed.with_sizes(rows, -(-changed.size_bytes * part // n_tokens))
             changed = _accumulating(changed, each, n_words)
-    how = "the loss of hidden.chunk(…), each part's head and cross-entropy in a checkpoint; or a fused cross-entropy"
+    how = "the loss of hidden.chunk(...), each part's head and cross-entropy in a checkpoint; or a fused cross-entropy"
     if not n_found:
         note = "nothing in this trace has a value for each token and each word: logits are made in parts already"
         return Change(program, how=how, note=note)

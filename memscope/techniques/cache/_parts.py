@@ -57,6 +57,6 @@ def cache_rows(program: Program, technique: str) -> list[CacheRow]:
     if not found:
         raise DoesNotApplyError(
             f"{technique} does not apply: of which layer and shape the cached keys and values are is not known in this "
-            "trace; record it with memscope run, or name the tensors with memscope.register_kv_cache"
+            "trace; a dry run of the program (memscope run --dry-run) sees both"
         )
     return found

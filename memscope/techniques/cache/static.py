@@ -25,7 +25,7 @@ def apply(program: Program, text: str) -> Change:
     chains: dict[tuple[int | None, int, str], list[CacheRow]] = {}
     for each in cache_rows(program, _NAME):
         chains.setdefault(each.name, []).append(each)
-    how = "model.generate(…, cache_implementation='static')"
+    how = "model.generate(..., cache_implementation='static')"
     if all(len(chain) == 1 for chain in chains.values()):
         return Change(program, how=how, note="keys and values are allocated once already")
     sizes, ends = program.size_bytes.copy(), np.where(program.let_go == NEVER, NEVER, program.let_go)

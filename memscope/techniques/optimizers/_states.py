@@ -58,7 +58,7 @@ def states_of(program: Program, technique: str) -> list[State]:
         if not of or program.tensors[row] is None:
             raise DoesNotApplyError(
                 f"{technique} does not apply: this trace does not say of which parameter, and of what shape, the "
-                "optimizer's state is; record it with memscope run, or memscope.record(…, optimizer=optimizer)"
+                "optimizer's state is; a dry run of the program (memscope run --dry-run) sees both"
             )
         found.setdefault(parameter, {})[name] = row
     return [_state(program, parameter, rows) for parameter, rows in found.items()]

@@ -36,7 +36,7 @@ def apply(program: Program, text: str) -> Change:
     no_arguments(_NAME, text)
     need_steps(program, _NAME)
     temporary, states = step_temporaries(program), states_of(program, _NAME)
-    how = "torch.optim.Adafactor(parameters, lr=…)"
+    how = "torch.optim.Adafactor(parameters, lr=...)"
     if not states:
         raise DoesNotApplyError(f"{_NAME} does not apply: the optimizer keeps less already, no state at all")
     if all(_FACTORS & set(state.rows) for state in states):

@@ -28,7 +28,7 @@ def apply(program: Program, text: str) -> Change:
     no_arguments(_NAME, text)
     need_steps(program, _NAME)
     temporary, states = step_temporaries(program), states_of(program, _NAME)
-    how = "bitsandbytes.optim.AdamW8bit(parameters, lr=…)"
+    how = "bitsandbytes.optim.AdamW8bit(parameters, lr=...)"
     if not states:
         raise DoesNotApplyError(f"{_NAME} does not apply: the optimizer keeps no state that could be made smaller")
     if all(state.itemsize == 1 for state in states if state.n_elements >= LEAST_ELEMENTS):

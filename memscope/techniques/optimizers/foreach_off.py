@@ -33,7 +33,7 @@ def apply(program: Program, text: str) -> Change:
     no_arguments(_NAME, text)
     need_steps(program, _NAME)
     temporary, states = step_temporaries(program), states_of(program, _NAME)
-    how = "torch.optim.AdamW(parameters, lr=…, foreach=False)"
+    how = "torch.optim.AdamW(parameters, lr=..., foreach=False)"
     if not temporary.any():
         return Change(program, how=how, note="the optimizer's steps make nothing besides: there is nothing to save")
     if not states or not all(set(state.rows) >= OF_ADAM for state in states):

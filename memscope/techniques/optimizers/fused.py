@@ -31,7 +31,7 @@ def apply(program: Program, text: str) -> Change:
     no_arguments(_NAME, text)
     need_steps(program, _NAME)
     temporary, states = step_temporaries(program), states_of(program, _NAME)
-    how = "torch.optim.AdamW(parameters, lr=…, fused=True)"
+    how = "torch.optim.AdamW(parameters, lr=..., fused=True)"
     if not states:
         if temporary.any():
             raise DoesNotApplyError(f"{_NAME} does not apply: no state of Adam or AdamW was seen in this trace")

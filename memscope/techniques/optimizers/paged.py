@@ -35,7 +35,7 @@ def apply(program: Program, text: str) -> Change:
             moved += 2 * 4 * state.n_elements if is_paged and name != "step" else 0
     changed = program.without(step_temporaries(program))
     changed = changed.with_sizes(program.of_category(Category.OPTIMIZER_STATE), sizes)
-    how = "bitsandbytes.optim.PagedAdamW(parameters, lr=…)"
+    how = "bitsandbytes.optim.PagedAdamW(parameters, lr=...)"
     cost = Cost(moved_bytes_per_step=moved, words="at most, where the device is full")
     assumes = ("what is paged in at a time takes memory of the device beside this, and gives it back under pressure",)
     return Change(changed, cost, how=how, assumes=assumes)

@@ -23,7 +23,7 @@ def apply(program: Program, text: str) -> Change:
     return Change(
         program.without(state | temporary),
         Cost(words="no momentum and no adaptive steps: other learning rates, and another course of training"),
-        how="torch.optim.SGD(parameters, lr=…)",
+        how="torch.optim.SGD(parameters, lr=...)",
         note=None if (state | temporary).any() else "the optimizer keeps no state already",
     )
 

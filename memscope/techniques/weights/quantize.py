@@ -120,8 +120,8 @@ def _matrices(program: Program) -> list[_Matrix]:
             "a model that only generates"
         )
     raise DoesNotApplyError(
-        f"{_NAME} does not apply: no matrix is known by name and shape in this trace; record it with memscope run, or "
-        "memscope.record(…, model=model)"
+        f"{_NAME} does not apply: no matrix is known by name and shape in this trace; a dry run of the program "
+        "(memscope run --dry-run) sees both"
     )
 
 
