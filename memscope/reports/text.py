@@ -304,7 +304,7 @@ def _print_groups(moment: Moment, by: str, grouped: Sequence[Group], top: int, c
     ledger = moment.ledger
     dtypes = moment.dtypes(by) if by in _WITH_DTYPES else {}
     columns = [Column("size"), Column(f"of {ledger.total_of}"), Column("allocations"), Column(by, Kind.WORDS)]
-    table = FittedTable(*columns, *([Column("dtype", Kind.WORDS)] if dtypes else []))
+    table = FittedTable(*columns, *([Column("dtype", Kind.WORDS, place=1)] if dtypes else []))
 
     def add(n_bytes: int, n_allocations: int | None, label: str, style: str | None = None) -> None:
         n_words = "" if n_allocations is None else format_count(n_allocations)

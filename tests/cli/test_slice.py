@@ -22,7 +22,7 @@ def test_steps_are_cut_out(memscope: Run, tmp_path: Path) -> None:
     steps = load(path).device().steps
     assert steps is not None
     assert steps.labels == ("1", "2")
-    assert "events of 3,006" in outcome.out
+    assert "events of 2,854" in outcome.out
     said = json.loads(memscope("slice", TRAIN, "--steps", "1:2", "-o", path, "-f", "--json").out)
     assert (said["schema_version"], said["n_events"]) == (1, load(path).trace.n_events)
     (part,) = said["parts"]

@@ -46,8 +46,9 @@ def apply(program: Program, text: str) -> Change:
 
 
 def _backward_rows(program: Program, begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """What a backward pass makes, in order."""
-    rows = np.flatnonzero((program.begin >= begin) & (program.begin < end))
+    """What a backward pass makes, in order, without the workspaces that only the first of them has to make."""
+    made = (program.begin >= begin) & (program.begin < end)
+    rows = np.flatnonzero(made & ~program.of_category(Category.WORKSPACE))
     return rows[np.argsort(program.begin[rows], kind="stable")]
 
 

@@ -25,6 +25,7 @@ def chunked():
             loss = hidden.new_zeros(())
             for part, wanted in zip(hidden.flatten(0, 1).chunk(8), words.flatten().chunk(8), strict=True):
                 loss = loss + checkpoint(loss_of, model, part, wanted, use_reentrant=False)
+            del hidden, part  # as a model's own forward pass lets go of them
             (loss / words.numel()).backward()
             optimizer.step()
             optimizer.zero_grad()
