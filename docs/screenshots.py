@@ -27,6 +27,7 @@ IMAGES = ROOT / "docs" / "images"
 TRAINING, GENERATION = "llama-3-8b.memscope", "gpt2-generate.memscope"
 SHOTS = (
     ("overview", "dark", TRAINING),
+    ("canvas", "dark", TRAINING),
     ("timeline", "dark", TRAINING),
     ("timeline", "light", TRAINING),
     ("map", "dark", TRAINING),
@@ -70,6 +71,8 @@ def photograph(browser: Browser, address: str, view: str, scheme: str, trace: st
     page.goto(f"{address}/{view}?trace={trace}")
     page.wait_for_selector(".view-panel:not(.waiting)")
     page.wait_for_timeout(1500)
+    if view == "canvas":
+        page.wait_for_function("window.memscopeCanvas.state() !== null")
     if view == "map":
         pin_largest_gradient(page)
     if view == "allocations":
@@ -99,7 +102,7 @@ def main() -> None:
         traces = record(Path(folder))
         server = make_server("127.0.0.1", 0, create_app(TraceStore(list(traces.values()))).server, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
         wanted = [shot for shot in SHOTS if not sys.argv[1:] or shot[0] in sys.argv[1:]]
         for view, scheme, trace in wanted:
             path = photograph(browser, f"http://127.0.0.1:{server.server_port}", view, scheme, trace)

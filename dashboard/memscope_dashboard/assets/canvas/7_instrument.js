@@ -78,7 +78,7 @@
       this.colourSelect.addEventListener("change", () => this.setColour(this.colourSelect.value));
       this.searchInput = element("input", "canvas-search", bar);
       this.searchInput.type = "search";
-      this.searchInput.placeholder = "search: names, size>1GiB, life<10";
+      this.searchInput.placeholder = "search: size>1GiB life<10";
       this.searchInput.setAttribute("aria-label", "Search all allocations");
       this.searchInput.addEventListener("input", () => this.setFind(this.searchInput.value));
       this.searchInput.addEventListener("keydown", (event) => {
