@@ -16,8 +16,8 @@ _OUTPUT, _FORCE = "output", "force"
 
 
 def checking_output(command: click.Command) -> click.Command:
-    """The command, with its ``--output`` looked at before anything is read; one that has none as it is."""
-    if command.callback is None or _OUTPUT not in {parameter.name for parameter in command.params}:
+    """The command, its ``--output`` looked at before anything is read; as it is where there is none, or a folder."""
+    if command.callback is None or not any(_is_file(parameter) for parameter in command.params):
         return command
     run = command.callback
 
@@ -32,6 +32,12 @@ def checking_output(command: click.Command) -> click.Command:
     found = copy.copy(command)
     found.callback = checked
     return found
+
+
+def _is_file(parameter: click.Parameter) -> bool:
+    """Whether it names the file to write; a folder is made by the verb that takes one."""
+    is_folder = isinstance(parameter.type, click.Path) and not parameter.type.file_okay
+    return parameter.name == _OUTPUT and not is_folder
 
 
 def check_output(output: Path, inputs: Any, *, overwrite: bool) -> None:

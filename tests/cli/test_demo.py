@@ -34,8 +34,9 @@ def test_the_demo_stops_at_the_first_failure(memscope: Run, monkeypatch: pytest.
     program.write_text("#!/bin/sh\nexit 7\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(program))
-    outcome = memscope("demo", "--no-serve", "-o", tmp_path / "out")
+    folder = tmp_path / "which is made" / "out"
+    outcome = memscope("demo", "--no-serve", "-o", folder)
     assert outcome.code == MemscopeError.exit_code
     assert outcome.err == "memscope: memscope run ended with exit code 7\n"
     assert "$ memscope run --dry-run --gpu H100-80GB" in outcome.out
-    assert os.listdir(tmp_path / "out") == []  # noqa: PTH208
+    assert os.listdir(folder) == []  # noqa: PTH208
