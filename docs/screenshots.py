@@ -102,7 +102,8 @@ def main() -> None:
         traces = record(Path(folder))
         server = make_server("127.0.0.1", 0, create_app(TraceStore(list(traces.values()))).server, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
+        options = ["--no-sandbox", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
         wanted = [shot for shot in SHOTS if not sys.argv[1:] or shot[0] in sys.argv[1:]]
         for view, scheme, trace in wanted:
             path = photograph(browser, f"http://127.0.0.1:{server.server_port}", view, scheme, trace)

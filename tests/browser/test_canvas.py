@@ -14,6 +14,7 @@ from memscope.device.device import Device
 from memscope.figures.theme import DARK, LIGHT
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import releasable_bytes
+from memscope.trace.categories import Category
 from memscope.trace.schema import BlockState
 from memscope.units import format_bytes
 from tests.browser.conftest import Site, Watched
@@ -143,6 +144,23 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_pans(site: Site, watched: W
     shift = 50 / box["width"] * (zoomed[1] - zoomed[0])
     assert panned[0] - zoomed[0] == pytest.approx(shift, rel=0.05)
     assert state(page)["pin"] is None, "a drag is no click"
+
+
+def test_colours_are_explained_and_words_do_not_outlive_what_they_are_of(site: Site, watched: Watched) -> None:
+    device = site.analysis("real").device()
+    page = opened(watched, site.url("canvas", "real"))
+    present = [Category(one).label.replace("_", " ") for one in np.unique(device.attribution.category)]
+    expect(page.locator(".canvas-legend-name")).to_have_text(present)
+    row, moment = longest_lived(device)
+    place = place_of(page, row, moment)
+    page.mouse.move(place["x"], place["y"])
+    expect(page.locator(".canvas-tip")).to_be_visible()
+    page.keyboard.press("w")
+    expect(page.locator(".canvas-tip")).to_be_hidden()
+    page.locator(".canvas-select").select_option("size")
+    expect(page.locator(".canvas-legend")).to_contain_text("512 B")
+    page.locator(".canvas-search").fill("size>foo")
+    expect(page.locator(".canvas-found")).to_contain_text("size>foo is not understood")
 
 
 def test_a_search_counts_what_the_library_counts(site: Site, watched: Watched) -> None:

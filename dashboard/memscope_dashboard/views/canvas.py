@@ -17,8 +17,8 @@ from memscope_dashboard.store import TraceStore
 from memscope_dashboard.view import View
 
 _HOW_TO_READ = (
-    "Each shape is one allocation, from the event that made it to the one that freed it, as high as its block, on "
-    "those made before it. Click one to pin it."
+    "Each shape is one allocation: over events as high as its block, on those made before it; by address where it lies "
+    "at the moment. Click one to pin it."
 )
 
 

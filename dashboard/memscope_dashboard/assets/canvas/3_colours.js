@@ -59,6 +59,35 @@
     return of > 0.5 * all ? "identity" : "category";
   };
 
+  const text = (rgb) => "#" + rgb.toString(16).padStart(6, "0");
+
+  /**
+   * What colours stand for: names and colours (categories in their order, others by bytes × events, most first), or the
+   * two ends of a scale.
+   * Null where each allocation has its own.
+   */
+  canvas.legendOf = function (data, by, style, isDark) {
+    if (by === "identity") return null;
+    if (by === "size" || by === "age") {
+      const n = (values) => values.reduce((most, value) => Math.max(most, value), 0);
+      const most = by === "size" ? canvas.bytes(n(data.size)) : `${canvas.count(1 + data.high - data.low)} events`;
+      return { ends: [by === "size" ? "512 B" : "1 event", most], colours: SCALE.map(text) };
+    }
+    const names = { category: [data.categories, data.category], module: [data.modules, data.owner], site: [data.sites, data.site], stream: [data.streams, data.stream] }[by];
+    const colourOf = canvas.colourOf(data, by, style, isDark);
+    const found = new Map();
+    for (let j = 0; j < data.n; j++) {
+      const name = names[0][names[1][j]] || "not recorded";
+      const one = found.get(name) || { name: name.replace("_", " "), colour: text(colourOf(j)), area: 0 };
+      one.area += data.size[j] * (data.end[j] - data.start[j]);
+      found.set(name, one);
+    }
+    const all = [...found.values()];
+    const order = data.categories.map((name) => name.replace("_", " "));
+    const isFixed = by === "category";
+    return { names: all.sort((a, b) => (isFixed ? order.indexOf(a.name) - order.indexOf(b.name) : b.area - a.area)) };
+  };
+
   /** @returns {(j: number) => number} */
   canvas.colourOf = function (data, by, style, isDark) {
     const none = hex(style.getPropertyValue("--ms-row-unknown"));

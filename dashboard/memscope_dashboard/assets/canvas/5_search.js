@@ -31,6 +31,9 @@
       (isAddress && canvas.addressText(data, j).startsWith(word));
   }
 
+  /** The first word that looks like a comparison and is none; null where all are understood. */
+  canvas.notUnderstood = (text) => text.split(/\s+/).find((word) => /[<>=]/.test(word) && !COMPARISON.test(word)) || null;
+
   /** Which allocations fit every word: one byte each; null where nothing is searched for. */
   canvas.search = function (data, text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);

@@ -34,9 +34,10 @@
       if (right - left < 1) continue;
       pen.fillStyle = faint;
       pen.fillRect(left, top, Math.max(right - left - 1, 1), STRIP - 3);
-      if (right - left > 7 * label.length + 8) {
+      const n = Math.floor((right - left - 6) / 7);
+      if (n >= Math.min(label.length, 3)) {
         pen.fillStyle = ink;
-        pen.fillText(label, (left + right) / 2, top + STRIP / 2 - 1);
+        pen.fillText(label.length > n ? label.slice(0, Math.max(n - 1, 2)) + "…" : label, (left + right) / 2, top + STRIP / 2 - 1);
       }
     }
   }

@@ -93,6 +93,7 @@
       button(buttons, "PNG", "Save the picture", () => this.savePng());
       button(buttons, "SVG", "Save the picture as shapes", () => this.saveSvg());
       button(buttons, "?", "What keys and mouse do", () => this.help());
+      this.legend = element("div", "canvas-legend small", this.root);
       this.stage = element("div", "canvas-stage", this.root);
       this.stage.tabIndex = 0;
       this.stage.setAttribute("role", "application");
@@ -518,7 +519,7 @@
         line(`${canvas.count(data.leftOutCount[k])} smaller, ${canvas.bytes(data.leftOut[k])}`, "canvas-tip-head");
         line("drawn together; zoom in to see each", "quiet");
       } else line(`${canvas.bytes(hit.total)} in use`, "canvas-tip-head");
-      line(`event ${canvas.count(Math.max(this.eventOf(hit.moment), 0))}`, "quiet");
+      line(hit.moment ? `after event ${canvas.count(this.eventOf(hit.moment))}` : "before the first event", "quiet");
       const isRight = at.x > this.stage.clientWidth / 2;
       this.tip.style.left = isRight ? "" : `${at.x + 14}px`;
       this.tip.style.right = isRight ? `${this.stage.clientWidth - at.x + 14}px` : "";
@@ -560,7 +561,7 @@
       const sums = canvas.sumRange(data, from, to, keys[this.groupRangeBy]);
       const total = sums.reduce((sum, one) => sum + one.mean, 0);
       const head = element("div", "canvas-range-head", this.foot);
-      element("b", null, head, `events ${canvas.count(Math.max(this.eventOf(from), 0))} to ${canvas.count(Math.max(this.eventOf(to), 0))}: ${canvas.bytes(total)} in use on average`);
+      element("b", null, head, `after events ${canvas.count(this.eventOf(from))} to ${canvas.count(this.eventOf(to))}: ${canvas.bytes(total)} in use on average`);
       for (const by of Object.keys(keys)) {
         const one = button(head, `by ${by}`, "", () => {
           this.groupRangeBy = by;
@@ -595,6 +596,7 @@
     // Drawing
 
     redraw(isMoving) {
+      this.tip.classList.add("hidden");
       if (isMoving) {
         this.isMoving = true;
         clearTimeout(this.resting);
@@ -657,6 +659,27 @@
       }
     }
 
+    sayLegend(legend) {
+      this.legend.textContent = "";
+      if (!legend) {
+        element("span", "quiet", this.legend, "each allocation has a colour of its own");
+        return;
+      }
+      if (legend.ends) {
+        element("span", null, this.legend, legend.ends[0]);
+        element("span", "canvas-scale", this.legend).style.background = `linear-gradient(90deg, ${legend.colours.join(",")})`;
+        element("span", null, this.legend, legend.ends[1]);
+        return;
+      }
+      for (const { name, colour } of legend.names.slice(0, 12)) {
+        const one = element("span", "canvas-legend-name", this.legend);
+        element("span", "canvas-swatch", one).style.background = colour;
+        element("span", null, one, name).title = name;
+      }
+      const n = legend.names.length - 12;
+      if (n > 0) element("span", "quiet", this.legend, `and ${canvas.count(n)} more`);
+    }
+
     painted(data) {
       if (this.paint && this.paint.of === data && this.paint.scheme === this.scheme) return this.paint.colours;
       const style = getComputedStyle(document.documentElement);
@@ -669,7 +692,9 @@
         return canvas.packedColour(colourOf(j), is ? 1 : 0.13);
       });
       this.nFound = found ? n : null;
-      this.foundWords.textContent = !found ? "" : n === 1 ? "1 allocation" : `${canvas.count(n)} allocations`;
+      this.sayLegend(canvas.legendOf(data, this.colour, style, this.scheme === "dark"));
+      const unknown = canvas.notUnderstood(this.find);
+      this.foundWords.textContent = unknown ? `${unknown} is not understood: size>1GiB, life<10` : !found ? "" : n === 1 ? "1 allocation" : `${canvas.count(n)} allocations`;
       this.paint = { of: data, scheme: this.scheme, colours: colours };
       return colours;
     }
