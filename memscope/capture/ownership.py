@@ -86,7 +86,7 @@ class ModulePaths:
         for path, module in named:
             with suppress(TypeError):  # it cannot be referred to weakly
                 rank, known = self._places.get(module, (0, ""))
-                if rank < len(named) or (rank == len(named) and not known):
+                if rank < len(named) or (rank == len(named) and (path or not known)):
                     self._places[module] = len(named), path
         return len(named)
 

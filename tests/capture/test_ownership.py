@@ -72,6 +72,8 @@ def test_a_part_keeps_its_place_in_the_largest_model_however_it_is_called() -> N
     whole = torch.nn.ModuleDict({"module": model})
     paths.learn(whole)
     assert paths.of(block[1]) == "module.1.1"
+    paths.learn(torch.nn.ModuleDict({"other": model}))  # of two that are as large the later one, as for its weights
+    assert paths.of(block[1]) == "other.1.1"
 
 
 def test_buffers_go_by_another_path_where_their_module_does() -> None:
