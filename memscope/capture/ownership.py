@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -36,15 +36,21 @@ _CACHE_NAME = re.compile(
 """What modules call the keys and values that they keep: ``cache_k`` (Llama, Mistral), ``k_cache`` (gpt-fast)."""
 
 
-def named_buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, Category]]:
-    """A model's buffers with what each is; and of its modules' plain tensors those that are called a cache."""
-    for path, module in model.named_modules():
+def named_buffers(
+    model: torch.nn.Module, renamed: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, torch.Tensor, Category]]:
+    """A model's buffers with what each is; and of its modules' plain tensors those that are called a cache.
+
+    ``renamed`` has the paths of modules that go by another one, as :meth:`ModulePaths.in_larger` finds them.
+    """
+    for own_path, module in model.named_modules():
+        path = (renamed or {}).get(own_path, own_path)
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                yield f"{path}.{name}" if path else name, buffer, buffer_category(module, name)
+                yield joined(path, name), buffer, buffer_category(module, name)
         for name, value in vars(module).items():
             if is_cache_name(name) and hasattr(value, "untyped_storage"):
-                yield f"{path}.{name}" if path else name, value, cache_category(value)
+                yield joined(path, name), value, cache_category(value)
 
 
 def buffer_category(module: torch.nn.Module, name: str) -> Category:
@@ -66,23 +72,43 @@ def cache_category(tensor: torch.Tensor | None) -> Category:
 
 
 class ModulePaths:
-    """Where modules are in the models that were learnt; one of no such model goes by the name of its type."""
+    """Where modules are in the models that were learnt; one of no such model goes by the name of its type.
+
+    A part that is also called by itself, as a checkpoint does to compute it again, keeps its place in the largest.
+    """
 
     def __init__(self) -> None:
-        self._paths: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._places: weakref.WeakKeyDictionary[Any, tuple[int, str]] = weakref.WeakKeyDictionary()
 
     def learn(self, model: Any) -> int:
         """Learn a model's modules; how many it has."""
         named = list(model.named_modules())
-        for name, module in named:
+        for path, module in named:
             with suppress(TypeError):  # it cannot be referred to weakly
-                if name or module not in self._paths:
-                    self._paths[module] = name or type(module).__name__
+                rank, known = self._places.get(module, (0, ""))
+                if rank < len(named) or (rank == len(named) and (path or not known)):
+                    self._places[module] = len(named), path
         return len(named)
 
     def of(self, module: Any) -> str:
         """A module's path."""
-        return self._paths.get(module) or type(module).__name__
+        return self._places.get(module, (0, ""))[1] or type(module).__name__
+
+    def in_larger(self, model: Any) -> dict[str, str]:
+        """The model's modules that are part of a larger one that was learnt: path in this one, path in the larger."""
+        named = list(model.named_modules())
+        found = {}
+        for path, module in named:
+            with suppress(TypeError):
+                rank, known = self._places.get(module, (0, ""))
+                if rank > len(named):
+                    found[path] = known
+        return found
+
+
+def joined(path: str, name: str) -> str:
+    """What a module's tensor is called: its name after the module's path, which is empty for the model itself."""
+    return f"{path}.{name}" if path else name
 
 
 def reference_to(item: Any) -> Callable[[], Any]:

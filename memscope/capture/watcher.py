@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from memscope.capture._cache_watch import CacheNotes, CacheWatch
 from memscope.capture.kv_caches import CacheLeaf
-from memscope.capture.ownership import ModulePaths, WeakCollection, named_buffers, reference_to
+from memscope.capture.ownership import ModulePaths, WeakCollection, joined, named_buffers, reference_to
 from memscope.capture.patches import Patches
 from memscope.trace.categories import Category
 from memscope.trace.schema import MarkKind
@@ -232,10 +232,15 @@ class Watcher:
             self._claim_stepped(optimizer)
 
     def _claim_model(self, model: Any) -> None:
-        for name, parameter in model.named_parameters():
+        renamed = self._paths.in_larger(model)
+        for own_name, parameter in model.named_parameters():
+            path, _, last = own_name.rpartition(".")
+            name = own_name
+            if path in renamed:  # tied weights have their name from another module of the larger model
+                name = self._name_of(parameter) or joined(renamed[path], last)
             self._names[id(parameter)] = self._sink.refer(parameter), name
             self._sink.claim(parameter, Category.WEIGHTS, name)
-        for name, buffer, category in named_buffers(model):
+        for name, buffer, category in named_buffers(model, renamed):
             self._sink.claim(buffer, category, name)
 
     def _claim_stepped(self, optimizer: Any) -> None:

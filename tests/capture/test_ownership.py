@@ -53,6 +53,36 @@ def test_a_module_goes_by_its_path_and_one_of_no_model_by_its_type() -> None:
     assert paths.of(model[0]) == "0"
 
 
+def test_a_part_keeps_its_place_in_the_largest_model_however_it_is_called() -> None:
+    torch = pytest.importorskip("torch")
+    block = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU())
+    paths = ModulePaths()
+    paths.learn(block)
+    assert paths.in_larger(block) == {}
+    assert paths.of(block[1]) == "1"
+    model = torch.nn.Sequential(torch.nn.ReLU(), block)
+    paths.learn(model)
+    again = torch.nn.Sequential(block)  # a part made for a checkpoint, of layers that the model has
+    for part in (block, block[1], again):
+        paths.learn(part)
+    assert [paths.of(module) for module in (model, block, *block)] == ["Sequential", "1", "1.0", "1.1"]
+    assert paths.in_larger(block) == {"": "1", "0": "1.0", "1": "1.1"}
+    assert paths.in_larger(again) == {"0": "1", "0.0": "1.0", "0.1": "1.1"}
+    assert paths.in_larger(model) == {}
+    whole = torch.nn.ModuleDict({"module": model})
+    paths.learn(whole)
+    assert paths.of(block[1]) == "module.1.1"
+    paths.learn(torch.nn.ModuleDict({"other": model}))  # of two that are as large the later one, as for its weights
+    assert paths.of(block[1]) == "other.1.1"
+
+
+def test_buffers_go_by_another_path_where_their_module_does() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(1))
+    found = [name for name, _, _ in named_buffers(model, {"0": "layers.3.norm"})]
+    assert found == [f"layers.3.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")]
+
+
 def test_buffers_that_checkpoints_leave_out_are_workspace() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Module())

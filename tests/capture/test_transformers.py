@@ -12,10 +12,10 @@ from memscope.trace.categories import Category
 from memscope.trace.container import read_container
 from memscope.trace.schema import MarkKind
 from memscope.trace.trace import Trace
-from tests.capture.programs import owners, requested
+from tests.capture.programs import dry_run, owners, requested
 from tests.conftest import Outcome
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Run = Callable[..., Outcome]
@@ -45,6 +45,36 @@ def test_a_llama_training_run_is_accounted_to_the_byte(memscope: Run, tmp_path: 
     assert sum(requested(trace, Category.OPTIMIZER_STATE).values()) == 2 * parameter_bytes
     n_steps = int((trace.marks.kind == MarkKind.STEP).sum())
     assert n_steps == 2
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
+def test_with_gradient_checkpointing_names_are_what_they_are_without() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        num_hidden_layers=2, hidden_size=64, intermediate_size=128, num_attention_heads=4, vocab_size=256
+    )
+
+    def recorded(checkpoints: bool) -> tuple[Trace, set[str]]:
+        with dry_run() as rec:
+            model = LlamaForCausalLM(config).cuda().train()
+            if checkpoints:
+                model.gradient_checkpointing_enable()
+            optimizer = torch.optim.AdamW(model.parameters())
+            for _ in range(2):
+                tokens = torch.randint(0, 256, (2, 16), device="cuda")
+                model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        return rec.trace, {path for path, _ in model.named_modules()}
+
+    (plain, _), (again, paths) = recorded(False), recorded(True)
+    for category in (Category.WEIGHTS, Category.GRADIENTS, Category.OPTIMIZER_STATE, Category.WORKSPACE):
+        assert requested(again, category) == requested(plain, category)
+    parts = {path.rpartition(".")[2] for path in paths if path.startswith("model.layers.")}
+    labels = {label for _, label in owners(again).values()}
+    assert labels.isdisjoint(parts | {"LlamaDecoderLayer"})
+    assert "model.layers.1.mlp.down_proj" in labels
 
 
 def test_a_growing_cache_is_the_models_memory(memscope: Run, tmp_path: Path) -> None:

@@ -224,6 +224,22 @@ def test_a_part_that_is_called_by_itself_keeps_its_name_in_the_whole() -> None:
         assert watched.sink.taken()[-len(WEIGHTS) :] == WEIGHTS
 
 
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_a_part_is_claimed_by_its_name_in_the_whole_at_once(looks_again: bool) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 3), torch.nn.ReLU())
+    model[2].weight = model[0].weight = torch.nn.Parameter(torch.ones(3, 3))  # tied: it goes by its first name
+    with Watched(looks_again=looks_again) as watched:
+        model(torch.ones(2, 3))
+        names = {label for category, label in watched.sink.taken() if category == "weights"}
+        assert names == {*dict(model.named_parameters()), *dict(model.named_buffers())}
+        for part in (torch.nn.Sequential(model[1], model[2]), model[2]):
+            part(torch.ones(2, 3)).sum().backward()
+            told = watched.sink.taken()
+            assert {label for category, label in told if category == "weights"} <= names
+            gradients = {label for category, label in told if category == "gradients"}
+            assert gradients == {"0.weight.grad", "1.weight.grad", "1.bias.grad", "2.bias.grad"}
+
+
 def test_only_the_thread_that_made_it_is_scanned_unless_it_waits() -> None:
     model, _ = model_and_loss()
     with Watched() as watched:

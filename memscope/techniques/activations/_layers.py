@@ -12,7 +12,7 @@ from memscope.techniques.passes import Pass
 from memscope.techniques.program import Program
 from memscope.techniques.technique import DoesNotApplyError
 from memscope.trace.categories import Category
-from memscope.trace.tables import Int64Array
+from memscope.trace.tables import BoolArray, Int64Array
 
 _LEAST_LAYERS = 2
 
@@ -45,21 +45,40 @@ def main_list(program: Program, technique: str) -> str:
     DoesNotApplyError
         If no modules are known by name, or no list has two layers.
     """
-    saved = np.flatnonzero(program.of_category(Category.ACTIVATIONS))
-    bytes_of: Counter[str] = Counter()
-    members: dict[str, set[int]] = {}
-    for row in saved.tolist():
-        found = layer_of(program.owners[row])
-        if found is not None:
-            bytes_of[found[0]] += int(program.size_bytes[row])
-            members.setdefault(found[0], set()).add(found[1])
-    lists = [name for name, _ in bytes_of.most_common() if len(members[name]) >= _LEAST_LAYERS]
-    if not lists:
+    found = _largest_list(program, program.of_category(Category.ACTIVATIONS))
+    if found is None:
         raise DoesNotApplyError(
             f"{technique} does not apply: no list of layers with saved activations is known by name in this trace; "
             "record it with memscope run, or memscope.record(…, model=model)"
         )
-    return lists[0]
+    return found
+
+
+def list_computed_again(program: Program) -> str | None:
+    """The list of layers that save nothing, since every backward pass runs them again; None where there is none.
+
+    What a layer makes has its name only where the layer runs: what autograd makes of it has the pass's.
+    """
+    if _largest_list(program, program.of_category(Category.ACTIVATIONS)) is not None:
+        return None
+    made = program.of_category(Category.TEMPORARIES)
+    found = {
+        _largest_list(program, made & (program.begin >= each.backward) & (program.begin < each.end))
+        for each in program.passes
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _largest_list(program: Program, among: BoolArray) -> str | None:
+    """The list of two layers or more that has the most bytes of some rows; None where none has."""
+    bytes_of: Counter[str] = Counter()
+    members: dict[str, set[int]] = {}
+    for row in np.flatnonzero(among).tolist():
+        found = layer_of(program.owners[row])
+        if found is not None:
+            bytes_of[found[0]] += int(program.size_bytes[row])
+            members.setdefault(found[0], set()).add(found[1])
+    return next((name for name, _ in bytes_of.most_common() if len(members[name]) >= _LEAST_LAYERS), None)
 
 
 def layer_calls(program: Program, each: Pass, layers: str) -> list[LayerCall]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.lifetimes.tables import NEVER
-from memscope.techniques.activations._layers import LayerCall, layer_calls, main_list
+from memscope.techniques.activations._layers import LayerCall, layer_calls, list_computed_again, main_list
 from memscope.techniques.names import layer_of
 from memscope.techniques.passes import Pass
 from memscope.techniques.program import GAP, NewRows, Program
@@ -37,11 +37,15 @@ def apply(program: Program, text: str) -> Change:
     """Let go of what layers save, and make it again."""
     every = whole_number(_NAME, text, "every")
     need_training(program, _NAME)
-    layers = main_list(program, _NAME)
+    again = list_computed_again(program)
+    layers = main_list(program, _NAME) if again is None else again
     parts = f"each of {layers}" if every == 1 else f"each {every} of {layers}"
     how = f"torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around {parts}"
     if every == 1:
         how += "; with transformers: model.gradient_checkpointing_enable()"
+    is_in_force = f"{layers} save next to nothing: they are computed again already"
+    if again is not None:
+        return Change(program, how=how, note=is_in_force)
     changed, n_saved, n_kept = program, 0, 0
     for each in program.passes:
         calls = layer_calls(program, each, layers)
@@ -54,7 +58,7 @@ def apply(program: Program, text: str) -> Change:
             n_kept += int(program.size_bytes[group[0].input_row])
             changed = _recompute(changed, region, group[0].input_row)
     if n_saved <= n_kept:
-        return Change(program, how=how, note=f"{layers} save next to nothing: they are computed again already")
+        return Change(program, how=how, note=is_in_force)
     cost = Cost(recomputed_frac=_FORWARD_FRAC * _share(program, layers))
     return Change(changed, cost, how=how)
 

@@ -10,6 +10,7 @@ from memscope.attribution.attribution import attribute
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, Action
+from memscope.trace.trace import Trace
 from tests.capture.programs import dry_run, owners, requested, small_model, train
 
 torch = pytest.importorskip("torch")
@@ -99,6 +100,49 @@ def test_a_block_that_is_computed_again_has_no_inputs() -> None:
 
         Net()(x).sum().backward()
     assert requested(rec.trace, Category.INPUTS) == {"argument 0": 64 * 256 * 4}
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_what_a_checkpoint_computes_again_goes_by_its_place_in_the_model(use_reentrant: bool) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+            self.register_buffer("scale", torch.ones(64))
+
+        def forward(self, x):
+            return x + self.b(torch.relu(self.a(x))) * self.scale
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Block() for _ in range(3))
+
+        def forward(self, x, checkpoints):
+            for layer in self.layers:
+                x = checkpoint(layer, x, use_reentrant=use_reentrant) if checkpoints else layer(x)
+            return x
+
+    def recorded(checkpoints: bool) -> Trace:
+        with dry_run() as rec:
+            model = Net().cuda()
+            optimizer = torch.optim.Adam(model.parameters())
+            for _ in range(2):
+                x = torch.randn(16, 64, device="cuda").requires_grad_()
+                model(x, checkpoints).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        return rec.trace
+
+    plain, again = recorded(False), recorded(True)
+    for category in (Category.WEIGHTS, Category.GRADIENTS, Category.OPTIMIZER_STATE):
+        assert requested(again, category) == requested(plain, category)
+    assert "exp_avg of layers.2.a.weight" in requested(again, Category.OPTIMIZER_STATE)
+    labels = {label for _, label in owners(again).values()}
+    assert labels.isdisjoint({"a", "b", "Block", "Linear", "scale", "a.weight"})
+    assert {f"layers.{i}.{name}" for i in range(3) for name in "ab"} <= labels
 
 
 def test_memory_given_to_a_parameter_is_the_parameters() -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from memscope.errors import UsageError
-from memscope.techniques.activations._layers import layer_calls, main_list
+from memscope.techniques.activations._layers import layer_calls, list_computed_again, main_list
 from memscope.techniques.program import Program
 from tests.techniques.programs import WIDTH, generate, train
 
@@ -23,3 +23,8 @@ def test_layers_are_found_in_order_with_what_goes_in():
 def test_a_program_that_saves_nothing_has_no_list_of_layers():
     with pytest.raises(UsageError, match="no list of layers with saved activations"):
         main_list(Program.of(generate()), "t")
+
+
+def test_layers_that_save_something_are_not_computed_again():
+    assert list_computed_again(Program.of(train())) is None
+    assert list_computed_again(Program.of(generate())) is None
