@@ -59,8 +59,9 @@ def _print_blame(gate: Gate, top: int, console: Console) -> None:
 def print_baseline(baseline: Baseline, console: Console) -> None:
     """Print what a baseline holds."""
     console.print(Text(f"Baseline of {format_items(baseline.n_runs, 'run')}, device {baseline.device}", style="bold"))
+    middle = "median" if baseline.n_runs % 2 else "lower median"
     table = FittedTable(
-        Column("", Kind.NAME), Column("lowest", place=2), Column("median"), Column("highest"), Column("noise", place=1)
+        Column("", Kind.NAME), Column("lowest", place=2), Column(middle), Column("highest"), Column("noise", place=1)
     )
     for name, band in (("peak allocated", baseline.peak_allocated), ("peak reserved", baseline.peak_reserved)):
         table.add_row(name, *_sizes(band))
@@ -69,7 +70,11 @@ def print_baseline(baseline: Baseline, console: Console) -> None:
         console.print(Text("  · one run has no noise: give several to have its band", style="dim"))
     facts = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in baseline.facts.items() if value)
     console.print(Text(f"  · {sentence(facts)}", style="dim"))
-    console.print(Text(f"  · {format_count(len(baseline.held))} rows say who holds the median's peak", style="dim"))
+    if not baseline.n_runs % 2:
+        text = "  · the lower median is the lower of the two runs in the middle: the peak of a run, and no mean of two"
+        console.print(Text(text, style="dim"))
+    rows = format_count(len(baseline.held))
+    console.print(Text(f"  · {rows} rows say who holds the {middle}'s peak", style="dim"))
 
 
 def _sizes(band: Band | None) -> tuple[str, ...]:
