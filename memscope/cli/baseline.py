@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option, wrote
+from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option, say, wrote
 
 
 @click.command()
@@ -24,13 +24,17 @@ def baseline(
     Give several runs of the same program to have the band in which they lie. The file is small, holds no path of this
     machine, and is kept beside the code.
     """
-    from memscope.compare.baseline import baseline_of, write_baseline
+    from memscope.compare.baseline import baseline_of, doubts_of, write_baseline
     from memscope.reports.check.json import baseline_json
     from memscope.reports.check.text import print_baseline
 
-    found = baseline_of([load_trace(trace, rules) for trace in traces], device)
+    runs = [load_trace(trace, rules) for trace in traces]
+    found = baseline_of(runs, device)
+    doubts = doubts_of(runs, device)
     write_baseline(found, output, overwrite=force)
     wrote(output)
+    if doubts:
+        say(f"memscope: these may not be runs of one configuration: {'; '.join(doubts)}")
     if as_json:
         print_json(baseline_json(found))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option, wrote
-from memscope.errors import BudgetExceededError, TrustError, UsageError
+from memscope.errors import BudgetExceededError, InputFileError, MemscopeError, TrustError, UsageError, first_line
 from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
     from memscope.compare.checks import Check
-    from memscope.compare.gate import Gate
+    from memscope.compare.gate import Gate, Unjudged
 
 
 @click.command()
@@ -61,7 +62,8 @@ def check(
     """Hold a run to a budget: exit code 2 where it is passed, with the owners and lines of the excess.
 
     Exit code 3 where the limits seem to be kept and the trace cannot prove it: events were lost, the recording began in
-    mid-life, or memory ran out. A limit that is passed is passed whatever is missing.
+    mid-life, or memory ran out. A limit that is passed is passed whatever is missing. A check of --config whose trace
+    cannot be read fails, the others are judged, and the exit code is 1.
     """
     if as_json and github:
         raise UsageError("--json and --github both write to stdout: choose one of them")
@@ -71,7 +73,8 @@ def check(
     if config is not None and (any(option is not None for option in options) or allow_partial):
         raise UsageError("--config has the limits of its checks: give no others beside it")
     checks = _checks_of(config) if config is not None else (_check_of(trace, options, allow_partial),)
-    gates = [_gate(one, rules) for one in checks]
+    judge = _gate if config is None else _gate_of_several
+    gates = [judge(one, rules) for one in checks]
     if junit is not None:
         from memscope.reports.check.junit import write_junit
 
@@ -106,6 +109,8 @@ def _check_of(
         device=device,
         max_peak_bytes=None if max_peak is None else parse_bytes(max_peak),
         max_reserved_bytes=None if max_reserved is None else parse_bytes(max_reserved),
+        max_peak_given=(max_peak or "").strip(),
+        max_reserved_given=(max_reserved or "").strip(),
         baseline=baseline,
         allow_partial=allow_partial,
     )
@@ -126,7 +131,17 @@ def _gate(check: Check, rules: Path | None) -> Gate:
     return run_check(check, load_trace(check.trace, rules), before)
 
 
-def _print(gates: list[Gate], top: int, *, as_json: bool, github: bool) -> None:
+def _gate_of_several(check: Check, rules: Path | None) -> Gate | Unjudged:
+    """The same for one of several: what cannot be judged is told beside the others, which are."""
+    from memscope.compare.gate import Unjudged
+
+    try:
+        return _gate(check, rules)
+    except (UsageError, InputFileError, TrustError) as error:
+        return Unjudged(check, first_line(error), error.exit_code)
+
+
+def _print(gates: Sequence[Gate | Unjudged], top: int, *, as_json: bool, github: bool) -> None:
     if as_json:
         from memscope.reports.check.json import check_json
 
@@ -146,19 +161,21 @@ def _print(gates: list[Gate], top: int, *, as_json: bool, github: bool) -> None:
             print_gate(gate, top, console())
 
 
-def _end(gates: list[Gate]) -> None:
+def _end(gates: Sequence[Gate | Unjudged]) -> None:
     """Nothing where all is well.
 
     Raises
     ------
+    MemscopeError
+        If a check could not be made.
     BudgetExceededError
-        If a limit was passed.
+        If all could, and a limit was passed.
     TrustError
-        If none was, and that cannot be believed.
+        If none was passed, and that cannot be believed.
     """
     from memscope.words.gate import gate_words
 
-    for code, error in ((2, BudgetExceededError), (3, TrustError)):
+    for code, error in ((1, MemscopeError), (2, BudgetExceededError), (3, TrustError)):
         found = [gate for gate in gates if gate.exit_code == code]
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

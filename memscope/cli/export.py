@@ -13,6 +13,7 @@ from memscope.cli.options import (
     load_trace,
     print_json,
     rules_option,
+    say,
     trace_argument,
     wrote,
 )
@@ -48,7 +49,8 @@ def export(
     """Write a trace for another tool.
 
     perfetto and chrome: a timeline of counters by category, steps, phases and allocations. csv and parquet: a view, as
-    memscope sql has them. folded, speedscope and pprof: the stacks of what is in use at a moment. memory_viz: a
+    memscope sql has them. folded, speedscope and pprof: the stacks of what is in use at a moment, the peak of each
+    device unless --at says another, in bytes as requested (the allocator's rounding is no part of them). memory_viz: a
     snapshot that pytorch.org/memory_viz opens. html: the report.
     """
     from memscope.export.formats import FORMATS, Asked
@@ -60,5 +62,10 @@ def export(
     analysis = load_trace(trace, rules)
     path = write(analysis, name, output, asked, overwrite=force)
     wrote(path)
+    is_empty = event is not None and not any(
+        len(one.at(event).in_use_rows) for one in analysis.devices_asked(device, event)
+    )
+    if is_empty:
+        say(f"memscope: nothing is in use after event {event:,}: {path} holds no stack")
     if as_json:
         print_json({"trace": analysis.name, "format": name, "output": str(path), "file_bytes": path.stat().st_size})

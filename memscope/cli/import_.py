@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memscope.cli.options import force_option, load_trace, say
+from memscope.cli.options import console, force_option, load_trace, say
 from memscope.cli.outputs import check_output
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from memscope.trace.trace import Trace
+    from memscope.analysis import Analysis
+    from memscope.export.redaction import Redaction
 
 _ENDINGS = (
     ".memscope.part",
@@ -53,15 +54,26 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, redact: bool, forc
             raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
         check_output(target, snapshot, overwrite=force)
         analysis.require_consistent()
-        write_container(_redacted(analysis.trace) if redact else analysis.trace, target, overwrite=force)
+        found = _redacted(analysis) if redact else None
+        write_container(analysis.trace if found is None else found.trace, target, overwrite=force)
         size = target.stat().st_size
         say(f"{target}  {format_count(analysis.trace.n_events)} events  {format_bytes(size)}", err=False)
+        if found is not None:
+            _print_redaction(analysis, found)
 
 
-def _redacted(trace: Trace) -> Trace:
+def _redacted(analysis: Analysis) -> Redaction:
     from memscope.export.redaction import redact
 
-    return redact(trace).trace
+    return redact(analysis.trace)
+
+
+def _print_redaction(analysis: Analysis, found: Redaction) -> None:
+    """What became of the names, as ``memscope redact`` says it."""
+    from memscope.cli.redact import report_of
+    from memscope.reports.export.redaction import print_redaction
+
+    print_redaction(report_of(analysis, found), console(), lists_kept=False)
 
 
 def _target(snapshot: Path, output: Path | None, suffix: str) -> Path:

@@ -46,12 +46,14 @@ def check_output(output: Path, inputs: Any, *, overwrite: bool) -> None:
     Raises
     ------
     UsageError
-        If it is one of the inputs, exists and may not be overwritten, or is no file.
+        If it is one of the inputs, exists and may not be overwritten, or is no file; if it stands for stdout.
     InputFileError
         If it could not be written.
     """
     from memscope.files import require_place, require_room
 
+    if str(output) == "-":
+        raise UsageError("-: nothing is written to stdout here: name a file")
     if output.is_dir():
         return
     refuse_input(output, inputs)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from memscope.cli.options import console, force_option, json_option, load_trace, print_json, trace_argument, wrote
 from memscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from memscope.analysis import Analysis
+    from memscope.export.redaction import Redaction
+    from memscope.reports.export.redaction import RedactionReport
 
 
 @click.command()
@@ -29,9 +35,8 @@ def redact(trace: Path, output: Path, key: str, kept: bool, as_json: bool, force
 
     Numbers stay, and so do names that are public, such as those of PyTorch's own files: the report says which.
     """
-    from memscope.export.redaction import changed_allocations
     from memscope.export.redaction import redact as make
-    from memscope.reports.export.redaction import RedactionReport, print_redaction, redaction_json
+    from memscope.reports.export.redaction import print_redaction, redaction_json
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.snapshot.write import write_snapshot
 
@@ -42,9 +47,17 @@ def redact(trace: Path, output: Path, key: str, kept: bool, as_json: bool, force
     found = make(analysis.trace, key)
     write = write_container if output.suffix == SUFFIX else write_snapshot
     wrote(write(found.trace, output, overwrite=force))
-    n_changed = changed_allocations(analysis, found)
-    report = RedactionReport(analysis.name, found.replaced, found.kept, found.left_out, n_changed)
+    report = report_of(analysis, found)
     if as_json:
         print_json(redaction_json(report))
     else:
         print_redaction(report, console(), lists_kept=kept)
+
+
+def report_of(analysis: Analysis, found: Redaction) -> RedactionReport:
+    """What is said of a trace's redaction, wherever one is made."""
+    from memscope.export.redaction import changed_allocations
+    from memscope.reports.export.redaction import RedactionReport
+
+    n_changed = changed_allocations(analysis, found)
+    return RedactionReport(analysis.name, found.replaced, found.kept, found.left_out, n_changed)

@@ -62,7 +62,13 @@ class Group:
         return self.size_bytes * self.n_allocations
 
 
-def groups_at(moment: Moment, rows: Int64Array | None = None, known: dict[Hashable, int] | None = None) -> list[Group]:
+def groups_at(
+    moment: Moment,
+    rows: Int64Array | None = None,
+    known: dict[Hashable, int] | None = None,
+    *,
+    has_owners: bool = True,
+) -> list[Group]:
     """The groups of what is in use after an event: one sort of the allocations, then work by group.
 
     Parameters
@@ -71,6 +77,8 @@ def groups_at(moment: Moment, rows: Int64Array | None = None, known: dict[Hashab
         int64: those of the allocations in use that are meant; all of them if not given.
     known
         Stacks by number, which grows; groups can be matched where both were made with the same.
+    has_owners
+        Whether owners are looked at; lines of code stand for all of them if not.
     """
     device, rows = moment.device, moment.in_use_rows if rows is None else rows
     if not len(rows):
@@ -78,7 +86,7 @@ def groups_at(moment: Moment, rows: Int64Array | None = None, known: dict[Hashab
     table, attribution = device.allocations, device.attribution
     columns = (
         attribution.category[rows].astype(np.int64),
-        attribution.owner_id[rows].astype(np.int64),
+        attribution.owner_id[rows].astype(np.int64) if has_owners else np.full(len(rows), NONE_ID, np.int64),
         table.stack_id[rows].astype(np.int64),
         find_phases(device.lifetimes).row_phase[rows].astype(np.int64),
         _step_ages(device, moment.event, rows),

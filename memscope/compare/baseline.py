@@ -25,14 +25,16 @@ from memscope.compare.difference import Row
 from memscope.device.device import Device, Moment
 from memscope.errors import InputFileError, UsageError
 from memscope.files import whole_file
-from memscope.trace.categories import CATEGORY_BY_LABEL
+from memscope.trace.categories import CATEGORY_BY_LABEL, Category
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
-from memscope.units import parse_bytes
+from memscope.units import format_alike, parse_bytes
 
 FORMAT = "memscope-baseline"
 FORMAT_VERSION = 1
 _MOST_BYTES = 16 << 20
+_MOST_APART = 0.2
+"""The share of the highest peak by which those of one configuration hardly differ."""
 _LINE = re.compile(r":-?\d+ ")
 
 
@@ -162,6 +164,42 @@ def baseline_of(analyses: Sequence[Analysis], index: int | None = None, *, only_
         held=_merged(rows_at(of_middle.moment, rows=of_middle.rows)),
         facts=facts_of(middle),
     )
+
+
+def doubts_of(analyses: Sequence[Analysis], index: int | None = None) -> tuple[str, ...]:
+    """Why some runs may not be of one configuration, a sentence each; empty where nothing says so.
+
+    Peaks of one configuration lie close together, and its weights have the same names.
+    """
+    devices = [analysis.device(index) for analysis in analyses]
+    found = []
+    peaks = [device.peak().allocated_bytes for device in devices]
+    low, high = peaks.index(min(peaks)), peaks.index(max(peaks))
+    if peaks[high] - peaks[low] > _MOST_APART * peaks[high]:
+        sizes = format_alike(peaks[low], peaks[high])
+        found.append(
+            f"their peaks lie far apart: {sizes[0]} ({_run(analyses, low)}), {sizes[1]} ({_run(analyses, high)})"
+        )
+    owners = [_weights_owners(device) for device in devices]
+    first, *others = [i for i, names in enumerate(owners) if names] or [0]
+    other = next((i for i in others if owners[i] != owners[first]), None)
+    if other is not None:
+        only = sorted(owners[first] - owners[other]) or sorted(owners[other] - owners[first])
+        has, lacks = (first, other) if owners[first] - owners[other] else (other, first)
+        found.append(f"{_run(analyses, has)} holds weights {only[0]!r}, {_run(analyses, lacks)} does not")
+    return tuple(found)
+
+
+def _run(analyses: Sequence[Analysis], i: int) -> str:
+    """What a run is called: by its number as well where others have the same name."""
+    names = [analysis.name for analysis in analyses]
+    return names[i] if names.count(names[i]) == 1 else f"{names[i]} (run {i + 1})"
+
+
+def _weights_owners(device: Device) -> set[str]:
+    """The owners of weights at a device's peak, layers together; lines of code are none."""
+    rows = rows_at(device.peak())
+    return {row.key for row in rows if row.category == Category.WEIGHTS.label and row.key != row.site}
 
 
 def facts_of(device: Device) -> dict[str, str | None]:

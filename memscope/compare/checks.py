@@ -41,6 +41,8 @@ class Check:
         How much more than the baseline's highest run is let through.
     allow_partial
         Whether a recording is judged of which parts may be missing.
+    max_peak_given, max_reserved_given
+        Both limits as they were written, such as ``400MB``, to be said again; empty where not written as sizes.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Check:
     baseline: Path | None = None
     tolerance: Tolerance = field(default_factory=lambda: parse_tolerance(DEFAULT_TOLERANCE))
     allow_partial: bool = False
+    max_peak_given: str = field(default="", compare=False)
+    max_reserved_given: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.max_peak_bytes is None and self.max_reserved_bytes is None and self.baseline is None:
@@ -109,6 +113,8 @@ def _check(table: Mapping[str, Any], folder: Path) -> Check:
         baseline=None if baseline is None else folder / baseline,
         tolerance=parse_tolerance(_typed(table, "tolerance", str) or DEFAULT_TOLERANCE),
         allow_partial=bool(_typed(table, "allow_partial", bool)),
+        max_peak_given=_given(table, "max_peak"),
+        max_reserved_given=_given(table, "max_reserved"),
     )
 
 
@@ -126,3 +132,9 @@ def _size(table: Mapping[str, Any], key: str) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     return parse_bytes(_typed(table, key, str))
+
+
+def _given(table: Mapping[str, Any], key: str) -> str:
+    """A size as it is written; a plain number is none."""
+    value = table.get(key)
+    return value.strip() if isinstance(value, str) else ""

@@ -3,14 +3,14 @@
 Allocations are matched one by one, by category, owner, stack, phase, the age of their step and size, never by address.
 What has no equal is matched again without the age, without the size, under another owner's name, without line numbers
 (a program that was edited has moved them), without files (one was renamed), and by owner or function alone. What is
-left is new, or gone.
+left is new, or gone. Where only one of two recordings has owners, lines of code stand for them on both sides.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
@@ -60,11 +60,16 @@ def diff_moments(a: Moment, b: Moment, by: By = By.HOLDER) -> Difference:
     """
     stacks: dict[Hashable, int] = {}
     groups_a, groups_b = groups_at(a, known=stacks), groups_at(b, known=stacks)
+    owners_in = None if a.device is b.device else _only_owners(groups_a, groups_b)
+    if owners_in == "A":
+        groups_a = groups_at(a, known=stacks, has_owners=False)
+    elif owners_in == "B":
+        groups_b = groups_at(b, known=stacks, has_owners=False)
     pairs = _matched(groups_a, groups_b)
     rounding = _rounding(groups_a, groups_b)
     named = sorted(_rows(pairs, _NAMES[by]), key=lambda row: (-abs(row.delta_bytes), natural_order(row.key), row.key))
     categories = sorted(_rows(pairs, _NAMES[By.CATEGORY]), key=lambda row: Category[row.category.upper()])
-    found = Difference(a, b, by, (*named, rounding), (*categories, rounding), _counts(pairs))
+    found = Difference(a, b, by, (*named, rounding), (*categories, rounding), _counts(pairs), owners_in)
     for rows in (found.rows, found.categories):
         sums = sum(row.a_bytes for row in rows), sum(row.b_bytes for row in rows)
         if sums != (a.allocated_bytes, b.allocated_bytes):
@@ -87,6 +92,14 @@ def rows_at(moment: Moment, by: By = By.HOLDER, rows: Int64Array | None = None) 
     named = _rows([_Pair(None, group, group.n_allocations, None) for group in groups], _NAMES[by])
     largest_first = sorted(named, key=lambda row: (-row.b_bytes, natural_order(row.key), row.key))
     return (*largest_first, _rounding([], groups))
+
+
+def _only_owners(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> Literal["A", "B"] | None:
+    """Which side alone has owners, of two that hold something; None where neither or both have."""
+    has_a, has_b = (any(group.owner is not None for group in groups) for groups in (groups_a, groups_b))
+    if has_a == has_b or not groups_a or not groups_b:
+        return None
+    return "A" if has_a else "B"
 
 
 def _matched(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> list[_Pair]:

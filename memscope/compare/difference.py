@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from memscope.attribution.ledger import ROUNDING
 from memscope.device.device import Moment
@@ -118,6 +119,8 @@ class Difference:
         The same summed by category, in stacking order, and rounding.
     matched
         How allocations were matched.
+    owners_in
+        The side that alone has owners, which are then not looked at; None where both have, or neither.
     """
 
     a: Moment
@@ -126,6 +129,7 @@ class Difference:
     rows: tuple[Row, ...]
     categories: tuple[Row, ...]
     matched: Matched
+    owners_in: Literal["A", "B"] | None = None
 
     @property
     def delta_bytes(self) -> int:

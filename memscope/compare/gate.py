@@ -39,12 +39,15 @@ class Limit:
         The most that is let through.
     actual_bytes
         What was measured; None where reserved memory was not recorded.
+    given
+        The limit as it was written, such as ``400MB``; empty where it was not written as a size.
     """
 
     name: str
     device: int
     limit_bytes: int
     actual_bytes: int | None
+    given: str = ""
 
     @property
     def is_kept(self) -> bool | None:
@@ -68,10 +71,10 @@ class Gate:
     limits
         Each limit, of each device.
     blame
-        Who holds the excess: against the baseline what grew since, the largest first; else who holds most at the peak.
-        Empty where every limit was kept.
+        Who holds the excess: against the baseline what differs since, what grew most first; else who holds most at the
+        peak. They sum to the difference, or to the peak. Rows that hold nothing of it are none of them.
     blamed_device
-        The device that it is of.
+        The device that it is of; None where every limit was kept.
     baseline
         What it was compared with, None where only with sizes.
     untrusted
@@ -103,6 +106,33 @@ class Gate:
     def exit_code(self) -> int:
         """0 if all is well, 2 if a limit was passed, 3 if that cannot be told."""
         return 2 if self.is_exceeded else 3 if self.untrusted else 0
+
+    @property
+    def grown(self) -> tuple[Row, ...]:
+        """The rows of blame that hold something of the excess: those that shrank since the baseline are none."""
+        return tuple(row for row in self.blame if row.delta_bytes > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A check of several that could not be made: its trace or its baseline cannot be read, or has no such device.
+
+    Attributes
+    ----------
+    reason
+        Why, in one line that names the file.
+    exit_code
+        As the error has it that says so: 1, or 3 where the trace contradicts itself.
+    """
+
+    check: Check
+    reason: str
+    exit_code: int
+
+    @property
+    def is_ok(self) -> bool:
+        """Never: nothing was shown to be kept."""
+        return False
 
 
 def run_check(check: Check, analysis: Analysis, baseline: Baseline | None = None) -> Gate:
@@ -145,9 +175,10 @@ def _limits(check: Check, device: Device, baseline: Baseline | None) -> list[Lim
     allocated, reserved = device.peak().allocated_bytes, device.peak_reserved().reserved_bytes
     found = []
     if check.max_peak_bytes is not None:
-        found.append(Limit(MAX_PEAK, device.index, check.max_peak_bytes, allocated))
+        found.append(Limit(MAX_PEAK, device.index, check.max_peak_bytes, allocated, check.max_peak_given))
     if check.max_reserved_bytes is not None:
-        found.append(Limit(MAX_RESERVED, device.index, check.max_reserved_bytes, reserved))
+        given = check.max_reserved_given
+        found.append(Limit(MAX_RESERVED, device.index, check.max_reserved_bytes, reserved, given))
     if baseline is not None:
         bands = (
             (BASELINE_PEAK, baseline.peak_allocated, allocated),
@@ -161,7 +192,8 @@ def _limits(check: Check, device: Device, baseline: Baseline | None) -> list[Lim
 
 
 def _blame(device: Device, baseline: Baseline | None) -> tuple[Row, ...]:
-    return rows_at(device.peak()) if baseline is None else changed_since(baseline, device)
+    rows = rows_at(device.peak()) if baseline is None else changed_since(baseline, device)
+    return tuple(row for row in rows if row.delta_bytes)
 
 
 def _missing(analysis: Analysis, device: Device) -> list[str]:

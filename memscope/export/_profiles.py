@@ -44,6 +44,11 @@ def stacks_in_use(moment: Moment) -> list[StackBytes]:
     return sorted(found, key=lambda one: -one.bytes)
 
 
+def _meaning(moment: Moment) -> str:
+    """What a profile's numbers are, and of when."""
+    return f"device {moment.device.index} after event {moment.event}, requested bytes"
+
+
 def write_folded(moments: Iterable[Moment], file: BinaryIO) -> None:
     """Write a line for each stack: its calls, outermost first, with semicolons between them, and its bytes."""
     for moment in moments:
@@ -67,7 +72,7 @@ def write_speedscope(moments: Sequence[Moment], name: str, file: BinaryIO) -> No
         profiles.append(
             {
                 "type": "sampled",
-                "name": f"device {moment.device.index} after event {moment.event}",
+                "name": _meaning(moment),
                 "unit": "bytes",
                 "startValue": 0,
                 "endValue": sum(stack.bytes for stack in stacks),
@@ -91,12 +96,17 @@ def write_speedscope(moments: Sequence[Moment], name: str, file: BinaryIO) -> No
 
 
 def write_pprof(moments: Iterable[Moment], file: BinaryIO) -> None:
-    """Write ``perftools.profiles.Profile``, gzipped: allocations in use and their bytes, by stack."""
+    """Write ``perftools.profiles.Profile``, gzipped: allocations in use and their requested bytes, by stack.
+
+    Its comments say of which device and moment they are.
+    """
     strings = _Table[str]()
     strings.id_of("")
     functions, locations = _Table[tuple[str, str]](), _Table[Frame]()
     samples = bytearray()
+    comments = []
     for moment in moments:
+        comments.append(strings.id_of(_meaning(moment)))
         for stack in stacks_in_use(moment):
             ids = [locations.id_of(frame) + 1 for frame in reversed(stack.frames)]
             body = _packed(1, ids) + _packed(2, [stack.n_allocations, stack.bytes])
@@ -114,6 +124,7 @@ def write_pprof(moments: Iterable[Moment], file: BinaryIO) -> None:
     default = strings.id_of("inuse_space")
     for text in strings.items:
         out += _field(6, text.encode("utf-8", "replace"))
+    out += _packed(13, comments)
     out += _number(14, default)
     file.write(gzip.compress(bytes(out), mtime=0))
 

@@ -70,6 +70,7 @@ transformer experts expert router gate act act_fn dropout rotary_emb inv_freq or
 position_ids keys values key value cache caches cross length lengths window pending order indexer positions
 scale zero residual conv recurrent request sequence cuBLAS cuBLASLt modelled gathered parameters parameter
 reduce scatter bucket buckets flat received sent rank tensor tensors batch tokens labels mask masks ids hidden
+for inside receive gather all result DDP cuda_context collectives input_ids attention_mask
 """)
 """Words of memscope's own, of PyTorch's, and of any model's."""
 

@@ -166,10 +166,14 @@ class _Names:
         return self._pseudonym("labels", text, "label_")
 
     def owner(self, text: str) -> str:
-        """An owner's name: its words one by one, so that modules stay the tree that they are."""
+        """An owner's name: its words one by one, so that modules stay the tree that they are.
+
+        A name of which only some words are private counts as replaced.
+        """
         new = _TOKEN.sub(lambda match: self._word(match[0]), text)
         if new == text:
-            self._keep("owners", text)
+            return self._keep("owners", text)
+        self._replaced.setdefault("owners", {})[text] = new
         return new
 
     def _word(self, word: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from memscope.analysis import Analysis
-from memscope.errors import UsageError, first_line, needed_for
+from memscope.errors import UnknownNameError, UsageError, first_line, needed_for
 from memscope.export.views import VIEWS, view_table
 
+_NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _WORD = re.compile(r"[A-Za-z_]+")
 
 
@@ -31,7 +32,7 @@ def ask(analysis: Analysis, query: str) -> Answer:
     MissingDependencyError
         If DuckDB is not installed.
     UsageError
-        If the query cannot be answered; the message is DuckDB's own first line.
+        If the query cannot be answered; the message is DuckDB's own first line, or the views that there are.
     ContradictionError
         If the trace contradicts itself.
     """
@@ -49,6 +50,12 @@ def ask(analysis: Analysis, query: str) -> Answer:
             found = connection.execute(_only_question(connection.extract_statements(query)))
             columns = tuple(column[0] for column in found.description or ())
             return Answer(columns, found.fetchall())
+        except duckdb.CatalogException as error:
+            unknown = _NO_TABLE.search(first_line(error))
+            if unknown is None or unknown[1].lower() in VIEWS:
+                raise UsageError(f"the query cannot be answered: {first_line(error)}") from error
+            problem = f"the query cannot be answered: there is no view {unknown[1]!r}"
+            raise UnknownNameError(problem, unknown[1], VIEWS) from error
         except duckdb.Error as error:
             raise UsageError(f"the query cannot be answered: {first_line(error)}") from error
 

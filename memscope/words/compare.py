@@ -68,6 +68,15 @@ def place_hint(difference: Difference) -> str:
     )
 
 
+def owners_hint(difference: Difference) -> str:
+    """That only one side has owners, where it is so: both are then told by their lines of code."""
+    if difference.owners_in is None:
+        return ""
+    lacks = "B" if difference.owners_in == "A" else "A"
+    told = "both are matched and named by category and line of code"
+    return f"only {difference.owners_in} has owners, {lacks} has none: {told}"
+
+
 def _phase(moment: Moment) -> str | None:
     """The innermost phase that a moment lies in, None where none was marked."""
     within = [span for span in phase_spans(moment.device.trace) if span.begin <= moment.event < span.end]
@@ -88,7 +97,8 @@ def changes_words(difference: Difference) -> str:
 def matched_words(difference: Difference) -> str:
     """How allocations were matched."""
     matched = difference.matched
-    text = f"{format_items(matched.n_same_stack, 'allocation')} matched by owner, stack and phase"
+    by = "owner, stack and phase" if difference.owners_in is None else "stack and phase"
+    text = f"{format_items(matched.n_same_stack, 'allocation')} matched by {by}"
     if matched.n_moved:
         text += f", {matched.n_moved:,} by owner or function (their lines have moved)"
     return f"{text}; {matched.n_new:,} new, {matched.n_gone:,} gone"

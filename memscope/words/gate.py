@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from memscope.compare.gate import BASELINE_PEAK, BASELINE_RESERVED, MAX_PEAK, MAX_RESERVED, Gate, Limit
+import re
+
+from memscope.compare.gate import BASELINE_PEAK, BASELINE_RESERVED, MAX_PEAK, MAX_RESERVED, Gate, Limit, Unjudged
 from memscope.units import format_alike, format_bytes
 
 _NAMES = {
@@ -11,6 +13,8 @@ _NAMES = {
     BASELINE_PEAK: "peak allocated against the baseline",
     BASELINE_RESERVED: "peak reserved against the baseline",
 }
+
+NOTHING_GREW = "nothing allocated grew: what grew is reserved memory alone"
 
 
 def limit_name(limit: Limit) -> str:
@@ -25,13 +29,22 @@ def limit_words(gate: Gate, limit: Limit) -> str:
     if limit.actual_bytes is None:
         return f"{name} was not measured"
     actual, most = format_alike(limit.actual_bytes, limit.limit_bytes)
+    as_given = limit.given if _plain(limit.given) != _plain(most) else ""
+    most += f" ({as_given})" if as_given else ""
     if limit.is_kept:
         return f"{name} is {actual}, within its limit of {most}"
     return f"{name} is {actual}, {format_bytes(limit.excess_bytes)} over its limit of {most}"
 
 
-def gate_words(gate: Gate) -> str:
+def _plain(size: str) -> str:
+    """A size without what is said in several ways: ``24.0 GiB`` and ``24gib`` are the same."""
+    return re.sub(r"\.0+(?=\D)", "", size.replace(" ", "").lower())
+
+
+def gate_words(gate: Gate | Unjudged) -> str:
     """What came of a check, in a line."""
+    if isinstance(gate, Unjudged):
+        return f"not judged: {gate.reason}"
     passed = [limit for limit in gate.limits if limit.is_kept is False]
     if passed:
         return "; ".join(limit_words(gate, limit) for limit in passed)

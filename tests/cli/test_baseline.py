@@ -29,3 +29,14 @@ def test_what_cannot_be_read_is_named(memscope: Run, tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "nowhere.memscope" in outcome.err
     assert not (tmp_path / "base.json").exists()
+
+
+def test_runs_of_different_programs_are_doubted_on_stderr(memscope: Run, tmp_path: Path) -> None:
+    outcome = memscope("baseline", TRAIN, TRAIN.with_name("tiny-gpt2-generate.memscope"), "-o", tmp_path / "base.json")
+    assert outcome.code == 0
+    assert "may not be runs of one configuration" in outcome.err
+    assert "their peaks lie far apart" in outcome.err
+    assert "lower median" in outcome.out
+    same = memscope("baseline", TRAIN, TRAIN, TRAIN, "-o", tmp_path / "same.json")
+    assert "configuration" not in same.err
+    assert "lower median" not in same.out

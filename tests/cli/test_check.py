@@ -109,3 +109,30 @@ def test_bad_usage_is_one_line_and_1(memscope: Run, after: Path, arguments: tupl
     assert (outcome.code, outcome.out) == (1, "")
     assert words in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_one_that_cannot_be_read_fails_its_check_and_the_others_are_judged(
+    memscope: Run, before: Path, after: Path, tmp_path: Path
+) -> None:
+    checks = tmp_path / "checks.toml"
+    checks.write_text(
+        '[[check]]\nname = "gone"\ntrace = "gone.memscope"\nmax_peak = "24MiB"\n'
+        f'[[check]]\nname = "one"\ntrace = "{before.name}"\nmax_peak = "24MB"\n'
+        f'[[check]]\nname = "two"\ntrace = "{after.name}"\nmax_peak = "40MB"\n'
+    )
+    outcome = memscope("check", "--config", checks, "--json", "--junit", tmp_path / "junit.xml")
+    assert outcome.code == 1
+    said = json.loads(outcome.out)
+    assert [(one["name"], one["ok"], one["exit_code"]) for one in said["checks"]] == [
+        ("gone", False, 1),
+        ("one", False, 2),
+        ("two", True, 0),
+    ]
+    assert "gone.memscope" in said["checks"][0]["error"]
+    suites = ET.parse(tmp_path / "junit.xml").getroot().findall("testsuite")
+    assert [(suite.get("failures"), suite.get("errors")) for suite in suites] == [("0", "1"), ("1", "0"), ("0", "0")]
+    text = memscope("check", "--config", checks)
+    assert text.code == 1
+    assert "not judged: " in text.out
+    assert "(24MB)" in text.out
+    assert "gone: not judged" in text.err

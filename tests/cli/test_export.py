@@ -53,3 +53,18 @@ def test_what_cannot_be_written_is_one_line(
     assert words in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_moment_with_nothing_in_use_is_said(memscope: Run, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    outcome = memscope("export", TRAIN, "--format", "folded", "--at", "0", "-o", path)
+    assert outcome.code == 0
+    assert "nothing is in use after event 0" in outcome.err
+    assert path.read_bytes() == b""
+    assert "nothing is" not in memscope("export", TRAIN, "--format", "folded", "--at", "1", "-f", "-o", path).err
+    assert path.read_bytes()
+
+
+def test_the_help_says_which_bytes_and_when(memscope: Run) -> None:
+    text = " ".join(memscope("export", "--help").out.split())
+    assert "the peak of each device unless --at says another, in bytes as requested" in text

@@ -102,3 +102,15 @@ def test_every_verb_with_an_output_has_it_looked_at() -> None:
             assert is_folder == (verb == "demo")
     bare = click.Command("bare", callback=lambda: None)
     assert checking_output(bare) is bare
+
+
+@pytest.mark.parametrize("arguments", [("export", "--format", "folded"), ("redact",), ("report",), ("import",)])
+def test_stdout_is_no_file_to_write(
+    memscope: Run, trace_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = memscope(*arguments, trace_file, "-o", "-")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "nothing is written to stdout here: name a file" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "-").exists()

@@ -42,7 +42,11 @@ def test_a_snapshot_can_be_made_and_the_key_changes_the_names(memscope: Run, tmp
 
 def test_what_is_imported_can_be_redacted_at_once(memscope: Run, tmp_path: Path) -> None:
     snapshot = write_snapshot(load(TRAIN).trace, tmp_path / "run.pickle")
-    assert memscope("import", snapshot, "--redact").code == 0
+    outcome = memscope("import", snapshot, "--redact")
+    assert outcome.code == 0
+    assert "run.pickle, redacted" in outcome.out
+    assert "every allocation has the category that it had" in outcome.out
+    assert memscope("redact", snapshot, "-o", tmp_path / "other.memscope").out in outcome.out
     assert "traces/generate.py" not in load(tmp_path / "run.memscope").trace.strings
 
 
@@ -55,3 +59,11 @@ def test_what_cannot_be_done_is_one_line(memscope: Run, options: tuple[str, ...]
     assert (outcome.code, outcome.out) == (1, "")
     assert words in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_copy_whose_owners_kept_their_names_differs_in_nothing(memscope: Run, tmp_path: Path) -> None:
+    trace = Path(__file__).parents[2] / "traces" / "tiny-out-of-memory.memscope"  # its owners' words are all public
+    assert memscope("redact", trace, "-o", tmp_path / "red.memscope").code == 0
+    said = json.loads(memscope("diff", trace, tmp_path / "red.memscope", "--json").out)
+    assert said["delta_bytes"] == 0
+    assert {row["change"] for row in said["rows"]} <= {"same", None}

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from memscope.analysis import load
+from memscope.analysis import Analysis, load
 from memscope.compare.baseline import (
     Band,
     Tolerance,
     baseline_of,
     changed_since,
+    doubts_of,
     is_baseline,
     parse_tolerance,
     read_baseline,
@@ -133,3 +134,20 @@ def test_tolerances() -> None:
 def test_a_baseline_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one run"):
         baseline_of([])
+
+
+def test_runs_that_may_not_be_of_one_configuration_are_doubted() -> None:
+    def weights(name: str, size: int = 20) -> Analysis:
+        return run([Take(size * MiB, Category.WEIGHTS, name, line(1))], f"{name}.memscope")
+
+    assert doubts_of(runs(8, 2, 4, 6)) == (
+        "their peaks lie far apart: 22.0 MiB (run.memscope (run 2)), 28.0 MiB (run.memscope (run 1))",
+    )
+    assert doubts_of(runs(4, 5, 6)) == ()
+    assert doubts_of([weights("fc.weight")]) == ()
+    assert doubts_of([weights("fc.weight"), weights("emb.weight")]) == (
+        "fc.weight.memscope holds weights 'fc.weight', emb.weight.memscope does not",
+    )
+    assert len(doubts_of([weights("fc.weight"), weights("emb.weight", 40)])) == 2
+    without = run([Take(20 * MiB, calls=line(1))], "plain.memscope")
+    assert doubts_of([without, weights("fc.weight"), without]) == ()

@@ -203,3 +203,19 @@ def test_each_grouping_gives_every_row_a_name(by: By) -> None:
     )
     assert all(row.key for row in found.rows)
     assert len({(row.key, row.category) for row in found.rows}) == len(found.rows)
+
+
+def test_where_only_one_side_has_owners_both_are_told_by_line_of_code() -> None:
+    owned = [
+        Take(2 * MiB, Category.WEIGHTS, "fc.weight", line(1)),
+        Take(4 * MiB, Category.WEIGHTS, "emb.weight", line(5)),
+    ]
+    a, b = run(owned, "a.memscope"), run([Take(2 * MiB, calls=line(1)), Take(6 * MiB, calls=line(5))], "b.memscope")
+    for found, side in ((diff_moments(a.end(), b.end()), "A"), (diff_moments(b.end(), a.end()), "B")):
+        assert found.owners_in == side
+        names = {row.key for row in found.rows if not row.is_rounding}
+        assert names == {f"/home/me/project/train.py:{n} forward" for n in (1, 5)}
+        assert sum(row.delta_bytes for row in found.rows) == found.delta_bytes
+    assert at_ends(owned, owned).owners_in is None
+    assert diff_moments(a.end(), a.at(-1)).owners_in is None
+    assert diff_moments(a.end(), b.at(-1)).owners_in is None

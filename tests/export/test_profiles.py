@@ -58,6 +58,7 @@ def test_speedscope_reads_samples_and_weights_of_one_length(moments: list[Moment
     for profile, total in zip(content["profiles"], (requested(moments[0]), 2 * MiB), strict=True):
         assert {"type", "name", "unit", "startValue", "endValue", "samples", "weights"} == set(profile)
         assert (profile["type"], profile["unit"]) == ("sampled", "bytes")
+        assert profile["name"].endswith(", requested bytes")
         assert len(profile["samples"]) == len(profile["weights"])
         assert sum(profile["weights"]) == profile["endValue"] - profile["startValue"] == total
         assert all(0 <= i < len(frames) for sample in profile["samples"] for i in sample)
@@ -107,7 +108,7 @@ def split(body: bytes) -> list[bytes]:
 
 
 def test_pprof_reads_the_same_stacks(moments: list[Moment]) -> None:
-    # profile.proto: 1 sample types, 2 samples, 4 locations, 5 functions, 6 strings, 14 the default type.
+    # profile.proto: 1 sample types, 2 samples, 4 locations, 5 functions, 6 strings, 13 comments, 14 the default type.
     out = io.BytesIO()
     write_pprof(moments, out)
     top = fields(gzip.decompress(out.getvalue()))
@@ -116,6 +117,8 @@ def test_pprof_reads_the_same_stacks(moments: list[Moment]) -> None:
     types = [[strings[v] for _, v in fields(value)] for number, value in top if number == 1]
     assert types == [["inuse_objects", "count"], ["inuse_space", "bytes"]]
     assert strings[next(value for number, value in top if number == 14)] == "inuse_space"
+    comments = [strings[i] for number, value in top if number == 13 for i in packed(value)]
+    assert comments == [f"device {one.device.index} after event {one.event}, requested bytes" for one in moments]
     functions = {f[1]: strings[f[2]] for f in (dict(fields(value)) for number, value in top if number == 5)}
     locations = {}
     for number, value in top:

@@ -191,3 +191,38 @@ def test_what_only_a_private_name_told_is_counted() -> None:
     trace = builder.build(TraceMetadata(source="synthetic", block_layout_recorded=False))
     analysis = Analysis(trace)
     assert changed_allocations(analysis, redact(trace)) == 0
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "saved for backward",
+        "copied to the device",
+        "inside sum",
+        "exp_avg of a parameter",
+        "receive buffer of model.layers.3",
+        "all-gather buffer",
+        "reduce-scatter buffer of forward",
+        "DDP buckets",
+        "cuBLAS workspace (modelled)",
+        "argument 0",
+        "output result",
+    ],
+)
+def test_words_of_memscopes_own_stay(label: str) -> None:
+    builder = TraceBuilder()
+    event = builder.add_event(Action.ALLOC, address=4096, size_bytes=512)
+    builder.set_owner(event, Category.ACTIVATIONS, label)
+    found = redact(builder.build(TraceMetadata(source="synthetic", block_layout_recorded=False)))
+    assert found.kept["owners"] == (label,)
+    assert "owners" not in found.replaced
+
+
+def test_an_owner_renamed_in_part_counts_as_replaced() -> None:
+    builder = TraceBuilder()
+    for i, label in enumerate(("emb.weight", "emb.bias", "weight")):
+        event = builder.add_event(Action.ALLOC, address=4096 * (i + 1), size_bytes=512)
+        builder.set_owner(event, Category.WEIGHTS, label)
+    found = redact(builder.build(TraceMetadata(source="synthetic", block_layout_recorded=False)))
+    assert (found.replaced["owners"], found.replaced["words of owners"]) == (2, 1)
+    assert found.kept["owners"] == ("weight",)

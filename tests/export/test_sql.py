@@ -87,3 +87,10 @@ def test_a_mistake_is_one_line(query: str, words: str) -> None:
         ask(load(TRAIN), query)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_view_that_there_is_not_is_answered_with_the_one_meant() -> None:
+    with pytest.raises(UsageError, match="there is no view 'allocation': did you mean 'allocations'"):
+        ask(load(TRAIN), "select * from allocation")
+    with pytest.raises(UsageError, match="there is no view 'zzz': choose one of events, allocations"):
+        ask(load(TRAIN), "select * from steps join zzz using (step)")

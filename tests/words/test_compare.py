@@ -9,6 +9,7 @@ from memscope.words.compare import (
     differing_facts,
     headline,
     matched_words,
+    owners_hint,
     place_hint,
     place_words,
     row_name,
@@ -67,3 +68,13 @@ def test_moments_in_other_phases_are_said_to_be() -> None:
 
 def test_differences_have_signs() -> None:
     assert [signed_bytes(n) for n in (MiB, 0, -MiB)] == ["+1.0 MiB", "0 B", "-1.0 MiB"]
+
+
+def test_owners_of_one_side_alone_are_said() -> None:
+    owned = run([Take(2 * MiB, Category.WEIGHTS, "fc.weight", line(1))])
+    plain = run([Take(2 * MiB, calls=line(1))])
+    found = diff_moments(owned.peak(), plain.peak())
+    assert owners_hint(found).startswith("only A has owners, B has none")
+    assert "by stack and phase" in matched_words(found)
+    assert owners_hint(diff_moments(plain.peak(), owned.peak())).startswith("only B has owners")
+    assert owners_hint(diff_moments(owned.peak(), owned.peak())) == ""

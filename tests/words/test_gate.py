@@ -43,3 +43,13 @@ def test_the_baselines_limits_have_names_of_their_own() -> None:
         "peak reserved against the baseline",
     ]
     assert blame_heading(gate) == "What grew since the baseline"
+
+
+def test_a_limit_is_said_as_it_was_given_where_that_is_another_size() -> None:
+    def words(size: int, given: str) -> str:
+        check = Check("run", Path("run"), max_peak_bytes=size, max_peak_given=given)
+        return gate_words(run_check(check, run([Take(24 * MiB)])))
+
+    assert words(400 * 10**6, "400MB") == "peak allocated is 24.0 MiB, within its limit of 381.5 MiB (400MB)"
+    assert words(30 * MiB, "30MiB").endswith("within its limit of 30.0 MiB")
+    assert words(20 * 10**6, "20MB").endswith("over its limit of 19.1 MiB (20MB)")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from memscope.compare.difference import Row
-from memscope.compare.gate import Gate
+from memscope.compare.gate import Gate, Unjudged
 from memscope.units import format_bytes
 from memscope.words.compare import row_name, signed_bytes
 from memscope.words.gate import gate_words
@@ -18,7 +18,7 @@ _N_NAMED = 3
 _SITE = re.compile(r"(.*?):(\d+) (.*)", re.DOTALL)
 
 
-def github_lines(gate: Gate, folder: PurePath) -> list[str]:
+def github_lines(gate: Gate | Unjudged, folder: PurePath) -> list[str]:
     """An error for what a check found, and one at each line of code that holds most of the excess.
 
     Parameters
@@ -27,6 +27,8 @@ def github_lines(gate: Gate, folder: PurePath) -> list[str]:
         The checkout: files below it are named from there, as GitHub does; of others the whole name is given.
     """
     title = f"GPU memory: {gate.check.name}"
+    if isinstance(gate, Unjudged):
+        return [_command("error", title, gate_words(gate))]
     if not gate.is_exceeded:
         if not gate.untrusted:
             return [_command("notice", title, gate_words(gate))]

@@ -7,18 +7,32 @@ from dataclasses import asdict
 from typing import Any
 
 from memscope.compare.baseline import Baseline
-from memscope.compare.gate import Gate
+from memscope.compare.gate import Gate, Unjudged
 from memscope.reports.diff.json import rows_json
 
 
-def check_json(gates: Sequence[Gate]) -> dict[str, Any]:
+def check_json(gates: Sequence[Gate | Unjudged]) -> dict[str, Any]:
     """One check as its own object; several as a list, and whether all of them are well."""
     if len(gates) == 1:
         return _gate_json(gates[0])
     return {"ok": all(gate.is_ok for gate in gates), "checks": [_gate_json(gate) for gate in gates]}
 
 
-def _gate_json(gate: Gate) -> dict[str, Any]:
+def _gate_json(gate: Gate | Unjudged) -> dict[str, Any]:
+    if isinstance(gate, Unjudged):
+        return {
+            "ok": False,
+            "name": gate.check.name,
+            "trace": gate.check.trace.name,
+            "exit_code": gate.exit_code,
+            "limits": [],
+            "untrusted": [],
+            "notes": [],
+            "blame": [],
+            "blamed_device": None,
+            "blame_against": None,
+            "error": gate.reason,
+        }
     return {
         "ok": gate.is_ok,
         "name": gate.check.name,
@@ -38,7 +52,8 @@ def _gate_json(gate: Gate) -> dict[str, Any]:
         "notes": list(gate.notes),
         "blame": rows_json(gate.blame),
         "blamed_device": gate.blamed_device,
-        "blame_against": None if not gate.blame else "nothing" if gate.baseline is None else "baseline",
+        "blame_against": None if gate.blamed_device is None else "nothing" if gate.baseline is None else "baseline",
+        "error": None,
     }
 
 

@@ -6,20 +6,23 @@ from rich.console import Console
 from rich.text import Text
 
 from memscope.compare.baseline import Band, Baseline
-from memscope.compare.gate import Gate
+from memscope.compare.gate import Gate, Unjudged
 from memscope.reports.diff.text import rows_table
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.units import format_bytes, format_count, format_items
 from memscope.words.compare import row_name
-from memscope.words.gate import blame_heading, limit_words
+from memscope.words.gate import NOTHING_GREW, blame_heading, gate_words, limit_words
 from memscope.words.labels import row_label, sentence
 
 _MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
 
 
-def print_gate(gate: Gate, top: int, console: Console) -> None:
-    """Print each limit, what weakens the answer, and who holds the excess."""
+def print_gate(gate: Gate | Unjudged, top: int, console: Console) -> None:
+    """Print each limit, what weakens the answer, and who holds the excess; or why it could not be judged."""
     console.print(Text(gate.check.name, style="bold"))
+    if isinstance(gate, Unjudged):
+        console.print(Text(f"  ✗ {gate_words(gate)}", style="bold red"))
+        return
     for limit in gate.limits:
         mark, style = _MARKS[limit.is_kept]
         console.print(Text(f"  {mark} {limit_words(gate, limit)}", style=style))
@@ -27,7 +30,7 @@ def print_gate(gate: Gate, top: int, console: Console) -> None:
         console.print(Text(f"  ⚠ {text}", style="yellow"))
     for text in gate.notes:
         console.print(Text(f"  · {text}", style="dim"))
-    if gate.blame:
+    if gate.blamed_device is not None:
         _print_blame(gate, top, console)
 
 
@@ -35,11 +38,9 @@ def _print_blame(gate: Gate, top: int, console: Console) -> None:
     console.print()
     console.print(Text(blame_heading(gate), style="bold"))
     if gate.baseline is not None:
-        grown = [row for row in gate.blame if row.delta_bytes > 0]
+        grown = gate.grown
         if not grown:
-            console.print(
-                "  nothing allocated grew: what grew is reserved memory alone (memscope frag says what holds it)"
-            )
+            console.print(f"  {NOTHING_GREW} (memscope frag says what holds it)")
             return
         rows_table(grown[:top], "owner or line of code", has_sites=True).print(console)
         return
@@ -49,18 +50,18 @@ def _print_blame(gate: Gate, top: int, console: Console) -> None:
         Column("owner or line of code", Kind.WORDS),
         Column("line of code", Kind.WORDS, place=2),
     )
-    for row in gate.blame[:top]:
-        if row.b_bytes:
-            site = row.site if row.site is not None and row.site != row.key else ""
-            table.add_row(format_bytes(row.b_bytes), row_label(row.category), row_name(row), site)
+    for row in gate.grown[:top]:
+        site = row.site if row.site is not None and row.site != row.key else ""
+        table.add_row(format_bytes(row.b_bytes), row_label(row.category), row_name(row), site)
     table.print(console)
 
 
 def print_baseline(baseline: Baseline, console: Console) -> None:
     """Print what a baseline holds."""
     console.print(Text(f"Baseline of {format_items(baseline.n_runs, 'run')}, device {baseline.device}", style="bold"))
+    middle = "median" if baseline.n_runs % 2 else "lower median"
     table = FittedTable(
-        Column("", Kind.NAME), Column("lowest", place=2), Column("median"), Column("highest"), Column("noise", place=1)
+        Column("", Kind.NAME), Column("lowest", place=2), Column(middle), Column("highest"), Column("noise", place=1)
     )
     for name, band in (("peak allocated", baseline.peak_allocated), ("peak reserved", baseline.peak_reserved)):
         table.add_row(name, *_sizes(band))
@@ -69,7 +70,11 @@ def print_baseline(baseline: Baseline, console: Console) -> None:
         console.print(Text("  · one run has no noise: give several to have its band", style="dim"))
     facts = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in baseline.facts.items() if value)
     console.print(Text(f"  · {sentence(facts)}", style="dim"))
-    console.print(Text(f"  · {format_count(len(baseline.held))} rows say who holds the median's peak", style="dim"))
+    if not baseline.n_runs % 2:
+        text = "  · the lower median is the lower of the two runs in the middle: the peak of a run, and no mean of two"
+        console.print(Text(text, style="dim"))
+    rows = format_count(len(baseline.held))
+    console.print(Text(f"  · {rows} rows say who holds the {middle}'s peak", style="dim"))
 
 
 def _sizes(band: Band | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from memscope.words.compare import (
     differing_facts,
     headline,
     matched_words,
+    owners_hint,
     place_hint,
     place_words,
     row_name,
@@ -71,8 +72,8 @@ def _moments(difference: Difference) -> str:
         )
     table = parts.table(("", "moment", "allocated", "reserved", "reserved at most"), rows, (2, 3, 4))
     facts = differing_facts(difference)
-    hint = place_hint(difference)
-    note = f'<p class="quiet">{escape(sentence(hint))}.</p>' if hint else ""
+    hints = [hint for hint in (place_hint(difference), owners_hint(difference)) if hint]
+    note = "".join(f'<p class="quiet">{escape(sentence(hint))}.</p>' for hint in hints)
     differing = parts.table(("differs", "A", "B"), [tuple(map(escape, fact)) for fact in facts]) if facts else ""
     return _section("What is compared", table, note, differing)
 

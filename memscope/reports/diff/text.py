@@ -16,6 +16,7 @@ from memscope.words.compare import (
     differing_facts,
     headline,
     matched_words,
+    owners_hint,
     place_hint,
     place_words,
     row_name,
@@ -42,9 +43,9 @@ def print_diff(difference: Difference, top: int, console: Console) -> None:
             () if difference.is_one_trace and label == "B" else moment.device.recording.completeness.warnings
         ):
             console.print(Text(f"     ⚠ {warning}", style="yellow"))
-    hint = place_hint(difference)
-    if hint:
-        console.print(Text(f"  ·  {hint}", style="dim"))
+    for hint in (place_hint(difference), owners_hint(difference)):
+        if hint:
+            console.print(Text(f"  ·  {hint}", style="dim"))
     for name, one, two in differing_facts(difference):
         console.print(f"  ≠  {name}: {one} → {two}")
     console.print()

@@ -49,7 +49,7 @@ def print_redaction(report: RedactionReport, console: Console, *, lists_kept: bo
     else:
         console.print("  · every allocation has the category that it had")
     if not lists_kept:
-        console.print(Text("  · kept names are public ones; --kept lists them", style="dim"))
+        console.print(Text("  · kept names are public ones; memscope redact --kept lists them", style="dim"))
         return
     for kind, names in report.kept.items():
         console.print()

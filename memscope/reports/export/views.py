@@ -11,10 +11,26 @@ from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.units import format_items
 
 _NULL = "–"
+_IDS = frozenset(
+    (
+        *("alloc_event", "free_requested_event", "free_event", "address", "block_is_exact", "stream", "pool"),
+        *("stack_id", "frame_id", "source", "tag", "time_ns"),
+    )
+)
+"""Columns of the views that say little by themselves."""
+
+
+def _places(columns: Sequence[str]) -> list[int]:
+    """How soon each column is left out: the ids last in line, each in its order."""
+    order = sorted(range(len(columns)), key=lambda i: (columns[i] in _IDS, i))
+    return [order.index(i) for i in range(len(columns))]
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]], limit: int, console: Console) -> None:
-    """Print rows as a table, numbers as they are; where the width does not do, the last columns are left out."""
+    """Print rows as a table, numbers as they are.
+
+    Where the width does not do, ids and addresses are left out first, then the last of the other columns.
+    """
     shown = rows[:limit]
     kinds = [
         Kind.NUMBER if all(isinstance(row[i], int | float) or row[i] is None for row in shown) else Kind.WORDS
@@ -22,7 +38,10 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]], limit
     ]
     if columns:
         table = FittedTable(
-            *(Column(name, kind, place=i) for i, (name, kind) in enumerate(zip(columns, kinds, strict=True)))
+            *(
+                Column(name, kind, place=place)
+                for name, kind, place in zip(columns, kinds, _places(columns), strict=True)
+            )
         )
         for row in shown:
             table.add_row(*(_NULL if value is None else str(value) for value in row))

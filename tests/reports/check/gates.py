@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memscope.compare.baseline import baseline_of
 from memscope.compare.checks import Check
-from memscope.compare.gate import Gate, run_check
+from memscope.compare.gate import Gate, Unjudged, run_check
 from memscope.trace.categories import Category
 from tests.compare.runs import MiB, Take, line, run
 
@@ -39,3 +39,9 @@ def kept() -> Gate:
 def untold(name: str = "untold") -> Gate:
     """A limit that seems to be kept, of a recording that lost events."""
     return run_check(Check(name, Path("run"), max_peak_bytes=34 * MiB), run(AFTER, n_events_lost=3))
+
+
+def unjudged() -> Unjudged:
+    """A check of a trace that is not there."""
+    check = Check("gone", Path("folder/gone.memscope"), max_peak_bytes=34 * MiB)
+    return Unjudged(check, "folder/gone.memscope: cannot be read: No such file or directory", 1)

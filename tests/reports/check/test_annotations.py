@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from memscope.reports.check.annotations import github_lines
-from tests.reports.check.gates import HERE, grown, kept, passed, untold
+from tests.reports.check.gates import HERE, grown, kept, passed, unjudged, untold
 
 
 def test_a_limit_that_is_passed_is_an_error_and_one_at_each_line() -> None:
@@ -35,3 +35,8 @@ def test_a_name_cannot_end_its_line() -> None:
     gate = replace(gate, check=replace(gate.check, name="a%b\n::error::c,d"))
     (first, *_) = github_lines(gate, Path("/"))
     assert first.startswith("::error title=GPU memory%3A a%25b%0A%3A%3Aerror%3A%3Ac%2Cd::")
+
+
+def test_a_check_that_cannot_be_made_is_an_error() -> None:
+    (line,) = github_lines(unjudged(), Path("/"))
+    assert line.startswith("::error title=GPU memory%3A gone::not judged: folder/gone.memscope")

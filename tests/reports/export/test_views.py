@@ -38,3 +38,14 @@ def test_every_column_of_every_view_is_listed() -> None:
     for view in VIEWS.values():
         for column in view.columns:
             assert column in out.getvalue()
+
+
+def test_ids_are_left_out_before_what_says_something() -> None:
+    columns = ("alloc_event", "address", "block_bytes", "site", "category", "owner")
+    text = printed([(1234, "0x7f0000000000", 4096, "train.py:7 forward", "weights", "fc.weight")], columns, width=60)
+    assert "weights" in text
+    assert "fc.weight" in text
+    assert "train.py:7" in text
+    assert "0x7f" not in text
+    assert "address" in text.split("not shown in 60 columns: ")[1]
+    assert "0x7f" in printed([(1, "0x7f")], ("n", "address"), width=60)
