@@ -75,6 +75,8 @@ def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console
         console.print(Text(f"  {number}. {step.technique}: {left}; {step.proof}"))
         for how in step.hows:
             console.print(Text(f"     {how}", style="green"))
+    for words in plan.warnings:
+        console.print(Text(f"  ! {words}", style="yellow"))
     console.print(Text("  of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
 
 
