@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from memscope.errors import UnknownNameError, UsageError
-from memscope.units import GiB, MiB, parse_bytes
+from memscope.units import GiB, MiB, format_bytes, parse_bytes
 
 DEFAULT_GPU = "H100-80GB"
 _SIZE_TEXT = re.compile(r"\s*\d")
@@ -163,3 +163,20 @@ def find_gpu(name: str) -> GpuModel:
     if found:
         raise UsageError(f"{name!r} fits several GPUs: choose one of {', '.join(gpu.name for gpu in found)}")
     raise UnknownNameError(f"{name!r} is not a known GPU", name, gpu_names(), ", or give a size such as 24GiB")
+
+
+def find_usable_gpu(name: str) -> GpuModel:
+    """:func:`find_gpu`, of which something is left beside the modelled CUDA context.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or fits several, or nothing is left.
+    """
+    gpu = find_gpu(name)
+    if gpu.usable_bytes <= 0:
+        raise UsageError(
+            f"{gpu.name}: PyTorch can have nothing of a card of that size, because its CUDA context is modelled with "
+            f"{format_bytes(gpu.context_bytes)}; give a larger size"
+        )
+    return gpu

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from memscope.errors import UsageError
-from memscope.gpus import find_gpu, gpu_names
+from memscope.gpus import find_gpu, find_usable_gpu, gpu_names
 from memscope.units import GiB, MiB
 
 
@@ -36,3 +36,10 @@ def test_unknown_and_ambiguous_names_list_the_catalogue() -> None:
 def test_library_workspaces_depend_on_the_architecture() -> None:
     assert find_gpu("A100-80GB").cublas_workspace_bytes == 8_519_680
     assert find_gpu("H100-80GB").cublas_workspace_bytes == 32 * MiB
+
+
+@pytest.mark.parametrize("size", ["300MiB", "512MiB", "1"])
+def test_a_size_of_which_the_context_leaves_nothing_is_refused(size: str) -> None:
+    with pytest.raises(UsageError, match=f"{size}: PyTorch can have nothing of a card of that size.*512.0 MiB"):
+        find_usable_gpu(size)
+    assert find_usable_gpu("513MiB").usable_bytes == MiB

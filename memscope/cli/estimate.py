@@ -8,7 +8,7 @@ import click
 
 from memscope.cli.options import Choice, console, json_option, print_json
 from memscope.errors import UsageError
-from memscope.gpus import DEFAULT_GPU, GpuModel, find_gpu, gpu_names
+from memscope.gpus import DEFAULT_GPU, GpuModel, find_gpu, find_usable_gpu, gpu_names
 from memscope.planning.plan import ATTENTIONS, DTYPES, MODES, OPTIMIZERS, Mode
 
 
@@ -90,7 +90,7 @@ def _cards(names: tuple[str, ...], *, takes_all: bool) -> list[GpuModel]:
     """The cards that were asked for; all of the catalogue where that is said, or where one is looked for."""
     if "all" in names or (takes_all and not names):
         return [find_gpu(name) for name in gpu_names()]
-    return [find_gpu(name) for name in dict.fromkeys(names or (DEFAULT_GPU,))]
+    return [find_usable_gpu(name) for name in dict.fromkeys(names or (DEFAULT_GPU,))]
 
 
 def _say(text: str) -> None:

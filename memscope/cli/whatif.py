@@ -10,7 +10,7 @@ import click
 from memscope.cli.options import console, device_option, json_option, load_trace, print_each_json, rules_option
 from memscope.cli.sweeping import progress
 from memscope.errors import UsageError
-from memscope.gpus import GpuModel, find_gpu
+from memscope.gpus import GpuModel, find_usable_gpu
 
 if TYPE_CHECKING:
     from memscope.analysis import Analysis
@@ -62,7 +62,7 @@ def whatif(
             "choose one of --apply TECHNIQUE, --all for every one that applies, and --fit GPU; memscope whatif --list "
             "names the techniques"
         )
-    card = None if gpu is None else find_gpu(gpu)
+    card = None if gpu is None else find_usable_gpu(gpu)
     analysis = load_trace(trace, rules)
     analysis.require_consistent()
     if card is not None:

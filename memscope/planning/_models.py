@@ -35,7 +35,8 @@ def dry_run(plan: Plan, gpu: GpuModel) -> Trace:
         import transformers
     transformers.logging.set_verbosity_error()
     config = _config_of(plan)
-    run = DryRun(replace(gpu, total_bytes=_WITHOUT_END), has_stacks=False, on_oom=False)
+    # Adafactor reads norms, which no size depends on; there is no code of the user's that could take a branch.
+    run = DryRun(replace(gpu, total_bytes=_WITHOUT_END), has_stacks=False, on_oom=False, says_answers=False)
     before = torch.get_default_dtype()
     work = _train if plan.mode == "train" else _generate
     with warnings.catch_warnings():

@@ -12,19 +12,19 @@ from memscope.reports.json import ledger_json
 
 
 def estimate_json(found: Estimate, solved: Solved | None = None) -> dict[str, Any]:
-    """What a plan takes, on the first card and on each; with ``solved``, what was asked for."""
-    first = found.cards[0]
+    """What a plan takes on one card, ``gpu``, and how it fits each; with ``solved``, what was asked for."""
+    card = found.card
     content: dict[str, Any] = {
         "plan": plan_json(found.plan),
-        "gpu": first.name,
-        "fits": first.fits,
-        "capacity_bytes": first.capacity_bytes,
-        "spare_bytes": first.spare_bytes,
-        "n_retries": first.n_retries,
+        "gpu": card.name,
+        "fits": card.fits,
+        "capacity_bytes": card.capacity_bytes,
+        "spare_bytes": card.spare_bytes,
+        "n_retries": card.n_retries,
         "peak_allocated_bytes": found.peak_allocated_bytes,
         "peak_reserved_bytes": found.peak_reserved_bytes,
         "ledger": ledger_json(found.device.peak()),
-        "gpus": [{**asdict(card), "spare_bytes": card.spare_bytes} for card in found.cards],
+        "gpus": [{**asdict(each), "spare_bytes": each.spare_bytes} for each in found.cards],
         "notes": list(found.device.trace.metadata.notes),
     }
     if solved is not None:

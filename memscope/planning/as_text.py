@@ -19,18 +19,30 @@ def print_estimate(found: Estimate, console: Console, solved: Solved | None = No
     if solved is not None:
         console.print(Text(solved_words(solved), style="bold"))
     console.print(Text(plan_words(found.plan), style="" if solved is not None else "bold"))
-    peaks = f"{format_bytes(found.peak_allocated_bytes)} allocated, {format_bytes(found.peak_reserved_bytes)} reserved"
-    console.print(Text(f"  {peaks} at the peaks, without a limit of memory"))
+    card = found.card
+    peaks = f"{format_bytes(card.peak_allocated_bytes)} allocated, {format_bytes(card.peak_reserved_bytes)} reserved"
+    console.print(Text(f"  on {card.name}: {peaks} at the peaks, without a limit of memory"))
     ledger = found.device.peak().ledger
-    table = FittedTable(Column("at the peak", Kind.NAME), Column("bytes"), Column("", place=1, called="exact bytes"))
+    table = FittedTable(
+        Column(f"at the peak, on {card.name}", Kind.NAME),
+        Column("bytes"),
+        Column("", place=1, called="exact bytes"),
+    )
     for row in ledger.rows:
         if row.bytes:
             table.add_row(row.name.replace("_", " "), format_bytes(row.bytes), format_count(row.bytes))
     table.add_row(ledger.total_of, format_bytes(ledger.total_bytes), format_count(ledger.total_bytes), style="bold")
     table.print(console)
-    cards = FittedTable(Column("card", Kind.NAME), Column("PyTorch can have"), Column("spare"), Column("", Kind.WORDS))
+    cards = FittedTable(
+        Column("card", Kind.NAME),
+        Column("PyTorch can have"),
+        Column("reserved", place=1, called="peak reserved"),
+        Column("spare"),
+        Column("", Kind.WORDS),
+    )
     for card in found.cards:
-        cards.add_row(card.name, format_bytes(card.capacity_bytes), _spare(card), _verdict(card))
+        peak = format_bytes(card.peak_reserved_bytes)
+        cards.add_row(card.name, format_bytes(card.capacity_bytes), peak, _spare(card), _verdict(card))
     cards.print(console)
     notes = ["what PyTorch can have: the card's memory less a modelled CUDA context; nothing was measured on a card"]
     if found.plan.mode == "train":
@@ -64,11 +76,9 @@ def solved_words(solved: Solved) -> str:
     """An answer in one line."""
     what = _WORDS[solved.name]
     if solved.value is None:
-        return (
-            f"{what}: none fits" if solved.name == "gpu" else f"{what}: not even 1 fits {solved.estimate.cards[0].name}"
-        )
+        return f"{what}: none fits" if solved.name == "gpu" else f"{what}: not even 1 fits {solved.estimate.card.name}"
     value = f"{solved.value:,}" if isinstance(solved.value, int) else solved.value
-    on = "" if solved.name == "gpu" else f" on {solved.estimate.cards[0].name}"
+    on = "" if solved.name == "gpu" else f" on {solved.estimate.card.name}"
     how = "the next does not fit" if solved.confirmed else solved.note or "not confirmed"
     tried = f"{format_items(solved.n_runs, 'plan')} dry-run"
     return f"{what}{on}: {value} ({how}; {tried})" if solved.name != "gpu" else f"{what}: {value} ({tried})"

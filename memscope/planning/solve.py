@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from memscope.device.device import Device
 from memscope.errors import UsageError
 from memscope.gpus import GpuModel
-from memscope.planning.estimate import Estimate, OnRun, estimate
+from memscope.planning.estimate import Estimate, OnRun, card_fit, estimate, kind_of, run_of
 from memscope.planning.plan import MOST, Plan
 
 NUMBERS = ("batch", "seq")
@@ -27,11 +28,11 @@ class Solved:
     value
         The largest number that fits, or the name of the smallest card; None where nothing does.
     confirmed
-        Whether a dry run fits there and another, one past it, does not.
+        Whether a dry run fits there and another, one past it, does not; for a card, each smaller one.
     estimate
-        Of the plan at the answer; of the least that there is where nothing fits.
+        Of the plan at the answer; where nothing fits, of the least number, or of the largest card.
     n_runs
-        Plans that were tried.
+        Dry runs that it took.
     note
         What bounds the answer besides memory, None where nothing does.
     """
@@ -98,7 +99,9 @@ def _reached(one: int, other: int, peak_of: Callable[[int], int], capacity_bytes
 
 
 def solve_card(plan: Plan, gpus: Sequence[GpuModel], on_run: OnRun | None = None) -> Solved:
-    """The smallest of some cards that a plan fits.
+    """The smallest of some cards that a plan fits: tried from the smallest up, each by a dry run of its own kind.
+
+    Larger cards are not tried: the estimate's cards end with the one that was found.
 
     Raises
     ------
@@ -107,8 +110,15 @@ def solve_card(plan: Plan, gpus: Sequence[GpuModel], on_run: OnRun | None = None
     """
     if not gpus:
         raise UsageError("no card to choose from")
-    ordered = sorted(gpus, key=lambda gpu: (gpu.usable_bytes, gpu.name))
-    found = estimate(plan, ordered, on_run)
-    fitting = [card for card in found.cards if card.fits]
-    smaller = found.cards[: found.cards.index(fitting[0])] if fitting else found.cards
-    return Solved("gpu", fitting[0].name if fitting else None, not any(card.fits for card in smaller), found, 1)
+    runs: dict[object, Device] = {}
+    cards = []
+    for gpu in sorted(gpus, key=lambda gpu: (gpu.usable_bytes, gpu.name)):
+        kind = kind_of(gpu)
+        if kind not in runs:
+            runs[kind] = run_of(plan, gpu, on_run)
+        device = runs[kind]
+        cards.append(card_fit(device, gpu))
+        if cards[-1].fits:
+            break
+    found = Estimate(plan, device, cards[-1], tuple(cards), len(runs))
+    return Solved("gpu", cards[-1].name if cards[-1].fits else None, True, found, len(runs))

@@ -136,6 +136,14 @@ class FittedTable:
         every = range(len(self.columns))
         return self._room(width, every, True) >= 0
 
+    def leaves_out(self, heading: str, width: int) -> bool:
+        """Whether there is no room for a column that says something."""
+        shown = self._layout(width).widths
+        return any(
+            column.heading == heading and i not in shown and any(cells[i].plain for cells, _ in self._rows)
+            for i, column in enumerate(self.columns)
+        )
+
     def print(self, console: Console) -> None:
         """Print what fits, and name what does not."""
         layout = self._layout(console.width)

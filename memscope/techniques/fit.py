@@ -1,8 +1,9 @@
 """The cheapest techniques with which a program fits a card: a short list, in the order in which to do them.
 
 Techniques are tried from what costs nothing to what costs most: settings and defaults, work that is done again, bytes
-that are moved, bits that are lost. One that takes nothing off the peak is left out; as soon as the program fits, each
-that it would fit without is left out again, the dearest first.
+that are moved, bits that are lost. One that takes nothing off the peak is left out. In the end each that the program
+would fit without is left out again, the dearest first; where nothing makes it fit, each that takes nothing off the peak
+beside the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from memscope.device.device import Device
 from memscope.gpus import GpuModel
-from memscope.techniques.registry import technique_named
+from memscope.techniques.registry import clash_of, technique_named
 from memscope.techniques.technique import DoesNotApplyError
 from memscope.techniques.whatif import Applied, Peaks, Start, WhatIf, arranged
 
@@ -50,6 +51,8 @@ class FitPlan:
         What each step leaves, with those before it.
     fits
         Whether the program fits with all of the plan.
+    warnings
+        What weakens the plan.
     """
 
     gpu: str
@@ -58,6 +61,7 @@ class FitPlan:
     peaks: Peaks
     steps: tuple[WhatIf, ...]
     fits: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def techniques(self) -> tuple[str, ...]:
@@ -87,19 +91,33 @@ def fit_plan(device: Device, gpu: GpuModel, on_done: Callable[[int, int], None] 
     for i, (technique, about) in enumerate(ORDER):
         if best.reserved_bytes <= capacity:
             break
-        trial = {other: name for other, name in chosen.items() if other != about} | {about: technique}
+        trial = {
+            other: name for other, name in chosen.items() if other != about and clash_of((name, technique)) is None
+        } | {about: technique}
         found = _applied(start, trial)
         if found is not None and found.reserved_bytes < best.reserved_bytes:
             chosen, best = trial, found
         if on_done is not None:
             on_done(i + 1, len(ORDER))
-    if best.reserved_bytes <= capacity:
-        for about in list(chosen)[::-1]:
-            fewer = {other: name for other, name in chosen.items() if other != about}
-            found = _applied(start, fewer)
-            if found is not None and found.reserved_bytes <= capacity:
-                chosen, best = fewer, found
-    return FitPlan(gpu.name, capacity, start.baseline, best, _steps(start, chosen), best.reserved_bytes <= capacity)
+    chosen, best = _without_idle(start, chosen, best, capacity)
+    steps = _steps(start, chosen)
+    fits = best.reserved_bytes <= capacity
+    return FitPlan(gpu.name, capacity, start.baseline, best, steps, fits, start.warnings())
+
+
+def _without_idle(
+    start: Start, chosen: dict[str, str], best: Peaks, capacity_bytes: int
+) -> tuple[dict[str, str], Peaks]:
+    """A plan without each technique that it can do without, and its peaks; the dearest are left out first.
+
+    Where the plan fits, that is one without which it fits; else one without which no more is left.
+    """
+    for about in list(chosen)[::-1]:
+        fewer = {other: name for other, name in chosen.items() if other != about}
+        found = _applied(start, fewer)
+        if found is not None and found.reserved_bytes <= max(best.reserved_bytes, capacity_bytes):
+            chosen, best = fewer, found
+    return chosen, best
 
 
 def _applied(start: Start, chosen: dict[str, str]) -> Peaks | None:

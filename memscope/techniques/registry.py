@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from memscope.errors import UnknownNameError
+from collections.abc import Iterable
+
+from memscope.errors import UnknownNameError, UsageError
 from memscope.techniques.activations import checkpoint, chunked_logits, micro_batch
 from memscope.techniques.allocator import conf, empty_cache
 from memscope.techniques.cache import fewer_bits, static
@@ -41,6 +43,8 @@ TECHNIQUES: dict[str, Technique] = {
     )
 }
 """Name → technique, in the order of lists."""
+_OPTIMIZER = "optimizer:"
+"""How techniques are called that say which optimizer a program has, or which implementation of it."""
 
 
 def technique_named(text: str) -> tuple[Technique, str]:
@@ -57,3 +61,37 @@ def technique_named(text: str) -> tuple[Technique, str]:
             return TECHNIQUES[name], text.strip()[len(name) + 1 :]
         name = name.rpartition(":")[0]
     raise UnknownNameError(f"there is no technique {text!r}", text, (each.usage for each in TECHNIQUES.values()))
+
+
+def clash_of(asked: Iterable[str]) -> tuple[str, str] | None:
+    """The first two of some techniques that cannot be of one program; None where all can.
+
+    A program has one optimizer, of one implementation, and a technique is applied once.
+    """
+    seen: dict[str, str] = {}
+    for text in asked:
+        name = technique_named(text)[0].name
+        kind = _OPTIMIZER if name.startswith(_OPTIMIZER) else name
+        if kind in seen:
+            return seen[kind], text
+        seen[kind] = text
+    return None
+
+
+def refuse_clashes(asked: Iterable[str]) -> None:
+    """Refuse techniques that cannot be of one program.
+
+    Raises
+    ------
+    UsageError
+        If there are any, or one is not known.
+    """
+    clash = clash_of(asked)
+    if clash is None:
+        return
+    one, other = clash
+    if one == other:
+        raise UsageError(f"{one} is asked for twice")
+    if technique_named(one)[0] is technique_named(other)[0]:
+        raise UsageError(f"{one} and {other}: the same technique twice: ask for one of them")
+    raise UsageError(f"{one} and {other}: a program has one optimizer: ask for one of them")

@@ -14,7 +14,7 @@ from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.result import ReplayResult
 from memscope.techniques.program import Program
-from memscope.techniques.registry import TECHNIQUES, technique_named
+from memscope.techniques.registry import TECHNIQUES, refuse_clashes, technique_named
 from memscope.techniques.technique import Change, Cost, DoesNotApplyError, Proof, Technique
 from memscope.units import format_fraction
 
@@ -100,10 +100,11 @@ def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = No
     Raises
     ------
     UsageError
-        If a technique is not known, its arguments cannot be used, or it does not apply.
+        If a technique is not known, its arguments cannot be used, it does not apply, or two cannot be of one program.
     TrustError
         If the program is not a recording of PyTorch's allocator.
     """
+    refuse_clashes(asked)
     found = [(text, *technique_named(text)) for text in asked]
     start = Start.of(device)
     results = []
@@ -233,22 +234,22 @@ class Start:
             results=tuple(results),
             together=together,
             not_applicable=tuple(refused),
-            warnings=tuple(self._warnings(recorded[1])),
+            warnings=self.warnings(),
         )
 
-    def _warnings(self, recorded_bytes: int | None) -> list[str]:
-        found = []
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens every answer."""
         if self.device.lifetimes.fatal_oom_event is not None:
-            found.append("memory ran out in this recording: what the program would have gone on to need is not known")
-        elif recorded_bytes:
-            error = self.baseline.reserved_bytes / recorded_bytes - 1
-            if abs(error) > _LEAST_ERROR_FRAC:
-                side = "above" if error > 0 else "below"
-                found.append(
-                    f"without a limit of memory the replay's peak is {format_fraction(abs(error))} {side} the recorded "
-                    "one: take predictions with that error"
-                )
-        return found
+            return ("memory ran out in this recording: what the program would have gone on to need is not known",)
+        recorded_bytes = self.device.peak_reserved().reserved_bytes
+        error = self.baseline.reserved_bytes / recorded_bytes - 1 if recorded_bytes else 0.0
+        if abs(error) <= _LEAST_ERROR_FRAC:
+            return ()
+        side = "above" if error > 0 else "below"
+        return (
+            f"without a limit of memory the replay's peak is {format_fraction(abs(error))} {side} the recorded one: "
+            "take predictions with that error",
+        )
 
 
 def _replay(program: Program, conf: str | None) -> ReplayResult:

@@ -44,6 +44,7 @@ def test_a_batch_is_solved(memscope: Run, config: Path) -> None:
     [
         (("--mode", "train", "--gpu", "nothing"), "'nothing' is not a known GPU"),
         (("--mode", "train", "--solve", "batch", "--gpu", "T4", "--gpu", "L4"), "--solve batch is for one card"),
+        (("--mode", "train", "--gpu", "300MiB"), "300MiB: PyTorch can have nothing of a card of that size"),
         (("--mode", "train", "--batch", "0"), "batch 0: choose from 1"),
         (("--mode", "trian"), "--mode: there is no 'trian': did you mean 'train'?"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Outcome
+from tests.planning.models import LLAMA
 
 jsonschema = pytest.importorskip("jsonschema")
 Run = Callable[..., Outcome]
@@ -19,6 +20,8 @@ SCHEMAS = ROOT / "docs" / "schema"
 TRAIN, GENERATE, FULL = (
     ROOT / "traces" / f"tiny-{name}.memscope" for name in ("llama-train", "gpt2-generate", "out-of-memory")
 )
+CONFIG = "CONFIG"
+"""Stands for a file of a small model's configuration."""
 COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
     "report": ((TRAIN,), (FULL,)),
     "peak": ((TRAIN,), (FULL, "--by", "site")),
@@ -38,6 +41,17 @@ COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
         (TRAIN, "--steps", "1:2", "-f", "-o", "OUT.memscope"),
         (TRAIN, "--events", "0:9", "-f", "-o", "OUT.pickle"),
     ),
+    "estimate": (
+        ("--config", CONFIG, "--mode", "train", "--seq", "32", "--gpu", "T4", "--gpu", "530MiB"),
+        ("--config", CONFIG, "--mode", "generate", "--seq", "32", "--gpu", "600MiB", "--gpu", "T4", "--solve", "gpu"),
+        ("--config", CONFIG, "--mode", "train", "--seq", "32", "--gpu", "530MiB", "--solve", "batch"),
+    ),
+    "whatif": (
+        (TRAIN, "--apply", "optimizer:sgd", "--apply", "micro-batch:2"),
+        (FULL, "--all"),
+        (TRAIN, "--fit", "580MiB"),
+        (FULL, "--fit", "A100-80GB"),
+    ),
     "redact": ((TRAIN, "-f", "-o", "OUT.memscope"),),
 }
 
@@ -45,6 +59,14 @@ COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
 def schema_of(verb: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((SCHEMAS / f"{verb}.json").read_text())
     return found
+
+
+def told_of(arguments: tuple[object, ...], folder: Path) -> list[object]:
+    """Arguments with files of a folder in the places of those that stand for them."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(LLAMA), encoding="utf-8")
+    told = (path if a is CONFIG else a for a in arguments)
+    return [a.replace("OUT", str(folder / "out")) if isinstance(a, str) else a for a in told]
 
 
 def test_there_is_a_schema_for_each_of_them_and_each_is_one() -> None:
@@ -59,7 +81,7 @@ def test_what_a_verb_prints_is_what_its_schema_says(memscope: Run, tmp_path: Pat
     for arguments in COMMANDS[verb]:
         if verb == "sql":
             pytest.importorskip("duckdb")
-        told = (str(a).replace("OUT", str(tmp_path / "out")) if isinstance(a, str) else a for a in arguments)
+        told = told_of(arguments, tmp_path)
         outcome = memscope(verb, *told, "--json")
         assert outcome.code in (0, 2, 3), outcome.err
         validator.validate(json.loads(outcome.out))
@@ -82,7 +104,7 @@ def test_several_checks_are_what_the_schema_says(memscope: Run, tmp_path: Path) 
 def test_no_key_that_scripts_rely_on_can_go_or_become_another_type(memscope: Run, tmp_path: Path, verb: str) -> None:
     if verb == "sql":
         pytest.importorskip("duckdb")
-    told = (str(a).replace("OUT", str(tmp_path / "out")) if isinstance(a, str) else a for a in COMMANDS[verb][0])
+    told = told_of(COMMANDS[verb][0], tmp_path)
     printed = json.loads(memscope(verb, *told, "--json").out)
     schema = schema_of(verb)
     validator = jsonschema.Draft202012Validator(schema)

@@ -52,8 +52,14 @@ def test_what_is_in_force_saves_nothing_and_is_no_failure(memscope: Run, trained
         ((), "choose one of --apply TECHNIQUE, --all for every one that applies, and --fit GPU"),
         (("--all", "--apply", "static-kv"), "choose one of --apply TECHNIQUE"),
         (("--fit", "nothing"), "'nothing' is not a known GPU"),
+        (("--fit", "300MiB"), "300MiB: PyTorch can have nothing of a card of that size"),
         (("--apply", "micro-batch:9"), "micro-batch:9 does not apply: the recorded batch has 8 samples"),
         (("--apply", "kv:fp8"), "kv:fp8 does not apply: no key/value cache was seen in this trace"),
+        (
+            ("-a", "optimizer:8bit", "-a", "optimizer:sgd"),
+            "optimizer:8bit and optimizer:sgd: a program has one optimizer: ask for one of them",
+        ),
+        (("-a", "micro-batch:2", "-a", "micro-batch:2"), "micro-batch:2 is asked for twice"),
         (("--apply", "optimiser:sgd"), "there is no technique 'optimiser:sgd': did you mean 'optimizer:sgd'?"),
     ],
 )
@@ -78,3 +84,12 @@ def test_a_plan_for_a_card_is_a_list_to_follow(memscope: Run, trained: Path) -> 
     assert content["peak_reserved_bytes"] <= content["capacity_bytes"]
     text = memscope("whatif", trained, "--fit", "712MiB").out
     assert f"1. {content['plan'][0]}: " in text
+
+
+@pytest.mark.parametrize("options", [("--all",), ("--fit", "A100-80GB")])
+def test_a_recording_that_ran_out_of_memory_warns(memscope: Run, options: tuple[str, ...]) -> None:
+    trace = Path("traces/tiny-out-of-memory.memscope")
+    words = "memory ran out in this recording"
+    assert f"! {words}" in memscope("whatif", trace, *options).out
+    (warning,) = json.loads(memscope("whatif", trace, *options, "--json").out)["warnings"]
+    assert warning.startswith(words)

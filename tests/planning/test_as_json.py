@@ -10,7 +10,12 @@ def test_the_object_has_the_keys_that_scripts_rely_on():
     assert {"fits", "capacity_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "ledger", "gpus"} <= set(content)
     assert "solved" not in content
     assert [(gpu["name"], gpu["fits"]) for gpu in content["gpus"]] == [("1GiB", True), ("40MiB", False)]
-    assert (content["fits"], content["capacity_bytes"]) == (True, 1 << 30)
+    assert (content["gpu"], content["fits"], content["capacity_bytes"]) == ("1GiB", True, 1 << 30)
+    for gpu in content["gpus"]:
+        assert (gpu["peak_allocated_bytes"], gpu["peak_reserved_bytes"]) == (
+            content["peak_allocated_bytes"],
+            content["peak_reserved_bytes"],
+        )
     rows = content["ledger"]["rows"]
     assert sum(row["bytes"] for row in rows) == content["ledger"]["total_bytes"]
     json.dumps(content)

@@ -16,6 +16,7 @@ def test_every_card_has_its_verdict_in_any_width(width):
     assert max(map(len, text.splitlines())) <= width
     assert "does not fit" in text
     assert "weights" in text
+    assert "at the peak, on 1GiB" in text
     assert " ".join(text.split()).startswith("largest batch on 1GiB: 4 (the next does not fit; 5 plans dry-run)")
 
 

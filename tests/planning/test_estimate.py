@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from memscope.planning.estimate import card_fit, estimate
+from memscope.gpus import find_gpu
+from memscope.planning.estimate import card_fit, estimate, kind_of
 from memscope.trace.categories import Category
 from tests.planning.models import LLAMA, card, plan, trained
 from tests.techniques.programs import dry_run, peaks
@@ -80,3 +83,30 @@ def test_a_generation_keeps_keys_and_values_of_every_token():
     last = 2 * 3 * 2 * 2 * 64 * 4 * 131
     assert int(found.device.category_usage[Category.KV_CACHE].max()) >= last
     assert Category.GRADIENTS not in found.device.category_usage
+
+
+def test_the_verdict_on_a_card_does_not_depend_on_the_others():
+    """Attention in half precision is fused on an A100, and made by products on a T4."""
+    asked = plan(dtype="bf16", n_samples=8)
+    newer, older = (
+        replace(find_gpu(name), total_bytes=120_000_000, context_bytes=0) for name in ("A100-80GB", "T4-16GB")
+    )
+    alone = [estimate(asked, [card]).cards[0] for card in (newer, older)]
+    assert [card.fits for card in alone] == [True, False]
+    assert alone[0].peak_allocated_bytes < alone[1].peak_allocated_bytes
+    for cards in ([newer, older], [older, newer], [older, find_gpu("H100-80GB"), newer, older]):
+        told = []
+        found = estimate(asked, cards, told.append)
+        assert len(told) == found.n_runs == len({kind_of(card) for card in cards})
+        assert [card for card in found.cards if card.name == newer.name] == alone[:1]
+        assert {card for card in found.cards if card.name == older.name} == set(alone[1:])
+        assert found.card == found.cards[0]
+        assert found.peak_allocated_bytes == int(found.device.peak().allocated_bytes)
+
+
+def test_cards_of_a_kind_would_be_dry_run_alike():
+    asked, one = plan(n_samples=2), find_gpu("A100-80GB")
+    other = replace(one, name="other", device_name="another", total_bytes=1 << 30, context_bytes=0, is_nominal=True)
+    assert kind_of(one) == kind_of(other)
+    ledgers = [estimate(asked, [card]).device.peak().ledger for card in (one, other)]
+    assert ledgers[0].rows == ledgers[1].rows

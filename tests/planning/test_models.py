@@ -5,6 +5,7 @@ from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.gpus import find_gpu
 from memscope.planning._models import dry_run
+from memscope.planning.plan import OPTIMIZERS
 from tests.planning.models import LLAMA, plan
 
 
@@ -37,3 +38,11 @@ def test_the_plans_type_goes_before_the_configurations():
         for named in ({}, {"torch_dtype": "bfloat16"}, {"dtype": "float16", "architectures": ["LlamaForCausalLM"]})
     ]
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_no_value_that_is_read_is_said_where_no_code_is_the_users(capfd, optimizer):
+    trace = dry_run(plan(n_tokens=16, optimizer=optimizer), find_gpu("A100-80GB"))
+    out = capfd.readouterr()
+    assert (out.out, out.err) == ("", "")
+    assert any("reads of values" in note for note in trace.metadata.notes) is (optimizer == "adafactor")

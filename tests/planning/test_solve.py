@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from memscope.errors import UsageError
+from memscope.gpus import find_gpu
 from memscope.planning.estimate import estimate
 from memscope.planning.solve import _largest, solve_card, solve_number
 from tests.planning.models import GPT2, card, plan
@@ -51,3 +54,15 @@ def test_the_smallest_card_is_chosen_and_none_where_none_fits():
     assert solve_card(plan(), cards[1:2]).value is None
     with pytest.raises(UsageError, match="no card"):
         solve_card(plan(), [])
+
+
+def test_each_card_up_to_the_smallest_is_judged_by_a_run_of_its_own_kind():
+    older = replace(find_gpu("T4-16GB"), total_bytes=120_000_000, context_bytes=0)
+    newer = replace(find_gpu("A100-80GB"), total_bytes=120_000_001, context_bytes=0)
+    told = []
+    solved = solve_card(plan(dtype="bf16", n_samples=8), [find_gpu("H100-80GB"), newer, older], told.append)
+    assert (solved.value, solved.confirmed, solved.n_runs, len(told)) == (newer.name, True, 2, 2)
+    assert [(card.name, card.fits) for card in solved.estimate.cards] == [(older.name, False), (newer.name, True)]
+    assert solved.estimate.card.name == solved.value
+    assert solved.estimate.peak_allocated_bytes == int(solved.estimate.device.peak().allocated_bytes)
+    assert solved.estimate.peak_reserved_bytes <= newer.usable_bytes

@@ -157,3 +157,10 @@ def test_no_character_that_a_terminal_obeys_leaves_and_styles_keep_their_places(
     styled = io.StringIO()
     Terminal(file=styled, width=width, force_terminal=True, color_system="standard").print(marked)
     assert styled.getvalue().startswith("\x1b[1ma\x1b[0m ")
+
+
+def test_a_table_says_which_column_it_has_no_room_for() -> None:
+    table = FittedTable(Column("name", Kind.NAME), Column("costs", Kind.WORDS, place=1), Column("none", place=2))
+    table.add_row("a" * 30, "words and words and words", "")
+    assert [table.leaves_out("costs", width) for width in (36, 100)] == [True, False]
+    assert not table.leaves_out("none", 36)

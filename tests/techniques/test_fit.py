@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import memscope
 from memscope.gpus import find_gpu
 from memscope.techniques.fit import ORDER, fit_plan
 from memscope.techniques.whatif import what_if
@@ -40,3 +41,18 @@ def test_what_nothing_makes_fit_says_so():
     assert plan.spare_bytes < 0
     abouts = [dict(ORDER)[name] for name in plan.techniques]
     assert len(abouts) == len(set(abouts))
+
+
+def test_no_step_of_a_plan_saves_nothing_though_nothing_makes_it_fit():
+    """Of the four techniques that help one after the other, two take nothing off what the others leave."""
+    plan = fit_plan(train(), card(1 << 20))
+    assert (plan.fits, len(plan.steps)) == (False, 2)
+    assert all(step.saved_bytes > 0 for step in plan.steps)
+    assert sum(step.saved_bytes for step in plan.steps) == plan.baseline.reserved_bytes - plan.peaks.reserved_bytes
+
+
+def test_a_recording_that_ran_out_of_memory_says_so():
+    device = memscope.load("traces/tiny-out-of-memory.memscope").devices[0]
+    (warning,) = fit_plan(device, card(1 << 40)).warnings
+    assert "memory ran out in this recording" in warning
+    assert fit_plan(train(), card(1 << 40)).warnings == ()

@@ -126,6 +126,7 @@ class OperationRouter:
         """Finds what runs an operation in its place: collectives are not run as others are."""
         self._handlers: dict[Any, Callable[..., Any] | None] = {}
         self.is_aside = False
+        self.says_answers = True
         """True while torch works out shapes for itself: nothing of it is on the device."""
 
     @property
@@ -194,7 +195,7 @@ class OperationRouter:
     def made_up(self, answer: Any) -> Any:
         """Count an answer that nothing but the type of a value decided; the first is said."""
         place = user_line()
-        if not self.fixed_answers:
+        if self.says_answers and not self.fixed_answers:
             sys.stderr.write(
                 f"memscope: dry run: {place} reads a value that a dry run does not have: it gets {answer}, and code "
                 "that branches on it takes that branch (said once; the trace counts them)\n"

@@ -93,6 +93,8 @@ class DryRun:
         How much of the run may be lost when the process is killed.
     overwrite
         Whether the folder of an earlier recording that was cut off may be replaced.
+    says_answers
+        Whether the first value that is read is said on stderr; the trace counts them all the same.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class DryRun:
         device_index: int = 0,
         max_loss_s: float = DEFAULT_MAX_LOSS_S,
         overwrite: bool = False,
+        says_answers: bool = True,
     ) -> None:
         import torch
 
@@ -146,6 +149,7 @@ class DryRun:
         self._patches = Patches()
         self._modes = ExitStack()
         self._router = OperationRouter(self._storages, gpu, self._out_of_memory)
+        self._router.says_answers = says_answers
         parts = _Parts(self._router, self._storages, self._owners, self._context)
         self._distributed = Distributed(parts, self._patches)
         self._sink = DryRunSink(

@@ -39,6 +39,7 @@ def fit_plan_json(recording: RecordedTrace, device: int, plan: FitPlan) -> dict[
         **_peaks(plan.peaks),
         "plan": list(plan.techniques),
         "results": [what_if_json(step) for step in plan.steps],
+        "warnings": list(plan.warnings),
     }
 
 

@@ -15,6 +15,7 @@ from memscope.techniques.whatif import WhatIf, WhatIfs
 from memscope.units import format_bytes, format_fraction, format_items
 from memscope.words.replay import signed_bytes
 
+_DOES_NOT_APPLY = " does not apply: "
 _N_FEW = 4
 """Of so many techniques what to write is said only of those that save something."""
 _PROOF_WORDS = {
@@ -46,16 +47,11 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     for result in rows:
         table.add_row(*_cells(result), style="bold" if result is found.together else None)
     table.print(console)
+    says_costs = table.leaves_out("costs", console.width)
     for result in found.results:
-        for text in result.hows:
-            if text and (len(rows) < _N_FEW or result.saved_bytes > 0):
-                console.print(Text(f"  {result.technique}: {text}", style="green"))
-        if result.note is not None:
-            console.print(Text(f"  ○ {result.technique}: {result.note}", style="dim"))
-        for sentence in result.assumes:
-            console.print(Text(f"  · {result.technique}: {sentence}", style="dim"))
-    for name, reason in found.not_applicable:
-        console.print(Text(f"  ○ {reason if reason.startswith(name) else f'{name}: {reason}'}", style="dim"))
+        _print_below(result, console, says_how=len(rows) < _N_FEW or result.saved_bytes > 0, says_costs=says_costs)
+    for words in refused_words(found.not_applicable):
+        console.print(Text(f"  ○ {words}", style="dim"))
     for words in found.warnings:
         console.print(Text(f"  ! {words}", style="yellow"))
     console.print(Text("  saves: of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
@@ -63,6 +59,31 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     if proofs:
         words = "; ".join(f"{proof}: {_PROOF_WORDS[proof]}" for proof in proofs)
         console.print(Text(f"  {words} (docs/techniques.md)", style="dim"))
+
+
+def _print_below(result: WhatIf, console: Console, *, says_how: bool, says_costs: bool) -> None:
+    """How a technique is done, with its cost where the table has no room for it, and what there is to know of it."""
+    cost = _costs(result) if says_costs else ""
+    how = "; ".join(filter(None, result.hows)) if says_how else ""
+    if how or cost:
+        words = f"{how} (costs {cost})" if how and cost else how or f"costs {cost}"
+        console.print(Text(f"  {result.technique}: {words}", style="green" if how else "dim"))
+    if result.note is not None:
+        console.print(Text(f"  ○ {result.technique}: {result.note}", style="dim"))
+    for sentence in result.assumes:
+        console.print(Text(f"  · {result.technique}: {sentence}", style="dim"))
+
+
+def refused_words(refused: Iterable[tuple[str, str]]) -> list[str]:
+    """Techniques that do not apply and why, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, text in refused:
+        _, _, reason = text.partition(_DOES_NOT_APPLY)
+        names.setdefault(reason or text, []).append(name)
+    return [
+        f"{', '.join(of)}{_DOES_NOT_APPLY if len(of) == 1 else ' do not apply: '}{reason}"
+        for reason, of in names.items()
+    ]
 
 
 def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console: Console) -> None:
@@ -75,6 +96,8 @@ def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console
         console.print(Text(f"  {number}. {step.technique}: {left}; {step.proof}"))
         for how in step.hows:
             console.print(Text(f"     {how}", style="green"))
+    for words in plan.warnings:
+        console.print(Text(f"  ! {words}", style="yellow"))
     console.print(Text("  of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
 
 
@@ -91,15 +114,19 @@ def fit_words(plan: FitPlan) -> str:
 
 
 def _cells(result: WhatIf) -> tuple[str, str, str, str, str, str]:
-    costs = "; ".join(filter(None, map(cost_words, result.costs)))
     return (
         result.technique,
         signed_bytes(result.saved_bytes),
         format_bytes(result.peaks.reserved_bytes),
         format_bytes(result.peaks.allocated_bytes),
-        "" if result.note is not None else costs,
+        _costs(result),
         result.proof,
     )
+
+
+def _costs(result: WhatIf) -> str:
+    """What is paid for a change; nothing where nothing changes."""
+    return "" if result.note is not None else "; ".join(filter(None, map(cost_words, result.costs)))
 
 
 def cost_words(cost: Cost) -> str:

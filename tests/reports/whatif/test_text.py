@@ -3,7 +3,7 @@ import io
 import pytest
 
 from memscope.reports.terminal import Terminal
-from memscope.reports.whatif.text import cost_words, print_techniques, print_what_ifs
+from memscope.reports.whatif.text import cost_words, print_techniques, print_what_ifs, refused_words
 from memscope.techniques.registry import TECHNIQUES
 from memscope.techniques.technique import Cost
 from memscope.techniques.whatif import what_if, what_if_all
@@ -45,3 +45,28 @@ def test_a_cost_is_said_in_words():
 def test_the_list_names_every_technique():
     text = printed(100, lambda console: print_techniques(TECHNIQUES.values(), console))
     assert all(technique.usage in text for technique in TECHNIQUES.values())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+@pytest.mark.parametrize("names", [["micro-batch:2"], None])
+def test_a_cost_is_there_in_any_width_and_once(width, names):
+    device = train()
+    found = what_if_all(device) if names is None else what_if(device, names)
+    text = " ".join(printed(width, lambda console: print_what_ifs(device.recording, found, console)).split())
+    for result in found.results:
+        if result.note is None and cost_words(result.costs[0]) and width < 160:
+            assert f"costs {cost_words(result.costs[0])}" in text
+    assert ("costs 2 passes in place of one" in text) is ("not shown" in text)
+
+
+def test_techniques_that_do_not_apply_for_one_reason_are_in_one_line():
+    device = train()
+    refused = what_if_all(device).not_applicable
+    lines = refused_words(refused)
+    assert len(lines) == len({text.partition(" does not apply: ")[2] for _, text in refused}) < len(refused)
+    (line,) = [line for line in lines if "key/value" in line]
+    assert line.startswith("kv:fp8, ")
+    assert "static-kv do not apply: no key/value cache was seen" in line
+    for name, _ in refused:
+        assert sum(name in line for line in lines) == 1
+    assert refused_words([("a", "a does not apply: why")]) == ["a does not apply: why"]
