@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,7 @@ def dry_run(plan: Plan, gpu: GpuModel) -> Trace:
     Raises
     ------
     UsageError
-        If transformers has no such class, or it cannot be made of this configuration.
+        If transformers has no such class, it cannot be made of this configuration, or does not run in its type.
     MissingDependencyError
         If torch or transformers is not installed.
     """
@@ -44,13 +45,29 @@ def dry_run(plan: Plan, gpu: GpuModel) -> Trace:
         run.start()
         try:
             torch.set_default_dtype(getattr(torch, DTYPES[plan.dtype]))
-            kept = work(plan, _model(plan, config))
+            kept = _ended(plan, work, _model(plan, config))
         finally:
             torch.set_default_dtype(before)
             run.stop()
     del kept
     assert run.trace is not None
     return run.trace
+
+
+def _ended(plan: Plan, work: Callable[[Plan, Any], object], model: Any) -> object:
+    """What is kept of the work; what ends it is told as the configuration's, not as a defect."""
+    heard = logging.getLogger("torch._subclasses.fake_tensor")
+    level = heard.level
+    heard.setLevel(logging.CRITICAL)  # it would log the traceback of what is told in a line
+    try:
+        return work(plan, model)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        why = " ".join(str(error).split())[:_MOST_WORDS]
+        raise UsageError(
+            f"{plan.config.source}: in {plan.dtype} the model's code does not come to its end in a dry run ({why})"
+        ) from error
+    finally:
+        heard.setLevel(level)
 
 
 def _config_of(plan: Plan) -> Any:

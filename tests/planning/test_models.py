@@ -46,3 +46,13 @@ def test_no_value_that_is_read_is_said_where_no_code_is_the_users(capfd, optimiz
     out = capfd.readouterr()
     assert (out.out, out.err) == ("", "")
     assert any("reads of values" in note for note in trace.metadata.notes) is (optimizer == "adafactor")
+
+
+def test_a_type_that_the_model_does_not_run_in_is_said_in_one_line(capfd):
+    sizes = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    values = {"model_type": "mixtral", **sizes, **heads}
+    with pytest.raises(UsageError, match=r"in fp32 the model's code does not come to its end .*BF16") as refused:
+        dry_run(plan(values), find_gpu("A100-80GB"))
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr().err == ""
