@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,7 +176,8 @@ def test_after(gpu_memory):
 def test_the_fixture_records_what_is_made_after_it_and_takes_limits(ran: Ran, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     ended = ran(FIXTURE, "--memscope-bin-path", str(folder))
-    assert "1 failed, 1 passed, 1 error" in ended.stdout, ended.stdout
+    # Where the plugin is installed as well, pytest warns that it was there already.
+    assert re.search(r"1 failed, 1 passed,( 1 warning,)? 1 error", ended.stdout), ended.stdout
     assert "weights: weight" in ended.stdout
     trace = read_container(folder / "test_it.py-test_model.memscope")
     labels = [trace.strings[i] for i in trace.marks.label_id]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.analysis import Analysis
+from memscope.errors import InvariantError
 from memscope.kv_cache.series import SPLITS
 from tests.kv_cache.serving_program import Program, assert_true, generate
 from tests.properties import examples
@@ -134,7 +135,11 @@ def test_descriptions_that_make_no_sense_keep_the_split_closed(name: str) -> Non
     generate(program, prompt=20, n_new=3, capacity=40)
     trace = program.trace()
     n = len(trace.cache_layers)
-    values = np.array([-1, 0, 1 << 30][:n]) if name != "kind_id" else np.full(n, -1)
+    if name == "event":  # a trace takes none that it has not
+        with pytest.raises(InvariantError, match="points outside"):
+            dataclasses.replace(trace, cache_layers=dataclasses.replace(trace.cache_layers, event=np.full(n, 1 << 30)))
+    beyond = trace.n_events - 1 if name == "event" else 1 << 30
+    values = np.array([-1, 0, beyond][:n]) if name != "kind_id" else np.full(n, -1)
     layers = dataclasses.replace(trace.cache_layers, **{name: values.astype(getattr(trace.cache_layers, name).dtype)})
     lens = Analysis(dataclasses.replace(trace, cache_layers=layers)).opinions().kv_lens
     assert all(int(getattr(lens.series, split).min()) >= 0 for split in SPLITS)
