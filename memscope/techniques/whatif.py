@@ -129,15 +129,15 @@ def what_if_all(device: Device, *, on_done: OnDone | None = None) -> WhatIfs:
     """
     start = Start.of(device)
     results, refused = [], []
-    todo = [(technique, arguments) for technique in TECHNIQUES.values() for arguments in technique.defaults]
-    for i, (technique, arguments) in enumerate(todo):
+    wanted = [(technique, arguments) for technique in TECHNIQUES.values() for arguments in technique.defaults]
+    for i, (technique, arguments) in enumerate(wanted):
         text = f"{technique.name}:{arguments}" if arguments else technique.name
         try:
             results.append(start.answer(text, [(technique, technique.apply(start.program, arguments))]))
         except DoesNotApplyError as error:
             refused.append((text, str(error)))
         if on_done is not None:
-            on_done(i + 1, len(todo))
+            on_done(i + 1, len(wanted))
     results.sort(key=lambda result: (-result.saved_bytes, -result.saved_allocated_bytes))
     return start.all(results, None, refused)
 

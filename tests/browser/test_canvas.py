@@ -289,3 +289,15 @@ def test_names_that_are_markup_stay_text(site: Site, watched: Watched) -> None:
     page.mouse.move(place["x"], place["y"])
     expect(page.locator(".canvas-tip")).to_be_visible()
     assert page.locator(".canvas-tip img, .canvas-tip script").count() == 0
+
+
+def test_another_trace_is_seen_whole_whatever_was_seen_of_the_one_before(site: Site, watched: Watched) -> None:
+    page = opened(watched, site.url("canvas", "real") + "&x0=5&x1=25&colour=size")
+    assert state(page)["x_range"] == [5, 25]
+    page.locator("#trace-select").click()
+    page.get_by_role("option", name="train.memscope", exact=True).click()
+    n_events = site.analysis("train").device().n_events
+    page.wait_for_function(f"{STATE} !== null && {STATE}.x_range[1] === {n_events + 1}")
+    assert state(page)["x_range"] == [0, n_events + 1]
+    page.wait_for_function("!new URLSearchParams(location.search).has('x0')")
+    assert fields(page)["trace"] == "train.memscope"

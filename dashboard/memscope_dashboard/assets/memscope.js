@@ -98,9 +98,9 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       }
       const bareSearch = "?" + fields.toString();
       // On the canvas the address also says what part of it is seen, and how.
-      if (path === "/canvas") {
+      if (path && path.replace(/\/$/, "") === "/canvas") {
         const drawn = window.memscopeCanvas.state();
-        const kept = drawn ? Object.entries(window.memscopeCanvas.fields()) : new URLSearchParams(window.location.search);
+        const kept = drawn && window.memscopeCanvas.isOf(moment) ? Object.entries(window.memscopeCanvas.fields()) : new URLSearchParams(window.location.search);
         for (const [name, value] of kept) if (!fields.has(name)) fields.set(name, value);
       }
       const search = "?" + fields.toString();

@@ -173,6 +173,7 @@
       const key = `${subject.trace} ${subject.device}`;
       if (this.opened === key) return;
       this.opened = key;
+      const isFirst = !this.subject;
       this.subject = subject;
       const generation = ++this.generation;
       this.whole = this.detail = this.series = this.view = this.addresses = this.space = this.heldAddressView = this.momentData = null;
@@ -191,14 +192,14 @@
         return;
       }
       if (!this.whole.n) this.note.textContent = "No allocation was recorded: there is nothing to draw.";
-      this.restore();
+      this.restore(isFirst);
       this.say();
       this.redraw();
     }
 
     async ask(what, fields) {
       const query = new URLSearchParams({ trace: this.subject.trace, device: this.subject.device, ...fields });
-      const response = await fetch(`canvas/${what}?${query}`);
+      const response = await fetch(`/canvas/${what}?${query}`);
       if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `the server answered ${response.status}`);
       return what === "run" ? response.json() : response.arrayBuffer();
     }
@@ -211,8 +212,9 @@
 
     // What the address says
 
-    restore() {
-      const fields = new URLSearchParams(location.search);
+    /** Of the trace that the page was opened with; another one is seen whole, whatever was seen of the one before. */
+    restore(isFirst) {
+      const fields = new URLSearchParams(isFirst ? location.search : "");
       const number = (name) => (fields.get(name) === null || isNaN(fields.get(name)) ? null : Number(fields.get(name)));
       const [x0, x1, y0, y1] = ["x0", "x1", "y0", "y1"].map(number);
       this.view = this.fitted();
@@ -226,7 +228,7 @@
       if (r0 !== null && r1 !== null) this.setRange(r0, r1);
       else this.setRange(null);
       if (pin !== null && !this.pin) this.setPin(pin);
-      this.setProjection(fields.get("projection") === "address" ? "address" : "time");
+      this.setProjection((isFirst ? fields.get("projection") : this.projection) === "address" ? "address" : "time");
     }
 
     /** What of the state the address shall hold besides trace, device and event. */
@@ -427,12 +429,14 @@
         window.dash_clientside.set_props("jump", { data: { event: this.eventOf(this.moment), from: "canvas" } });
       }, wait);
     }
-    heardMoment(event) {
+    /** The page's moment: shown where it is, and where it was chosen elsewhere brought into sight. */
+    heardMoment(event, isChosen) {
       if (!this.run) return;
       const moment = event < 0 ? 0 : event - this.run.first_event + 1;
       if (moment === this.moment || performance.now() - (this.toldAt || 0) < 400) return;
       this.moment = moment;
-      if (this.view) this.reveal(moment);
+      if (this.view && isChosen) this.reveal(moment);
+      else this.redraw();
     }
     setPin(row) {
       const pin = row === null ? null : { trace: this.subject.trace, device: this.subject.device, row: row };
@@ -619,7 +623,7 @@
       this.writeAddress();
     }
     writeAddress() {
-      if (!location.pathname.endsWith("/canvas")) return;
+      if (location.pathname.replace(/\/$/, "") !== "/canvas") return;
       const fields = new URLSearchParams(location.search);
       for (const name of ["x0", "x1", "y0", "y1", "colour", "find", "r0", "r1", "pin", "projection"]) fields.delete(name);
       for (const [name, value] of Object.entries(this.fields())) fields.set(name, value);
@@ -884,6 +888,9 @@
     if (instrument.pressed(event)) event.preventDefault();
   });
 
+  /** Whether what is drawn is of a trace and a device. */
+  canvas.isOf = (moment) => instrument.subject.trace === moment.trace && instrument.subject.device === moment.device;
+
   canvas.fields = () => (instrument && instrument.root.isConnected ? instrument.fields() : {});
 
   /** What is drawn, for tests and for whoever builds on it. */
@@ -947,8 +954,8 @@
       setTimeout(() => instrument.redraw(), 60); // the page's own colours follow
     }
     const opened = instrument.open(subject);
-    opened.then(() => moment && instrument.heardMoment(moment.event));
-    if (moment) instrument.heardMoment(moment.event);
+    opened.then(() => moment && instrument.heardMoment(moment.event, false));
+    if (moment) instrument.heardMoment(moment.event, true);
     instrument.heardPin(pin);
   };
 })();
