@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
         (FULL, "--fit", "A100-80GB"),
     ),
     "redact": ((TRAIN, "-f", "-o", "OUT.memscope"),),
+    "doctor": ((),),
 }
 
 
