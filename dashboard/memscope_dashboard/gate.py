@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -74,7 +74,7 @@ class Gate:
 
         refused = self._refused(environ)
         if refused is None:
-            return self._application(environ, start)
+            return _closed_at_end(self._application(environ, start))
         status, text, headers = refused
         body = f"{text}\n".encode()
         start(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers])
@@ -115,6 +115,19 @@ class Gate:
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
             return "303 See Other", "this way", [("Location", place), ("Set-Cookie", cookie)]
         return "403 Forbidden", "open the address that memscope dash has written, which has a token", []
+
+
+def _closed_at_end(body: Iterable[bytes]) -> Iterator[bytes]:
+    """What is sent, closed with its last byte or with whoever asked: a server may never come to close it.
+
+    (Werkzeug first reads what a browser has still to say, which fails where the browser is gone.)
+    """
+    try:
+        yield from body
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
 
 
 def _name_of(host: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from memscope_dashboard.app import create_app
+from memscope_dashboard.app import _server, create_app
 from memscope_dashboard.store import TraceStore
-from werkzeug.serving import make_server
 
 from memscope.analysis import Analysis, load
 from memscope.trace.container import write_container
@@ -62,10 +60,9 @@ def _files(folder: Path) -> dict[str, Path]:
 @contextmanager
 def served(files: dict[str, Path]) -> Iterator[Site]:
     """Serve some traces on a free port."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     store = TraceStore(list(dict.fromkeys(files.values())))
     app = create_app(store)
-    server = make_server("127.0.0.1", 0, app.server, threaded=True)
+    server = _server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield Site(f"http://127.0.0.1:{server.server_port}", files)

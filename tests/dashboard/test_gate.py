@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -30,6 +30,30 @@ class Answer:
 def behind(_environ: dict[str, Any], start: Any) -> Iterable[bytes]:
     start("200 OK", [("Content-Type", "text/plain")])
     return [b"inside"]
+
+
+class Body:
+    """Parts of an answer, and whether it was closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (b"one", b"two")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_is_sent_is_closed_with_whoever_sends_it(parts: int) -> None:
+    body = Body()
+    sent = iter(Gate(lambda _environ, _start: body, "127.0.0.1", None)(HOME, print))
+    for _ in range(parts):
+        next(sent)
+    assert not body.is_closed
+    del sent
+    assert body.is_closed
 
 
 LOCAL = Gate(behind, "127.0.0.1", None)
