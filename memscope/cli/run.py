@@ -262,7 +262,8 @@ def run(
       - values are garbage but for masks, positions and what else is made of the
         host's whole numbers: a script that reads others back gets zeros, and
         branches accordingly (generate() ends by its length all the same);
-      - Triton kernels, torch.compile and collectives do not work;
+      - torch.compile and Triton's kernels need Triton, else a model runs eagerly;
+      - collectives do not work;
       - cuDNN is switched off: convolutions take PyTorch's own kernels.
     """  # noqa: D301  click knows the character, not the letters
     if module is None and not arguments:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from memscope.emulation._stubs import DRIVER, RUNTIME, StandIn, file_name_of, find_stand_ins
-from memscope.emulation.launch import PRELOADED
+from memscope.emulation.launch import LINKED, PRELOADED
 from memscope.emulation.torch_build import TorchBuild
 from memscope.errors import CaptureError
 
@@ -120,6 +120,8 @@ def _build(build: TorchBuild, compiler: Sequence[str], work: Path, final: Path) 
     nvml = [str(_SOURCES / _NVML_SOURCE), "-Wl,--no-as-needed", str(runtime_path), f"-Wl,-soname,{_NVML}"]
     _run([*compiler, *flags, *nvml, "-o", str(work / file_name_of(_NVML))])
     names = [runtime.file_name, *(stand_in.file_name for stand_in in stand_ins.values()), file_name_of(_NVML)]
+    (work / LINKED).mkdir()
+    (work / LINKED / stand_ins[DRIVER].soname).symlink_to(Path("..") / stand_ins[DRIVER].file_name)
     (work / PRELOADED).write_text("".join(f"{final / name}\n" for name in names), encoding="utf-8")
 
 

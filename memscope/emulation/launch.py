@@ -16,10 +16,14 @@ MAX_DEVICES = 16
 NOTES = (
     "Recorded on an emulated device, not on a GPU: PyTorch's own allocator made every decision, nothing was computed.",
     "What the program read back was zeros: where it branches on computed values, it did otherwise than on a GPU.",
-    "What torch.compile's Inductor would have made kernels of ran eagerly, with the memory that this takes.",
     "Sizes that NVIDIA's libraries would choose (cuDNN plans, solver workspaces, NCCL buffers) are not those of a GPU.",
 )
 """What a trace recorded on it must say, a sentence each."""
+RAN_EAGERLY = (
+    "What torch.compile was given ran eagerly, with the memory that this takes, because Triton is not installed: where "
+    "it is, Inductor's own code makes the requests."
+)
+_NOTED: dict[str, None] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,10 @@ def parse_capability(text: str) -> tuple[int, int]:
 
 PRELOADED = "preload.txt"
 """The file in a built folder that lists its libraries, one path a line, in the order to load them in."""
+LINKED = "linked"
+"""The folder in it that has the driver's library under its usual name, against which Triton links what it compiles."""
+COMPILED = "compiled"
+"""The folder in it where compiled kernels are kept."""
 MARKER = "MEMSCOPE_EMULATED"
 """Names the process that was started again in the emulated environment: a program started from it does not count."""
 
@@ -117,6 +125,10 @@ def emulated_environment(machine: EmulatedMachine, folder: Path, base: Mapping[s
     before = base.get("LD_PRELOAD")
     environment["LD_PRELOAD"] = ":".join([*libraries, *([before] if before else [])])
     environment["FAKE_CUDA_WARN_READS"] = base.get("FAKE_CUDA_WARN_READS", "1")
+    # Inductor and Triton keep which kernel was the fastest: what was timed here is not for a real device's programs.
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / COMPILED / "inductor")
+    environment["TRITON_CACHE_DIR"] = str(folder / COMPILED / "triton")
+    environment["TRITON_LIBCUDA_PATH"] = str(folder / LINKED)
     return environment | machine.variables()
 
 
@@ -133,6 +145,11 @@ def n_values_read_back() -> int:
     return int(counters[7])
 
 
+def note(sentence: str) -> None:
+    """Have this process's traces say something besides :data:`NOTES`."""
+    _NOTED[sentence] = None
+
+
 def provenance() -> dict[str, Any]:
     """What a trace's metadata must say of an emulated device: ``extra`` and ``notes``; empty on a real one."""
     if not is_emulated():
@@ -147,5 +164,5 @@ def provenance() -> dict[str, Any]:
             "emulated_multiprocessors": int(os.environ.get("FAKE_CUDA_SMS", "108")),
             "emulated_values_read_back": n_values_read_back(),
         },
-        "notes": NOTES,
+        "notes": (*NOTES, *_NOTED),
     }

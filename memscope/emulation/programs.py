@@ -6,6 +6,7 @@ Both are adapted as soon as the program imports them, and not before: a program 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -15,6 +16,7 @@ from typing import Any
 
 from memscope.emulation._known_values import follow_values
 from memscope.emulation._saving import keep_files_of_safetensors, keep_files_of_torch
+from memscope.emulation.launch import RAN_EAGERLY, note
 
 
 def adapt_programs() -> None:
@@ -30,9 +32,10 @@ def _without_cudnn(torch: ModuleType) -> None:
 
 
 def _without_inductor(torch: ModuleType) -> None:
-    """Run eagerly what ``torch.compile`` would have Inductor make kernels of: they would be for a real device.
+    """Run eagerly what ``torch.compile`` would have Inductor make kernels of, which it cannot without Triton.
 
-    Other backends do as they do. ``generate`` compiles by itself where the cache is static.
+    Other backends do as they do. ``generate`` compiles by itself where the cache is static. Where Triton is installed
+    nothing is changed: its kernels are compiled, loaded and launched, and a launch does nothing.
     """
     plain = torch.compile
 
@@ -40,6 +43,7 @@ def _without_inductor(torch: ModuleType) -> None:
     def compile_(model: Any = None, *args: Any, **options: Any) -> Any:
         if options.get("backend", "inductor") != "inductor":
             return plain(model, *args, **options)
+        note(RAN_EAGERLY)
         return (lambda given: given) if model is None else model
 
     torch.compile = compile_  # type: ignore[attr-defined]
@@ -47,7 +51,8 @@ def _without_inductor(torch: ModuleType) -> None:
 
 def _adapted_torch(torch: ModuleType) -> None:
     _without_cudnn(torch)
-    _without_inductor(torch)
+    if importlib.util.find_spec("triton") is None:
+        _without_inductor(torch)
     follow_values(torch)
     keep_files_of_torch(torch)
 

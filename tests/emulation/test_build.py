@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memscope.emulation.build import build_libraries
-from memscope.emulation.launch import PRELOADED
+from memscope.emulation.launch import LINKED, PRELOADED
 from memscope.emulation.torch_build import TorchBuild
 from memscope.errors import CaptureError
 from tests.emulation.compiling import compile_torch, needs_compiler
@@ -33,9 +33,16 @@ def test_the_stand_ins_are_built_once_and_load_together(tmp_path: Path, monkeypa
         "cuda.emulated.so",
         "nvidia-ml.emulated.so",
     ]
-    program = f"import ctypes\nfor path in {libraries}: ctypes.CDLL(path, ctypes.RTLD_GLOBAL)\n" + (
+    loading = f"import ctypes\nfor path in {libraries}: ctypes.CDLL(path, ctypes.RTLD_GLOBAL)\n"
+    program = loading + (
         "print(hasattr(ctypes.CDLL(None), 'fakecuda_is_emulated'), hasattr(ctypes.CDLL(None), 'cuMemCreate'))"
     )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True True\n"
+
+    linked = folder / LINKED / "libcuda.so.1"
+    assert linked.resolve() == (folder / "cuda.emulated.so").resolve()
+    asked = "print(*(hasattr(ctypes.CDLL({!r}), name) for name in ('cuModuleLoadData', 'cuLaunchKernelEx')))"
+    program = f"{loading}{asked.format(str(linked))}"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True True\n"
 
     said.clear()

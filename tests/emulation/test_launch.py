@@ -66,6 +66,23 @@ def test_the_stand_ins_are_preloaded_in_order_and_before_what_was(tmp_path: Path
     assert environment.items() >= L4.variables().items()
 
 
+def test_kernels_compiled_for_it_are_kept_apart_from_a_real_devices(tmp_path: Path) -> None:
+    (tmp_path / PRELOADED).write_text("/cache/cudart.so\n")
+    environment = emulated_environment(L4, tmp_path, {"TRITON_CACHE_DIR": "/home/kernels"})
+    kept = {environment["TRITON_CACHE_DIR"], environment["TORCHINDUCTOR_CACHE_DIR"]}
+    assert len(kept) == 2
+    assert all(Path(folder).is_relative_to(tmp_path) for folder in kept)
+
+
+def test_what_is_noted_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_NOTED", {})
+    monkeypatch.setattr(launch, "is_emulated", lambda: True)
+    monkeypatch.setattr(launch, "n_values_read_back", lambda: 0)
+    launch.note("Something else.")
+    launch.note("Something else.")
+    assert launch.provenance()["notes"] == (*NOTES, "Something else.")
+
+
 @pytest.mark.parametrize(("base", "warns"), [({}, "1"), ({"FAKE_CUDA_WARN_READS": "0"}, "0")])
 def test_values_read_back_are_warned_of_unless_switched_off(base: dict[str, str], warns: str, tmp_path: Path) -> None:
     (tmp_path / PRELOADED).write_text("/cache/cudart.so\n")

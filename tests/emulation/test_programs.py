@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memscope.emulation import programs
+from memscope.emulation import launch, programs
 
 
 def test_a_module_is_adapted_when_it_is_imported_and_not_before(
@@ -31,22 +32,37 @@ def test_a_module_is_adapted_when_it_is_imported_and_not_before(
     del sys.modules["adapted_one"]
 
 
-def test_torch_is_told_to_do_without_cudnn_and_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+def _adapted_torch(monkeypatch: pytest.MonkeyPatch, *, has_triton: bool) -> Any:
     monkeypatch.setattr(programs, "follow_values", lambda _: None)
     monkeypatch.setattr(programs, "keep_files_of_torch", lambda _: None)
-    compiled: list[Any] = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: (has_triton and name == "triton") or None)
+    monkeypatch.setattr(launch, "_NOTED", {})
+    asked: list[Any] = []
     torch: Any = SimpleNamespace(
         backends=SimpleNamespace(
-            cudnn=SimpleNamespace(enabled=True), cuda=SimpleNamespace(enable_cudnn_sdp=lambda on: compiled.append(on))
+            cudnn=SimpleNamespace(enabled=True), cuda=SimpleNamespace(enable_cudnn_sdp=lambda on: asked.append(on))
         ),
         compile=lambda model=None, **options: ("compiled", model, options),
     )
     programs._ADAPTATIONS["torch"](torch)
     assert torch.backends.cudnn.enabled is False
-    assert compiled == [False]
+    assert asked == [False]
+    return torch
+
+
+def test_torch_does_without_cudnn_and_without_triton_without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = _adapted_torch(monkeypatch, has_triton=False)
+    assert torch.compile("model", backend="eager") == ("compiled", "model", {"backend": "eager"})
+    assert launch._NOTED == {}
     assert torch.compile("model") == "model"
     assert torch.compile(mode="max-autotune")("model") == "model"
-    assert torch.compile("model", backend="eager") == ("compiled", "model", {"backend": "eager"})
+    assert list(launch._NOTED) == [launch.RAN_EAGERLY]
+
+
+def test_torch_compiles_where_triton_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = _adapted_torch(monkeypatch, has_triton=True)
+    assert torch.compile("model", mode="default") == ("compiled", "model", {"mode": "default"})
+    assert launch._NOTED == {}
 
 
 def test_generation_ends_by_its_length_and_only_on_the_device() -> None:

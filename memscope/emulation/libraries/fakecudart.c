@@ -315,11 +315,38 @@ API int cuCtxGetCurrent(void **context) { *context = (void *)(0x40000000ull + 16
 API int cuCtxSetCurrent(void *context) { (void)context; return OK; }
 API int cuCtxPushCurrent(void *context) { (void)context; return OK; }
 API int cuCtxPopCurrent(void **context) { if (context) *context = NULL; return OK; }
-API int cuPointerGetAttribute(void *data, int attribute, u64 pointer) { (void)attribute; (void)pointer; *(u64 *)data = 0; return OK; }
+API int cuCtxSetLimit(int limit, size_t value) { (void)limit; (void)value; return OK; }
+API int cuCtxGetLimit(size_t *value, int limit) { (void)limit; *value = 1024; return OK; }
+enum { POINTER_ON_DEVICE = 3 };
+API int cuPointerGetAttribute(void *data, int attribute, u64 pointer) { *(u64 *)data = attribute == POINTER_ON_DEVICE ? pointer : 0; return OK; }
 API int cuMemGetAllocationGranularity(size_t *, const void *, int), cuMemAddressReserve(u64 *, size_t, size_t, u64, u64), cuMemAddressFree(u64, size_t);
 API int cuMemCreate(u64 *, size_t, const void *, u64), cuMemRelease(u64), cuMemMap(u64, size_t, size_t, u64, u64), cuMemUnmap(u64, size_t);
 API int cuMemSetAccess(u64, size_t, const void *, size_t), cuMemsetD32Async(u64, unsigned, size_t, void *);
 API int cuMemExportToShareableHandle(void *, u64, int, u64), cuMemImportFromShareableHandle(u64 *, void *, int);
+
+// Kernels that were compiled elsewhere (by Triton): there is something to load and to launch, and a launch does nothing.
+static char loaded[8];
+API int cuModuleLoad(void **module, const char *path) { (void)path; *module = loaded; return OK; }
+API int cuModuleLoadData(void **module, const void *image) { (void)image; *module = loaded; return OK; }
+API int cuModuleLoadDataEx(void **module, const void *image, unsigned n, void *options, void **values) { (void)n; (void)options; (void)values; return cuModuleLoadData(module, image); }
+API int cuModuleUnload(void *module) { (void)module; return OK; }
+API int cuModuleGetFunction(void **function, void *module, const char *name) { (void)module; (void)name; *function = loaded; return OK; }
+enum { FUNCTION_MAX_THREADS = 0, FUNCTION_REGISTERS = 4 };
+API int cuFuncGetAttribute(int *value, int attribute, void *function) { (void)function; *value = attribute == FUNCTION_MAX_THREADS ? 1024 : attribute == FUNCTION_REGISTERS ? 32 : 0; return OK; }
+API int cuFuncSetAttribute(void *function, int attribute, int value) { (void)function; (void)attribute; (void)value; return OK; }
+API int cuFuncSetCacheConfig(void *function, int config) { (void)function; (void)config; return OK; }
+API int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
+  (void)f; (void)gx; (void)gy; (void)gz; (void)bx; (void)by; (void)bz; (void)shared; (void)stream; (void)arguments; (void)extra;
+  return launched();
+}
+API int cuLaunchKernelEx(const void *config, void *f, void **arguments, void **extra) { (void)config; (void)f; (void)arguments; (void)extra; return launched(); }
+API int cuLaunchCooperativeKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments) {
+  return cuLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, stream, arguments, NULL);
+}
+API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *n, void *f, int block, size_t shared) { return cudaOccupancyMaxActiveBlocksPerMultiprocessor(n, f, block, shared); }
+API int cuOccupancyMaxActiveClusters(int *n, void *f, const void *config) { (void)f; (void)config; *n = machine.n_multiprocessors; return OK; }
+API int cuPointerGetAttributes(unsigned n, int *attributes, void **data, u64 pointer) { for (unsigned i = 0; i < n; i++) cuPointerGetAttribute(data[i], attributes[i], pointer); return OK; }
+API int cuTensorMapEncodeTiled(void *map) { (void)map; return OK; }
 
 static int driver_stub(void) { return OK; }
 #define ENTRY(name) {#name, (void *)name}
@@ -329,6 +356,8 @@ static const struct { const char *name; void *function; } driver_entries[] = {
   ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuPointerGetAttribute), ENTRY(cuMemGetAllocationGranularity), ENTRY(cuMemAddressReserve),
   ENTRY(cuMemAddressFree), ENTRY(cuMemCreate), ENTRY(cuMemRelease), ENTRY(cuMemMap), ENTRY(cuMemUnmap), ENTRY(cuMemSetAccess),
   ENTRY(cuMemsetD32Async), ENTRY(cuMemExportToShareableHandle), ENTRY(cuMemImportFromShareableHandle),
+  ENTRY(cuLaunchKernelEx), ENTRY(cuOccupancyMaxActiveClusters), ENTRY(cuTensorMapEncodeTiled), ENTRY(cuModuleLoadData), ENTRY(cuModuleGetFunction),
+  ENTRY(cuFuncGetAttribute), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel),
 };
 static int driver_entry(const char *name, void **pointer, int *status) {
   *pointer = (void *)driver_stub;
