@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
@@ -30,6 +31,13 @@ if importlib.util.find_spec("hypothesis"):  # the emulated environments, which t
     # Other examples each time, and more of them. What it finds it prints, to become a test of its own.
     settings.register_profile("long", max_examples=300, print_blob=True, **_PATIENT)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "open"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled() -> None:
+    """Leave to the collector what a file's own tests make: a recording that ends looks at everything it knows."""
+    gc.collect()
+    gc.freeze()
 
 
 class Outcome(NamedTuple):
