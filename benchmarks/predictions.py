@@ -51,6 +51,7 @@ KERNELS = (
     *("sorting 1 5000000", "sampling", "reductions float32", "reductions bfloat16", "perceptron float32"),
     *("perceptron bfloat16", "norms float32", "norms bfloat16", "convolutions 2d", "convolutions 1d"),
     *("convolutions 3d", "convolutions transposed", "convolutions depthwise", "convolutions grouped"),
+    *("convolutions grouped-twice",),
     *("convolutions dilated", "picking", "losses", "experts", "images", "optimizers Adam", "optimizers Adagrad"),
     *("optimizers RMSprop", "optimizers Adadelta", "optimizers NAdam", "optimizers Adafactor", "autocast float16"),
     *("autocast bfloat16", "streams", "two_devices"),

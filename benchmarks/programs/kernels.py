@@ -194,6 +194,7 @@ def convolutions(kind: str) -> None:
         "transposed": (nn.ConvTranspose2d(64, 32, 4, 2, 1), (8, 64, 48, 48)),
         "depthwise": (nn.Conv2d(64, 64, 3, padding=1, groups=64), (16, 64, 96, 96)),
         "grouped": (nn.Conv2d(64, 64, 3, padding=1, groups=4), (16, 64, 96, 96)),
+        "grouped-twice": (nn.Sequential(*(nn.Conv2d(64, 64, 3, 1, 1, 1, 4) for _ in "ab")), (16, 64, 96, 96)),
         "dilated": (nn.Conv2d(16, 16, 3, padding=2, dilation=2), (8, 16, 96, 96)),
     }
     layer, shape = layers[kind]

@@ -327,7 +327,7 @@ class OperationRouter:
             self._account(_in_order(kind, call.result))
             self._add_workspaces(kind, call.args)
             return
-        with self._storages.held(scratch.before, kind):
+        with self._storages.held(scratch.before, kind, lambda: self._add_workspaces(kind, call.args)):
             if scratch.result_bytes:
                 self._storages.track(call.result, scratch.result_bytes)
             self._account(_in_order(kind, call.result))

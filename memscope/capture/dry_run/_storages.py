@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memscope.capture.dry_run._device import Devices, SimulatedDevice
+from memscope.capture.dry_run.kernels._call import PRODUCT
 from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, tag_meaning
@@ -261,9 +262,9 @@ class StorageTable:
         allocation = self._allocate(n_bytes)
         self._owners.claim(allocation, Category.WORKSPACE, label)
 
-    def held(self, sizes: Sequence[Any], kernel: str, category: Category = Category.TEMPORARIES) -> _Held:
-        """A block in which a kernel has what it takes, in order; a list among the sizes is released at its own end."""
-        return _Held(self, sizes, kernel, category)
+    def held(self, sizes: Sequence[Any], kernel: str, at_product: Callable[[], None] | None = None) -> _Held:
+        """A block in which a kernel has what it takes, in order (:data:`~.kernels._call.Sizes`)."""
+        return _Held(self, sizes, kernel, at_product)
 
     def take(self, n_bytes: int, kernel: str, category: Category) -> Allocation:
         """Allocate what a kernel takes while it runs."""
@@ -318,24 +319,41 @@ class _Held:
     A class of its own, and no generator: the standard library's frames would stand in the stacks of what is taken.
     """
 
-    def __init__(self, storages: StorageTable, sizes: Sequence[Any], kernel: str, category: Category) -> None:
+    def __init__(
+        self,
+        storages: StorageTable,
+        sizes: Sequence[Any],
+        kernel: str,
+        at_product: Callable[[], None] | None,
+        outermost: _Held | None = None,
+    ) -> None:
         self._storages = storages
         self._sizes = sizes
         self._kernel = kernel
-        self._category = category
+        self._at_product = at_product
+        self._outermost = outermost
         self._taken: list[Allocation] = []
 
     def __enter__(self) -> None:
         try:
             for size in self._sizes:
-                if isinstance(size, list):
-                    with _Held(self._storages, size, self._kernel, self._category):
-                        pass
-                elif size:
-                    self._taken.append(self._storages.take(size, self._kernel, self._category))
+                self._take(size)
         except BaseException:
             self._release()
             raise
+
+    def _take(self, size: Any) -> None:
+        if size is PRODUCT:
+            if self._at_product is not None:
+                self._at_product()
+        elif isinstance(size, list):
+            with _Held(self._storages, size, self._kernel, self._at_product, self._outermost or self):
+                pass
+        elif isinstance(size, tuple):
+            for kept in size:
+                (self._outermost or self)._take(kept)
+        elif size:
+            self._taken.append(self._storages.take(size, self._kernel, Category.TEMPORARIES))
 
     def __exit__(self, *_: object) -> None:
         self._release()

@@ -64,7 +64,7 @@ def _flash_backward(call: Call) -> Scratch:
     if key.size(1) != n_heads:
         expanded = [batch * n_heads * key.size(2) * head * query.element_size()] * 2
     made = call.get("grad_out", call.get("grad_output"))
-    copied = [nbytes(grad) for grad in (made, query) if not grad.transpose(1, 2).is_contiguous()]
+    copied = [nbytes(part) for part in (made, call.get("out")) if not part.transpose(1, 2).is_contiguous()]
     return Scratch([rows, rows * _flash_head(head), *expanded], before=copied)
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Sizes = list[Any]
-"""Bytes of requests that are held together, in order, and a list for what is taken and released among them."""
+"""Bytes of requests that are held together, in order; among them a list for what is taken and released there, a tuple
+for what is kept until the outermost list ends, and :data:`PRODUCT`."""
+PRODUCT = object()
+"""Where a kernel multiplies for the first time, with all the workspaces that this needs."""
 
 
 class Scratch(NamedTuple):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch, Sizes, nbytes
+from memscope.capture.dry_run.kernels._call import PRODUCT, Call, Kernel, Scratch, Sizes, nbytes
 from memscope.capture.dry_run.kernels._reducing import accumulating
 from memscope.capture.dry_run.kernels._reductions import reduction_bytes
 
@@ -77,34 +77,45 @@ def _forward(call: Call) -> Scratch:
     columns: Sizes = [] if _is_plain(call) and not sizes.is_transposed else [sizes.columns]
     if sizes.n_groups == 1:
         return Scratch([*columns, sizes.ones])
-    part = nbytes(call.get("input")) // sizes.n_groups
-    out = nbytes(made) // sizes.n_groups
-    return Scratch([], before=_groups(sizes.n_groups, out, [part, columns]))
-
-
-def _groups(n: int, kept: int, each: Sizes) -> Sizes:
-    """Every group makes its part of the result, which are joined at the end."""
-    return [size for _ in range(n) for size in (kept, list(each))]
+    part, out = (nbytes(tensor) // sizes.n_groups for tensor in (call.get("input"), made))
+    return Scratch([], before=[out, [part, [*columns, PRODUCT]]] * sizes.n_groups)
 
 
 def _backward(call: Call) -> Scratch:
-    grad, inputs, weight = call.get("grad_output"), call.get("input"), call.get("weight")
+    grad = call.get("grad_output")
     sizes = _sizes(call, grad.shape)
     if not grad.numel():
         return Scratch([])
-    bias = _bias_scratch(call, grad) if len(call.results) > 2 and call.get("output_mask")[2] else []
-    if sizes.is_depthwise:
-        return Scratch(bias)
-    if sizes.n_groups == 1:
-        return Scratch([sizes.columns, bias])
-    parts = [nbytes(tensor) // sizes.n_groups for tensor in (inputs, grad)]
-    return Scratch([], before=[*_groups(sizes.n_groups, parts[0], [*parts, [sizes.columns]]), nbytes(weight)])
+    if sizes.n_groups > 1 and not sizes.is_depthwise:
+        return Scratch([], before=[_backward_of_a_group(call, sizes)] * sizes.n_groups)
+    has_bias = len(call.results) > 2 and call.get("output_mask")[2]
+    bias = _bias_scratch(call, grad.shape, grad.stride()) if has_bias else []
+    return Scratch(bias if sizes.is_depthwise else [sizes.columns, bias])
 
 
-def _bias_scratch(call: Call, grad: Any) -> Sizes:
-    """The sum over all but the channels."""
-    dims = [dim for dim in range(grad.dim()) if dim != 1]
-    return _reduced(grad.shape, grad.stride(), dims, grad.element_size(), call.n_multiprocessors)
+def _backward_of_a_group(call: Call, sizes: _Sizes) -> Sizes:
+    """Copies of what the group is given; its gradients are kept until those of all groups are joined."""
+    grad, inputs, weight = (call.get(name) for name in ("grad_output", "input", "weight"))
+    of_input, of_weight, of_bias = call.get("output_mask")
+    columns: Sizes = [sizes.columns, PRODUCT]
+    taken: Sizes = [nbytes(tensor) // sizes.n_groups for tensor in (grad, inputs)]
+    if of_input:
+        taken += [(nbytes(inputs) // sizes.n_groups,), *columns]
+    if of_bias:
+        from torch._prims_common import make_contiguous_strides_for
+
+        shape = (grad.size(0), grad.size(1) // sizes.n_groups, *grad.shape[2:])
+        bias = _bias_scratch(call, shape, make_contiguous_strides_for(shape))
+        taken += [(shape[1] * grad.element_size(),), bias]
+    if of_weight:
+        taken += [(nbytes(weight) // sizes.n_groups,), *([] if of_input else columns)]
+    return taken
+
+
+def _bias_scratch(call: Call, shape: Sequence[int], strides: Sequence[int]) -> Sizes:
+    """The sum of a gradient over all but the channels."""
+    dims = [dim for dim in range(len(shape)) if dim != 1]
+    return _reduced(shape, strides, dims, call.get("grad_output").element_size(), call.n_multiprocessors)
 
 
 def _reduced(shape: Sequence[int], strides: Sequence[int], dims: Sequence[int], itemsize: int, n: int) -> Sizes:

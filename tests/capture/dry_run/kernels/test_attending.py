@@ -83,3 +83,17 @@ def test_a_softmax_and_its_gradient_have_temporaries() -> None:
         x = torch.empty(1024, 2048, device="cuda", requires_grad=True)
         torch.autograd.grad(x.softmax(-1), x, torch.empty(1024, 2048, device="cuda"))
     assert sizes(rec.trace, Action.ALLOC).count(8_388_608) == 5
+
+
+def test_an_output_that_lies_as_its_copy_would_is_not_copied() -> None:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def run() -> None:
+        joined = torch.empty(2, 700, 3 * 1024, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+        query, key, value = (part.view(2, 700, 16, 64).transpose(1, 2) for part in joined.chunk(3, -1))
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        torch.autograd.grad(out, (query, key, value), torch.empty_like(out))
+
+    # The output and what stands for its gradient, and three gradients.
+    assert requests_of(run).count(2_867_200) == 5

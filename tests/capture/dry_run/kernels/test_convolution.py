@@ -42,6 +42,18 @@ def test_groups_are_convolved_one_after_the_other() -> None:
     assert asked[-1] == 37_748_736
 
 
+def test_gradients_of_groups_are_kept_until_they_are_joined() -> None:
+    layers = torch.nn.Sequential(*(torch.nn.Conv2d(64, 64, 3, padding=1, groups=4) for _ in "ab"))
+    asked = _forward(lambda: layers, (16, 64, 96, 96), is_trained=True)
+    of_a_group = [9_437_184, 9_437_184, 9_437_184, 5_308_416, 8_519_680, 64, 1152, 64, 9216, 9_437_184]
+    first = next(i for i in range(len(asked)) if asked[i : i + len(of_a_group)] == of_a_group)
+    assert asked[first:].count(9216) == 8
+    # The last layer's input has a gradient; the first layer's has none, and its columns are for the weights alone.
+    joined = [37_748_736, 36_864, 256]
+    assert any(asked[i : i + 3] == joined for i in range(first, len(asked)))
+    assert asked[-2:] == joined[1:]
+
+
 _F = torch.nn.functional
 _IMAGES = (8, 32, 128, 128)
 
