@@ -7,7 +7,8 @@ Source: ``aten/src/ATen/native/RNN.cpp`` and ``native/cuda/RNN.cu``, read at 2.1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 Hidden = tuple[Any, ...]
@@ -59,20 +60,36 @@ def _simple_cell(activation: str) -> Cell:
     return cell
 
 
-class _Steps(NamedTuple):
-    """A sequence: its steps in order, and the sizes of their batches where they are packed."""
+class _Steps:
+    """A sequence: its steps in either order, and the sizes of their batches where they are packed.
 
-    of: list[Any]
-    packed_sizes: list[int] | None
+    Packed steps are cut out one by one, when their turn comes: the gradient of each is one of all the input.
+    """
+
+    def __init__(self, inputs: Any, packed_sizes: list[int] | None) -> None:
+        self._inputs, self.packed_sizes = inputs, packed_sizes
+        self._unbound = list(inputs.unbind(0)) if packed_sizes is None else []
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.packed_sizes is None:
+            yield from self._unbound
+            return
+        for start, n in zip(accumulate(self.packed_sizes, initial=0), self.packed_sizes, strict=False):
+            yield self._inputs.narrow(0, start, n)
+
+    def __reversed__(self) -> Iterator[Any]:
+        if self.packed_sizes is None:
+            yield from reversed(self._unbound)
+            return
+        end = sum(self.packed_sizes)
+        for n in reversed(self.packed_sizes):
+            end -= n
+            yield self._inputs.narrow(0, end, n)
 
     def joined(self, outputs: Sequence[Any]) -> Any:
         import torch
 
         return torch.stack(list(outputs)) if self.packed_sizes is None else torch.cat(list(outputs))
-
-
-def _steps(inputs: Any, sizes: list[int] | None) -> _Steps:
-    return _Steps(list(inputs.unbind(0)) if sizes is None else list(inputs.split(sizes)), sizes)
 
 
 def _forwards(cell: Cell, steps: _Steps, hidden: Hidden, weights: _Weights) -> tuple[list[Any], Hidden]:
@@ -81,7 +98,7 @@ def _forwards(cell: Cell, steps: _Steps, hidden: Hidden, weights: _Weights) -> t
 
     outputs, ended = [], []
     last = steps.packed_sizes[0] if steps.packed_sizes else 0
-    for step in steps.of:
+    for step in steps:
         if steps.packed_sizes and step.size(0) < last:
             ended.append(tuple(part.narrow(0, step.size(0), last - step.size(0)) for part in hidden))
             hidden = tuple(part.narrow(0, 0, step.size(0)) for part in hidden)
@@ -98,12 +115,10 @@ def _backwards(cell: Cell, steps: _Steps, hidden: Hidden, weights: _Weights) -> 
     """From the last step to the first; packed sequences join in as they begin."""
     import torch
 
-    if steps.packed_sizes is None:
-        outputs, hidden = _forwards(cell, _Steps(steps.of[::-1], None), hidden, weights)
-        return outputs[::-1], hidden
     first, outputs = hidden, []
-    hidden = tuple(part.narrow(0, 0, steps.packed_sizes[-1]) for part in first)
-    for step in steps.of[::-1]:
+    if steps.packed_sizes:
+        hidden = tuple(part.narrow(0, 0, steps.packed_sizes[-1]) for part in first)
+    for step in reversed(steps):
         n = hidden[0].size(0)
         if step.size(0) > n:
             pairs = zip(hidden, first, strict=True)
@@ -136,7 +151,7 @@ class _Network(NamedTuple):
     ) -> Any:
         import torch
 
-        steps, joined = _steps(inputs, sizes), []
+        steps, joined = _Steps(inputs, sizes), []
         for direction in range(1 + self.is_bidirectional):
             at = layer * (1 + self.is_bidirectional) + direction
             run = _backwards if direction else _forwards

@@ -80,3 +80,15 @@ def test_a_projected_lstm_and_cells_run() -> None:
 
 def _states(hidden: Any) -> tuple[Any, ...]:
     return hidden if isinstance(hidden, tuple) else (hidden,)
+
+
+def test_the_gradient_of_each_packed_step_is_one_of_all_the_input() -> None:
+    network = torch.nn.LSTM(64, 64)
+
+    def run() -> None:
+        inputs = torch.empty(6, 32, 64, device="cuda", requires_grad=True)
+        packed = torch.nn.utils.rnn.pack_padded_sequence(inputs, torch.full((32,), 6))
+        network.cuda()(packed)[0].data.sum().backward()
+
+    # The sequences and their copy, all outputs, and the gradients of six steps and of what was packed.
+    assert requests_of(run).count(6 * 32 * 64 * 4) == 3 + 6 + 1
