@@ -176,7 +176,7 @@ class Redirector:
         target = self._storages.devices.of(device.index) if goes_there and device is not None else None
         if is_here and target is not None and target.index != tensor.fake_device.index:
             return self._across(tensor, target.index, options)
-        if is_here == goes_there and tensor.device.type != "meta":
+        if is_here == goes_there and (device is None or tensor.device.type != "meta"):
             if not options and not copy:
                 return tensor
             return self._plain_to(tensor, copy=copy, **options)

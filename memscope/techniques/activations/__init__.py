@@ -4,5 +4,6 @@ Other folders import:
 
 ``checkpoint``      Layers computed again in the backward pass
 ``chunked_logits``  Head and loss for a part of the tokens at a time
+``layers``          The layers of a model as its forward pass shows them
 ``micro_batch``     The batch in parts
 """

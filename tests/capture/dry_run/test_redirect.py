@@ -91,3 +91,12 @@ def test_a_pass_over_the_host_makes_no_events() -> None:
         x.prod(-1).sum().backward()
         assert (x.grad.shape, x.grad.device.type) == ((1024, 2048), "cpu")
     assert rec.trace.n_events == 0
+
+
+def test_a_model_without_memory_changes_its_type_and_gets_memory_in_it() -> None:
+    with dry_run() as rec:
+        with torch.device("meta"):
+            model = torch.nn.Linear(256, 256, bias=False).to(torch.bfloat16)
+        assert (model.weight.device.type, model.weight.dtype) == ("meta", torch.bfloat16)
+        model.to_empty(device="cuda")
+    assert sizes(rec.trace, Action.ALLOC).count(2 * 256 * 256) == 1
