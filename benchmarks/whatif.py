@@ -47,6 +47,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "optimizer:8bit": (*TRAINED, *STEPPED),
     "optimizer:paged": TRAINED,
     "offload:optimizer": TRAINED,
+    "offload:activations": (*TRAINED, *STEPPED),
     "set-to-none": TRAINED,
     "quantize:int8": GENERATED,
     "quantize:int4": GENERATED,

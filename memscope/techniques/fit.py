@@ -27,6 +27,7 @@ ORDER = (
     ("checkpoint:every=1", "layers"),
     ("micro-batch:2", "batch"),
     ("micro-batch:4", "batch"),
+    ("offload:activations", "layers"),
     ("offload:optimizer", "states"),
     ("kv:fp8", "cache"),
     ("optimizer:8bit", "states"),

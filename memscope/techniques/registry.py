@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memscope.errors import UnknownNameError, UsageError
-from memscope.techniques.activations import checkpoint, chunked_logits, micro_batch
+from memscope.techniques.activations import checkpoint, chunked_logits, micro_batch, saved_on_host
 from memscope.techniques.allocator import conf, empty_cache
 from memscope.techniques.cache import fewer_bits, static
 from memscope.techniques.optimizers import (
@@ -35,6 +35,7 @@ TECHNIQUES: dict[str, Technique] = {
         foreach_off.TECHNIQUE,
         paged.TECHNIQUE,
         offloaded.TECHNIQUE,
+        saved_on_host.TECHNIQUE,
         set_to_none.TECHNIQUE,
         quantize.TECHNIQUE,
         fewer_bits.TECHNIQUE,

@@ -100,3 +100,15 @@ def test_a_model_without_memory_changes_its_type_and_gets_memory_in_it() -> None
         assert (model.weight.device.type, model.weight.dtype) == ("meta", torch.bfloat16)
         model.to_empty(device="cuda")
     assert sizes(rec.trace, Action.ALLOC).count(2 * 256 * 256) == 1
+
+
+def test_what_autograd_keeps_on_the_host_takes_nothing_of_the_device() -> None:
+    with dry_run():
+        x = torch.randn(512, 512, device="cuda", requires_grad=True)
+        with torch.autograd.graph.save_on_cpu():
+            y = x * 2
+            z = y * y
+            del y
+        assert torch.cuda.memory_allocated() == 2 * 512 * 512 * 4
+        z.sum().backward()
+        assert x.grad.is_cuda
