@@ -51,6 +51,15 @@ class Pass:
 
 def find_passes(device: Device) -> tuple[Pass, ...]:
     """The passes of a device, by the program's marks, or else as its stacks tell; empty where there are none."""
+    return _passes(device)[0]
+
+
+def cut_forward(device: Device) -> int | None:
+    """Where a forward pass begins that the recording ends in; None where it ends elsewhere."""
+    return _passes(device)[1]
+
+
+def _passes(device: Device) -> tuple[tuple[Pass, ...], int | None]:
     runs = _marked(device) or _told(device)
     found: list[Pass] = []
     forward: int | None = None
@@ -69,7 +78,7 @@ def find_passes(device: Device) -> tuple[Pass, ...]:
             last = found[-1]
             step = last.step if last.has_step else begin
             found[-1] = replace(last, step=step, step_end=end, has_step=True)
-    return tuple(found)
+    return tuple(found), forward
 
 
 def _marked(device: Device) -> list[tuple[Phase, int, int]]:
