@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks" / "programs")]
 
+import sharding  # noqa: E402
 import techniques  # noqa: E402
 
 from memscope.analysis import Analysis  # noqa: E402
@@ -46,6 +47,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "optimizer:8bit": (*TRAINED, *STEPPED),
     "optimizer:paged": TRAINED,
     "offload:optimizer": TRAINED,
+    "offload:activations": (*TRAINED, *STEPPED),
     "set-to-none": TRAINED,
     "quantize:int8": GENERATED,
     "quantize:int4": GENERATED,
@@ -55,6 +57,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "kv:int8": GENERATED,
     "kv:int4": GENERATED,
     "static-kv": GENERATED,
+    "zero:1:ranks=4": (*TRAINED, *STEPPED),
+    "zero:2:ranks=4": (*TRAINED, *STEPPED),
+    "zero:3:ranks=4": ("gpt2", "llama"),
+    "fsdp2:ranks=4": (*TRAINED, *STEPPED),
+    "fsdp2:ranks=3": ("gpt2", "llama"),
     "empty-cache:each-step": TRAINED,
     "conf:expandable_segments:True": TRAINED,
     "conf:max_split_size_mb:64": TRAINED,
@@ -107,7 +114,11 @@ class Bench:
         key = program, change
         if key not in self._made:
             conf = change.partition(":")[2] if change.startswith("conf:") else ""
-            trace = dry_run(lambda: techniques.run(program, change), self._gpu, conf)
+            if change.startswith(sharding.SHARDS):
+                with sharding.as_first_rank(sharding.n_ranks_of(change)):
+                    trace = dry_run(lambda: sharding.run(program, change), self._gpu)
+            else:
+                trace = dry_run(lambda: techniques.run(program, change), self._gpu, conf)
             self._made[key] = Analysis(trace).devices[0]
         return self._made[key]
 

@@ -146,7 +146,8 @@ def optimizer_of(model: nn.Module, change: str) -> torch.optim.Optimizer:
     return made.get(change, lambda: torch.optim.AdamW(parameters, lr=1e-3))()
 
 
-def _batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch, and what it should give."""
     n_samples, n_tokens = SIZES[name]
     if name.startswith("mlp"):
         return torch.randn(n_samples, 1024).to(DEVICE), torch.randint(0, 1000, (n_samples,)).to(DEVICE)
@@ -154,7 +155,8 @@ def _batch(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return tokens, tokens
 
 
-def _loss(model: nn.Module, name: str, inputs: torch.Tensor, labels: torch.Tensor, change: str) -> torch.Tensor:
+def loss_of(model: nn.Module, name: str, inputs: torch.Tensor, labels: torch.Tensor, change: str) -> torch.Tensor:
+    """The loss of a batch."""
     if name.startswith("mlp"):
         return functional.cross_entropy(model(inputs), labels)
     if change == "logits:chunked":
@@ -167,12 +169,12 @@ def _chunked_loss(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) 
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state.flatten(0, 1)
     wanted = functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
 
-    def loss_of(part: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def part_loss(part: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(model.lm_head(part).float(), target, ignore_index=-100, reduction="sum")
 
     total = hidden.new_zeros((), dtype=torch.float32)
     for part, target in zip(hidden.chunk(CHUNKS), wanted.chunk(CHUNKS), strict=True):
-        total = total + checkpoint(loss_of, part, target, use_reentrant=False)
+        total = total + checkpoint(part_loss, part, target, use_reentrant=False)
     return total / wanted.numel()
 
 
@@ -218,10 +220,10 @@ def train(name: str, change: str = "") -> object:
     if change == "offload:activations":
         saved = torch.autograd.graph.save_on_cpu()
     for _ in range(STEPS):
-        inputs, labels = _batch(name)
+        inputs, labels = batch_of(name)
         for part, target in zip(inputs.chunk(n_parts), labels.chunk(n_parts), strict=True):
             with saved:
-                loss = _loss(model, name, part, target, change) / n_parts
+                loss = loss_of(model, name, part, target, change) / n_parts
             loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=change != "zeroed")

@@ -16,6 +16,7 @@ from memscope.oom._request import FailedRequest, failed_request, limit_at, outsi
 from memscope.oom.room import Room, room_at
 from memscope.oom.verdict import Cause, Failure, FreeMemory, OomClass, OomVerdict, Remedies
 from memscope.replay.config import CachingAllocatorConfig
+from memscope.techniques.through import techniques_through
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID, Action
 from memscope.units import format_alike, format_bytes, format_count, format_fraction, format_handle, format_items
@@ -73,6 +74,7 @@ def judge_oom(device: Device, event: int | None = None, *, searches: bool = True
         find_remedies(situation, cause.verdict) if may_search else Remedies(),
         trust,
         is_certain,
+        techniques_through(device) if may_search and chosen == device.lifetimes.fatal_oom_event else (),
     )
 
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 from memscope.oom._request import FailedRequest, Limit, Outside
 from memscope.oom.room import FreeGroup
+from memscope.techniques.through import LetThrough
 from memscope.units import format_alike, format_bytes
 
 HEADLINE_LENGTH = 120
@@ -225,6 +226,8 @@ class OomVerdict:
         What the cause rests on, a sentence each.
     remedies
         Empty where none were searched.
+    techniques
+        Changes of the program, not only of settings, with which the request would have been served; the cheapest first.
     trust
         What weakens the verdict, a sentence each.
     is_certain
@@ -239,6 +242,7 @@ class OomVerdict:
     remedies: Remedies = Remedies()
     trust: tuple[str, ...] = ()
     is_certain: bool = True
+    techniques: tuple[LetThrough, ...] = ()
 
     @property
     def verdict(self) -> OomClass:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from memscope.analysis import Analysis
 from memscope.device.device import Device
-from memscope.device.limits import Limits
 from memscope.gpus import GpuModel
 from memscope.planning._models import dry_run
 from memscope.planning.plan import Plan
-from memscope.replay.caching.engine import replay_caching
+from memscope.replay.within import served_within
 
 OnRun = Callable[[str], None]
 
@@ -129,10 +128,5 @@ def card_fit(device: Device, gpu: GpuModel) -> CardFit:
     """Whether what a dry run asked for can be served on a card."""
     capacity, allocated = gpu.usable_bytes, device.peak().allocated_bytes
     reserved = device.peak_reserved().reserved_bytes or 0
-    if reserved <= capacity:
-        return CardFit(gpu.name, True, capacity, allocated, reserved, 0)
-    if allocated > capacity:
-        return CardFit(gpu.name, False, capacity, allocated, reserved, 0)
-    limits = Limits(total_bytes=capacity, reserved_by_others_bytes=0)
-    served = replay_caching(device.lifetimes, limits=limits, keeps_usage=False)
-    return CardFit(gpu.name, served.oom is None, capacity, allocated, reserved, served.n_retries or 0)
+    within = served_within(device.lifetimes, capacity, allocated, reserved)
+    return CardFit(gpu.name, within.fits, capacity, allocated, reserved, within.n_retries)

@@ -15,4 +15,5 @@ Other folders import:
 ``strategies``  The registry of replay strategies: each serves a recording's requests in its own way
 ``sweep``       Many replays at once: one after the other, in local processes, or on a dask or ray
                 cluster, through joblib
+``within``      Whether requests can be served within so much memory: the one rule of every surface for what fits
 """

@@ -25,10 +25,13 @@ from memscope.oom.verdict import (
 from memscope.reports.json import trace_json
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_trust_header
+from memscope.reports.whatif.text import cost_words
+from memscope.techniques.through import LetThrough
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_handle
 from memscope.words.labels import row_label
+from memscope.words.replay import signed_bytes
 
 _N_EVENTS_NAMED = 8
 _CHECKED = {
@@ -60,6 +63,7 @@ def oom_json(recording: RecordedTrace, verdict: OomVerdict) -> dict[str, Any]:
         "counterfactual": None if verdict.counterfactual is None else _counterfactual_json(verdict.counterfactual),
         "counterfactuals": [_counterfactual_json(change) for change in remedies.found],
         "not_found": list(remedies.not_found),
+        "techniques": [asdict(technique) for technique in verdict.techniques],
         "trust": list(verdict.trust),
         "replay_error_bytes": remedies.replay_error_bytes,
     }
@@ -122,6 +126,8 @@ def print_oom(recording: RecordedTrace, verdict: OomVerdict, console: Console) -
         _print_owners(verdict.failure.owners, console)
     if verdict.remedies.found or verdict.remedies.not_found:
         _print_counterfactuals(verdict.remedies, console)
+    if verdict.techniques:
+        _print_techniques(verdict.techniques, console)
     if verdict.trust:
         console.print()
         console.print(Text("How far this can be trusted", style="bold"))
@@ -228,6 +234,28 @@ def _print_counterfactuals(remedies: Remedies, console: Console) -> None:
         console.print(Text(f"  · {text}", style="dim"))
 
 
+_OF_TECHNIQUES = "up to this request, by replay; what the program goes on to need is not in the recording"
+
+
+def _print_techniques(techniques: Sequence[LetThrough], console: Console) -> None:
+    console.print()
+    console.print(Text("What to change in the program, the cheapest first", style="bold"))
+    for technique in techniques:
+        console.print(Text(f"  ≈ {technique_words(technique)}", style="yellow"))
+        if technique.how:
+            console.print(Text(f"      {technique.how}", style="dim"))
+    console.print(Text(f"  {_OF_TECHNIQUES}", style="dim"))
+
+
+def technique_words(technique: LetThrough) -> str:
+    """A technique with what it takes off, and its cost."""
+    less = signed_bytes(technique.saved_bytes)
+    cost = cost_words(technique.cost)
+    return f"{technique.technique}: {less} less in use, {format_bytes(technique.in_use_bytes)} left" + (
+        f" (costs {cost})" if cost else ""
+    )
+
+
 def _block(block: FreedBlock) -> str:
     born = "before the recording" if block.alloc_event is None else f"event {block.alloc_event:,}"
     return f"{format_bytes(block.block_bytes)} {row_label(block.category)}: {_name(block.owner, block.site)} ({born})"
@@ -246,6 +274,9 @@ def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:
     changes += [f'<span class="quiet">{escape(text)}</span>' for text in verdict.remedies.not_found]
     if changes:
         parts.append(f"<p><b>What would have let it through</b></p>{_list_html(changes)}")
+    if verdict.techniques:
+        listed = _list_html(escape(technique_words(technique)) for technique in verdict.techniques)
+        parts.append(f"<p><b>What to change in the program</b>, {_OF_TECHNIQUES}</p>{listed}")
     return "".join(parts)
 
 

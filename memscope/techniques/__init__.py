@@ -7,6 +7,7 @@ Other folders import:
 ``passes``     The training passes of a device
 ``program``    A recorded program as rows that a technique can change
 ``registry``   The techniques that there are, by name
+``through``    The techniques with which a request that ended a run would have been served
 ``technique``  What a technique is: a change of a program, with its cost and its proof
 ``whatif``     What techniques would have made of a recorded program
 """

@@ -207,12 +207,21 @@ class Program:
             let_go=joined(self.let_go, new.end[kept]),
             complete=joined(self.complete, new.end[kept]),
             size_bytes=joined(self.size_bytes, new.size_bytes[kept]),
-            pair=joined(self.pair, np.where(is_copy, self.pair[of], default_pair)),
+            pair=joined(
+                self.pair, np.where(is_copy, self.pair[of], default_pair) if new.pair is None else new.pair[kept]
+            ),
             category=joined(self.category, category),
             owner_id=joined(self.owner_id, np.where(is_copy, self.owner_id[of], NONE_ID)),
             tensor_id=joined(self.tensor_id, np.where(is_copy, self.tensor_id[of], NONE_ID)),
             source=joined(self.source, np.where(is_copy, self.source[of], NONE_ID)),
         )
+
+    def with_stream(self) -> tuple[Self, int]:
+        """The same with one stream more, which has blocks of its own, and the pair that its rows have."""
+        pairs = self.requests.pairs
+        pool = pairs[int(np.bincount(self.pair[self.pair >= 0]).argmax())][0]
+        more = [*pairs, (pool, max(stream for _, stream in pairs) + 1)]
+        return replace(self, requests=replace(self.requests, pairs=more)), len(pairs)
 
     def with_others(self, time: Int64Array, op: caching.Op) -> Self:
         """The same with an act more at some times, which is about nothing in particular."""
@@ -290,7 +299,8 @@ class Program:
 class NewRows(NamedTuple):
     """Rows that a technique adds; int64 (m,) each.
 
-    ``like`` is the row that one is a copy of, −1 for none; ``category`` is −1 for that row's own.
+    ``like`` is the row that one is a copy of, −1 for none; ``category`` is −1 for that row's own; ``pair`` is None for
+    that row's own, or the most usual.
     """
 
     begin: Int64Array
@@ -298,6 +308,7 @@ class NewRows(NamedTuple):
     size_bytes: Int64Array
     like: Int64Array
     category: Int64Array
+    pair: Int64Array | None = None
 
     @classmethod
     def of(cls, rows: list[tuple[int, int, int, int]], category: Category) -> Self:

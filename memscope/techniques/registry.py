@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memscope.errors import UnknownNameError, UsageError
-from memscope.techniques.activations import checkpoint, chunked_logits, micro_batch
+from memscope.techniques.activations import checkpoint, chunked_logits, micro_batch, saved_on_host
 from memscope.techniques.allocator import conf, empty_cache
 from memscope.techniques.cache import fewer_bits, static
 from memscope.techniques.optimizers import (
@@ -18,6 +18,7 @@ from memscope.techniques.optimizers import (
     set_to_none,
     sgd,
 )
+from memscope.techniques.sharding import fsdp, zero
 from memscope.techniques.technique import Technique
 from memscope.techniques.weights import quantize
 
@@ -34,10 +35,13 @@ TECHNIQUES: dict[str, Technique] = {
         foreach_off.TECHNIQUE,
         paged.TECHNIQUE,
         offloaded.TECHNIQUE,
+        saved_on_host.TECHNIQUE,
         set_to_none.TECHNIQUE,
         quantize.TECHNIQUE,
         fewer_bits.TECHNIQUE,
         static.TECHNIQUE,
+        zero.TECHNIQUE,
+        fsdp.TECHNIQUE,
         empty_cache.TECHNIQUE,
         conf.TECHNIQUE,
     )
@@ -45,6 +49,7 @@ TECHNIQUES: dict[str, Technique] = {
 """Name → technique, in the order of lists."""
 _OPTIMIZER = "optimizer:"
 """How techniques are called that say which optimizer a program has, or which implementation of it."""
+_SHARDING = (zero.TECHNIQUE.name, fsdp.TECHNIQUE.name)
 
 
 def technique_named(text: str) -> tuple[Technique, str]:
@@ -66,12 +71,12 @@ def technique_named(text: str) -> tuple[Technique, str]:
 def clash_of(asked: Iterable[str]) -> tuple[str, str] | None:
     """The first two of some techniques that cannot be of one program; None where all can.
 
-    A program has one optimizer, of one implementation, and a technique is applied once.
+    A program has one optimizer, of one implementation, is sharded in one way, and a technique is applied once.
     """
     seen: dict[str, str] = {}
     for text in asked:
         name = technique_named(text)[0].name
-        kind = _OPTIMIZER if name.startswith(_OPTIMIZER) else name
+        kind = _OPTIMIZER if name.startswith(_OPTIMIZER) else _SHARDING[0] if name in _SHARDING else name
         if kind in seen:
             return seen[kind], text
         seen[kind] = text
@@ -92,6 +97,8 @@ def refuse_clashes(asked: Iterable[str]) -> None:
     one, other = clash
     if one == other:
         raise UsageError(f"{one} is asked for twice")
+    if technique_named(one)[0].name in _SHARDING:
+        raise UsageError(f"{one} and {other}: a program is sharded in one way: ask for one of them")
     if technique_named(one)[0] is technique_named(other)[0]:
         raise UsageError(f"{one} and {other}: the same technique twice: ask for one of them")
     raise UsageError(f"{one} and {other}: a program has one optimizer: ask for one of them")

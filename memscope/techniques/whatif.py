@@ -13,6 +13,7 @@ from memscope.errors import TrustError, UsageError
 from memscope.replay.caching.engine import replay_caching
 from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.result import ReplayResult
+from memscope.replay.within import Within, served_within
 from memscope.techniques.program import Program
 from memscope.techniques.registry import TECHNIQUES, refuse_clashes, technique_named
 from memscope.techniques.technique import Change, Cost, DoesNotApplyError, Proof, Technique
@@ -75,6 +76,8 @@ class WhatIfs:
         The replay of the program as it was: savings are counted from it.
     recorded
         What the recording did; the reserved bytes are None where they were not recorded.
+    failed_bytes
+        The request whose failure ended the recording: the baseline has it, what was recorded has not. None for none.
     results
         One for each technique by itself, in the order in which they were asked for; by their savings for all.
     together
@@ -92,6 +95,7 @@ class WhatIfs:
     together: WhatIf | None = None
     not_applicable: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    failed_bytes: int | None = None
 
 
 def what_if(device: Device, asked: Sequence[str], *, on_done: OnDone | None = None) -> WhatIfs:
@@ -205,7 +209,7 @@ class Start:
     def answer(self, text: str, changes: list[Applied]) -> WhatIf:
         """What came of some changes, of which each was applied to what the one before had made."""
         last = changes[-1][1]
-        conf = next((change.conf for _, change in reversed(changes) if change.conf is not None), None)
+        conf = _conf_of(changes)
         notes = [change.note for _, change in changes if change.note is not None]
         in_force = len(notes) == len(changes)
         peaks = self.baseline if in_force else _peaks(_replay(last.program, conf))
@@ -235,6 +239,25 @@ class Start:
             together=together,
             not_applicable=tuple(refused),
             warnings=self.warnings(),
+            failed_bytes=self.failed_bytes,
+        )
+
+    @property
+    def failed_bytes(self) -> int | None:
+        """The request whose failure ended the recording; None where none did."""
+        fatal = self.device.lifetimes.fatal_oom_event
+        return None if fatal is None else int(self.device.trace.size_bytes[fatal])
+
+    def within(self, changes: list[Applied], peaks: Peaks, capacity_bytes: int) -> Within:
+        """Whether what some changes make of the program can be served within a capacity."""
+        program = changes[-1][1].program if changes else self.program
+        return served_within(
+            self.device.lifetimes,
+            capacity_bytes,
+            peaks.allocated_bytes,
+            peaks.reserved_bytes,
+            config=_config(program, _conf_of(changes)),
+            requests=program.to_requests(),
         )
 
     def warnings(self) -> tuple[str, ...]:
@@ -254,10 +277,18 @@ class Start:
 
 def _replay(program: Program, conf: str | None) -> ReplayResult:
     """Serve what a program asks."""
-    lifetimes = program.device.lifetimes
-    tie_rule = recorded_tie_rule(lifetimes.trace.metadata)
-    config = None if conf is None else CachingAllocatorConfig.parse(conf, tie_rule=tie_rule)
-    return replay_caching(lifetimes, config, requests=program.to_requests())
+    return replay_caching(program.device.lifetimes, _config(program, conf), requests=program.to_requests())
+
+
+def _config(program: Program, conf: str | None) -> CachingAllocatorConfig | None:
+    """Settings that a technique asks for; None for the recorded ones."""
+    tie_rule = recorded_tie_rule(program.device.trace.metadata)
+    return None if conf is None else CachingAllocatorConfig.parse(conf, tie_rule=tie_rule)
+
+
+def _conf_of(changes: list[Applied]) -> str | None:
+    """The settings that the last of some changes asks for."""
+    return next((change.conf for _, change in reversed(changes) if change.conf is not None), None)
 
 
 def _peaks(result: ReplayResult) -> Peaks:

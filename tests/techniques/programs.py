@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,7 @@ def train(
     n_parts: int = 1,
     sets_to_none: bool = True,
     empties: bool = False,
+    saves_on_host: bool = False,
     conf: str = "",
 ) -> Device:
     """Three steps."""
@@ -82,7 +84,8 @@ def train(
         for _ in range(3):
             words = torch.randint(0, N_CLASSES, (n_samples, n_tokens)).to("cuda")
             for part in words.chunk(n_parts):
-                loss = functional.cross_entropy(model(part).flatten(0, 1), part.flatten()) / n_parts
+                with torch.autograd.graph.save_on_cpu() if saves_on_host else nullcontext():
+                    loss = functional.cross_entropy(model(part).flatten(0, 1), part.flatten()) / n_parts
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=sets_to_none)

@@ -1,10 +1,14 @@
 from dataclasses import replace
 
+import torch
+
 import memscope
 from memscope.gpus import find_gpu
+from memscope.planning.estimate import card_fit
+from memscope.reports.whatif.text import fit_words
 from memscope.techniques.fit import ORDER, fit_plan
 from memscope.techniques.whatif import what_if
-from tests.techniques.programs import generate, peaks, train
+from tests.techniques.programs import dry_run, generate, peaks, train
 
 
 def card(n_bytes):
@@ -33,6 +37,20 @@ def test_a_plan_is_what_its_techniques_make_together_and_none_of_it_is_idle():
         if rest:
             fewer = what_if(device, rest)
             assert (fewer.together or fewer.results[0]).peaks.reserved_bytes > room
+
+
+def test_what_is_served_after_cached_memory_was_given_back_fits_as_in_an_estimate():
+    def work():
+        torch.empty(100 << 20, dtype=torch.uint8, device="cuda")  # let go of, and cached
+        return torch.empty(150 << 20, dtype=torch.uint8, device="cuda")
+
+    device, room = dry_run(work), 200 << 20
+    plan, estimated = fit_plan(device, card(room)), card_fit(device, card(room))
+    assert (plan.fits, plan.steps) == (True, ())
+    assert plan.spare_bytes < 0
+    assert plan.n_retries == estimated.n_retries == 1
+    assert estimated.fits
+    assert "cached memory given back" in fit_words(plan)
 
 
 def test_what_nothing_makes_fit_says_so():

@@ -28,4 +28,6 @@ def test_without_marks_and_stacks_nothing_is_told():
 
 
 def test_borders_move_together():
-    assert Pass(1, 2, 3, 4, 5, has_step=True).mapped(lambda time: 10 * time) == Pass(10, 20, 30, 40, 50, has_step=True)
+    assert Pass(1, 3, 4, 5, 6, has_step=True, modules_end=2).mapped(lambda time: 10 * time) == Pass(
+        10, 30, 40, 50, 60, has_step=True, modules_end=20
+    )

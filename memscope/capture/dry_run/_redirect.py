@@ -176,7 +176,7 @@ class Redirector:
         target = self._storages.devices.of(device.index) if goes_there and device is not None else None
         if is_here and target is not None and target.index != tensor.fake_device.index:
             return self._across(tensor, target.index, options)
-        if is_here == goes_there and tensor.device.type != "meta":
+        if is_here == goes_there and (device is None or tensor.device.type != "meta"):
             if not options and not copy:
                 return tensor
             return self._plain_to(tensor, copy=copy, **options)
@@ -223,14 +223,14 @@ class Redirector:
         """A copy on the host: real where its values are known or it is small, else fake."""
         import torch
 
-        if (torch.is_grad_enabled() and tensor.requires_grad) or tensor.numel() > MAX_REAL_NUMBERS:
-            self._router.is_leaving_device = True
-            try:
+        outer, self._router.is_leaving_device = self._router.is_leaving_device, True
+        try:
+            if (torch.is_grad_enabled() and tensor.requires_grad) or tensor.numel() > MAX_REAL_NUMBERS:
                 return torch.ops.aten._to_copy(tensor, device=torch.device("cpu"), **options)
-            finally:
-                self._router.is_leaving_device = False
-        values = self._values(tensor)
-        return self._plain_to(values, **options) if options else values
+            values = self._values(tensor)  # autograd's hooks copy within operations of the device
+            return self._plain_to(values, **options) if options else values
+        finally:
+            self._router.is_leaving_device = outer
 
     def _values(self, tensor: Any) -> Any:
         """A real host tensor in place of a fake one."""

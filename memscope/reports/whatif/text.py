@@ -31,7 +31,7 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     console.print(
         Text(
             f"{recording.name}, device {found.device}: {format_bytes(peaks.allocated_bytes)} allocated and "
-            f"{format_bytes(peaks.reserved_bytes)} reserved at the peaks, as it is",
+            f"{format_bytes(peaks.reserved_bytes)} reserved at the peaks, {_as_it_is(found)}",
             style="bold",
         )
     )
@@ -59,6 +59,17 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     if proofs:
         words = "; ".join(f"{proof}: {_PROOF_WORDS[proof]}" for proof in proofs)
         console.print(Text(f"  {words} (docs/techniques.md)", style="dim"))
+
+
+def _as_it_is(found: WhatIfs) -> str:
+    """What the baseline is of: a run that a failed request ended never had that."""
+    if found.failed_bytes is None:
+        return "as it is"
+    allocated_bytes, reserved_bytes = found.recorded
+    had = f"{format_bytes(allocated_bytes)} allocated"
+    if reserved_bytes is not None:
+        had += f" and {format_bytes(reserved_bytes)} reserved"
+    return f"had the request for {format_bytes(found.failed_bytes)} not failed; the run itself had {had}"
 
 
 def _print_below(result: WhatIf, console: Console, *, says_how: bool, says_costs: bool) -> None:
@@ -104,11 +115,14 @@ def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console
 def fit_words(plan: FitPlan) -> str:
     """What a plan comes to, in one line."""
     card = f"{plan.gpu}, of which PyTorch can have {format_bytes(plan.capacity_bytes)}"
+    spare = f"with {format_bytes(plan.spare_bytes)} to spare"
+    if plan.n_retries:
+        spare = f"cached memory given back {format_items(plan.n_retries, 'time')}"
     if plan.fits and not plan.steps:
-        return f"fits {card}, with {format_bytes(plan.spare_bytes)} to spare as it is"
+        return f"fits {card}, {spare} as it is"
     if plan.fits:
         n = format_items(len(plan.steps), "change")
-        return f"with {n} it fits {card}, with {format_bytes(plan.spare_bytes)} to spare"
+        return f"with {n} it fits {card}, {spare}"
     lacks = format_bytes(-plan.spare_bytes)
     return f"nothing that is known makes it fit {card}: with all of this it still lacks {lacks}"
 

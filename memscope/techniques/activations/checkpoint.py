@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memscope.lifetimes.tables import NEVER
-from memscope.techniques.activations._layers import LayerCall, layer_calls, list_computed_again, main_list
+from memscope.techniques.activations.layers import LayerCall, layer_calls, list_computed_again, main_list
 from memscope.techniques.names import layer_of
 from memscope.techniques.passes import Pass
 from memscope.techniques.program import GAP, NewRows, Program

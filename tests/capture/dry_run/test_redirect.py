@@ -91,3 +91,24 @@ def test_a_pass_over_the_host_makes_no_events() -> None:
         x.prod(-1).sum().backward()
         assert (x.grad.shape, x.grad.device.type) == ((1024, 2048), "cpu")
     assert rec.trace.n_events == 0
+
+
+def test_a_model_without_memory_changes_its_type_and_gets_memory_in_it() -> None:
+    with dry_run() as rec:
+        with torch.device("meta"):
+            model = torch.nn.Linear(256, 256, bias=False).to(torch.bfloat16)
+        assert (model.weight.device.type, model.weight.dtype) == ("meta", torch.bfloat16)
+        model.to_empty(device="cuda")
+    assert sizes(rec.trace, Action.ALLOC).count(2 * 256 * 256) == 1
+
+
+def test_what_autograd_keeps_on_the_host_takes_nothing_of_the_device() -> None:
+    with dry_run():
+        x = torch.randn(512, 512, device="cuda", requires_grad=True)
+        with torch.autograd.graph.save_on_cpu():
+            y = x * 2
+            z = y * y
+            del y
+        assert torch.cuda.memory_allocated() == 2 * 512 * 512 * 4
+        z.sum().backward()
+        assert x.grad.is_cuda

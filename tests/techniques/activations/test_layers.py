@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from memscope.errors import UsageError
-from memscope.techniques.activations._layers import layer_calls, list_computed_again, main_list
+from memscope.techniques.activations.layers import layer_calls, list_computed_again, main_list
 from memscope.techniques.program import Program
 from tests.techniques.programs import WIDTH, generate, train
 

@@ -74,7 +74,11 @@ def _unscripted(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(plain)
     def scripted(obj: Any = None, *args: Any, **options: Any) -> Any:
-        return obj if isinstance(obj, torch.nn.Module) else plain(obj, *args, **options)
+        if isinstance(obj, torch.nn.Module):
+            return obj
+        if not args[1:]:  # names are looked up among those of the caller, who is one frame further up
+            options["_frames_up"] = options.get("_frames_up", 0) + 1
+        return plain(obj, *args, **options)
 
     return scripted
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from tests.capture.programs import dry_run, small_model
@@ -45,6 +47,21 @@ def test_modules_of_torchscript_run_as_they_are() -> None:
         x = torch.randn(4, 8, device="cuda")
         assert torch.jit.script(torch.nn.Linear(8, 2)).cuda()(x).shape == (4, 2)
         assert torch.jit.trace(torch.nn.Linear(8, 2).cuda(), x)(x).shape == (4, 2)
+
+
+def test_torchscript_of_functions_finds_the_names_of_those_who_ask() -> None:
+    with dry_run(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        @torch.jit.script
+        def inner(x: torch.Tensor) -> torch.Tensor:
+            return x + 1
+
+        @torch.jit.script
+        def outer(x: torch.Tensor) -> torch.Tensor:
+            return inner(x)  # a name of this frame
+
+        assert outer(torch.zeros(2)).tolist() == [1, 1]
 
 
 def test_transformer_layers_and_data_parallel_run() -> None:
