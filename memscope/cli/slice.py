@@ -30,8 +30,7 @@ def slice_(trace: Path, steps: str | None, events: str | None, output: Path, as_
 
     What was in use before the part begins is there as memory that predates it.
     """
-    from memscope.export.reading import parse_span, parts_of
-    from memscope.export.slices import slice_trace
+    from memscope.export.reading import cut_out, parse_span, parts_of
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.snapshot.write import write_snapshot
 
@@ -42,7 +41,7 @@ def slice_(trace: Path, steps: str | None, events: str | None, output: Path, as_
         raise UsageError(f"{output}: name it {output.stem}{SUFFIX} or {output.stem}.pickle, which says what to write")
     analysis = load_trace(trace)
     parts = parts_of(analysis, span)
-    found = slice_trace(analysis, parts)
+    found = cut_out(analysis, parts)
     write = write_snapshot if output.suffix in _SNAPSHOTS else write_container
     wrote(write(found, output, overwrite=force))
     if as_json:

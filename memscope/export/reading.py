@@ -19,6 +19,7 @@ from memscope.attribution.rule import Rule
 from memscope.attribution.rule_file import rules_with
 from memscope.compare.moments import StepPair, parse_steps
 from memscope.errors import UsageError
+from memscope.export._used import only_used
 from memscope.export.slices import (
     Part,
     cut,
@@ -108,7 +109,18 @@ def load_span(path: str | Path, span: Span, rules: str | Path | Sequence[Rule] |
         in_force = rules_with(rules) if rules is None or isinstance(rules, str | Path) else rules
         return Analysis(found, path, rules=in_force)
     whole = load(path, rules=rules)
-    return Analysis(slice_trace(whole, parts_of(whole, span)), path, rules=whole.rules)
+    return Analysis(cut_out(whole, parts_of(whole, span)), path, rules=whole.rules)
+
+
+def cut_out(analysis: Analysis, parts: list[Part]) -> Trace:
+    """The slice of some parts, with the stacks and texts that it names and no others.
+
+    Raises
+    ------
+    TrustError
+        If the trace's segments were not recorded, so that no state can be simulated.
+    """
+    return only_used(slice_trace(analysis, parts))
 
 
 def read_events(path: Path, first: int, last: int) -> Trace | None:
@@ -199,7 +211,7 @@ def _slice_of(
         states.append((segments, _blocks(segments, read.in_use[part.device], lasting)))
     found = cut(trace, local, joined(states))
     metadata = replace(trace.metadata, has_segment_events=outline.trace.metadata.has_segment_events)
-    return replace(found, metadata=metadata_of_slice(metadata, parts))
+    return only_used(replace(found, metadata=metadata_of_slice(metadata, parts)))
 
 
 def _with_streams(trace: Trace, handles: Int64Array) -> tuple[Trace, Int32Array]:
