@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -13,8 +14,10 @@
 #include <vector>
 
 #include "arrays.h"
+#include "snapshot/event_sieve.h"
 #include "snapshot/json.h"
 #include "snapshot/machine.h"
+#include "snapshot/memo_use.h"
 #include "snapshot/stacks.h"
 #include "snapshot/tables.h"
 #include "snapshot/tape.h"
@@ -22,6 +25,9 @@
 using namespace memscope;
 using namespace nb::literals;
 using memscope::snapshot::Bytes, memscope::snapshot::Constant, memscope::snapshot::JsonReader;
+using memscope::snapshot::EventCounts, memscope::snapshot::EventSieve, memscope::snapshot::EventWords;
+using memscope::snapshot::WantedPart;
+using memscope::snapshot::MemoScan, memscope::snapshot::MemoUse;
 using memscope::snapshot::Kind, memscope::snapshot::Machine;
 using memscope::snapshot::Opcode, memscope::snapshot::Stacks, memscope::snapshot::Status, memscope::snapshot::Tag;
 using memscope::snapshot::Tape, memscope::snapshot::Value, memscope::snapshot::Wide, memscope::snapshot::WideKind;
@@ -180,6 +186,46 @@ auto dense_ids(const std::vector<Rows>& columns, std::uint64_t secret) {
   return std::pair(to_numpy(std::move(found.ids)), to_numpy(std::move(found.first_rows)));
 }
 
+// Reading a part of the events.
+
+using Triple = std::tuple<Rows, Rows, Rows>;
+
+// The blocks that lie in segments before the first event, [address, address + bytes), are taken out of the free ranges.
+void want(EventSieve& sieve, std::size_t device, std::int64_t begin, std::int64_t end, const Triple& segments,
+          const Rows& address, const Rows& block_bytes, const Rows& segment_event_keys,
+          const caching::RoundupDivisions& roundup_divisions, std::int64_t max_split_bytes, bool is_expandable) {
+  WantedPart part;
+  part.begin = begin;
+  part.end = end;
+  const auto& [start, stop, key] = segments;
+  part.free = lifetimes::to_ranges({view(start), view(stop), view(key)});
+  for (std::size_t i = 0; i < address.size(); ++i) {
+    const std::int64_t from = view(address)[i];
+    if (!part.free.remove(from, wrapping_add(from, view(block_bytes)[i]))) {
+      throw snapshot::Refused(Status::kNotSliced);
+    }
+  }
+  part.segment_event_keys.assign(view(segment_event_keys).begin(), view(segment_event_keys).end());
+  part.roundup_divisions = roundup_divisions;
+  part.max_split_size = max_split_bytes;
+  part.expandable_segments = is_expandable;
+  sieve.want(device, std::move(part));
+}
+
+auto in_use(const EventSieve& sieve, std::size_t device) {
+  std::vector<std::int64_t> address, requested, block_bytes, frames;
+  std::vector<std::uint8_t> is_pending;
+  for (const auto& [at, held] : sieve.in_use(device)) {
+    address.push_back(at);
+    requested.push_back(held.requested_bytes);
+    block_bytes.push_back(held.block_bytes);
+    is_pending.push_back(held.is_pending ? 1 : 0);
+    frames.push_back(held.frames.bits());
+  }
+  return std::tuple(to_numpy(std::move(address)), to_numpy(std::move(requested)), to_numpy(std::move(block_bytes)),
+                    to_booleans(std::move(is_pending)), to_numpy(std::move(frames)));
+}
+
 // What is bound.
 
 void bind_enums(nb::module_& module) {
@@ -201,7 +247,8 @@ void bind_enums(nb::module_& module) {
       .value("TOO_MANY_OBJECTS", Status::kTooManyObjects)
       .value("TOO_MUCH_MEMORY", Status::kTooMuchMemory)
       .value("NOT_JSON", Status::kNotJson)
-      .value("TOO_DEEP", Status::kTooDeep);
+      .value("TOO_DEEP", Status::kTooDeep)
+      .value("NOT_SLICED", Status::kNotSliced);
   nb::enum_<Kind>(module, "Kind", "What a value is.")
       .value("NOTHING", Kind::kNothing)
       .value("BOOLEAN", Kind::kBoolean)
@@ -222,6 +269,9 @@ void bind_machine(nb::module_& module) {
            "Known texts get the ids 0, 1, … in their order. ``secret`` keeps the hashes unforeseeable.")
       .def("feed", &feed<Machine>, "data"_a, "n_file_bytes"_a,
            "Go on with the next bytes; ``n_file_bytes`` have been read of the file so far, where it may be packed.")
+      .def("keep_part", &Machine::keep_part, "use"_a, "sieve"_a,
+           "Before the first bytes: keep what the sieve keeps of the events. Refused with NOT_SLICED where that needs\n"
+           "more than a pass over them.")
       .def("take_tape", &take_tape<Machine>, "The values read, once, after STOPPED.")
       .def_prop_ro("offset", &Machine::offset, "Where the pickle breaks off, or the refused opcode stands.")
       .def_prop_ro(
@@ -229,6 +279,45 @@ void bind_machine(nb::module_& module) {
           "Name of the refused opcode, if it is one that runs code.")
       .def_prop_ro("asks_for_extension", &asks_for_extension, "Whether the refused opcode is EXT1, EXT2 or EXT4.")
       .def_prop_ro("global_names", &global_names, "Module and name of the global asked for, if they can be told.");
+}
+
+void bind_parts(nb::module_& module) {
+  nb::class_<MemoUse>(module, "MemoUse", "Which stored objects of a pickle are ever asked for.");
+  nb::class_<MemoScan>(module, "MemoScan", "A pass over a pickle that makes no value.")
+      .def(nb::init<>())
+      .def("feed", &feed<MemoScan>, "data"_a, "n_file_bytes"_a, "Go on with the next bytes.")
+      .def("take_use", &MemoScan::take_use, "What was found, once, after STOPPED.");
+  nb::class_<EventCounts>(module, "EventCounts", "What is told of all events of a device.")
+      .def_ro("n_events", &EventCounts::n_events)
+      .def_ro("n_segment_events", &EventCounts::n_segment_events)
+      .def_ro("n_allocs", &EventCounts::n_allocs)
+      .def_ro("n_requests", &EventCounts::n_requests)
+      .def_ro("n_completions", &EventCounts::n_completions)
+      .def_ro("n_times_back", &EventCounts::n_times_back)
+      .def_ro("n_without_time", &EventCounts::n_without_time)
+      .def_ro("first_time", &EventCounts::first_time)
+      .def_ro("last_time", &EventCounts::last_time);
+  nb::class_<EventSieve>(module, "EventSieve",
+                         "What is kept of a snapshot's events: those of segments, or a part with its neighbours, and what\n"
+                         "is in use.")
+      .def(nb::init<EventWords, std::vector<std::int64_t>>(), "words"_a, "actions"_a,
+           "Ids of known texts: of device_traces, action, addr, size, time_us, pool_id and frames; and of the actions, in\n"
+           "the order of their numbers.")
+      .def("want", &want, "device"_a, "begin"_a, "end"_a, "segments"_a, "address"_a, "block_bytes"_a,
+           "segment_event_keys"_a, "roundup_divisions"_a, "max_split_bytes"_a, "is_expandable"_a,
+           "Before reading: keep the events [begin, end) of a device and one on either side. ``segments``: start, end\n"
+           "and key, int64 (m,), before the first event; ``address`` and ``block_bytes``, int64 (n,), of what is in use\n"
+           "then and ever after; ``segment_event_keys`` int64: the key of each event of a segment.")
+      .def_prop_ro("n_devices", &EventSieve::n_devices, "Devices that have events.")
+      .def_prop_ro("outer_list", [](const EventSieve& sieve) { return sieve.outer_list().bits(); },
+                   "The list of the devices' lists, 0 if none was found.")
+      .def("counts", &EventSieve::counts, "device"_a, "What is told of all of its events.")
+      .def("kept", [](const EventSieve& sieve, std::size_t device) { return to_numpy(sieve.kept(device)); }, "device"_a,
+           "Places of the events kept in the device's list: int64 (n,).")
+      .def("in_use", &in_use, "device"_a,
+           "What is in use after the part, or after all events, in no order: address, requested and block bytes, int64,\n"
+           "whether its free is pending, bool, and the value of its frames, int64 (n,) each.")
+      .def("is_seen", &EventSieve::is_seen, "tape"_a, "key"_a, "Whether an event, kept or not, has a key.");
 }
 
 void bind_json(nb::module_& module) {
@@ -285,6 +374,7 @@ NB_MODULE(snapshot, module) {
   nb::exception<snapshot::Multiplies>(module, "Multiplies");
   nb::exception<snapshot::Refused>(module, "Refused");
   bind_enums(module);
+  bind_parts(module);
   bind_machine(module);
   bind_json(module);
   nb::class_<Tape> tape(module, "Tape", "The values of a pickle.");

@@ -7,11 +7,15 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "snapshot/chunked_reader.h"
+#include "snapshot/event_sieve.h"
+#include "snapshot/memo_use.h"
 #include "snapshot/numbers.h"
 #include "snapshot/opcode.h"
 #include "snapshot/tape.h"
@@ -28,6 +32,12 @@ class Machine : public ChunkedReader {
 
   Machine(const std::vector<std::string>& known_texts, std::uint64_t secret)
       : ChunkedReader(known_texts, secret), memo_(tape_->budget()) {}
+
+  // Keep a part of the events. Of stored objects only those that are asked for, which another pass has found, get a place.
+  void keep_part(std::shared_ptr<MemoUse> use, std::shared_ptr<EventSieve> sieve) {
+    use_ = std::move(use);
+    sieve_ = std::move(sieve);
+  }
 
   Opcode opcode() const { return opcode_; }
   // Module and name of the global that a refused opcode asks for; empty if they cannot be told.
@@ -65,11 +75,14 @@ class Machine : public ChunkedReader {
   void get_run();
   void get_line();
   void push_stored(std::uint64_t index);
+  const Value* stored(std::uint64_t index) const;
   void memoize();
   template <std::size_t width>
   void put();
   void put_line();
   void store(std::uint64_t index);
+  void store_used(std::uint64_t index, Value value);
+  void fill(std::size_t list_at, std::span<const Value> items);
 
   template <std::size_t width>
   void unsigned_integer();
@@ -116,6 +129,10 @@ class Machine : public ChunkedReader {
   std::vector<std::size_t> marks_;
   PagedVector<Value> memo_;
   std::uint64_t n_stored_ = 0;
+  std::shared_ptr<MemoUse> use_;
+  std::shared_ptr<EventSieve> sieve_;
+  Value last_list_;  // the list that was stored last, and its place among the stored
+  std::size_t last_list_place_ = 0;
   std::size_t stack_room_ = 0;  // rows that may be pushed before room is made
   Opcode opcode_ = Opcode::STOP;
   std::vector<std::string> global_names_;

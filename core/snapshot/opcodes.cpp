@@ -55,10 +55,11 @@ void Machine::get_run() {
       break;
     }
     const std::uint64_t index = is_long ? ByteWindow::little_endian(rest.subspan<1, 4>()) : rest[1];
-    if (index >= memo_.size() || memo_[index] == Value() || stack_.size() >= stack_room_) {
+    const Value* const value = stored(index);
+    if (value == nullptr || stack_.size() >= stack_room_) {
       break;
     }
-    stack_.push_back(memo_[index]);
+    stack_.push_back(*value);
     n_read += is_long ? 5 : 2;
   }
   window_.skip(n_read);
@@ -67,10 +68,23 @@ void Machine::get_run() {
 void Machine::get_line() { push_stored(index_in(window_.line(), Status::kMemoMissing)); }
 
 void Machine::push_stored(std::uint64_t index) {
-  if (index >= memo_.size() || memo_[index] == Value()) {
+  const Value* const value = stored(index);
+  if (value == nullptr) {
     throw Refused(Status::kMemoMissing);
   }
-  push(memo_[index]);
+  push(*value);
+}
+
+// What was stored under a number, nullptr for nothing.
+const Value* Machine::stored(std::uint64_t index) const {
+  if (use_) {
+    const std::optional<std::size_t> place = use_->place(index);
+    if (!place) {
+      return nullptr;
+    }
+    index = *place;
+  }
+  return index < memo_.size() && memo_[index] != Value() ? &memo_[index] : nullptr;
 }
 
 void Machine::memoize() { store(n_stored_); }
@@ -88,11 +102,39 @@ void Machine::store(std::uint64_t index) {
     throw Refused(Status::kMemoBeyond);
   }
   check_objects(n_stored_ + 1);
+  if (use_) {
+    store_used(index, value);
+    return;
+  }
   while (memo_.size() <= index) {
     memo_.push_back(Value());
   }
   n_stored_ += memo_[index] == Value() ? 1 : 0;
   memo_[index] = value;
+}
+
+// A part of a pickle is read: there is a place for what is asked for again, and nothing is stored twice.
+void Machine::store_used(std::uint64_t index, Value value) {
+  ++n_stored_;
+  const std::optional<std::size_t> place = use_->place(index);
+  if (!place) {
+    return;
+  }
+  while (memo_.size() <= *place) {
+    memo_.push_back(Value());
+  }
+  memo_[*place] = value;
+  if (!value.is(Tag::kBox)) {
+    return;
+  }
+  if (!tape_->is_box(value, BoxKind::kTuple) && tape_->is_stored(value)) {
+    throw Refused(Status::kNotSliced);
+  }
+  tape_->note_stored(value);
+  if (tape_->is_box(value, BoxKind::kList)) {
+    last_list_ = value;
+    last_list_place_ = *place;
+  }
 }
 
 // Numbers and constants.
@@ -166,7 +208,7 @@ void Machine::append() {
   if (!tape_->is_box(list, BoxKind::kList)) {
     throw Refused(Status::kWrongTarget);
   }
-  tape_->append(list, top(1));
+  fill(stack_.size() - 2, top(1));
   drop(1);
 }
 
@@ -175,8 +217,38 @@ void Machine::appends() {
   if (!tape_->is_box(list, BoxKind::kList)) {
     throw Refused(Status::kWrongTarget);
   }
-  tape_->append(list, above_mark());
+  fill(marks_.back() - 1, above_mark());
   drop_to_mark();
+}
+
+// Puts items into the list at a height of the stack. Where a part is read, events go through the sieve, and of equal lists
+// that picklers fill at once, the stacks of calls, there is one.
+void Machine::fill(std::size_t list_at, std::span<const Value> items) {
+  constexpr std::size_t kBatch = 1000;  // of Python's pickler: a longer list goes on after it
+  const Value list = stack_.at(list_at);
+  if (!sieve_) {
+    tape_->append(list, items);
+    return;
+  }
+  if (const auto device = sieve_->device_of(*tape_, list, std::span(stack_).first(list_at))) {
+    sieve_->take(*tape_, list, *device, items);
+    return;
+  }
+  if (tape_->is_filled(list)) {
+    throw Refused(Status::kNotSliced);
+  }
+  const bool is_stored = tape_->is_stored(list);
+  if (items.empty() || items.size() >= kBatch || tape_->first_chunk(list).size > 0 || (is_stored && last_list_ != list)) {
+    tape_->append(list, items);
+    return;
+  }
+  const Value same = tape_->fill(list, items);
+  stack_.at(list_at) = same;
+  if (is_stored) {
+    memo_[last_list_place_] = same;
+    tape_->note_stored(same);
+    last_list_ = Value();
+  }
 }
 
 void Machine::set_item() {
@@ -259,7 +331,12 @@ void Machine::pop_mark() {
   drop_to_mark();
 }
 
-void Machine::duplicate() { push(top(1).front()); }
+void Machine::duplicate() {
+  if (sieve_) {
+    throw Refused(Status::kNotSliced);
+  }
+  push(top(1).front());
+}
 
 void Machine::protocol() {
   constexpr std::uint8_t kNewest = 5;

@@ -26,6 +26,7 @@ enum class Status : std::uint8_t {
   kTooMuchMemory,
   kNotJson,
   kTooDeep,
+  kNotSliced,  // it can be read, but not in part
 };
 
 // Thrown where a pickle is refused; the machine knows the place.

@@ -63,6 +63,12 @@ Value Tape::add_wide(std::int64_t bits, WideKind kind) {
 }
 
 Value Tape::add_box(BoxKind kind) {
+  if (!free_boxes_.empty()) {
+    const std::uint32_t id = free_boxes_.back();
+    free_boxes_.pop_back();
+    boxes_[id] = {.first = {}, .last = 0, .kind = kind};
+    return {Tag::kBox, id};
+  }
   boxes_.push_back({.first = {}, .last = 0, .kind = kind});
   return {Tag::kBox, as_id(boxes_.size()) - 1};
 }
@@ -97,6 +103,62 @@ void Tape::append(Value list, std::span<const Value> items) {
   }
 }
 
+Value Tape::fill(Value list, std::span<const Value> items) {
+  n_held_items_ += items.size();
+  Run& run = intern_run(items);
+  if (run.box == 0) {
+    Box& box = boxes_[list.id()];
+    place(box.first, run.start, run.size, Shapes::kPairs);
+    box.is_filled = true;
+    run.box = as_id(list.id() + 1);
+  }
+  const Value same{Tag::kBox, run.box - 1};
+  if (!is_box(same, BoxKind::kList)) {  // a tuple
+    place(boxes_[list.id()].first, run.start, run.size, Shapes::kPairs);
+    return list;
+  }
+  if (same != list) {
+    free_box(list);
+  }
+  return same;
+}
+
+void Tape::recycle(Value dict) {
+  const Box& box = boxes_[dict.id()];
+  const Chunk chunk = box.first;
+  if (box.kind != BoxKind::kDict || box.is_stored || chunk.next != 0 || chunk.shape == Shapes::kPairs) {
+    return;
+  }
+  for (std::uint64_t at = chunk.start; at < chunk.end(); ++at) {
+    const Value item = items_[at];
+    const bool is_empty_list = is_box(item, BoxKind::kList) && first_chunk(item).size == 0;
+    if (is_empty_list && !is_stored(item) && !is_filled(item)) {
+      free_box(item);
+      items_[at] = Value();
+    }
+  }
+  std::vector<std::uint64_t>& places = free_places_.at(chunk.size);
+  make_room(places, *budget_);
+  places.push_back(chunk.start);
+  free_box(dict);
+}
+
+void Tape::free_box(Value box) {
+  boxes_[box.id()] = {};
+  make_room(free_boxes_, *budget_);
+  free_boxes_.push_back(static_cast<std::uint32_t>(box.id()));
+}
+
+std::optional<std::uint64_t> Tape::free_place(std::size_t n_items) {
+  std::vector<std::uint64_t>& places = free_places_.at(n_items);
+  if (places.empty()) {
+    return std::nullopt;
+  }
+  const std::uint64_t start = places.back();
+  places.pop_back();
+  return start;
+}
+
 void Tape::set_items(Value dict, std::span<const Value> keys_and_values) {
   if (keys_and_values.empty()) {
     return;
@@ -112,6 +174,8 @@ void Tape::seal(Value root) {
   root_ = root;
   texts_.seal();
   run_ids_.clear();
+  free_boxes_ = {};
+  free_places_ = {};
 }
 
 Kind Tape::kind(Value value) const {
@@ -177,9 +241,16 @@ bool Tape::set_shaped(Box& box, std::span<const Value> keys_and_values) {
   if (!shape) {
     return false;
   }
-  const std::uint64_t start = extends ? std::uint64_t{last.start} : items_.size();
+  const std::optional<std::uint64_t> free = extends ? std::nullopt : free_place(n);
+  const std::uint64_t start = extends ? std::uint64_t{last.start} : free.value_or(items_.size());
   Chunk& chunk = extends || last.size == 0 ? last_chunk(box) : add_chunk(box);
   place(chunk, start, (extends ? chunk.size : 0) + as_id(n), *shape);
+  if (free) {
+    for (std::size_t i = 0; i < n; ++i) {
+      items_[start + i] = keys_and_values[2 * i + 1];
+    }
+    return true;
+  }
   items_.append(n, [item = keys_and_values.begin()](std::span<Value> piece) mutable {
     for (Value& value : piece) {
       value = *++item;

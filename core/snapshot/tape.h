@@ -1,8 +1,10 @@
 // The values of a pickle: lists, tuples and dicts as runs of eight-byte values, texts and runs kept once.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,6 +48,11 @@ class Tape {
   // A box that never changes: equal ones are one. A tape has either tuples of this kind or dicts, never both.
   Value add_shared(BoxKind kind, std::span<const Value> items);
   void append(Value list, std::span<const Value> items);
+  // Fills an empty list that nothing but the caller refers to, for good: the list with these items, which may be another.
+  Value fill(Value list, std::span<const Value> items);
+  // Uses the room of a dict of an event again: nothing may refer to it but what `note_stored` was told of.
+  void recycle(Value dict);
+  void note_stored(Value box) { boxes_[box.id()].is_stored = true; }
   void set_items(Value dict, std::span<const Value> keys_and_values);
   void seal(Value root);
   const std::shared_ptr<Budget>& budget() const { return budget_; }
@@ -61,6 +68,9 @@ class Tape {
   bool is_box(Value value, BoxKind kind) const {
     return value.is(Tag::kBox) && boxes_[value.id()].kind == kind;
   }
+  bool is_stored(Value box) const { return boxes_[box.id()].is_stored; }
+  // Whether other places than its own may refer to a list, which is never changed again then.
+  bool is_filled(Value list) const { return boxes_[list.id()].is_filled; }
   bool is_sequence(Value value) const { return is_box(value, BoxKind::kList) || is_box(value, BoxKind::kTuple); }
 
   // The first chunk of a box, of size 0 if it has no items.
@@ -87,6 +97,8 @@ class Tape {
     Chunk first;
     std::uint32_t last = 0;  // its last chunk, 0 if that is the first
     BoxKind kind = BoxKind::kList;
+    bool is_stored = false;
+    bool is_filled = false;
   };
   struct Run {
     std::uint64_t start = 0;
@@ -100,6 +112,8 @@ class Tape {
   Run& intern_run(std::span<const Value> items);
   bool set_shaped(Box& box, std::span<const Value> keys_and_values);
   void set_pairs(Box& box, std::span<const Value> keys_and_values);
+  void free_box(Value box);
+  std::optional<std::uint64_t> free_place(std::size_t n_items);
 
   std::shared_ptr<Budget> budget_ = std::make_shared<Budget>();
   std::uint64_t secret_;
@@ -111,6 +125,8 @@ class Tape {
   PagedVector<Run> runs_;
   PagedVector<Wide> wide_;
   IdTable run_ids_;
+  std::vector<std::uint32_t> free_boxes_;
+  std::array<std::vector<std::uint64_t>, Shapes::kMaxKeys + 1> free_places_;  // of items, by how many
   std::uint64_t n_held_items_ = 0;
   Value root_;
 };

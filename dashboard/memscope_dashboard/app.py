@@ -17,6 +17,7 @@ from dash.development.base_component import Component
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from memscope.errors import SeveralSnapshotsError, UsageError
+from memscope.export.reading import Span
 from memscope.figures.replay import CURVE_COLORS
 from memscope.figures.theme import FONT_FAMILY, MONO_FAMILY, THEMES, Theme
 from memscope_dashboard.components import header, inspector, navigation, scrubber
@@ -143,6 +144,7 @@ def serve(
     open_browser: bool = True,
     rules: str | Path | None = None,
     asks_for_token: bool = False,
+    span: Span | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted.
 
@@ -156,6 +158,8 @@ def serve(
         A TOML file of the user's own category rules.
     asks_for_token
         Whether a token is needed on this machine, too.
+    span
+        The part of each trace that is shown; the whole if not given.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def serve(
     UsageError
         If the address cannot be listened on.
     """
-    store = _store_of(paths, rules)
+    store = _store_of(paths, rules, span)
     token = new_token() if asks_for_token or not is_loopback(host) else None
     server = _server(create_app(store), host, port, token)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
@@ -183,14 +187,14 @@ def serve(
         store.close()
 
 
-def _store_of(paths: Sequence[str | Path], rules: str | Path | None) -> TraceStore:
+def _store_of(paths: Sequence[str | Path], rules: str | Path | None, span: Span | None) -> TraceStore:
     """The traces to serve: of a single file, that can be read, or the several snapshots that it holds."""
-    store = TraceStore(paths, rules=rules)
+    store = TraceStore(paths, rules=rules, span=span)
     if len(store.trace_ids) == 1:
         try:
             store.open(store.trace_ids[0])
         except SeveralSnapshotsError as several:
-            return TraceStore(several.paths, rules=rules)
+            return TraceStore(several.paths, rules=rules, span=span)
     return store
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from memscope.analysis import Analysis, load
 from memscope.attribution.rule_file import rules_with
 from memscope.errors import UsageError
+from memscope.export.reading import Span, load_span
 from memscope.recently_used import RecentlyUsed
 from memscope_dashboard.jobs import Jobs
 
@@ -33,6 +34,8 @@ class TraceStore:
         Traces kept in memory; the one used longest ago goes first.
     rules
         A TOML file of the user's own category rules, checked now.
+    span
+        The part of each trace that is shown; the whole if not given.
 
     Raises
     ------
@@ -42,13 +45,21 @@ class TraceStore:
         If the rules cannot be read.
     """
 
-    def __init__(self, paths: Sequence[str | Path], n_kept: int = 4, *, rules: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        n_kept: int = 4,
+        *,
+        rules: str | Path | None = None,
+        span: Span | None = None,
+    ) -> None:
         if not paths:
             raise UsageError("the dashboard needs at least one trace")
         self._paths: dict[str, Path] = {}
         for path in map(Path, paths):
             self._paths[self._free_id(path.name)] = path
         self._rules = rules_with(rules)
+        self._span = span
         self._analyses: RecentlyUsed[str, Analysis] = RecentlyUsed(n_kept, self._forget_results)
         self._results: dict[str, dict[Any, Any]] = {}
         self._locks = {trace_id: RLock() for trace_id in self._paths}
@@ -100,10 +111,15 @@ class TraceStore:
                 found = self._analyses.get(trace_id)
             if found is None:
                 # Loaded without the guard, so that other traces can be asked for meanwhile.
-                found = load(self._paths[trace_id], rules=self._rules)
+                found = self._load(self._paths[trace_id])
                 with self._guard:
                     self._analyses.put(trace_id, found)
         return found
+
+    def _load(self, path: Path) -> Analysis:
+        if self._span is None:
+            return load(path, rules=self._rules)
+        return load_span(path, self._span, self._rules)
 
     def _forget_results(self, trace_id: str, _analysis: Analysis) -> None:
         for result in self._results.pop(trace_id, {}).values():

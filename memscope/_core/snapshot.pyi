@@ -56,6 +56,8 @@ class Status(enum.Enum):
 
     TOO_DEEP = 17
 
+    NOT_SLICED = 18
+
 class Kind(enum.Enum):
     """What a value is."""
 
@@ -81,6 +83,92 @@ class Kind(enum.Enum):
 
     DICT = 10
 
+class MemoUse:
+    """Which stored objects of a pickle are ever asked for."""
+
+class MemoScan:
+    """A pass over a pickle that makes no value."""
+
+    def __init__(self) -> None: ...
+
+    def feed(self, data: bytes, n_file_bytes: int) -> Status:
+        """Go on with the next bytes."""
+
+    def take_use(self) -> MemoUse:
+        """What was found, once, after STOPPED."""
+
+class EventCounts:
+    """What is told of all events of a device."""
+
+    @property
+    def n_events(self) -> int: ...
+
+    @property
+    def n_segment_events(self) -> int: ...
+
+    @property
+    def n_allocs(self) -> int: ...
+
+    @property
+    def n_requests(self) -> int: ...
+
+    @property
+    def n_completions(self) -> int: ...
+
+    @property
+    def n_times_back(self) -> int: ...
+
+    @property
+    def n_without_time(self) -> int: ...
+
+    @property
+    def first_time(self) -> int: ...
+
+    @property
+    def last_time(self) -> int: ...
+
+class EventSieve:
+    """
+    What is kept of a snapshot's events: those of segments, or a part with its neighbours, and what
+    is in use.
+    """
+
+    def __init__(self, words: Sequence[int], actions: Sequence[int]) -> None:
+        """
+        Ids of known texts: of device_traces, action, addr, size, time_us, pool_id and frames; and of the actions, in
+        the order of their numbers.
+        """
+
+    def want(self, device: int, begin: int, end: int, segments: tuple[Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)]], address: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], block_bytes: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], segment_event_keys: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], roundup_divisions: Sequence[int], max_split_bytes: int, is_expandable: bool) -> None:
+        """
+        Before reading: keep the events [begin, end) of a device and one on either side. ``segments``: start, end
+        and key, int64 (m,), before the first event; ``address`` and ``block_bytes``, int64 (n,), of what is in use
+        then and ever after; ``segment_event_keys`` int64: the key of each event of a segment.
+        """
+
+    @property
+    def n_devices(self) -> int:
+        """Devices that have events."""
+
+    @property
+    def outer_list(self) -> int:
+        """The list of the devices' lists, 0 if none was found."""
+
+    def counts(self, device: int) -> EventCounts:
+        """What is told of all of its events."""
+
+    def kept(self, device: int) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
+        """Places of the events kept in the device's list: int64 (n,)."""
+
+    def in_use(self, device: int) -> tuple[Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.bool_], dict(shape=(None,), order='C')], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]]:
+        """
+        What is in use after the part, or after all events, in no order: address, requested and block bytes, int64,
+        whether its free is pending, bool, and the value of its frames, int64 (n,) each.
+        """
+
+    def is_seen(self, tape: Tape, key: int) -> bool:
+        """Whether an event, kept or not, has a key."""
+
 class Machine:
     """A pickle machine that builds no Python object and can call nothing."""
 
@@ -92,6 +180,12 @@ class Machine:
     def feed(self, data: bytes, n_file_bytes: int) -> Status:
         """
         Go on with the next bytes; ``n_file_bytes`` have been read of the file so far, where it may be packed.
+        """
+
+    def keep_part(self, use: MemoUse, sieve: EventSieve) -> None:
+        """
+        Before the first bytes: keep what the sieve keeps of the events. Refused with NOT_SLICED where that needs
+        more than a pass over them.
         """
 
     def take_tape(self) -> Tape:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from memscope.cli.options import rules_option
+from memscope.cli.options import rules_option, span_options
 from memscope.errors import MissingDependencyError, needed_for
+
+if TYPE_CHECKING:
+    from memscope.export.reading import Span
 
 
 @click.command()
@@ -19,10 +23,23 @@ from memscope.errors import MissingDependencyError, needed_for
 @click.option("--port", type=click.IntRange(0, 65535), default=8050, show_default=True, help="0 takes any free port.")
 @click.option("--open/--no-open", "open_browser", default=True, help="Open a browser window. [default: open]")
 @click.option("--token", is_flag=True, help="Ask for a token, as is always done where others can reach the address.")
+@span_options
 @rules_option
-def dash(traces: tuple[Path, ...], host: str, port: int, open_browser: bool, token: bool, rules: Path | None) -> None:
+def dash(
+    traces: tuple[Path, ...],
+    host: str,
+    port: int,
+    open_browser: bool,
+    token: bool,
+    steps: str | None,
+    events: str | None,
+    rules: Path | None,
+) -> None:
     """Open the dashboard on one trace or several."""
-    serve_traces(traces, host=host, port=port, open_browser=open_browser, token=token, rules=rules)
+    from memscope.export.reading import parse_span
+
+    span = parse_span(steps, events)
+    serve_traces(traces, host=host, port=port, open_browser=open_browser, token=token, rules=rules, span=span)
 
 
 def serve_traces(
@@ -33,12 +50,13 @@ def serve_traces(
     open_browser: bool = True,
     token: bool = False,
     rules: Path | None = None,
+    span: Span | None = None,
 ) -> None:
     """Serve the dashboard until it is interrupted; without a port, on the usual one or, if that is taken, any free."""
     require_dashboard()
     with needed_for("the dashboard", "dash"):
         serve = import_module("memscope_dashboard.app").serve
-    serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules, asks_for_token=token)
+    serve(list(traces), host=host, port=port, open_browser=open_browser, rules=rules, asks_for_token=token, span=span)
 
 
 def require_dashboard() -> None:

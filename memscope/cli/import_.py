@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memscope.cli.options import console, force_option, load_trace, say
+from memscope.cli.options import console, force_option, load_trace, say, span_options
 from memscope.cli.outputs import check_output
 from memscope.errors import UsageError
 from memscope.units import format_bytes, format_count
@@ -24,6 +24,8 @@ _ENDINGS = (
     *(".pickle", ".pkl", ".json", ".html", ".csv", ".pt"),
 )
 """Of the names of inputs, in the order in which one may stand behind the other."""
+_AS_IT_IS = "every command reads it as it is"
+_NAME_IT = "name the file for a part of it with -o"
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 
 
@@ -36,12 +38,26 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]")
     help="File to write, or folder. [default: beside the input]",
 )
 @click.option("--redact", is_flag=True, help="Replace names of yours by pseudonyms, as memscope redact does.")
+@span_options
 @force_option
-def import_(snapshots: tuple[Path, ...], output: Path | None, redact: bool, force: bool) -> None:
-    """Convert torch memory snapshots, and logs of RMM, to .memscope files, which are small and open at once."""
+def import_(
+    snapshots: tuple[Path, ...],
+    output: Path | None,
+    redact: bool,
+    steps: str | None,
+    events: str | None,
+    force: bool,
+) -> None:
+    """Convert torch memory snapshots, and logs of RMM, to .memscope files, which are small and open at once.
+
+    With --events a pickled snapshot takes the memory of that part alone, where what is in use before it can be told by
+    passing over the events; steps are found in the whole.
+    """
+    from memscope.export.reading import parse_span
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.open import is_container
 
+    span = parse_span(steps, events)
     if output is not None and len(snapshots) > 1 and not output.is_dir():
         raise UsageError(f"{output} must be a folder that exists, because there are {len(snapshots)} inputs")
     targets = [_target(snapshot, output, SUFFIX) for snapshot in snapshots]
@@ -49,9 +65,9 @@ def import_(snapshots: tuple[Path, ...], output: Path | None, redact: bool, forc
     if twice is not None:
         raise UsageError(f"several of the inputs would become {twice}: import them one by one, each with -o")
     for snapshot, target in zip(snapshots, targets, strict=True):
-        analysis = load_trace(snapshot)
         if output is None and is_container(snapshot):
-            raise UsageError(f"{snapshot} is a .memscope file already: every command reads it as it is")
+            raise UsageError(f"{snapshot} is a .memscope file already: {_AS_IT_IS if span is None else _NAME_IT}")
+        analysis = load_trace(snapshot, span=span)
         check_output(target, snapshot, overwrite=force)
         analysis.require_consistent()
         found = _redacted(analysis) if redact else None

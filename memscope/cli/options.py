@@ -18,6 +18,7 @@ from memscope.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from memscope.analysis import Analysis
+    from memscope.export.reading import Span
     from memscope.reports.terminal import Terminal
 
 SCHEMA_VERSION = 1
@@ -153,12 +154,23 @@ def rules_option(command: Command) -> Command:
     )(command)
 
 
-def load_trace(path: Path, rules: Path | None = None) -> Analysis:
-    """Open a trace for a verb."""
+def span_options(command: Command) -> Command:
+    """``--steps`` and ``--events``: a part of the trace, cut out as it is read."""
+    steps = click.option("--steps", metavar="I:J", help="Only from step I to step J, both included.")
+    events = click.option("--events", metavar="A:B", help="Only from event A to event B, both included.")
+    return steps(events(command))
+
+
+def load_trace(path: Path, rules: Path | None = None, span: Span | None = None) -> Analysis:
+    """Open a trace for a verb, or a part of it."""
     from memscope.analysis import load
 
     _give_back_freed_arrays()
-    return load(path, rules=rules)
+    if span is None:
+        return load(path, rules=rules)
+    from memscope.export.reading import load_span
+
+    return load_span(path, span, rules)
 
 
 def _give_back_freed_arrays() -> None:

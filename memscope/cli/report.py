@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +16,15 @@ from memscope.cli.options import (
     load_trace,
     print_json,
     rules_option,
+    span_options,
     wrote,
 )
 from memscope.errors import SeveralSnapshotsError, needed_for
+
+if TYPE_CHECKING:
+    from memscope.analysis import Analysis
+
+    Opening = Callable[[Path], Analysis]
 
 
 class _Traces(click.Argument):
@@ -32,31 +40,47 @@ class _Traces(click.Argument):
 @json_option
 @html_option
 @force_option
+@span_options
 @rules_option
-def report(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
+def report(
+    traces: tuple[Path, ...],
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    steps: str | None,
+    events: str | None,
+    rules: Path | None,
+) -> None:
     """Say where the memory went, at the peak of each device, and how far the answer can be trusted.
 
     Several TRACEs are set side by side and aligned by step: who peaks, the spread, what differs. They are called ranks
     where they or their files' names say that they are. The snapshots of one file that holds several are taken alike.
     """
+    from memscope.export.reading import parse_span
+
+    span = parse_span(steps, events)
+
+    def opened(path: Path) -> Analysis:
+        return load_trace(path, rules, span)
+
     if len(traces) > 1:
-        _report_ranks(traces, as_json, output, force, rules)
+        _report_ranks(traces, as_json, output, force, opened)
         return
     try:
-        _report_one(traces[0], as_json, output, force, rules)
+        _report_one(traces[0], as_json, output, force, opened)
     except SeveralSnapshotsError as several:
         if several.asked is not None:
             raise
-        _report_ranks(several.paths, as_json, output, force, rules)
+        _report_ranks(several.paths, as_json, output, force, opened)
 
 
-def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, rules: Path | None) -> None:
+def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, opened: Opening) -> None:
     from memscope.reports.json import report_json
 
     if output is not None:
         with needed_for("an HTML page", "dash"):
             from memscope.reports.html import write_html_report
-    analysis = load_trace(trace, rules)
+    analysis = opened(trace)
     if as_json:
         print_json(report_json(analysis))
     analysis.require_consistent()
@@ -69,15 +93,13 @@ def _report_one(trace: Path, as_json: bool, output: Path | None, force: bool, ru
         print_report(analysis, console())
 
 
-def _report_ranks(
-    traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, rules: Path | None
-) -> None:
+def _report_ranks(traces: tuple[Path, ...], as_json: bool, output: Path | None, force: bool, opened: Opening) -> None:
     from memscope.ranks.compare import compare_ranks
 
     if output is not None:
         with needed_for("an HTML page", "dash"):
             from memscope.reports.ranks_html import write_ranks_html
-    comparison = compare_ranks([load_trace(trace, rules) for trace in traces])
+    comparison = compare_ranks([opened(trace) for trace in traces])
     if as_json:
         from memscope.reports.ranks import ranks_json
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
 
-from memscope.cli.options import force_option, json_option, load_trace, print_json, trace_argument, wrote
+from memscope.cli.options import force_option, json_option, load_trace, print_json, span_options, trace_argument, wrote
 from memscope.errors import UsageError
 from memscope.units import format_items
 
-_EVENTS = re.compile(r"(\d{1,18}):(\d{1,18})")
 _SNAPSHOTS = (".pickle", ".pkl")
 
 
 @click.command(name="slice")
 @trace_argument
-@click.option("--steps", metavar="I:J", help="From step I to step J, both included.")
-@click.option("--events", metavar="A:B", help="From event A to event B, both included.")
+@span_options
 @click.option(
     "-o",
     "--output",
@@ -33,27 +30,18 @@ def slice_(trace: Path, steps: str | None, events: str | None, output: Path, as_
 
     What was in use before the part begins is there as memory that predates it.
     """
-    from memscope.compare.moments import parse_steps
-    from memscope.export.slices import part_of_events, part_of_steps, slice_trace
+    from memscope.export.reading import cut_out, parse_span, parts_of
     from memscope.trace.container import SUFFIX, write_container
     from memscope.trace.snapshot.write import write_snapshot
 
-    if (steps is None) == (events is None):
+    span = parse_span(steps, events)
+    if span is None:
         raise UsageError("give --steps 3:5 or --events 1000:2000, one of them")
     if output.suffix not in (SUFFIX, *_SNAPSHOTS):
         raise UsageError(f"{output}: name it {output.stem}{SUFFIX} or {output.stem}.pickle, which says what to write")
-    match = None if events is None else _EVENTS.fullmatch(events.strip())
-    if events is not None and match is None:
-        raise UsageError(f"{events!r} is no range of events: write 1000:2000")
-    pair = None if steps is None else parse_steps(steps)
     analysis = load_trace(trace)
-    analysis.require_consistent()
-    if pair is not None:
-        parts = part_of_steps(analysis, *pair)
-    else:
-        assert match is not None
-        parts = part_of_events(analysis, int(match[1]), int(match[2]))
-    found = slice_trace(analysis, parts)
+    parts = parts_of(analysis, span)
+    found = cut_out(analysis, parts)
     write = write_snapshot if output.suffix in _SNAPSHOTS else write_container
     wrote(write(found, output, overwrite=force))
     if as_json:

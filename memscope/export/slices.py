@@ -15,6 +15,7 @@ from memscope.compare.moments import step_position
 from memscope.device.device import Device
 from memscope.errors import TrustError, UsageError
 from memscope.trace import schema
+from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import NONE_ID, BlockState, MarkKind
 from memscope.trace.tables import (
     BlockTable,
@@ -38,6 +39,18 @@ class Part:
     end: int
 
 
+def events_within(name: str, n_events: int, first: int, last: int) -> None:
+    """Refuse a range of events that a trace does not have.
+
+    Raises
+    ------
+    UsageError
+        If there are no such events.
+    """
+    if not 0 <= first <= last < n_events:
+        raise UsageError(f"events {first}:{last} are not in {name}: it has events 0 to {n_events - 1}, in that order")
+
+
 def part_of_events(analysis: Analysis, first: int, last: int) -> list[Part]:
     """The events from the first to the last, both included, by device.
 
@@ -46,9 +59,7 @@ def part_of_events(analysis: Analysis, first: int, last: int) -> list[Part]:
     UsageError
         If there are no such events.
     """
-    n = analysis.trace.n_events
-    if not 0 <= first <= last < n:
-        raise UsageError(f"events {first}:{last} are not in {analysis.name}: it has events 0 to {n - 1}, in that order")
+    events_within(analysis.name, analysis.trace.n_events, first, last)
     parts = []
     for device in analysis.trace.devices:
         begin, end = analysis.trace.event_range(device)
@@ -107,11 +118,24 @@ def slice_trace(analysis: Analysis, parts: list[Part]) -> Trace:
             f"{analysis.name} cannot be sliced: its segments were not recorded, so no state can be simulated"
         )
     parts = sorted(parts, key=lambda part: part.begin)
-    events = np.concatenate([np.arange(part.begin, part.end) for part in parts])
-    segments, blocks = _final_state(analysis, parts)
-    metadata = trace.metadata
+    state, owners = final_state(analysis, parts), _owners(analysis, parts)
+    found = cut(trace, parts, state, owners)
     whole = parts == [Part(device, *trace.event_range(device)) for device in trace.devices]
+    return found if whole else replace(found, metadata=metadata_of_slice(trace.metadata, parts))
+
+
+def metadata_of_slice(metadata: TraceMetadata, parts: list[Part]) -> TraceMetadata:
+    """What is to be known of parts that are not all of a recording."""
     note = "a slice of a longer recording: " + ", ".join(f"events {p.begin:,} to {p.end - 1:,}" for p in parts)
+    return replace(metadata, n_events_lost=None, notes=(*metadata.notes, note))
+
+
+def cut(
+    trace: Trace, parts: list[Part], state: tuple[SegmentTable, BlockTable], owners: OwnerTable | None = None
+) -> Trace:
+    """The events of some parts in order, with the state after the last of each, and what belongs to them."""
+    segments, blocks = state
+    events = np.concatenate([np.arange(part.begin, part.end) for part in parts])
     return Trace(
         **{name: getattr(trace, name)[events] for name in schema.EVENT_COLUMNS},
         segments=segments,
@@ -120,32 +144,35 @@ def slice_trace(analysis: Analysis, parts: list[Part]) -> Trace:
         strings=trace.strings,
         stream_handles=trace.stream_handles,
         pools=trace.pools,
-        metadata=metadata if whole else replace(metadata, n_events_lost=None, notes=(*metadata.notes, note)),
+        metadata=trace.metadata,
         samples=_samples(trace, parts),
         marks=_marks(trace, parts),
-        owners=_owners(analysis, parts),
+        owners=trace.owners if owners is None else owners,
         cache_layers=_cache_layers(trace, parts),
         cache_lengths=_cache_lengths(trace, parts),
     )
 
 
-def _final_state(analysis: Analysis, parts: list[Part]) -> tuple[SegmentTable, BlockTable]:
+def final_state(analysis: Analysis, parts: list[Part]) -> tuple[SegmentTable, BlockTable]:
     """The segments and blocks after each part's last event, one device after the other."""
+    states = [analysis.device(part.device).lifetimes.state_at(part.end - 1) for part in parts]
+    return joined([(state.segments, state.blocks) for state in states])
+
+
+def joined(states: list[tuple[SegmentTable, BlockTable]]) -> tuple[SegmentTable, BlockTable]:
+    """The segments and blocks of several devices as one table of each."""
     segments, blocks, n_before = [], [], 0
-    for part in parts:
-        device = analysis.device(part.device)
-        state = device.lifetimes.state_at(part.end - 1)
-        segments.append(state.segments.columns())
-        columns = state.blocks.columns()
-        inactive = state.blocks.state == BlockState.INACTIVE
+    for of_segments, of_blocks in states:
+        segments.append(of_segments.columns())
+        inactive = of_blocks.state == BlockState.INACTIVE
         blocks.append(
-            columns
+            of_blocks.columns()
             | {
-                "segment_id": state.blocks.segment_id + np.int32(n_before),
-                "stack_id": np.where(inactive, NONE_ID, state.blocks.stack_id).astype(np.int32),
+                "segment_id": of_blocks.segment_id + np.int32(n_before),
+                "stack_id": np.where(inactive, NONE_ID, of_blocks.stack_id).astype(np.int32),
             }
         )
-        n_before += len(state.segments)
+        n_before += len(of_segments)
     return (
         SegmentTable(**{name: np.concatenate([one[name] for one in segments]) for name in schema.SEGMENT_COLUMNS}),
         BlockTable(**{name: np.concatenate([one[name] for one in blocks]) for name in schema.BLOCK_COLUMNS}),

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from memscope.analysis import load
 from memscope.trace.container import write_container
+from memscope.trace.snapshot.write import write_snapshot
 from memscope.units import format_bytes
 from tests.attribution.scripted import with_old_workspace
 from tests.conftest import Outcome
@@ -16,6 +18,7 @@ from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
 
 Run = Callable[..., Outcome]
+SHIPPED = Path(__file__).parents[2] / "traces"
 
 
 @pytest.fixture
@@ -86,3 +89,32 @@ def test_every_real_snapshot_gets_a_ledger_that_closes(memscope: Run, path: Path
         ledger = device["ledger"]
         assert ledger["total_bytes"] == sum(row["bytes"] for row in ledger["rows"]) > 0
         assert ledger["total_bytes"] == device["peak"]["reserved_bytes"]
+
+
+@pytest.mark.parametrize("of", ["memscope", "pickle"])
+@pytest.mark.parametrize("option", [("--events", "700:1500"), ("--steps", "1:1")])
+def test_a_part_is_reported_as_its_slice_is(memscope: Run, tmp_path: Path, of: str, option: tuple[str, str]) -> None:
+    trace = SHIPPED / "tiny-llama-train.memscope"
+    if of == "pickle":
+        trace = write_snapshot(load(trace).trace, tmp_path / "run.pickle")
+    cut = tmp_path / "cut.memscope"
+
+    def unnamed(text: str) -> str:
+        return text.replace(trace.name, "").replace(cut.name, "")
+
+    assert memscope("slice", trace, *option, "-o", cut).code == 0
+    part, sliced = memscope("report", trace, *option, "--json"), memscope("report", cut, "--json")
+    assert (part.code, sliced.code) == (0, 0)
+    assert unnamed(part.out) == unnamed(sliced.out)
+    told, of_slice = memscope("report", trace, *option), memscope("report", cut)
+    assert unnamed(told.out) == unnamed(of_slice.out)
+    imported = tmp_path / "imported.memscope"
+    assert memscope("import", trace, *option, "-o", imported).code == 0
+    assert load(imported).trace.n_events == load(cut).trace.n_events
+
+
+def test_a_part_that_there_is_not_is_one_line(memscope: Run) -> None:
+    outcome = memscope("report", SHIPPED / "tiny-llama-train.memscope", "--events", "5:1")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.count("\n") == 1
+    assert "are not in tiny-llama-train.memscope" in outcome.err

@@ -226,3 +226,43 @@ def test_an_owner_renamed_in_part_counts_as_replaced() -> None:
     found = redact(builder.build(TraceMetadata(source="synthetic", block_layout_recorded=False)))
     assert (found.replaced["owners"], found.replaced["words of owners"]) == (2, 1)
     assert found.kept["owners"] == ("weight",)
+
+
+def test_no_name_of_a_class_is_left() -> None:
+    """Wherever one can stand: qualified functions, template arguments, owners, layers of caches, types of tensors."""
+    whole = load(SHIPPED[0].with_name("tiny-gpt2-generate.memscope")).trace
+    names = {
+        "stacks": "SecretNet.forward",
+        "kernels": "void torch::autograd::CppNode<SecretFunction>::apply(std::vector<SecretType>)",
+        "owners": "SecretNet.weight of exp_avg",
+        "kinds": "SecretLayer",
+        "tensors": "SecretTensor [4, 4]",
+        "python file": "/home/me/train.py",
+        "c++ file": "/home/me/kernels.cpp",
+    }
+    strings = (*whole.strings, *names.values())
+    at = {name: np.int32(len(whole.strings) + i) for i, name in enumerate(names)}
+
+    def first_becomes(ids: np.ndarray, new: np.int32) -> np.ndarray:
+        return np.concatenate([[new], ids[1:]]).astype(np.int32)
+
+    name_id = first_becomes(whole.stacks.name_id, at["stacks"])
+    filename_id = first_becomes(whole.stacks.filename_id, at["python file"])
+    name_id[1], filename_id[1] = at["kernels"], at["c++ file"]
+    owners = dataclasses.replace(
+        whole.owners,
+        label_id=first_becomes(whole.owners.label_id, at["owners"]),
+        tensor_id=first_becomes(whole.owners.tensor_id, at["tensors"]),
+    )
+    planted = dataclasses.replace(
+        whole,
+        strings=strings,
+        stacks=dataclasses.replace(whole.stacks, name_id=name_id, filename_id=filename_id),
+        owners=owners,
+        cache_layers=dataclasses.replace(
+            whole.cache_layers, kind_id=first_becomes(whole.cache_layers.kind_id, at["kinds"])
+        ),
+    )
+    left = redact(planted).trace.strings
+    assert not [text for text in left if "Secret" in text]
+    assert "torch::autograd::CppNode::apply" in left

@@ -25,6 +25,7 @@ def diff_json(difference: Difference) -> dict[str, Any]:
         "rows": rows_json(difference.rows),
         "categories": rows_json(difference.categories),
         "matched": asdict(difference.matched),
+        "owners_in": difference.owners_in,
         "settings_that_differ": [{"name": n, "a": one, "b": two} for n, one, two in differing_facts(difference)],
     }
 

@@ -58,8 +58,13 @@ class SnapshotEvents:
         )
 
 
-def read_events(tape: Tape, traces: int | None) -> SnapshotEvents:
+def read_events(tape: Tape, traces: int | None, *, is_in_order: bool = False) -> SnapshotEvents:
     """Read ``device_traces``: a list of events for each device.
+
+    Parameters
+    ----------
+    is_in_order
+        Whether it is known that no ring was stored rotated: a part of a list may look so.
 
     Raises
     ------
@@ -80,10 +85,10 @@ def read_events(tape: Tape, traces: int | None) -> SnapshotEvents:
         return f"device_traces[{device}][{row - int(offsets[device])}]"
 
     rows = TapeRows(tape, tape.items(lists), EVENT_KEYS, TEXT_ID, where, seen_keys=EVENT_SEEN_KEYS)
-    return _columns(tape, rows, offsets)
+    return _columns(tape, rows, offsets, is_in_order)
 
 
-def _columns(tape: Tape, rows: TapeRows, offsets: Int64Array) -> SnapshotEvents:
+def _columns(tape: Tape, rows: TapeRows, offsets: Int64Array, is_in_order: bool) -> SnapshotEvents:
     action = _actions(tape, rows)
     is_oom = action == Action.OOM
     rows.require("addr", ~is_oom & (action != Action.SNAPSHOT))
@@ -95,7 +100,7 @@ def _columns(tape: Tape, rows: TapeRows, offsets: Int64Array) -> SnapshotEvents:
         raise rows.error(int(absurd.argmax()), "'time_us' is no time")
     address = rows.integers("addr", missing=0, wrap=True)
     label = rows.text_ids("user_metadata")
-    order, notes = _rotation(time_us, offsets)
+    order, notes = (None, ()) if is_in_order else _rotation(time_us, offsets)
     pool = rows.pairs("pool_id")
     ordered = _Reorder(order)
     return SnapshotEvents(

@@ -70,6 +70,11 @@ class Tape:
         return self._tape.root
 
     @property
+    def in_core(self) -> core.Tape:
+        """The values themselves, for what in the core looks at them."""
+        return self._tape
+
+    @property
     def n_texts(self) -> int:
         """Distinct texts, the known ones included."""
         return self._tape.n_texts
@@ -242,26 +247,61 @@ class Tape:
             raise UnsafePickleError(self.path, f"{_TOO_MUCH_MEMORY}: {_NOT_RUN}") from error
 
 
-def fill_tape(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:
+class NotSlicedError(Exception):
+    """A part of a snapshot cannot be read without all of it: never an error of the user's."""
+
+
+def fill_tape(
+    path: Path, source: ByteSource, known: Sequence[str], part: tuple[core.MemoUse, core.EventSieve] | None = None
+) -> Tape:
     """Read the pickle that a source gives into a tape.
 
-    ``known`` texts get the ids 0, 1, … in their order, so that keys can be looked up by constant ids.
+    Parameters
+    ----------
+    known
+        These texts get the ids 0, 1, … in their order, so that keys can be looked up by constant ids.
+    part
+        What is kept of the events, and which stored objects are asked for; all are kept if not given.
 
     Raises
     ------
+    NotSlicedError
+        If a part is asked for, and only all of the pickle tells it.
     InputFileError
         If it is no pickle of plain data, or is truncated.
     UnsafePickleError
         If it asks for code or for memory beyond its size; nothing of it was executed.
     """
     machine = core.Machine(list(known), _secret())
+    if part is not None:
+        machine.keep_part(*part)
     while (status := machine.feed(data := source.read(), source.n_file_bytes)) == core.Status.NEED_INPUT:
         if not data:
             raise InputFileError(path, f"truncated: the pickle breaks off at byte {machine.offset}")
+    if status == core.Status.NOT_SLICED:
+        raise NotSlicedError
     if status != core.Status.STOPPED:
         raise _refusal(path, machine, status)
     _drain(source)
     return Tape(path, machine.take_tape())
+
+
+def find_memo_use(source: ByteSource) -> core.MemoUse:
+    """Which stored objects of the pickle that a source gives are ever asked for.
+
+    Raises
+    ------
+    NotSlicedError
+        If it is no whole pickle of plain data.
+    """
+    scan = core.MemoScan()
+    while scan.feed(data := source.read(), source.n_file_bytes) == core.Status.NEED_INPUT:
+        if not data:
+            raise NotSlicedError
+    try:
+        return scan.take_use()
+    except core.Refused as error:
+        raise NotSlicedError from error
 
 
 def fill_from_json(path: Path, source: ByteSource, known: Sequence[str]) -> Tape:

@@ -22,7 +22,7 @@ from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.snapshot._addresses import rebase_addresses
 from memscope.trace.snapshot._byte_source import Content, content_of, open_source
 from memscope.trace.snapshot._events import SnapshotEvents, SnapshotMarks, read_events, read_marks
-from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, TEXT_ID, tie_rule, torch_version
+from memscope.trace.snapshot._keys import FRAME_KEYS, KNOWN_TEXTS, TEXT_ID, Keys, tie_rule, torch_version
 from memscope.trace.snapshot._other_kinds import torch_save_archive
 from memscope.trace.snapshot._parts import ChosenSnapshot, choose_snapshot
 from memscope.trace.snapshot._pickle_reader import Int32Array, Int64Array, Tape, dense_ids, fill_from_json, fill_tape
@@ -141,10 +141,10 @@ def read_snapshot(path: str | Path, part: str | None = None) -> Trace:
         if member is None or not is_of_torch_save(member):
             raise
         raise torch_save_archive(path) from None
-    return found if isinstance(found, Trace) else _read(found)
+    return found if isinstance(found, Trace) else trace_of(found)[0]
 
 
-class _Found(NamedTuple):
+class FoundSnapshot(NamedTuple):
     """A snapshot on its tape, and what is to be known of where it was found."""
 
     tape: Tape
@@ -152,7 +152,7 @@ class _Found(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _find(path: Path, member: str | None, part: str | None) -> _Found | Trace:
+def _find(path: Path, member: str | None, part: str | None) -> FoundSnapshot | Trace:
     """The snapshot that a file holds, not looked into yet; a log is read at once."""
     with open_source(path, member) as source:
         content = content_of(source.peek())
@@ -160,21 +160,38 @@ def _find(path: Path, member: str | None, part: str | None) -> _Found | Trace:
             return read_rmm_log(path, source)
         fill = fill_from_json if content is Content.JSON else fill_tape
         tape = fill(path, source, KNOWN_TEXTS)
-        return _Found(tape, choose_snapshot(tape, part), source.notes)
+        return FoundSnapshot(tape, choose_snapshot(tape, part), source.notes)
 
 
-def _read(found: _Found) -> Trace:
+def trace_of(
+    found: FoundSnapshot, *, event_keys: Keys | None = None, more_frames: Int64Array | None = None
+) -> tuple[Trace, Int32Array]:
+    """The trace of a snapshot on its tape, and the stack ids of further values of ``frames`` keys.
+
+    Parameters
+    ----------
+    event_keys
+        Where only some of the events are on the tape: the keys that any of them has.
+
+    Raises
+    ------
+    InputFileError
+        If it lacks something that every snapshot has; the message says where.
+    """
     tape, top = found.tape, found.snapshot.top
     for key in ("segments", "device_traces", "external_annotations"):
         if key in top and not tape.is_sequence(top[key]):
             raise InputFileError(tape.path, f"{key!r} is not a list")
-    events = read_events(tape, top.get("device_traces"))
+    events = read_events(tape, top.get("device_traces"), is_in_order=event_keys is not None)
+    events = events if event_keys is None else replace(events, keys=event_keys)
     state = read_state(tape, top.get("segments"))
     events, state, bases = rebase_addresses(tape.path, events, state)
     marks = read_marks(tape, top.get("external_annotations"), events)
-    trace = _trace(tape, top, events, state, marks, bases)
+    more = np.empty(0, np.int64) if more_frames is None else more_frames
+    stacks = StackReader(tape, [events.frames, state.segments.frames, state.blocks.frames, more])
+    trace = _trace(tape, top, events, state, marks, bases, stacks)
     metadata = replace(trace.metadata, rank=found.snapshot.rank, notes=(*found.notes, *trace.metadata.notes))
-    return replace(trace, metadata=metadata)
+    return replace(trace, metadata=metadata), stacks.ids(more)
 
 
 @dataclass(frozen=True)
@@ -216,9 +233,9 @@ def _trace(
     state: SnapshotState,
     marks: SnapshotMarks,
     bases: AddressBases,
+    stacks: StackReader,
 ) -> Trace:
     segments, blocks = state.segments, state.blocks
-    stacks = StackReader(tape, [events.frames, segments.frames, blocks.frames])
     texts = TextTable(tape)
     stacks.use_texts(texts)
     texts.use(events.label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from memscope.compare.diff import diff_moments
 from memscope.reports.diff.json import diff_json
 from memscope.trace.categories import Category
@@ -29,3 +31,11 @@ def test_the_object_has_both_moments_and_rows_that_sum_to_the_difference() -> No
         "change": "new",
         "site": None,
     }
+
+
+@pytest.mark.parametrize(("owners", "side"), [((True, False), "A"), ((False, True), "B"), ((True, True), None)])
+def test_the_side_that_alone_has_owners_is_told(owners: tuple[bool, bool], side: str | None) -> None:
+    owned, bare = Take(2 * MiB, Category.WEIGHTS, "fc.weight", line(1)), Take(2 * MiB, calls=line(1))
+    names = ("a.memscope", "b.memscope")
+    a, b = (run([owned if has else bare], name) for has, name in zip(owners, names, strict=True))
+    assert diff_json(diff_moments(a.peak(), b.peak()))["owners_in"] == side
