@@ -10,6 +10,7 @@ from typing import Any
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import conversion
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable, parts_of
+from memscope.capture.dry_run.surface.flex_attention import compiled_block_mask
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH, ModulePaths, buffer_category, cache_category
 from memscope.capture.patches import Patches
@@ -265,7 +266,9 @@ class DryRunSink:
         self.has_compiled = self.has_compiled or backend == "inductor"
         if hasattr(model, "_parameters"):
             object.__setattr__(model, "_orig_mod", model)  # not as one of its modules
-        return self._uncompiled if model is None else model
+        if model is None:
+            return self._uncompiled
+        return compiled_block_mask(model) or model
 
     def _compiled_in_place(self, *_: Any, **__: Any) -> None:
         self.has_compiled = True

@@ -7,10 +7,11 @@ is unknown, and a program that reads it gets a fixed answer, which is counted.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,17 @@ class _Cell:
         self.is_valid = True
 
 
+class _Known(NamedTuple):
+    """What is known of a tensor; a copy of the tensor holds copies of its values, made out of the dry run's sight."""
+
+    value: torch.Tensor
+    cell: _Cell
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Known:
+        with on_host():
+            return _Known(copy.deepcopy(self.value, memo), copy.deepcopy(self.cell, memo))
+
+
 def is_small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is of a size whose values are computed."""
     is_whole = not (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
@@ -66,16 +78,13 @@ def on_host() -> Iterator[None]:
 
 def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
     """The real values of a fake tensor, None if they are not known."""
-    known = getattr(tensor, ATTRIBUTE, None)
-    if known is None or not known[1].is_valid:
-        return None
-    value: torch.Tensor = known[0]
-    return value
+    known: _Known | None = getattr(tensor, ATTRIBUTE, None)
+    return None if known is None or not known.cell.is_valid else known.value
 
 
 def remember(tensor: torch.Tensor, value: torch.Tensor, cell: _Cell | None = None) -> None:
     """Attach real values to a fake tensor."""
-    setattr(tensor, ATTRIBUTE, (value, cell or _Cell()))
+    setattr(tensor, ATTRIBUTE, _Known(value, cell or _Cell()))
 
 
 def believe(tensor: torch.Tensor, answer: bool) -> None:
@@ -94,7 +103,7 @@ def forget(tensor: torch.Tensor) -> None:
     """Something unknown was written into the tensor's storage."""
     known = getattr(tensor, ATTRIBUTE, None)
     if known is not None:
-        known[1].is_valid = False
+        known.cell.is_valid = False
 
 
 def known_inputs(tensors: Sequence[torch.Tensor], fake_type: type) -> bool:
