@@ -14,6 +14,7 @@ from memscope.capture.dry_run.surface.flex_attention import compiled_block_mask
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH, ModulePaths, buffer_category, cache_category
 from memscope.capture.patches import Patches
+from memscope.capture.stacks import StackRecorder
 from memscope.capture.watcher import Call, RunOutermost
 from memscope.trace.categories import Category
 from memscope.trace.schema import MarkKind
@@ -28,6 +29,8 @@ class DryRunSink:
         The parts of the dry run.
     paths
         What modules are called.
+    stacks
+        Told of the frames that stay as they are while a module runs.
     on_move
         Called when a module is moved or converted.
     """
@@ -43,6 +46,7 @@ class DryRunSink:
         router: OperationRouter,
         *,
         paths: ModulePaths,
+        stacks: StackRecorder,
         on_move: Callable[[], None],
     ) -> None:
         import torch
@@ -53,6 +57,7 @@ class DryRunSink:
         self._owners = owners
         self._router = router
         self._paths = paths
+        self._stacks = stacks
         self._on_move = on_move
         self._n_moving = 0
         self.has_compiled = False
@@ -114,12 +119,14 @@ class DryRunSink:
         outer = router.is_accumulating, router.call_has_device
         router.is_accumulating = router.call_has_device = False
         self.running.append(module)
+        self._stacks.hold()
         try:
             if self._count_call_modes():
                 return call(module, *args, **kwargs)
             with self.call_mode:  # inside a call that a mode handles, such as backward, torch has switched it off
                 return call(module, *args, **kwargs)
         finally:
+            self._stacks.let_go()
             self.running.pop()
             router.is_accumulating, router.call_has_device = outer
 

@@ -81,20 +81,24 @@ def _unmade_mask(
 
 def _converted(plain: Callable[..., Any]) -> Callable[..., Any]:
     """``_convert_mask_to_block_mask``: of a mask that is never made, which blocks of it are partly or wholly seen."""
-    default = inspect.signature(plain).parameters["Q_BLOCK_SIZE"].default
+    signature = inspect.signature(plain)
 
     @functools.wraps(plain)
-    def converted(
-        mask: Any, Q_BLOCK_SIZE: int = default, KV_BLOCK_SIZE: int = default, separate_full_blocks: bool = False
-    ) -> Any:
+    def converted(mask: Any, *args: Any, **options: Any) -> Any:
         if not isinstance(mask, _UnmadeMask):
-            return plain(mask, Q_BLOCK_SIZE, KV_BLOCK_SIZE, separate_full_blocks)
+            return plain(mask, *args, **options)
         import torch
 
+        given = signature.bind(mask, *args, **options)
+        given.apply_defaults()
         *outer, n_queries, n_keys = mask.shape
-        shape = (*outer, -(-n_queries // Q_BLOCK_SIZE), -(-n_keys // KV_BLOCK_SIZE))
+        shape = (
+            *outer,
+            -(-n_queries // given.arguments["Q_BLOCK_SIZE"]),
+            -(-n_keys // given.arguments["KV_BLOCK_SIZE"]),
+        )
         partly = torch.empty(shape, dtype=torch.int8, device=mask.device)
-        return partly, torch.empty_like(partly) if separate_full_blocks else None
+        return partly, torch.empty_like(partly) if given.arguments["separate_full_blocks"] else None
 
     return converted
 
