@@ -36,6 +36,16 @@ _OUTERMOST = -3
 """The frame that runs a script: what called it is memscope's own business."""
 
 
+class _Anchor:
+    """A frame that calls something else, and the ids of those outward of it once they were asked for."""
+
+    __slots__ = ("frame", "outward")
+
+    def __init__(self, frame: FrameType) -> None:
+        self.frame = frame
+        self.outward: list[int] | None = None
+
+
 class StackRecorder:
     """Turns the current Python stack into a stack id of a trace.
 
@@ -61,14 +71,32 @@ class StackRecorder:
         self._frames: dict[tuple[int, int], int] = {}
         self._codes: dict[int, CodeType] = {}
         """Kept, so that no other code object gets the identity of one that is known; hashing them takes longest."""
+        self._anchors: list[_Anchor] = []
 
     def current(self) -> int:
         """Id of the calling thread's stack, without memscope's and the tracer's own frames."""
         if not self._is_enabled:
             return NONE_ID
-        known = self._frames
         frame_ids: list[int] = []
-        frame: FrameType | None = sys._getframe(1)
+        self._walk(sys._getframe(1), len(self._anchors), frame_ids)
+        return self._interner.stack(frame_ids)
+
+    def hold(self) -> None:
+        """Take it that all frames outward from the caller's stay as they are, until :meth:`let_go` is called.
+
+        They do while the caller calls something else, and so a walk that comes upon them ends there.
+        """
+        self._anchors.append(_Anchor(sys._getframe(1)))
+
+    def let_go(self) -> None:
+        """End the innermost :meth:`hold`."""
+        self._anchors.pop()
+
+    def _walk(self, frame: FrameType | None, n_anchors: int, frame_ids: list[int]) -> None:
+        """Add the ids of a frame and those outward of it, with what is known of the outermost so many that are held."""
+        known = self._frames
+        anchor = self._anchors[n_anchors - 1] if n_anchors else None
+        held = None if anchor is None else anchor.frame
         while frame is not None:
             code = frame.f_code
             frame_id = known.get((id(code), frame.f_lasti))
@@ -77,9 +105,15 @@ class StackRecorder:
             if frame_id >= 0:
                 frame_ids.append(frame_id)
             elif frame_id == _OUTERMOST:
-                break
+                return
+            if frame is held and anchor is not None:
+                if anchor.outward is None:
+                    outward: list[int] = []
+                    self._walk(frame.f_back, n_anchors - 1, outward)
+                    anchor.outward = outward
+                frame_ids += anchor.outward
+                return
             frame = frame.f_back
-        return self._interner.stack(frame_ids)
 
     def _intern(self, frame: FrameType, code: CodeType) -> int:
         filename = code.co_filename

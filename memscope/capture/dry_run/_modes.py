@@ -94,7 +94,7 @@ def _operation_mode(router: OperationRouter, on_wrapped: Callable[[], None]) -> 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is ask_device:
                 return host
-            if any(kind not in plain_types for kind in types):
+            if not plain_types.issuperset(types):
                 return self._unwrapped(func, args, kwargs or {})
             given = dict(kwargs) if kwargs else {}
             if torch.is_inference_mode_enabled():

@@ -160,7 +160,11 @@ class OperationRouter:
             if handled is not NotImplemented:
                 return handled
         tensors = self._tensors(args, kwargs)
-        placed = next((t for t in tensors if isinstance(t, self._fake_type) and t.fake_device.type == "cuda"), None)
+        placed = None
+        for tensor in tensors:
+            if isinstance(tensor, self._fake_type) and tensor.fake_device.type == "cuda":
+                placed = tensor
+                break
         has_device = placed is not None
         is_pinned = kwargs.pop("pin_memory", False)
         if placed is not None:

@@ -182,7 +182,12 @@ def _view(position: int, like: Any) -> _Maker:
         with without_dispatch():
             return wrapped(empty(0, dtype=dtype, device="meta").set_(storage, offset, shape, stride))
 
-    return make
+    def make_of_its_kind(given: Sequence[Any]) -> Any:
+        """In inference mode, too, views of other tensors than that mode's are no tensors of that mode."""
+        with torch.inference_mode(given[position].is_inference()):
+            return make(given)
+
+    return make_of_its_kind if torch.is_inference_mode_enabled() else make
 
 
 def _wrapper(like: Any) -> Callable[[Any], Any]:

@@ -10,9 +10,11 @@ from typing import Any
 from memscope.capture.dry_run._operations import OperationRouter
 from memscope.capture.dry_run._redirect import conversion
 from memscope.capture.dry_run._storages import OwnerBook, RunContext, StorageTable, parts_of
+from memscope.capture.dry_run.surface.flex_attention import compiled_block_mask
 from memscope.capture.kv_caches import LayerShape
 from memscope.capture.ownership import STRENGTH, ModulePaths, buffer_category, cache_category
 from memscope.capture.patches import Patches
+from memscope.capture.stacks import StackRecorder
 from memscope.capture.watcher import Call, RunOutermost
 from memscope.trace.categories import Category
 from memscope.trace.schema import MarkKind
@@ -27,6 +29,8 @@ class DryRunSink:
         The parts of the dry run.
     paths
         What modules are called.
+    stacks
+        Told of the frames that stay as they are while a module runs.
     on_move
         Called when a module is moved or converted.
     """
@@ -42,6 +46,7 @@ class DryRunSink:
         router: OperationRouter,
         *,
         paths: ModulePaths,
+        stacks: StackRecorder,
         on_move: Callable[[], None],
     ) -> None:
         import torch
@@ -52,6 +57,7 @@ class DryRunSink:
         self._owners = owners
         self._router = router
         self._paths = paths
+        self._stacks = stacks
         self._on_move = on_move
         self._n_moving = 0
         self.has_compiled = False
@@ -113,12 +119,14 @@ class DryRunSink:
         outer = router.is_accumulating, router.call_has_device
         router.is_accumulating = router.call_has_device = False
         self.running.append(module)
+        self._stacks.hold()
         try:
             if self._count_call_modes():
                 return call(module, *args, **kwargs)
             with self.call_mode:  # inside a call that a mode handles, such as backward, torch has switched it off
                 return call(module, *args, **kwargs)
         finally:
+            self._stacks.let_go()
             self.running.pop()
             router.is_accumulating, router.call_has_device = outer
 
@@ -265,7 +273,9 @@ class DryRunSink:
         self.has_compiled = self.has_compiled or backend == "inductor"
         if hasattr(model, "_parameters"):
             object.__setattr__(model, "_orig_mod", model)  # not as one of its modules
-        return self._uncompiled if model is None else model
+        if model is None:
+            return self._uncompiled
+        return compiled_block_mask(model) or model
 
     def _compiled_in_place(self, *_: Any, **__: Any) -> None:
         self.has_compiled = True

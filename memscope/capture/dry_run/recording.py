@@ -158,6 +158,7 @@ class DryRun:
             self._owners,
             self._router,
             paths=paths,
+            stacks=stacks,
             on_move=lambda: self._watcher.look_for_generation(),
         )
         self._watcher = Watcher(self._sink, paths, self._patches)

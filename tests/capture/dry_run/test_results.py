@@ -132,3 +132,13 @@ def test_what_is_made_in_inference_mode_stays_there(made_before: list[Any]) -> N
         assert not (x + 1).is_inference()
         with torch.inference_mode():
             assert (x + 1).is_inference()
+
+
+def test_views_in_inference_mode_are_of_the_mode_of_what_they_show(made_before: list[Any]) -> None:
+    parameter = torch.nn.Parameter(torch.empty(1, 4, device="cuda"))
+    with torch.inference_mode():
+        inner = torch.empty(1, 4, device="cuda")
+        for _ in range(3):
+            assert not parameter.expand(6, -1).is_inference()
+            assert inner.expand(6, -1).is_inference()
+    assert torch.ops.aten.expand.default in made_before

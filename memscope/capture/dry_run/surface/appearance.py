@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -50,6 +51,7 @@ def patch_appearance(patches: Patches, router: DeviceTensors) -> None:
     _disguise(patches, torch, "device", _numbered(torch.device), shown_to="torch.distributed")
     patches.set(fake_tensor.FakeTensor, "__repr__", _shown(fake_tensor.FakeTensor.__repr__, router))
     patches.set(fake_tensor.FakeTensor, "__copy__", _copied)
+    patches.set(torch.Tensor, "__deepcopy__", _deep_copied(torch.Tensor.__deepcopy__, router))
     typed = {name: _typed(name, getattr(torch, dtype), router) for name, dtype in _TYPES.items()}
     for name, made in typed.items():
         patches.set(torch.cuda, name, made)
@@ -138,6 +140,55 @@ def _shown(plain: Callable[..., str], router: DeviceTensors) -> Callable[..., st
 def _copied(tensor: Any) -> Any:
     """``copy.copy``: another tensor of the same memory, which pickling would not give."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def _deep_copied(plain: Callable[..., Any], router: DeviceTensors) -> Callable[..., Any]:
+    """``copy.deepcopy``: a parameter's copy has its values alone, another tensor's its gradient and attributes, too.
+
+    Tensors of one memory have copies of one memory.
+    """
+
+    def deep_copied(tensor: Any, memo: dict[Any, Any]) -> Any:
+        import torch
+
+        if router.is_tracing or not router.is_device_tensor(tensor) or not tensor.is_leaf or tensor.is_sparse:
+            return plain(tensor, memo)
+        if id(tensor) in memo:
+            return memo[id(tensor)]
+        with torch.no_grad():
+            if isinstance(tensor, torch.nn.Parameter):
+                copied = torch.nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+            else:
+                copied = _of_copied_memory(tensor, memo).requires_grad_(tensor.requires_grad)
+                if tensor.grad is not None:
+                    copied.grad = copy.deepcopy(tensor.grad, memo)
+                for name, value in vars(tensor).items():
+                    if name not in vars(copied):
+                        setattr(copied, name, copy.deepcopy(value, memo))
+        memo[id(tensor)] = copied
+        return copied
+
+    return deep_copied
+
+
+def _of_copied_memory(tensor: Any, memo: dict[Any, Any]) -> Any:
+    """A tensor that lies in the copy of a tensor's memory as that lies in its own."""
+    storage = tensor.untyped_storage()
+    key = "memory", storage._cdata
+    if key not in memo:
+        is_whole = storage.nbytes() == tensor.numel() * tensor.element_size()
+        whole = tensor.detach() if is_whole else _whole(tensor)
+        memo[key] = whole.clone()
+        tensor.new_empty([])  # what will have the memory begins with its own, as on a GPU
+        if is_whole:
+            return memo[key]
+    return _whole(memo[key]).view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def _whole(tensor: Any) -> Any:
+    """All of a tensor's memory, one element after the other."""
+    n_elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.detach().as_strided((n_elements,), (1,), 0)
 
 
 def _made(dtype: Any, args: tuple[Any, ...]) -> Any:

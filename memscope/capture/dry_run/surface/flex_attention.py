@@ -2,18 +2,23 @@
 
 The operator itself traces the program's functions with modes of its own, which there cannot be beside a dry run's. On
 a GPU the compiled one makes its output and two numbers a row; the eager one has the matrix of scores in memory, forward
-and backward. What masks and scores are computed from is kept, and their own functions run in the eager one.
+and backward. What masks and scores are computed from is kept, and their own functions run in the eager one. So it is
+with ``create_block_mask``: the whole mask, a byte for each pair of positions, is in memory only where that is eager.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from memscope.capture.patches import Patches
+
+_CONVERT = "_convert_mask_to_block_mask"
 
 
 def patch_flex_attention(patches: Patches, is_compiling: Callable[[], bool]) -> None:
@@ -37,6 +42,65 @@ def patch_flex_attention(patches: Patches, is_compiling: Callable[[], bool]) -> 
 
     if hasattr(public, "flex_attention_hop"):
         patches.set(public, "flex_attention_hop", operator)
+    if hasattr(public, _CONVERT):
+        patches.set(public, _CONVERT, _converted(getattr(public, _CONVERT)))
+
+
+def compiled_block_mask(function: Any) -> Callable[..., Any] | None:
+    """What stands for ``create_block_mask`` where that is compiled, None for any other function."""
+    public = sys.modules.get("torch.nn.attention.flex_attention")
+    if public is None or function is not public.create_block_mask:
+        return None
+
+    @functools.wraps(function)
+    def create_block_mask(*args: Any, **options: Any) -> Any:
+        if not hasattr(getattr(public, _CONVERT, None), "__wrapped__"):  # the dry run has ended
+            return function(*args, **options)
+        patches = Patches()
+        patches.set(public, "create_mask", _unmade_mask)
+        try:
+            return function(*args, **options)
+        finally:
+            patches.undo()
+
+    return create_block_mask
+
+
+class _UnmadeMask(NamedTuple):
+    """A mask that a generated kernel computes, and never has in memory."""
+
+    shape: tuple[int, int, int, int]
+    device: Any
+
+
+def _unmade_mask(
+    _: Any, batch: int | None, heads: int | None, n_queries: int, n_keys: int, device: Any = None
+) -> _UnmadeMask:
+    return _UnmadeMask((batch or 1, heads or 1, n_queries, n_keys), device)
+
+
+def _converted(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """``_convert_mask_to_block_mask``: of a mask that is never made, which blocks of it are partly or wholly seen."""
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def converted(mask: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(mask, _UnmadeMask):
+            return plain(mask, *args, **options)
+        import torch
+
+        given = signature.bind(mask, *args, **options)
+        given.apply_defaults()
+        *outer, n_queries, n_keys = mask.shape
+        shape = (
+            *outer,
+            -(-n_queries // given.arguments["Q_BLOCK_SIZE"]),
+            -(-n_keys // given.arguments["KV_BLOCK_SIZE"]),
+        )
+        partly = torch.empty(shape, dtype=torch.int8, device=mask.device)
+        return partly, torch.empty_like(partly) if given.arguments["separate_full_blocks"] else None
+
+    return converted
 
 
 def _function(is_compiling: Callable[[], bool]) -> Any:

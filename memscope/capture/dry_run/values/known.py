@@ -7,10 +7,12 @@ is unknown, and a program that reads it gets a fixed answer, which is counted.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,65 @@ class _Cell:
         self.is_valid = True
 
 
+class _Known(NamedTuple):
+    """What is known of a tensor; a copy of the tensor holds copies of its values, made out of the dry run's sight."""
+
+    value: torch.Tensor
+    cell: _Cell
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Known:
+        with on_host():
+            return _Known(copy.deepcopy(self.value, memo), copy.deepcopy(self.cell, memo))
+
+
+class _Facts(NamedTuple):
+    """What is asked of an operation each time that it runs.
+
+    Attributes
+    ----------
+    name
+        Its base name.
+    is_knowable
+        Whether known inputs make its results known.
+    written
+        Position and name of each argument that it writes what cannot be told into.
+    """
+
+    name: str
+    is_knowable: bool
+    written: tuple[tuple[int, str], ...]
+
+
+_FACTS: dict[Any, _Facts] = {}
+
+
+def _learned(func: Any) -> _Facts:
+    schema = func._schema
+    name = schema.name.removeprefix("aten::")
+    written = tuple(
+        (position, argument.name)
+        for position, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
+    is_knowable = name not in _UNKNOWABLE and "rand" not in name and "c10d" not in name  # others send what is not here
+    facts = _FACTS[func] = _Facts(name, is_knowable, () if name in _HARMLESS else written)
+    return facts
+
+
+@cache
+def _fake_type() -> Any:
+    """The class of tensors without memory, looked up once: a dry run shows it to others as something else."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return FakeTensor
+
+
+def _is_strided(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout is torch.strided
+
+
 def is_small(tensor: torch.Tensor) -> bool:
     """Whether a tensor is of a size whose values are computed."""
     is_whole = not (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
@@ -66,16 +127,13 @@ def on_host() -> Iterator[None]:
 
 def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
     """The real values of a fake tensor, None if they are not known."""
-    known = getattr(tensor, ATTRIBUTE, None)
-    if known is None or not known[1].is_valid:
-        return None
-    value: torch.Tensor = known[0]
-    return value
+    known: _Known | None = getattr(tensor, ATTRIBUTE, None)
+    return None if known is None or not known.cell.is_valid else known.value
 
 
 def remember(tensor: torch.Tensor, value: torch.Tensor, cell: _Cell | None = None) -> None:
     """Attach real values to a fake tensor."""
-    setattr(tensor, ATTRIBUTE, (value, cell or _Cell()))
+    setattr(tensor, ATTRIBUTE, _Known(value, cell or _Cell()))
 
 
 def believe(tensor: torch.Tensor, answer: bool) -> None:
@@ -94,7 +152,7 @@ def forget(tensor: torch.Tensor) -> None:
     """Something unknown was written into the tensor's storage."""
     known = getattr(tensor, ATTRIBUTE, None)
     if known is not None:
-        known[1].is_valid = False
+        known.cell.is_valid = False
 
 
 def known_inputs(tensors: Sequence[torch.Tensor], fake_type: type) -> bool:
@@ -116,30 +174,25 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Se
     result
         The fake tensor or tensors that came out.
     """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    schema = func._schema
-    name = schema.name.removeprefix("aten::")
-    outputs = [
-        out for out in (result if isinstance(result, tuple | list) else (result,)) if isinstance(out, FakeTensor)
-    ]
-    if not outputs and not schema.is_mutable:
+    facts = _FACTS.get(func) or _learned(func)
+    if not (facts.is_knowable and known_inputs(tensors, _fake_type())):
+        if facts.name in _ABSORBING:
+            _absorb(_ABSORBING[facts.name], tensors, result)
+        _forget_written(facts, args, kwargs)
         return
-    if any(out.layout is not torch.strided for out in outputs):
+    fake_type = _fake_type()
+    given = result if isinstance(result, tuple | list) else (result,)
+    outputs = [out for out in given if isinstance(out, fake_type)]
+    if any(not _is_strided(out) for out in outputs):
         return
-    is_knowable = name not in _UNKNOWABLE and "rand" not in name and "c10d" not in name  # others send what is not here
-    knows_all = is_knowable and known_inputs(tensors, FakeTensor)
-    if not knows_all and name in _ABSORBING and len(outputs) == 1:
-        _absorb(_ABSORBING[name], tensors, outputs[0])
-    if knows_all and any(map(_is_vast, tensors)):
-        _follow_one(name, tensors, outputs)
-        knows_all = False
-    if not knows_all or not all(map(is_small, outputs)):
-        if schema.is_mutable and name not in _HARMLESS:
-            _forget_written(schema, args, kwargs)
+    is_followed = bool(outputs) or bool(facts.written)
+    if is_followed and any(map(_is_vast, tensors)):
+        _follow_one(facts.name, tensors, outputs)
+        is_followed = False
+    if not is_followed or not all(map(is_small, outputs)):
+        _forget_written(facts, args, kwargs)
         return
-    if not tensors and name not in ("ones", "zeros", "full", "arange", "scalar_tensor", "eye"):
+    if not tensors and facts.name not in ("ones", "zeros", "full", "arange", "scalar_tensor", "eye"):
         return
     cell = _shared_cell(tensors, outputs)
     real = compute(func, args, kwargs)
@@ -170,6 +223,8 @@ def _absorb(absorbing: bool, tensors: Sequence[Any], output: Any) -> None:
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+    if not (isinstance(output, _fake_type()) and _is_strided(output)):
+        return
     for tensor in tensors:
         value = value_of(tensor)
         if value is None or value.dtype != torch.bool or value.shape != output.shape:
@@ -179,16 +234,12 @@ def _absorb(absorbing: bool, tensors: Sequence[Any], output: Any) -> None:
                 remember(output, torch.full(tuple(value.shape), absorbing))
 
 
-def _forget_written(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    from torch import Tensor
-
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is None or not argument.alias_info.is_write:
-            continue
-        given = args[position] if position < len(args) else kwargs.get(argument.name)
+def _forget_written(facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Nothing is known any more of what an operation has written into."""
+    for position, name in facts.written:
+        given = args[position] if position < len(args) else kwargs.get(name)
         for tensor in given if isinstance(given, tuple | list) else (given,):
-            if isinstance(tensor, Tensor):
-                forget(tensor)
+            forget(tensor)
 
 
 def _shared_cell(tensors: Sequence[Any], outputs: Sequence[Any]) -> _Cell | None:

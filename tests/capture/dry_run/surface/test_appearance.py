@@ -78,3 +78,35 @@ def test_a_shallow_copy_has_the_same_memory() -> None:
         other = copy.copy(x)
         assert (other.is_cuda, other.data_ptr()) == (True, x.data_ptr())
         assert torch.cuda.memory_allocated() == before
+
+
+def test_a_deep_copy_has_memory_of_its_own_until_it_is_dropped() -> None:
+    with dry_run():
+        model = torch.nn.BatchNorm1d(1 << 18).cuda()
+        model(torch.randn(2, 1 << 18, device="cuda")).sum().backward()
+        before = torch.cuda.memory_allocated()
+        other = copy.deepcopy(model)
+        assert torch.cuda.memory_allocated() == before + 4 * (1 << 20) + 512  # weights and buffers, and no gradients
+        assert [type(p) is type(q) for p, q in zip(model.parameters(), other.parameters(), strict=True)] == [True] * 2
+        assert all(p.grad is None and p.requires_grad for p in other.parameters())
+        del other
+        assert torch.cuda.memory_allocated() == before
+
+
+def test_deep_copies_of_views_share_a_copy_of_their_memory() -> None:
+    with dry_run():
+        whole = torch.zeros(1 << 20, dtype=torch.float32, device="cuda")
+        whole.note = ["kept"]
+        before = torch.cuda.memory_allocated()
+        first, last, again = copy.deepcopy([whole, whole.detach()[512:].view(torch.int32), whole])
+        assert torch.cuda.memory_allocated() == before + (1 << 22)
+        assert (first.shape, last.shape, last.dtype, last.storage_offset()) == (
+            (1 << 20,),
+            (1048064,),
+            torch.int32,
+            512,
+        )
+        assert first.untyped_storage()._cdata == last.untyped_storage()._cdata
+        assert again is first
+        assert first.note == ["kept"]
+        assert first.note is not whole.note

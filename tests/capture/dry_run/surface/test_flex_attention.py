@@ -43,3 +43,27 @@ def test_heads_may_share_keys() -> None:
         query, key = torch.randn(1, 8, 64, 64, device="cuda"), torch.randn(1, 2, 64, 64, device="cuda")
         attend = torch.compile(flex.flex_attention)
         assert attend(query, key, key, enable_gqa=True).shape == query.shape
+
+
+def peak_of_a_mask(*, compiled: bool) -> int:
+    """Bytes above what was there while the blocks of a causal mask of 2 x 4096 x 4096 are found."""
+    with dry_run():
+        create = torch.compile(flex.create_block_mask) if compiled else flex.create_block_mask
+        before = torch.cuda.memory_allocated()
+        mask = create(lambda _b, _h, i, j: i >= j, 2, None, 4096, 4096, device="cuda")
+        assert mask.shape == (2, 1, 4096, 4096)
+        assert mask.kv_indices.shape == mask.full_kv_indices.shape == (2, 1, 32, 32)
+        peak: int = torch.cuda.max_memory_allocated() - before
+    return peak
+
+
+def test_only_an_eager_mask_is_in_memory_for_each_pair_of_positions() -> None:
+    assert peak_of_a_mask(compiled=False) > 2 * 4096 * 4096
+    assert peak_of_a_mask(compiled=True) < 2**20
+
+
+def test_a_compiled_mask_is_a_real_one_again_after_the_dry_run() -> None:
+    with dry_run():
+        create = torch.compile(flex.create_block_mask)
+    blocks = create(lambda _b, _h, i, j: i >= j, None, None, 256, 256, device="cpu")
+    assert blocks.to_dense().tolist() == [[[[1, 0], [1, 1]]]]

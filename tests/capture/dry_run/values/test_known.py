@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests.capture.programs import dry_run
@@ -52,3 +54,15 @@ def test_a_mask_of_one_answer_is_forgotten_when_something_unknown_is_written_int
         mask.logical_and_(x > 0)
         assert not bool(mask.all())
     assert rec.trace.metadata.extra["n_fixed_answers"] == 1
+
+
+def test_copies_of_a_tensor_know_what_it_knows_and_no_more() -> None:
+    with dry_run() as rec:
+        counts = torch.nn.Parameter(torch.ones(1, 4, device="cuda"))
+        copied = copy.deepcopy(counts)
+        assert (copied.device.type, copied.shape) == ("cuda", (1, 4))
+        with torch.no_grad():
+            copied.add_(1)
+        assert (counts == 1).all().item()
+        assert (copied == 2).all().item()
+    assert rec.trace.metadata.extra["n_fixed_answers"] == 0
