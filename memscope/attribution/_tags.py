@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.names import shown
 from memscope.trace.marks import phase_spans
 from memscope.trace.metadata import SNAPSHOT_SOURCE
 from memscope.trace.schema import NONE_ID, Action, MarkKind
 from memscope.trace.tables import Int32Array, Int64Array
-from memscope.trace.trace import Trace, shown
+from memscope.trace.trace import Trace
 
 
 def metadata_tags(lifetimes: DeviceLifetimes) -> Int32Array:

@@ -17,6 +17,7 @@ from memscope.attribution.rule_table import ALL_RULES
 from memscope.lifetimes.ages import follow_replacements
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.lifetimes.tables import NEVER
+from memscope.names import searchable
 from memscope.trace.categories import Category, CategorySource, tag_meaning
 from memscope.trace.frames import StackSearch
 from memscope.trace.schema import NONE_ID
@@ -214,7 +215,7 @@ def _categories_told(trace: Trace, tags: Int32Array) -> Int8Array:
     """The category that each tag names, unknown where it names none or there is no tag."""
     meanings = np.full(len(trace.strings) + 1, Category.UNKNOWN, np.int8)
     for i in used_ids(trace, tags):
-        meanings[i] = tag_meaning(trace.strings[i])[0]
+        meanings[i] = tag_meaning(searchable(trace.strings[i]))[0]
     found: Int8Array = meanings[tags]
     return found
 

@@ -12,6 +12,7 @@ from memscope.attribution._tags import used_ids
 from memscope.attribution.phases.lives import Life, LifeTable
 from memscope.attribution.phases.phases import Phase, PhaseRuns, find_phases
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.names import searchable
 from memscope.trace.categories import Category
 from memscope.trace.frames import FramePattern, StackSearch
 from memscope.trace.schema import NONE_ID
@@ -133,6 +134,7 @@ def _is_tagged(trace: Trace, rule: Rule, rows: Int64Array, tag_id: Int32Array | 
     patterns = [re.compile(tag) for tag in rule.tags]
     hits = np.zeros(len(trace.strings) + 1, np.bool_)
     for i in used_ids(trace, tag_id):
-        hits[i] = any(pattern.search(trace.strings[i]) for pattern in patterns)
+        text = searchable(trace.strings[i])
+        hits[i] = any(pattern.search(text) for pattern in patterns)
     found: BoolArray = hits[tag_id[rows]]
     return found

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from memscope.names import searchable, shown
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int32Array, Int64Array
 from memscope.trace.trace import Trace
@@ -32,7 +33,7 @@ def own_frames(trace: Trace) -> BoolArray:
     Each distinct file is looked at once.
     """
     file_ids, position = np.unique(trace.stacks.filename_id, return_inverse=True)
-    names = (trace.strings[i].replace("\\", "/") for i in file_ids.tolist())
+    names = (searchable(trace.strings[i]).replace("\\", "/") for i in file_ids.tolist())
     is_own = np.array([_LIBRARY.search(name) is None for name in names], np.bool_)
     found: BoolArray = is_own[position.reshape(-1)]
     return found
@@ -59,7 +60,7 @@ def site_frames(trace: Trace) -> Int32Array:
 def _frames_named(trace: Trace, names: re.Pattern[str]) -> BoolArray:
     """Which frames are of functions with such names: bool (frames,). Each distinct name is looked at once."""
     name_ids, position = np.unique(trace.stacks.name_id, return_inverse=True)
-    hit = np.array([names.search(trace.strings[i]) is not None for i in name_ids.tolist()], np.bool_)
+    hit = np.array([names.search(searchable(trace.strings[i])) is not None for i in name_ids.tolist()], np.bool_)
     found: BoolArray = hit[position.reshape(-1)]
     return found
 
@@ -104,7 +105,11 @@ def _within(own: np.ndarray, position: np.ndarray, end: np.ndarray) -> BoolArray
 
 
 def module_of_owner(owner: str) -> str:
-    """The module path in an owner's name: ``exp_avg of model.layers.3.mlp.up_proj.weight`` gives its up_proj."""
+    """The module path in an owner's name: ``exp_avg of model.layers.3.mlp.up_proj.weight`` gives its up_proj.
+
+    No module's path is longer than what is shown of a name: of one that is, the middle is left out.
+    """
+    owner = shown(owner)
     return _PARAMETER_SUFFIX.sub("", _STATE_PREFIX.sub("", owner)) or owner
 
 

@@ -11,6 +11,7 @@ import click
 
 from memscope.cli.options import console, force_option, json_option, load_trace, print_json, rules_option, wrote
 from memscope.errors import BudgetExceededError, InputFileError, MemscopeError, TrustError, UsageError, first_line
+from memscope.names import shown
 from memscope.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _check_of(
     if tolerance is not None and baseline is None:
         raise UsageError("--tolerance is of a --baseline: there is none")
     found = Check(
-        name=trace.name,
+        name=shown(trace.name),
         trace=trace,
         device=device,
         max_peak_bytes=None if max_peak is None else parse_bytes(max_peak),

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from memscope.cli.options import Choice, console, json_option, print_json
+from memscope.cli.options import Choice, console, json_option, print_json, say
 from memscope.errors import UsageError
 from memscope.gpus import DEFAULT_GPU, GpuModel, find_gpu, find_usable_gpu, gpu_names
 from memscope.planning.plan import ATTENTIONS, DTYPES, MODES, OPTIMIZERS, Mode
@@ -96,4 +96,4 @@ def _cards(names: tuple[str, ...], *, takes_all: bool) -> list[GpuModel]:
 def _say(text: str) -> None:
     """What is being dry-run, on stderr where that is a terminal."""
     if sys.stderr.isatty():
-        click.echo(f"memscope: dry run of {text}", err=True)
+        say(f"memscope: dry run of {text}")

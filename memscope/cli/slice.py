@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from memscope.cli.options import force_option, json_option, load_trace, print_json, span_options, trace_argument, wrote
+from memscope.cli.options import (
+    force_option,
+    json_option,
+    load_trace,
+    print_json,
+    say,
+    span_options,
+    trace_argument,
+    wrote,
+)
 from memscope.errors import UsageError
 from memscope.units import format_items
 
@@ -48,4 +57,4 @@ def slice_(trace: Path, steps: str | None, events: str | None, output: Path, as_
         listed = [{"device": part.device, "first_event": part.begin, "last_event": part.end - 1} for part in parts]
         print_json({"trace": analysis.name, "output": str(output), "n_events": found.n_events, "parts": listed})
         return
-    click.echo(f"{output}  {format_items(found.n_events, 'event')} of {analysis.trace.n_events:,}")
+    say(f"{output}  {format_items(found.n_events, 'event')} of {analysis.trace.n_events:,}", err=False)

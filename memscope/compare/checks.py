@@ -10,6 +10,7 @@ from typing import Any
 
 from memscope.compare.baseline import Tolerance, parse_tolerance
 from memscope.errors import InputFileError, UnknownNameError, UsageError, first_line
+from memscope.names import shown
 from memscope.units import parse_bytes
 
 if sys.version_info >= (3, 11):
@@ -105,7 +106,7 @@ def _check(table: Mapping[str, Any], folder: Path) -> Check:
     baseline, device = _typed(table, "baseline", str), _typed(table, "device", int)
     name = _typed(table, "name", str) or Path(trace).name
     return Check(
-        name=name,
+        name=shown(name),
         trace=folder / trace,
         device=device,
         max_peak_bytes=_size(table, "max_peak"),

@@ -9,7 +9,8 @@ from memscope.attribution.sites import Sites
 from memscope.errors import ContradictionError
 from memscope.lifetimes.completeness import Completeness, measure_completeness
 from memscope.lifetimes.device import DeviceLifetimes
-from memscope.trace.trace import Trace, shown
+from memscope.names import shown
+from memscope.trace.trace import Trace
 from memscope.trace.validate import contradictions
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate, takewhile
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from memscope.attribution.call_tree import ROOT, CallTree, ModuleTree, call_tree
 from memscope.attribution.sites import own_frames
 from memscope.device.device import Moment
 from memscope.figures.theme import Theme, empty_figure
+from memscope.names import shown
 from memscope.trace.categories import Category
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array, frozen_array
-from memscope.trace.trace import Trace
+from memscope.trace.trace import Frame, Trace
 from memscope.units import format_bytes, format_count, format_fraction
 from memscope.words.headlines import where
 from memscope.words.labels import plain, row_label
@@ -231,8 +233,12 @@ def frame_label(trace: Trace, frame_id: int) -> str:
     if frame_id == NONE_ID:
         return NO_STACK
     frame = trace.frame(frame_id)
-    file = frame.filename.replace("\\", "/").rsplit("/", 1)[-1]
-    return f"{frame.name} ({file}:{frame.line})" if file and frame.line > 0 else f"{frame.name} ({file})"
+    name, file = shown(frame.name), _file_shown(frame)
+    return f"{name} ({file}:{frame.line})" if file and frame.line > 0 else f"{name} ({file})"
+
+
+def _file_shown(frame: Frame) -> str:
+    return shown(frame.filename.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def key_label(trace: Trace, kind: FlameKind, key: Key) -> str:
@@ -270,8 +276,8 @@ def flame_finding(moment: Moment, tree: FlameTree, categories: Collection[Catego
             return f"{whole}: no call stacks were recorded"
         return f"{format_fraction(n_bytes / total)} of {whole} has no recorded stack"
     frame = moment.device.trace.frame(frame_id)
-    file = frame.filename.replace("\\", "/").rsplit("/", 1)[-1]
-    return f"{format_fraction(n_bytes / total)} of {whole} comes from {file}:{frame.line} ({frame.name})"
+    site = f"{_file_shown(frame)}:{frame.line} ({shown(frame.name)})"
+    return f"{format_fraction(n_bytes / total)} of {whole} comes from {site}"
 
 
 def _of(categories: Collection[Category]) -> str:
@@ -410,9 +416,8 @@ def _box_text(name: str, n_bytes: int, share: float) -> str:
         return f"{plain(name)}  <b>{size}</b>"
     if _width_px(name) <= room_px:
         return plain(name)
-    n = len(name)
-    while n >= _MIN_CHARACTERS and _width_px(f"{name[:n]}…") > room_px:
-        n -= 1
+    widths = accumulate(map(_width_px, name), initial=_width_px("…"))
+    n = sum(1 for _ in takewhile(lambda width: width <= room_px, widths)) - 1
     return f"{plain(name[:n])}…" if n >= _MIN_CHARACTERS else ""
 
 
@@ -465,4 +470,4 @@ def _place(moment: Moment, tree: FlameTree, node: int) -> str:
     if tree.kind is not FlameKind.CALLS or node in (NONE_ID, ROOT) or tree.keys[node] == NONE_ID:
         return ""
     frame = moment.device.trace.frame(int(tree.keys[node]))
-    return f"{frame.filename}:{frame.line}"
+    return f"{shown(frame.filename)}:{frame.line}"

@@ -249,7 +249,7 @@ class KvLens:
         chosen = layers.take(np.array(list(last.values()), np.int64))
         kinds: dict[str, int] = {}
         for kind_id in chosen.kind_id.tolist():
-            kind = trace.string(int(kind_id)) or "unknown"
+            kind = trace.shown_string(int(kind_id)) or "unknown"
             kinds[kind] = kinds.get(kind, 0) + 1
         per_token = [int(size) for size in (*chosen.key_token_bytes, *chosen.value_token_bytes)]
         capacity = chosen.capacity_tokens[chosen.window_tokens == NONE_ID]

@@ -11,9 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from memscope.lifetimes.device import DeviceLifetimes
+from memscope.names import shown
 from memscope.trace.schema import NONE_ID, MarkKind
 from memscope.trace.tables import Int64Array, frozen_array
-from memscope.trace.trace import Trace, shown
+from memscope.trace.trace import Trace
 
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})", re.ASCII | re.DOTALL)
 

@@ -21,6 +21,7 @@ from memscope.attribution.sites import natural_order
 from memscope.device.device import Device, Moment
 from memscope.errors import UsageError
 from memscope.lifetimes.steps import DeviceStep, StepKey, align_steps, device_steps
+from memscope.names import shown
 from memscope.ranks.comparison import (
     AlignedStep,
     Difference,
@@ -144,7 +145,7 @@ def _file_labels(analyses: Sequence[Analysis]) -> list[str]:
     paths = [Path(analysis.name) if analysis.path is None else analysis.path for analysis in analyses]
     n_parts = [1] * len(paths)
     while True:
-        labels = [str(Path(*path.parts[-n:])) for path, n in zip(paths, n_parts, strict=True)]
+        labels = [shown(str(Path(*path.parts[-n:]))) for path, n in zip(paths, n_parts, strict=True)]
         n_of = Counter(labels)
         alike = [i for i, label in enumerate(labels) if n_of[label] > 1 and n_parts[i] < len(paths[i].parts)]
         if not alike:

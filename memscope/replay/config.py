@@ -13,9 +13,10 @@ from typing_extensions import Self
 
 from memscope._core import caching
 from memscope.errors import UnknownNameError, UsageError
+from memscope.names import shown
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, TieRule
-from memscope.trace.trace import Trace, shown
+from memscope.trace.trace import Trace
 from memscope.units import GiB, MiB
 
 DEFAULT_TIE_RULE = TieRule.SEGMENT_AGE

@@ -299,7 +299,7 @@ def trust(recording: RecordedTrace) -> str:
     dot = '<span class="dot">●</span> ' if recording.is_exact else ""
     head = f"<p>{dot}{escape(recording.trust_sentence())}</p>"
     notes = "".join(f'<li><span class="warn">⚠</span> {escape(text)}</li>' for text in completeness.warnings)
-    notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.notes)
+    notes += "".join(f"<li>{escape(text)}</li>" for text in metadata.shown_notes)
     listed = f"<ul>{notes}</ul>" if notes else ""
     return f"<section><h3>Can it be trusted?</h3>{head}{listed}</section>"
 

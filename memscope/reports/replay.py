@@ -13,6 +13,7 @@ from memscope.advise.confs import harmful_combinations
 from memscope.advise.tune import Tuning
 from memscope.analysis import Analysis
 from memscope.device.limits import Limits
+from memscope.names import shown
 from memscope.replay.compare import Comparison, RecordedRun
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.result import ReplayResult
@@ -20,7 +21,6 @@ from memscope.replay.verify.verify import DeviceVerification, VerifyResult
 from memscope.reports.json import state_metrics_json, trace_json
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.schema import NONE_ID
-from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_duration, format_fraction
 from memscope.words.replay import (
     CAP_WORDS,

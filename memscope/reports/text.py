@@ -17,11 +17,11 @@ from memscope.attribution.ledger import NOT_ON_THE_DEVICE, NOT_ON_THE_DEVICE_MEA
 from memscope.device.device import Device, Moment
 from memscope.device.recording import RecordedTrace
 from memscope.findings.finding import Finding, Findings, Severity
+from memscope.names import shown
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.trace.categories import Category
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
-from memscope.trace.trace import shown
 from memscope.units import format_bytes, format_count, format_fraction, format_items
 from memscope.words.driver_usage import collectives_words
 from memscope.words.headlines import coverage_words, inferred_words
@@ -104,7 +104,7 @@ def print_report(analysis: Analysis, console: Console) -> None:
     if len(analysis.trace.metadata.notes) > 1:
         console.print()
         console.print(Text("About this recording", style="bold"))
-        for note in analysis.trace.metadata.notes[1:]:
+        for note in analysis.trace.metadata.shown_notes[1:]:
             console.print(Text(f"  · {note}", style="dim"))
 
 
@@ -126,7 +126,7 @@ def print_trust_header(recording: RecordedTrace, console: Console) -> None:
     for warning in completeness.warnings:
         console.print(Text(f"  ⚠ {warning}", style="yellow"))
     if metadata.notes:
-        console.print(Text(f"  · {metadata.notes[0]}", style="dim"))
+        console.print(Text(f"  · {metadata.shown_notes[0]}", style="dim"))
 
 
 def _print_device(device: Device, console: Console) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from memscope.names import searchable
 from memscope.trace.tables import BoolArray, Int32Array
 from memscope.trace.trace import Trace
 
@@ -40,8 +41,8 @@ class StackSearch:
         self._stacks = trace.stacks
         file_ids, self._file = np.unique(trace.stacks.filename_id, return_inverse=True)
         name_ids, self._name = np.unique(trace.stacks.name_id, return_inverse=True)
-        self._files = [trace.strings[i].replace("\\", "/") for i in file_ids]
-        self._names = [trace.strings[i] for i in name_ids]
+        self._files = [searchable(trace.strings[i]).replace("\\", "/") for i in file_ids]
+        self._names = [searchable(trace.strings[i]) for i in name_ids]
         self._found: dict[tuple[str, bool], BoolArray] = {}
         self._hits: dict[FramePattern, BoolArray] = {}
 

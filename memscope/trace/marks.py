@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memscope.names import shown
 from memscope.trace.schema import MarkKind
 from memscope.trace.tables import Int8Array, Int32Array, Int64Array
-from memscope.trace.trace import Trace, shown
+from memscope.trace.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from memscope.names import escaped, shown
 from memscope.trace.schema import SCHEMA_VERSION, TieRule
 
 CONF_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
@@ -30,6 +31,8 @@ RMM_SOURCE = "rmm-log"
 AddressBases = tuple[tuple[int, int], ...]
 """Pairs of a stored address and what was taken off it and all above it, ascending; empty where nothing was."""
 
+_MAX_NOTE = 1000
+"""Characters of a note that are shown."""
 _MAX_DEPTH = 8
 """How deep what is recorded beside the tables may be nested; what is written has 4 levels."""
 _Check = Callable[[Any], bool]
@@ -167,7 +170,7 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TraceMetadata:
-    """Provenance of a trace. ``None`` means "not recorded", never a default."""
+    """Provenance of a trace. ``None`` means "not recorded", never a default. Its texts are on one line each."""
 
     source: str
     """``torch-snapshot``, ``dry-run``, ``cuda``, ``synthetic``, or ``rmm-log``, which no PyTorch recorded."""
@@ -201,6 +204,24 @@ class TraceMetadata:
     """What this way of recording cannot see, a sentence each."""
     extra: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        # They are anyone's, and every surface has a line or a cell for each.
+        texts: dict[str, Any] = {
+            name: shown(text)
+            for name in ("source", "source_file", "torch_version")
+            if (text := getattr(self, name)) is not None
+        }
+        texts["alloc_conf"] = None if self.alloc_conf is None else escaped(self.alloc_conf)
+        texts["device_names"] = {device: shown(name) for device, name in self.device_names.items()}
+        texts["notes"] = tuple(map(escaped, self.notes))
+        for name, value in texts.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def shown_notes(self) -> tuple[str, ...]:
+        """The notes, each not too long."""
+        return tuple(shown(note, _MAX_NOTE) for note in self.notes)
 
     @property
     def modelled_context_bytes(self) -> int | None:

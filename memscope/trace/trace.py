@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from memscope.errors import InvariantError
+from memscope.names import shown
 from memscope.trace import schema
 from memscope.trace.categories import Category
 from memscope.trace.metadata import TraceMetadata
@@ -28,22 +29,6 @@ from memscope.trace.tables import (
     frozen_array,
 )
 
-MAX_SHOWN = 300
-"""Characters of a name that are shown; of a longer one the middle is left out."""
-
-
-def shown(text: str) -> str:
-    r"""A name out of a recording as it is shown: on one line, what cannot be printed escaped, and not too long.
-
-    >>> shown("layer\n\x1b[31m")
-    'layer\\n\\x1b[31m'
-    """
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    if len(text) > MAX_SHOWN:
-        text = f"{text[: MAX_SHOWN // 3]}…{text[-(2 * MAX_SHOWN // 3 - 1) :]}"
-    return text
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -53,8 +38,12 @@ class Frame:
     filename: str
     line: int
 
+    def as_shown(self) -> Frame:
+        """With its names as they are shown, see :func:`~memscope.names.shown`."""
+        return Frame(shown(self.name), shown(self.filename), self.line)
+
     def __str__(self) -> str:
-        """As it is shown, see :func:`shown`."""
+        """As it is shown, see :func:`~memscope.names.shown`."""
         return f"{shown(self.filename)}:{self.line} {shown(self.name)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memscope.compare.difference import Change, Difference, Row
 from memscope.device.device import Moment
+from memscope.names import shown
 from memscope.trace.marks import describe_moment, phase_spans
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_alike, format_bytes, format_items
@@ -45,7 +46,7 @@ def trace_names(difference: Difference) -> tuple[str, str]:
         return names[0], names[1]
     paths = [recording.path for recording in recordings]
     if None not in paths and paths[0] != paths[1]:
-        return str(paths[0]), str(paths[1])
+        return shown(str(paths[0])), shown(str(paths[1]))
     return f"{names[0]} (A)", f"{names[1]} (B)"
 
 

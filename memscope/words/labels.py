@@ -35,7 +35,10 @@ def row_label(name: str) -> str:
 
 def printable(text: str, limit: int | None = None) -> str:
     """A text on one line, without control characters; a longer one loses its middle, not its end."""
-    text = "".join(character if character.isprintable() else " " for character in text)
+    if limit is not None and len(text) > 2 * limit:
+        text = text[: limit + 1] + text[-limit:]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
     if limit is not None and len(text) > limit:
         head = limit // 3
         text = f"{text[:head]}…{text[-(limit - head - 1) :]}"

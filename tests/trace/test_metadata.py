@@ -24,6 +24,22 @@ def test_what_was_written_is_read_back_and_newer_keys_are_passed_over() -> None:
     assert TraceMetadata.from_json(record | {"a newer key": 1}) == metadata
 
 
+def test_texts_are_on_one_line_each_whoever_wrote_them() -> None:
+    evil = "a\n\x1b[31m\u202e"
+    metadata = TraceMetadata(
+        source=evil,
+        source_file=evil,
+        torch_version=evil,
+        alloc_conf=evil,
+        device_names={0: evil},
+        notes=(evil, "b" * 5000),
+    )
+    texts = (metadata.source, metadata.source_file, metadata.torch_version, metadata.alloc_conf)
+    assert {*texts, metadata.device_names[0], metadata.notes[0]} == {r"a\n\x1b[31m\u202e"}
+    assert [len(note) for note in metadata.shown_notes] == [len(metadata.notes[0]), 1000]
+    assert TraceMetadata.from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
+
+
 def test_an_emulated_device_is_never_taken_for_a_gpu() -> None:
     assert TraceMetadata(source="cuda", extra={"emulated": True}).origin == "cuda on an emulated device"
     assert TraceMetadata(source="cuda").origin == "cuda"

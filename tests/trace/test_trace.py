@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from memscope.errors import InvariantError
+from memscope.names import MAX_SHOWN
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.schema import Action, BlockState, TieRule
-from memscope.trace.trace import MAX_SHOWN, Frame, Trace, shown
+from memscope.trace.trace import Frame, Trace
 
 
 def two_devices() -> Trace:
@@ -89,26 +90,9 @@ def test_metadata_come_back_from_json() -> None:
         TraceMetadata.from_json(metadata.to_json() | {"tie_rule": "luck"})
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("layers.3.mlp", "layers.3.mlp"),
-        ("größe 桁", "größe 桁"),
-        ("a\x1b[31m\nb\u202e\ud800", "a\\x1b[31m\\nb\\u202e\\ud800"),
-        ("", ""),
-    ],
-)
-def test_a_name_is_shown_on_one_line(text: str, words: str) -> None:
-    assert shown(text) == words
-
-
-def test_a_long_name_loses_its_middle_not_its_end() -> None:
-    words = shown("begin" + "x" * 5000 + "end")
-    assert len(words) == MAX_SHOWN
-    assert words.startswith("begin")
-    assert words.endswith("end")
-    assert len(shown("\n" * 5000)) <= MAX_SHOWN
+def test_a_frame_is_shown_on_one_line() -> None:
     assert str(Frame("f\n", "a" * 1000, 3)).startswith("aaa")
+    assert str(Frame("f\n", "a", 3)) == "a:3 f\\n"
     assert len(str(Frame("f" * 1000, "a" * 1000, 3))) == 2 * MAX_SHOWN + 3
 
 

@@ -10,13 +10,14 @@ from dash.development.base_component import Component
 
 from memscope.device.recording import RecordedTrace
 from memscope.errors import MemscopeError
+from memscope.names import shown
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
 
 def layout(store: TraceStore) -> Component:
     """The header's components."""
-    traces = [{"value": trace_id, "label": trace_id} for trace_id in store.trace_ids]
+    traces = [{"value": trace_id, "label": shown(trace_id)} for trace_id in store.trace_ids]
     select = {"size": "xs", "allowDeselect": False, "withCheckIcon": False, "comboboxProps": {"shadow": "md"}}
     return html.Div(
         [
@@ -69,7 +70,7 @@ def trust_notes(recording: RecordedTrace) -> list[Component]:
     """The panel behind the badge."""
     completeness, metadata = recording.completeness, recording.trace.metadata
     items = [html.Li(text, className="warn-item") for text in completeness.warnings]
-    items += [html.Li(text) for text in metadata.notes]
+    items += [html.Li(text) for text in metadata.shown_notes]
     return [html.P(recording.trust_sentence()), html.Ul(items) if items else html.P("No notes.", className="quiet")]
 
 

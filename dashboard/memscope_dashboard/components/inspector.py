@@ -83,7 +83,7 @@ def inspect(moment: Moment, row: int) -> list[Component]:
         html.Div(owner, className="inspector-owner") if owner else None,
         facts(
             [
-                ("tensor", device.trace.string(int(attribution.tensor_id[row]))),
+                ("tensor", device.trace.shown_string(int(attribution.tensor_id[row]))),
                 ("requested", size(requested)),
                 ("rounding", size(rounding) if rounding else None),
                 ("category from", _SOURCE_WORDS[CategorySource(int(attribution.source[row]))]),
@@ -194,7 +194,7 @@ def _file_words(frame: Frame) -> str:
 def _stack(device: Device, stack_id: int) -> list[Component]:
     if stack_id == NONE_ID:
         return [html.H3("Stack"), html.P("No stack was recorded for this allocation.", className="quiet")]
-    frames = device.trace.stack(stack_id)
+    frames = [frame.as_shown() for frame in device.trace.stack(stack_id)]
     site = int(device.recording.sites.frame_of_stack[stack_id])
     ids = device.trace.stacks.frames_of(stack_id)
     lines = [
@@ -283,7 +283,7 @@ def _callers(moment: Moment, narrowing: Narrowing) -> list[Component]:
     trace = moment.device.trace
     lines = []
     for depth, frame_id in enumerate(reversed(narrowing.path[-_N_CALLERS:])):
-        frame = trace.frame(int(frame_id))
+        frame = trace.frame(int(frame_id)).as_shown()
         label = frame_label(trace, int(frame_id))
         name = [
             html.Span(frame.name, className="frame-name"),

@@ -52,7 +52,7 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> Component:
 
 def recording_notes(trace: Trace) -> list[Component]:
     """What this way of recording cannot see, folded up; nothing where it has no notes."""
-    notes = [html.Li(text) for text in trace.metadata.notes]
+    notes = [html.Li(text) for text in trace.metadata.shown_notes]
     if not notes:
         return []
     how_many = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this way of recording"

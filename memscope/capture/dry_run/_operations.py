@@ -160,11 +160,8 @@ class OperationRouter:
             if handled is not NotImplemented:
                 return handled
         tensors = self._tensors(args, kwargs)
-        placed = None
-        for tensor in tensors:
-            if isinstance(tensor, self._fake_type) and tensor.fake_device.type == "cuda":
-                placed = tensor
-                break
+        on_device = [t for t in tensors if isinstance(t, self._fake_type) and t.fake_device.type == "cuda"]
+        placed = on_device[0] if on_device else None
         has_device = placed is not None
         is_pinned = kwargs.pop("pin_memory", False)
         if placed is not None:

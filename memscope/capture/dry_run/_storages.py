@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memscope.capture.dry_run._device import Devices, SimulatedDevice
-from memscope.capture.dry_run.kernels._call import PRODUCT
+from memscope.capture.dry_run.kernels.scratch import PRODUCT
 from memscope.capture.ownership import STRENGTH, ModulePaths
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category, tag_meaning

@@ -11,7 +11,7 @@ from memscope.compare.gate import Gate, Unjudged
 from memscope.units import format_bytes
 from memscope.words.compare import row_name, signed_bytes
 from memscope.words.gate import gate_words
-from memscope.words.labels import row_label
+from memscope.words.labels import printable, row_label
 
 _N_LINES = 8
 _N_NAMED = 3
@@ -67,7 +67,7 @@ def _below(file: str, folder: PurePath) -> str:
 
 
 def _command(kind: str, title: str, message: str, **properties: str) -> str:
-    """A workflow command; what would end a property or the line is escaped as GitHub asks for."""
+    """A workflow command; what would end a property or the line is escaped as GitHub asks for, or a blank."""
     given = {**properties, "title": title}
     listed = ",".join(
         f"{name}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}" for name, value in given.items()
@@ -76,4 +76,4 @@ def _command(kind: str, title: str, message: str, **properties: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from memscope.names import shown
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.units import format_items
 
 _NULL = "–"
+_MAX_CELL = 1000
+"""Characters of a text that a cell has; ``--json`` has all."""
 _IDS = frozenset(
     (
         *("alloc_event", "free_requested_event", "free_event", "address", "block_is_exact", "stream", "pool"),
@@ -31,9 +34,9 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]], limit
 
     Where the width does not do, ids and addresses are left out first, then the last of the other columns.
     """
-    shown = rows[:limit]
+    first = rows[:limit]
     kinds = [
-        Kind.NUMBER if all(isinstance(row[i], int | float) or row[i] is None for row in shown) else Kind.WORDS
+        Kind.NUMBER if all(isinstance(row[i], int | float) or row[i] is None for row in first) else Kind.WORDS
         for i in range(len(columns))
     ]
     if columns:
@@ -43,12 +46,16 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]], limit
                 for name, kind, place in zip(columns, kinds, _places(columns), strict=True)
             )
         )
-        for row in shown:
-            table.add_row(*(_NULL if value is None else str(value) for value in row))
+        for row in first:
+            table.add_row(*(_cell(value) for value in row))
         table.print(console)
-    more = len(rows) - len(shown)
+    more = len(rows) - len(first)
     count = format_items(len(rows), "row")
     console.print(Text(f"  {count}" + (f", {more:,} not shown (--limit shows more)" if more else ""), style="dim"))
+
+
+def _cell(value: object) -> str:
+    return _NULL if value is None else shown(str(value), _MAX_CELL)
 
 
 def print_views(views: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]], console: Console) -> None:

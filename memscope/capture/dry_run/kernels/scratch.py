@@ -19,7 +19,7 @@ from memscope.capture.dry_run.kernels import (
     recurrent,
     workspaces,
 )
-from memscope.capture.dry_run.kernels._call import Call, Kernel, Scratch
+from memscope.capture.dry_run.kernels._call import PRODUCT, Call, Kernel, Scratch
 
 _KERNELS: dict[str, Kernel] = {
     **_attending.KERNELS,
@@ -59,4 +59,4 @@ def scratch_of(kind: str, call: Call) -> Scratch | None:
     return None if kernel is None else kernel(call)
 
 
-__all__ = ["SHAPES", "Call", "Scratch", "scratch_of"]
+__all__ = ["PRODUCT", "SHAPES", "Call", "Scratch", "scratch_of"]
