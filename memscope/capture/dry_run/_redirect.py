@@ -14,6 +14,7 @@ from memscope.capture.dry_run._operations import MAX_REAL_NUMBERS, OperationRout
 from memscope.capture.dry_run._storages import StorageTable
 from memscope.capture.dry_run._streams import Streams
 from memscope.capture.dry_run.kernels.recurrent import NETWORKS
+from memscope.capture.dry_run.surface.products import PRODUCTS
 from memscope.capture.dry_run.values import known as known_values
 from memscope.capture.patches import Patches
 from memscope.errors import CaptureError
@@ -116,6 +117,9 @@ class Redirector:
             chosen = self._choice(getattr(torch, name), on_device)
             patches.set(torch, name, chosen)
             patches.set(torch._VF, name, chosen)
+        for name, on_device in PRODUCTS.items():
+            for owner in (torch, torch.Tensor):
+                patches.set(owner, name, self._choice(getattr(owner, name), on_device))
         patches.set(torch, "rms_norm", self._choice(torch.rms_norm, kernel_choices.rms_norm))
 
     def _choice(

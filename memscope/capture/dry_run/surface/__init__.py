@@ -8,5 +8,6 @@ Other folders import:
                     products
 ``host_memory``     Pinned and shared memory of the host in a dry run: nothing is pinned, and what asks is told
                     that it is
+``products``        Gradients of products, computed as where elements can be asked
 ``tools``           torch's own tools in a dry run: profilers, generators, functional transforms, TorchScript
 """
