@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from load import MIB, peak_bytes, synthesize
 
-N_BYTES_AN_EVENT = 220
+N_BYTES_AN_EVENT = 190
 MOST = 0.10
 
 

@@ -147,7 +147,7 @@ def read_events(path: Path, first: int, last: int) -> Trace | None:
     ]
     parts = [part for part in parts if part.begin < part.end]
     timelines = {part.device: segment_timeline(outline.trace, part.device) for part in parts}
-    if any(timeline.n_misfits for timeline in timelines.values()):
+    if any(timeline.n_misfits or not _ends_as_recorded(outline.trace, timeline) for timeline in timelines.values()):
         return None
     wanted = {part.device: _wanted(outline, part, begins[part.device], timelines[part.device]) for part in parts}
     read = read_part(outline, wanted)
@@ -159,10 +159,30 @@ def _is_told_by_its_outline(outline: Outline) -> bool:
     trace = outline.trace
     if contradictions(trace) or trace.segments.pool_id.any():
         return False
-    for device, in_use in enumerate(outline.in_use):
-        if not np.isin(in_use.address, _active(trace, device).address).all():
-            return False
-    return True
+    return all(_holds(_active(trace, device), in_use) for device, in_use in enumerate(outline.in_use))
+
+
+def _holds(blocks: BlockTable, in_use: InUse) -> bool:
+    """Whether each allocation has its block, which says the same of it."""
+    order = np.argsort(blocks.address, kind="stable")
+    at = np.searchsorted(blocks.address[order], in_use.address)
+    if (at >= len(order)).any():
+        return False
+    mine = blocks.take(order[at])
+    is_pending = mine.state == BlockState.ACTIVE_PENDING_FREE
+    return (
+        np.array_equal(mine.address, in_use.address)
+        and np.array_equal(mine.requested_bytes, in_use.requested_bytes)
+        and np.array_equal(is_pending, in_use.is_pending)
+    )
+
+
+def _ends_as_recorded(trace: Trace, timeline: SegmentTimeline) -> bool:
+    """Whether the segments that the events lead to are those that the snapshot has."""
+    _, end = trace.event_range(timeline.device)
+    derived, recorded = timeline.segments_at(end - 1), trace.segments.take(trace.segments.device == timeline.device)
+    names = ("address", "size_bytes", "stream_id", "is_large", "is_expandable")
+    return all(np.array_equal(getattr(derived, name), getattr(recorded, name)) for name in names)
 
 
 def _active(trace: Trace, device: int) -> BlockTable:

@@ -149,6 +149,19 @@ def freed_as_another_size() -> dict[str, Any]:
     return snapshot
 
 
+def another_request_at_the_end() -> dict[str, Any]:
+    snapshot = small()
+    snapshot["segments"][0]["blocks"][0]["requested_size"] -= 1
+    snapshot["segments"][0]["requested_size"] -= 1
+    return snapshot
+
+
+def another_stream_at_the_end() -> dict[str, Any]:
+    snapshot = small()
+    snapshot["segments"][0]["stream"] = 7
+    return snapshot
+
+
 def listed_twice() -> dict[str, Any]:
     """One event, by reference, in two places: what is not kept of it is no room to be used again."""
     snapshot = small()
@@ -158,7 +171,17 @@ def listed_twice() -> dict[str, Any]:
     return snapshot
 
 
-@pytest.mark.parametrize("make", [mid_life, in_private_pool, rotated, freed_as_another_size])
+@pytest.mark.parametrize(
+    "make",
+    [
+        mid_life,
+        in_private_pool,
+        rotated,
+        freed_as_another_size,
+        another_request_at_the_end,
+        another_stream_at_the_end,
+    ],
+)
 def test_what_only_all_events_tell_is_read_whole(tmp_path: Path, make: Callable[[], dict[str, Any]]) -> None:
     path = write(tmp_path, make())
     assert read_events(path, 1, 2) is None

@@ -121,7 +121,7 @@ def read_outline(path: Path, part: str | None = None) -> Outline | None:
             file = _File(path, member, part, find_memo_use(source))
         sieve = _new_sieve()
         trace, places, in_use, n_annotations = _sieved(file, sieve)
-    except (InputFileError, NotSlicedError):
+    except (InputFileError, NotSlicedError, IndexError):  # of an index: the pickle names what was passed over
         return None
     counts = [sieve.counts(device) for device in range(sieve.n_devices)]
     if not all(map(_is_regular, counts)) or not any(one.n_segment_events for one in counts):
@@ -150,7 +150,7 @@ def read_part(outline: Outline, wanted: Mapping[int, Wanted]) -> ReadPart | None
                 part.is_expandable,
             )
         trace, places, in_use, _ = _sieved(outline._file, sieve)
-    except (core.Refused, InputFileError, NotSlicedError):
+    except (core.Refused, InputFileError, NotSlicedError, IndexError):
         return None
     return ReadPart(trace, places, in_use)
 
