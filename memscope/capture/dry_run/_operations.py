@@ -464,11 +464,6 @@ class OperationRouter:
         return bool(torch._C._storage_Use_Count(storage._cdata) <= 2)
 
 
-def _parts_of(tensor: Any) -> tuple[Any, ...]:
-    """The tensors that have a tensor's memory: of a sparse one its indices and values."""
-    return (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
-
-
 def _is_of_tensors(kind: str, args: tuple[Any, ...]) -> bool:
     """Whether a formula scatters a gradient into zeros; what scatters a number into a gradient makes a new one."""
     return kind != "scatter" or not isinstance(args[3], int | float)
