@@ -11,6 +11,7 @@
 #   make test-sanitized the tests of what the core does, with AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz          random bytes for the reader of snapshots, for FUZZ_SECONDS; needs clang
 #   make test-emulated capture on the emulated CUDA device, under CUDA builds of PyTorch (0.5 GB to download for each)
+#   make lock          requirements/lock.txt: every version of constraints.txt with its hashes; and docs/dependencies.md
 #   make gpu-evidence  on a machine with a GPU: the gpu tests and a table of real, emulated and predicted peaks, with the
 #                      CUDA build of torch that PYTHON has
 #
@@ -39,7 +40,7 @@ EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
 .PRECIOUS: $(EMULATED)/%/.torch
-.PHONY: core demo test test-slow test-sanitized fuzz test-emulated gpu-evidence lint format bench chromium screenshots clean
+.PHONY: core demo test test-slow test-sanitized fuzz test-emulated gpu-evidence lint format bench chromium screenshots lock clean
 
 # Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
 EDITABLE := $(addprefix --config-settings=,editable.mode=inplace wheel.cmake=false wheel.py-api=py3) -e
@@ -138,6 +139,16 @@ bench: $(CORE)
 
 screenshots: $(CORE) chromium
 	$(BIN)/python docs/screenshots.py
+
+build/uv/bin/uv:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/$(PIP_INSTALL) uv
+
+# Beside the constraints, not in their place: hashes there would refuse editable installations and other builds of torch.
+lock: build/uv/bin/uv $(INSTALLED)
+	$< pip compile --quiet --generate-hashes --python-version 3.11 --all-extras -c constraints.txt \
+		--custom-compile-command 'make lock' pyproject.toml -o requirements/lock.txt
+	$(BIN)/python docs/dependencies.py
 
 clean:
 	rm -rf .venv .venv-emulated build out memscope/_core/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

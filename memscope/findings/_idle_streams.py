@@ -102,8 +102,8 @@ def _saved_by_one_stream(lifetimes: DeviceLifetimes) -> int:
 
 def _on_one_stream(requests: Requests) -> Requests:
     """The same requests, each in its pool, all on the stream of the first."""
-    pools = list(dict.fromkeys(pool for pool, _ in requests.pairs))
-    of_pair = np.array([pools.index(pool) for pool, _ in requests.pairs], np.int64)
+    pools: dict[int, int] = {}
+    of_pair = np.array([pools.setdefault(pool, len(pools)) for pool, _ in requests.pairs], np.int64)
     stream = requests.pairs[0][1]
     return dataclasses.replace(requests, pair=of_pair[requests.pair], pairs=[(pool, stream) for pool in pools])
 
@@ -112,6 +112,9 @@ def _rows_on_streams(device: Device, event: int, streams: list[int]) -> Int64Arr
     """Allocations in use after an event on any of some streams but the one with most of them."""
     rows = device.at(event).in_use_rows
     handles = device.trace.stream_handles[device.allocations.stream_id[rows]]
-    held = {stream: int(device.allocations.block_bytes[rows[handles == stream]].sum()) for stream in streams}
-    main = max(held, key=lambda stream: held[stream])
+    distinct, of_stream = np.unique(handles, return_inverse=True)
+    sums = np.zeros(len(distinct), np.int64)
+    np.add.at(sums, of_stream.reshape(-1), device.allocations.block_bytes[rows])
+    held = dict(zip(distinct.tolist(), sums.tolist(), strict=True))
+    main = max(streams, key=lambda stream: held.get(stream, 0))
     return rows[np.isin(handles, [stream for stream in streams if stream != main])]

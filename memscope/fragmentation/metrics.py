@@ -6,6 +6,7 @@ groups only sums are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,6 @@ import numpy as np
 from memscope.lifetimes.rules import large_segment_bytes
 from memscope.lifetimes.state import AllocatorState, releasable_bytes
 from memscope.trace.schema import BlockState
-from memscope.trace.tables import BoolArray
 from memscope.trace.trace import Trace
 
 
@@ -95,44 +95,54 @@ class Fragmentation:
 
 
 def measure_fragmentation(trace: Trace, state: AllocatorState) -> Fragmentation:
-    """Measure one state. Linear in its blocks, times the number of groups."""
+    """Measure one state. Linear in its blocks and groups, but for sorting the segments into groups."""
     segments = state.segments
     keys = np.stack([segments.pool_id, segments.stream_id, segments.is_large], axis=1)
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
     released = releasable_bytes(state, large_segment_bytes(trace.metadata.alloc_conf))
-    metrics = []
-    for position, (pool_id, stream_id, is_large) in enumerate(distinct):
+    names: list[_GroupName] = []
+    for pool_id, stream_id, is_large in distinct.tolist():
         pool = None if pool_id < 0 else (int(trace.pools[pool_id, 0]), int(trace.pools[pool_id, 1]))
         stream = None if stream_id < 0 else int(trace.stream_handles[stream_id])
-        size_class = "large" if is_large else "small"
-        chosen = group.reshape(-1) == position
-        metrics.append(_measure(state, released, chosen, (pool, stream, size_class)))
-    overall = _measure(state, released, np.ones(len(segments), np.bool_), (None, None, None))
+        names.append((pool, stream, "large" if is_large else "small"))
+    metrics = _measure(state, released, group.reshape(-1), names)
+    (overall,) = _measure(state, released, np.zeros(len(segments), np.int64), [(None, None, None)])
     metrics.sort(key=lambda m: -m.free_bytes)
     return Fragmentation(state.event, state.device, overall, tuple(metrics))
 
 
+_GroupName = tuple[tuple[int, int] | None, int | None, str | None]
+"""Pool, stream, size class."""
+
+
 def _measure(
-    state: AllocatorState,
-    released: np.ndarray,
-    chosen: BoolArray,
-    group: tuple[tuple[int, int] | None, int | None, str | None],
-) -> FragmentationMetrics:
+    state: AllocatorState, released: np.ndarray, group: np.ndarray, names: Sequence[_GroupName]
+) -> list[FragmentationMetrics]:
+    """The metrics of each group of segments; every block is added to its group's once."""
     blocks = state.blocks
-    inside = chosen[blocks.segment_id]
-    free = inside & (blocks.state == BlockState.INACTIVE)
-    active = inside & (blocks.state != BlockState.INACTIVE)
-    pool, stream, size_class = group
-    return FragmentationMetrics(
-        pool=pool,
-        stream=stream,
-        size_class=size_class,
-        reserved_bytes=int(state.segments.size_bytes[chosen].sum()),
-        active_bytes=int(blocks.size_bytes[active].sum()),
-        requested_bytes=int(blocks.requested_bytes[active].sum()),
-        releasable_bytes=int(released[inside].sum()),
-        largest_free_block_bytes=int(blocks.size_bytes[free].max(initial=0)),
-        n_segments=int(np.count_nonzero(chosen)),
-        n_active_blocks=int(np.count_nonzero(active)),
-        n_free_blocks=int(np.count_nonzero(free)),
-    )
+    of_block = group[blocks.segment_id]
+    free, active = blocks.state == BlockState.INACTIVE, blocks.state != BlockState.INACTIVE
+
+    def sums(values: np.ndarray, of: np.ndarray) -> list[int]:
+        found = np.zeros(len(names), np.int64)
+        np.add.at(found, of, values)
+        return [int(n) for n in found]
+
+    largest = np.zeros(len(names), np.int64)
+    np.maximum.at(largest, of_block[free], blocks.size_bytes[free])
+    columns = {
+        "reserved_bytes": sums(state.segments.size_bytes, group),
+        "active_bytes": sums(blocks.size_bytes[active], of_block[active]),
+        "requested_bytes": sums(blocks.requested_bytes[active], of_block[active]),
+        "releasable_bytes": sums(released, of_block),
+        "largest_free_block_bytes": largest.tolist(),
+        "n_segments": np.bincount(group, minlength=len(names)).tolist(),
+        "n_active_blocks": np.bincount(of_block[active], minlength=len(names)).tolist(),
+        "n_free_blocks": np.bincount(of_block[free], minlength=len(names)).tolist(),
+    }
+    return [
+        FragmentationMetrics(
+            pool=pool, stream=stream, size_class=size_class, **{name: column[i] for name, column in columns.items()}
+        )
+        for i, (pool, stream, size_class) in enumerate(names)
+    ]

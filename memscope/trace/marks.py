@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,21 +57,13 @@ def marks_of_device(trace: Trace, device: int) -> DeviceMarks:
     if not trace.n_events or trace.device[0] == trace.device[-1]:  # one device's events stand together
         return DeviceMarks(marks.event, marks.kind, marks.label_id, 0, trace.n_events)
     begin, end = trace.event_range(device)
-    holder = _holder(trace)
+    holder = trace.marked_device
     if holder is None:
         first = np.where(marks.kind == MarkKind.PHASE_BEGIN, begin, begin + 1)
         rows = np.flatnonzero((marks.event >= first) & (marks.event < first + (end - begin)))
         return DeviceMarks(marks.event[rows], marks.kind[rows], marks.label_id[rows], begin, end)
     event = marks.event if holder == device else _placed_by_time(trace, begin, end)
     return DeviceMarks(event, marks.kind[: len(event)], marks.label_id[: len(event)], begin, end)
-
-
-def _holder(trace: Trace) -> int | None:
-    """The device among whose events all marks lie, None where there is none; of two with a border the larger one."""
-    ranges = {device: trace.event_range(device) for device in trace.devices}
-    events = trace.marks.event
-    holding = [d for d, (begin, end) in ranges.items() if begin < end and np.all((events >= begin) & (events <= end))]
-    return max(holding, key=lambda device: ranges[device][1] - ranges[device][0], default=None)
 
 
 def _placed_by_time(trace: Trace, begin: int, end: int) -> Int64Array:
@@ -99,18 +92,22 @@ def phase_spans(trace: Trace, device: int | None = None) -> list[Span]:
     One left open lasts to the device's last event, an end without a begin is left out.
     """
     marks = _marks(trace, device)
-    open_spans: list[tuple[str, int]] = []
+    # Marks of spans that are open, in order, and those of each label: none is looked for one after the other.
+    open_marks: list[int] = []
+    marks_of: dict[str, list[int]] = {}
     spans = []
-    for event, kind, label_id in zip(marks.event, marks.kind, marks.label_id, strict=True):
-        label = shown(trace.strings[label_id])
+    events, labels = marks.event.tolist(), [trace.strings[i] for i in marks.label_id.tolist()]
+    for mark, (event, kind, text) in enumerate(zip(events, marks.kind.tolist(), labels, strict=True)):
+        label = shown(text)
         if kind == MarkKind.PHASE_BEGIN:
-            open_spans.append((label, int(event)))
-        elif kind == MarkKind.PHASE_END:
-            position = next((i for i in range(len(open_spans) - 1, -1, -1) if open_spans[i][0] == label), None)
-            if position is not None:
-                _, begin = open_spans.pop(position)
-                spans.append(Span(label, begin, int(event), position))
-    spans += [Span(label, begin, marks.end, depth) for depth, (label, begin) in enumerate(open_spans)]
+            open_marks.append(mark)
+            marks_of.setdefault(label, []).append(mark)
+        elif kind == MarkKind.PHASE_END and marks_of.get(label):
+            begun = marks_of[label].pop()
+            depth = bisect_left(open_marks, begun)
+            del open_marks[depth]
+            spans.append(Span(label, events[begun], event, depth))
+    spans += [Span(shown(labels[mark]), events[mark], marks.end, depth) for depth, mark in enumerate(open_marks)]
     return sorted(spans, key=lambda span: (span.begin, span.depth))
 
 

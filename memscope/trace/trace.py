@@ -134,6 +134,18 @@ class Trace:
             for device, start, end in zip(self.device[starts], starts.tolist(), ends.tolist(), strict=True)
         }
 
+    @cached_property
+    def marked_device(self) -> int | None:
+        """The device among whose events all marks lie, None where none is; of two with a border the larger one."""
+        events = self.marks.event
+        first, last = (int(events.min()), int(events.max())) if len(events) else (0, 0)
+        holding = [
+            (end - begin, -device)
+            for device, (begin, end) in self._event_ranges.items()
+            if not len(events) or begin <= first <= last <= end
+        ]
+        return -max(holding)[1] if holding else None
+
     def string(self, string_id: int) -> str | None:
         """The text of a string id, None for none."""
         return None if string_id == NONE_ID else self.strings[string_id]

@@ -40,6 +40,23 @@ def test_groups_sum_to_the_whole(seed: int) -> None:
     )
 
 
+@examples(20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_each_group_is_what_its_segments_alone_measure(seed: int) -> None:
+    layout = random_layout(seed, 60)
+    lifetimes = DeviceLifetimes(layout.trace(), 0)
+    for group in measure_fragmentation(lifetimes.trace, lifetimes.state_at(lifetimes.last_event)).groups:
+        segments = [s for s in layout.segments if s.is_large == (group.size_class == "large")]
+        blocks = [block for segment in segments for block in segment.blocks]
+        free = [block.size for block in blocks if block.state == BlockState.INACTIVE]
+        active = [block for block in blocks if block.state != BlockState.INACTIVE]
+        assert (group.n_segments, group.n_free_blocks, group.n_active_blocks) == (len(segments), len(free), len(active))
+        assert group.reserved_bytes == sum(segment.size for segment in segments)
+        assert group.active_bytes == sum(block.size for block in active)
+        assert group.requested_bytes == sum(block.requested for block in active)
+        assert group.largest_free_block_bytes == max(free, default=0)
+
+
 def test_pins_name_the_block_that_holds_a_segment() -> None:
     layout = NaiveLayout()
     first = layout.malloc(8 * MiB)

@@ -92,9 +92,24 @@ def change_content(content: Any, rng: random.Random, wild: float = 0.3) -> None:
             holder[rng.choice(("addr", "size", HOSTILE_TEXT, "action"))] = holder[key]
 
 
+def change_words(content: Any, rng: random.Random) -> None:
+    """Change what no allocator decides, names, lines and times: the snapshot stays one, and reaches the analyses."""
+    found = [place for place in places(content) if place[1] in ("name", "filename", "line", "time_us")]
+    for holder, key in rng.sample(found, min(len(found), rng.choice((1, 10, 100)))):
+        if isinstance(holder[key], str):
+            holder[key] = rng.choice(
+                (HOSTILE_TEXT, holder[key] * 50, "", "a" * 100_000, "forward", "/x/cache_utils.py")
+            )
+        elif isinstance(holder[key], int):
+            holder[key] = rng.choice((0, 1, holder[key] + 1, holder[key] // 2))
+
+
 def changed_snapshot(content: dict[str, Any], rng: random.Random) -> bytes:
-    """A pickle of a snapshot that was changed, its bytes too in one of six."""
+    """A pickle of a snapshot that was changed, its bytes too in one of six; in one of four only its words."""
     found = copy.deepcopy(content)
+    if rng.random() < 1 / 4:
+        change_words(found, rng)
+        return pickle.dumps(found, protocol=rng.choice((2, 4, 5)))
     change_content(found, rng)
     data = pickle.dumps(found, protocol=rng.choice((2, 4, 5)))
     return changed_bytes(data, rng) if rng.random() < 1 / 6 else data

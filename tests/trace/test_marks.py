@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.marks import Span, describe_moment, phase_spans, step_spans
 from memscope.trace.metadata import TraceMetadata
@@ -109,3 +112,34 @@ def test_phases_that_cross_keep_their_own_ends() -> None:
 def test_a_trace_without_marks_says_nothing() -> None:
     assert describe_moment(trace_of(3), 1) == ""
     assert describe_moment(trace_of((STEP, "step 4"), 1), 0) == "after the last step"
+
+
+def naive_phases(script: list[tuple[MarkKind, str]]) -> list[tuple[str, int, int, int]]:
+    """The innermost open phase of its name ends, looked for one after the other; an event lies before every mark."""
+    open_spans: list[tuple[str, int]] = []
+    found = []
+    for event, (kind, label) in enumerate(script, start=1):
+        if kind == BEGIN:
+            open_spans.append((label, event))
+            continue
+        for depth in range(len(open_spans) - 1, -1, -1):
+            if open_spans[depth][0] == label:
+                found.append((label, open_spans.pop(depth)[1], event, depth))
+                break
+    found += [(label, begin, len(script) + 1, depth) for depth, (label, begin) in enumerate(open_spans)]
+    return sorted(found, key=lambda span: (span[1], span[3]))
+
+
+@given(st.lists(st.tuples(st.sampled_from([BEGIN, END]), st.sampled_from("abc")), max_size=30))
+def test_phases_are_those_that_a_search_through_all_open_ones_finds(script: list[tuple[MarkKind, str]]) -> None:
+    parts = [part for mark in script for part in (1, mark)]
+    found = phase_spans(trace_of(*parts, 1))
+    assert [(span.label, span.begin, span.end, span.depth) for span in found] == naive_phases(script)
+
+
+def test_phases_that_end_in_the_order_in_which_they_began_have_no_more_above_them_than_are_open() -> None:
+    n = 5000
+    trace = trace_of(1, *((BEGIN, f"range {i}") for i in range(n)), 1, *((END, f"range {i}") for i in range(n)), 1)
+    found = phase_spans(trace)
+    assert len(found) == n
+    assert {(span.begin, span.end, span.depth) for span in found} == {(1, 2, 0)}

@@ -10,7 +10,7 @@ from memscope.errors import InvariantError
 from memscope.names import MAX_SHOWN
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
-from memscope.trace.schema import Action, BlockState, TieRule
+from memscope.trace.schema import Action, BlockState, MarkKind, TieRule
 from memscope.trace.trace import Frame, Trace
 
 
@@ -107,3 +107,16 @@ def test_the_ranges_of_thousands_of_devices_are_found_in_one_pass() -> None:
         assert end - first == device % 3
         assert (trace.device[first:end] == device).all()
     assert len(trace._event_ranges) == 2000
+
+
+def test_the_device_of_the_marks_is_the_one_that_has_them_all_or_of_two_with_a_border_the_larger() -> None:
+    def marked(*events: int) -> Trace:
+        builder = TraceBuilder()
+        for device in (0, 1, 1):
+            builder.add_event(Action.ALLOC, address=512, size_bytes=1, device=device)
+        for event in events:
+            builder.add_mark(MarkKind.STEP, "1", event=event)
+        return builder.build(TraceMetadata(source="synthetic"))
+
+    assert [marked(*events).marked_device for events in ((0,), (2, 3), (1,), (0, 2))] == [0, 1, 1, None]
+    assert marked().marked_device == 1
