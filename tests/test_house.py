@@ -25,9 +25,8 @@ what CUDA's kernels take in a dry run, a subject each; eleven are for programs o
 finds of a device without one, and which values it has; seven are the canvas and what it asks the server for; twelve are
 the comparison of two recordings, a surface each, eleven limits and baselines, three pytest's plugin, sixteen what other
 tools read and strangers may; one is the pages of Parquet files, which are not believed, one what every verb makes sure
-of before it writes; two are the dashboard's gate; four are what ranks of a sharded program keep; two
-find what value of a script's argument fits; the others are
-techniques and estimates, one each, and what they share."""
+of before it writes; two are the dashboard's gate; four are what ranks of a sharded program keep; two find what value of
+a script's argument fits; the others are techniques and estimates, one each, and what they share."""
 MAX_MODULES_IN_A_FOLDER = 15
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60

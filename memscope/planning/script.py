@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from memscope.analysis import Analysis
 from memscope.errors import UsageError
 from memscope.gpus import GpuModel
 from memscope.planning.plan import MOST
-from memscope.planning.solve import largest
 from memscope.trace.container import read_container
 
 _OWN = "memscope:"
 _MOST_WORDS = 200
+_MOST_GROWTH = 16
+_SEGMENT_BYTES = 20 << 20
+"""What the allocator asks the driver for where blocks are small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,32 @@ def fit_script(
 
     if not fits(least):
         return answer(None, confirmed=True)
-    value = largest(fits, lambda value: trials[value].needed_bytes, gpu.usable_bytes, most, least)
+    value, high = least, most + 1
+    while high - value > 1:
+        guess = _next(trials, value, high, most, gpu.usable_bytes)
+        value, high = (guess, high) if fits(guess) else (value, guess)
     confirmed = value < most and fits(value) and not fits(value + 1)
     return answer(value, confirmed=confirmed, note=None if value < most else f"{most:,} is the most that was asked for")
+
+
+def _next(trials: Mapping[int, Trial], low: int, high: int, most: int, capacity_bytes: int) -> int:
+    """Which value to try next, strictly between one that fits and one that does not, or cannot be.
+
+    Of a run that did not fit only that is known: the line goes through those that did. Reserved memory goes in steps of
+    a segment, and by as much the line may be wrong.
+    """
+    fitting = sorted((trial for trial in trials.values() if trial.fits), key=lambda trial: trial.value)
+    first, last = fitting[0], fitting[-1]
+    slope = (last.needed_bytes - first.needed_bytes) / max(last.value - first.value, 1)
+    if slope <= 0:
+        return (low + high) // 2 if high <= most else min(_MOST_GROWTH * max(low, 1), high - 1)
+    reached = low + int((capacity_bytes - last.needed_bytes) / slope)
+    margin = max(1, int(_SEGMENT_BYTES / slope))
+    if high > most:
+        return max(low + 1, min(reached + margin // 2, _MOST_GROWTH * max(low, 1), high - 1))
+    if high - low > 2 * margin:
+        return max(low + 1, min(reached if reached > low + margin // 2 else low + margin, high - 1))
+    return (low + high) // 2
 
 
 def _run(target: Sequence[str], arguments: Sequence[str], value: int, gpu: GpuModel) -> Trial:

@@ -69,18 +69,16 @@ def solve_number(name: str, plan: Plan, gpu: GpuModel, on_run: OnRun | None = No
 
     if not fits(1):
         return Solved(name, None, True, tried[1], len(tried))
-    value = largest(fits, lambda number: tried[number].peak_reserved_bytes, gpu.usable_bytes, most)
+    value = _largest(fits, lambda number: tried[number].peak_reserved_bytes, gpu.usable_bytes, most)
     confirmed = value < most and fits(value) and not fits(value + 1)
     note = None if value < most else f"{most:,} is the most that can be asked for"
     return Solved(name, value, confirmed, tried[value], len(tried), note)
 
 
-def largest(
-    fits: Callable[[int], bool], peak_of: Callable[[int], int], capacity_bytes: int, most: int, least: int = 1
-) -> int:
-    """The largest number that fits, where the least does; ``peak_of`` is asked of numbers that were tried."""
-    low, high = least, most + 1  # the one fits; the other does not, or cannot be
-    tried = [least]
+def _largest(fits: Callable[[int], bool], peak_of: Callable[[int], int], capacity_bytes: int, most: int) -> int:
+    """The largest number that fits, where 1 does; ``peak_of`` is asked of numbers that were tried."""
+    low, high = 1, most + 1  # the one fits; the other does not, or cannot be
+    tried = [1]
     while high - low > 1:
         if len(tried) < 2:
             guess = low + 1

@@ -5,7 +5,7 @@ import pytest
 from memscope.errors import UsageError
 from memscope.gpus import find_gpu
 from memscope.planning.estimate import estimate
-from memscope.planning.solve import largest, solve_card, solve_number
+from memscope.planning.solve import _largest, solve_card, solve_number
 from tests.planning.models import GPT2, card, plan
 
 
@@ -22,7 +22,7 @@ def test_the_largest_that_fits_is_found_whatever_the_cost(most, cost, capacity):
 
     if cost(1) > capacity:
         return
-    found = largest(fits, cost, capacity, most)
+    found = _largest(fits, cost, capacity, most)
     assert cost(found) <= capacity
     assert found == most or cost(found + 1) > capacity
     assert len(tried) <= 32
