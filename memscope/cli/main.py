@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "memscope.cli.whatif:whatif",
         "What a technique would save: smaller states, checkpoints, other settings.",
     ),
+    "fit": ("memscope.cli.fit:fit", "What value of a script's own argument fits a card at most."),
     "estimate": ("memscope.cli.estimate:estimate", "Will a model fit a card, and what is the most that fits."),
     "diff": (
         "memscope.cli.diff:diff",

@@ -7,6 +7,7 @@ from typing import Any
 
 from memscope.planning.estimate import Estimate
 from memscope.planning.plan import Plan
+from memscope.planning.script import Fitted
 from memscope.planning.solve import Solved
 from memscope.reports.json import ledger_json
 
@@ -51,4 +52,17 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "new_tokens": plan.n_new_tokens if plan.mode == "generate" else None,
         "checkpointing": plan.checkpoints,
         "attention": plan.attention,
+    }
+
+
+def fitted_json(found: Fitted) -> dict[str, Any]:
+    """The object of ``memscope fit --json``; ``value`` is null where the least does not fit."""
+    return {
+        "argument": found.argument,
+        "gpu": found.gpu,
+        "capacity_bytes": found.capacity_bytes,
+        "value": found.value,
+        "confirmed": found.confirmed,
+        "note": found.note,
+        "runs": [asdict(trial) for trial in found.trials],
     }

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from memscope.planning.estimate import CardFit, Estimate
 from memscope.planning.plan import Plan
+from memscope.planning.script import Fitted
 from memscope.planning.solve import Solved
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.units import format_bytes, format_count, format_items
@@ -82,3 +83,32 @@ def solved_words(solved: Solved) -> str:
     how = "the next does not fit" if solved.confirmed else solved.note or "not confirmed"
     tried = f"{format_items(solved.n_runs, 'plan')} dry-run"
     return f"{what}{on}: {value} ({how}; {tried})" if solved.name != "gpu" else f"{what}: {value} ({tried})"
+
+
+def print_fitted(found: Fitted, console: Console) -> None:
+    """Print the value, and what each run came to."""
+    console.print(Text(fitted_words(found), style="bold"))
+    table = FittedTable(
+        Column(found.argument.removesuffix("="), Kind.NAME),
+        Column("allocated", place=1, called="peak allocated"),
+        Column("reserved", called="peak reserved"),
+        Column("", Kind.WORDS),
+    )
+    for trial in sorted(found.trials, key=lambda trial: trial.value):
+        verdict = Text("fits", style="green") if trial.fits else Text("runs out of memory", style="red")
+        peaks = format_bytes(trial.peak_allocated_bytes), format_bytes(trial.peak_reserved_bytes)
+        table.add_row(f"{trial.value:,}", *peaks, verdict)
+    table.print(console)
+    had = "of a run that runs out of memory: what it had until then; each is a dry run, nothing was measured on a card"
+    console.print(Text(f"  · {had}", style="dim"))
+
+
+def fitted_words(found: Fitted) -> str:
+    """An answer in one line."""
+    card = f"{found.gpu}, of which PyTorch can have {format_bytes(found.capacity_bytes)}"
+    if found.value is None:
+        return f"{found.argument} {found.trials[0].value:,} does not fit {card}: nothing larger was tried"
+    words = f"{found.argument.removesuffix('=')} {found.value:,} is the most that fits {card}"
+    if found.confirmed:
+        return f"{words}: {found.value + 1:,} runs out of memory ({format_items(len(found.trials), 'dry run')})"
+    return f"{words}" if found.note is None else f"{words}; {found.note}"

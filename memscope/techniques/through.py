@@ -60,7 +60,8 @@ class LetThrough:
 def techniques_through(device: Device) -> tuple[LetThrough, ...]:
     """At most five techniques with which the request that ended a recording would have been served, the cheapest first.
 
-    Empty where no request did, the memory of the device is not known, or a replay does not come to the same failure.
+    Empty where no request did, the memory of the device is not known, or a replay does not come to the same failure or
+    cannot be made.
     """
     limits = recorded_limits(device.lifetimes)
     if (
@@ -70,8 +71,10 @@ def techniques_through(device: Device) -> tuple[LetThrough, ...]:
     ):
         return ()
     program, row = _cut_off(device)
-    as_it_was = _served(program, row, limits, None)
-    if as_it_was.oom is None:
+    try:
+        if _served(program, row, limits, None).oom is None:
+            return ()
+    except UsageError:  # settings that the simulator does not cover
         return ()
     needed = _in_use(program, row)
     found: dict[str, LetThrough] = {}

@@ -20,8 +20,8 @@ SCHEMAS = ROOT / "docs" / "schema"
 TRAIN, GENERATE, FULL = (
     ROOT / "traces" / f"tiny-{name}.memscope" for name in ("llama-train", "gpt2-generate", "out-of-memory")
 )
-CONFIG = "CONFIG"
-"""Stands for a file of a small model's configuration."""
+CONFIG, SCRIPT = "CONFIG", "SCRIPT"
+"""Stand for a file of a small model's configuration, and for a program that takes memory."""
 COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
     "report": ((TRAIN,), (FULL,)),
     "peak": ((TRAIN,), (FULL, "--by", "site")),
@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[tuple[object, ...], ...]] = {
         ("--config", CONFIG, "--mode", "generate", "--seq", "32", "--gpu", "600MiB", "--gpu", "T4", "--solve", "gpu"),
         ("--config", CONFIG, "--mode", "train", "--seq", "32", "--gpu", "530MiB", "--solve", "batch"),
     ),
+    "fit": (("--vary", "--n", "--gpu", "600MiB", "--to", "2", SCRIPT),),
     "whatif": (
         (TRAIN, "--apply", "optimizer:sgd", "--apply", "micro-batch:2"),
         (FULL, "--all"),
@@ -66,7 +67,9 @@ def told_of(arguments: tuple[object, ...], folder: Path) -> list[object]:
     """Arguments with files of a folder in the places of those that stand for them."""
     path = folder / "config.json"
     path.write_text(json.dumps(LLAMA), encoding="utf-8")
-    told = (path if a is CONFIG else a for a in arguments)
+    script = folder / "takes.py"
+    script.write_text("import sys, torch\nx = torch.empty(int(sys.argv[2]) << 20, device='cuda')\n", encoding="utf-8")
+    told = (path if a is CONFIG else script if a is SCRIPT else a for a in arguments)
     return [a.replace("OUT", str(folder / "out")) if isinstance(a, str) else a for a in told]
 
 
@@ -83,7 +86,7 @@ def test_what_a_verb_prints_is_what_its_schema_says(memscope: Run, tmp_path: Pat
         if verb == "sql":
             pytest.importorskip("duckdb")
         told = told_of(arguments, tmp_path)
-        outcome = memscope(verb, *told, "--json")
+        outcome = memscope(verb, "--json", *told)
         assert outcome.code in (0, 2, 3), outcome.err
         validator.validate(json.loads(outcome.out))
 
@@ -106,7 +109,7 @@ def test_no_key_that_scripts_rely_on_can_go_or_become_another_type(memscope: Run
     if verb == "sql":
         pytest.importorskip("duckdb")
     told = told_of(COMMANDS[verb][0], tmp_path)
-    printed = json.loads(memscope(verb, *told, "--json").out)
+    printed = json.loads(memscope(verb, "--json", *told).out)
     schema = schema_of(verb)
     validator = jsonschema.Draft202012Validator(schema)
     required = (schema["anyOf"][0] if "anyOf" in schema else schema)["required"]
