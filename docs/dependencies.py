@@ -30,7 +30,7 @@ REASONS = {
     "dash-ag-grid": "the dashboard's tables",
     "dash-mantine-components": "the dashboard's controls",
     "distributed": "recording on the workers of a Dask cluster",
-    "duckdb": "`memscope sql`",
+    "duckdb": "questions in SQL",
     "hypothesis": "properties tried on random examples",
     "import-linter": "holds the order of the layers",
     "joblib": "replays in several processes at once",
