@@ -6,6 +6,7 @@ is, a recording on a GPU notes where tensors lie and finds their allocations lat
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import weakref
@@ -334,11 +335,34 @@ class Watcher:
 
         return watched
 
-    def _optimizer_begins(self, optimizer: Any, *_: Any) -> None:
+    def _optimizer_begins(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Begin the phase; what the step is given to call is the program's own, and told from the optimizer's work."""
         self._know_optimizer(optimizer)
         self._claim_gradients()
         self._sink.flush()
         self._begin("optimizer")
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._outside(args[1]), *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._outside(kwargs["closure"])}
+        return None
+
+    def _outside(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """A closure that runs outside of the phase of the step that calls it."""
+
+        @functools.wraps(closure)
+        def outside(*args: Any, **kwargs: Any) -> Any:
+            if self._depth != 1 or self._phase != "optimizer" or threading.get_ident() != self._thread:
+                return closure(*args, **kwargs)
+            self._end()
+            try:
+                return closure(*args, **kwargs)
+            finally:
+                self._claim_gradients()
+                self._sink.flush()
+                self._begin("optimizer")
+
+        return outside
 
     def _optimizer_ends(self, optimizer: Any, *_: Any) -> None:
         self._claim_states(optimizer)

@@ -121,6 +121,27 @@ def test_a_sink_that_has_time_has_them_looked_up_before_every_pass() -> None:
             assert watched.sink.taken() == WEIGHTS + PASS
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_closure_runs_outside_of_the_step_that_calls_it(named: bool) -> None:
+    model, loss = model_and_loss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        result = loss()
+        result.backward()
+        return float(result.detach())
+
+    with Watched() as watched:
+        assert optimizer.step(closure=closure) if named else optimizer.step(closure)
+        told = [pair for pair in watched.sink.taken() if pair[0].isupper()]
+        watched.sink.taken()
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(lambda: 1 / 0)
+    phases = ("optimizer", "forward", "backward", "optimizer")
+    assert told == [(kind, phase) for phase in phases for kind in ("PHASE_BEGIN", "PHASE_END")] + [("STEP", "0")]
+
+
 def test_a_training_step_is_three_phases_with_gradients_and_states() -> None:
     model, loss = model_and_loss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -97,6 +97,12 @@ PHASE_PATTERNS: tuple[PhasePattern, ...] = (
     ),
     PhasePattern(
         Phase.OPTIMIZER,
+        FramePattern(r"torch/optim/\w+\.py$", r"^zero_grad$"),
+        "an optimizer drops gradients, in a closure too",
+    ),
+    PhasePattern(Phase.OUTSIDE, FramePattern(r"\.py$", r"(^|\.)closure$"), "the program's own work, called by a step"),
+    PhasePattern(
+        Phase.OPTIMIZER,
         FramePattern(
             r"torch/optim/(?!lr_scheduler)\w+\.py$",
             r"^(profile_hook_step|wrapper|_use_grad|step|zero_grad|_init_group|_\w*tensor_\w+|_fused_\w+)$",

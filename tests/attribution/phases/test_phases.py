@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memscope.attribution.phases.phases import PHASE_PATTERNS, Phase, find_phases
-from tests.attribution.scripted import Script, categories, trained
+from tests.attribution.scripted import SITE, STACKS, Script, categories, trained
 
 
 def phases(script: Script) -> dict[str, Phase]:
@@ -29,6 +29,27 @@ def test_a_training_program_goes_through_its_phases(backward: str | None) -> Non
         "state": Phase.OPTIMIZER,
     }
     assert all(found[name] is expected[name.rstrip("0123456789")] for name in found)
+
+
+def test_a_closure_is_the_programs_own_work_within_an_optimizers_step() -> None:
+    step = STACKS["step"][1:]
+    closure = [("train.<locals>.closure", "/home/me/train.py", 20), *step]
+    script = Script(
+        {
+            "kept": closure,
+            "pass": [*STACKS["forward"][:2], *closure],
+            "dropped": [STACKS["zero"][0], *closure],
+            "state": [("_init_group", f"{SITE}/torch/optim/sgd.py", 3), *step],
+        }
+    )
+    for name in ("pass", "dropped", "kept", "state"):
+        script.alloc(name, name)
+    assert phases(script) == {
+        "pass": Phase.FORWARD,
+        "dropped": Phase.OPTIMIZER,
+        "kept": Phase.OUTSIDE,
+        "state": Phase.OPTIMIZER,
+    }
 
 
 def test_events_without_a_stack_tell_nothing_where_no_forward_pass_came_before() -> None:
