@@ -137,7 +137,7 @@ def test_what_does_not_go_together_is_one_line(
 
 def test_names_from_a_trace_cannot_steer_the_terminal(memscope: Run, tmp_path: Path) -> None:
     program = Program()
-    evil = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold]\nsecond line " + "long " * 500
+    evil = "[bold]x[/bold]\x1b[31mred\x1b]0;title\x07\nsecond line " + "long " * 500
     program.malloc(1 << 20, evil)
     cache = program.cache()
     program.static(cache, 0, "keys", 10, 1024)

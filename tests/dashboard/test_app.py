@@ -38,7 +38,7 @@ def test_a_single_file_that_cannot_be_read_ends_before_serving(tmp_path: Path) -
 def test_the_snapshots_of_a_single_file_are_traces_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "ranks.pickle"
     path.write_bytes(pickle.dumps({0: small(), 1: small()}))
-    store = _store_of([path], None)
+    store = _store_of([path], None, None)
     assert store.trace_ids == ("ranks.pickle#0", "ranks.pickle#1")
     assert [store.analysis(trace_id).trace.metadata.rank for trace_id in store.trace_ids] == [0, 1]
     query = Query("ranks.pickle#1", 0, 3)
