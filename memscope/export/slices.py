@@ -48,7 +48,9 @@ def events_within(name: str, n_events: int, first: int, last: int) -> None:
         If there are no such events.
     """
     if not 0 <= first <= last < n_events:
-        raise UsageError(f"events {first}:{last} are not in {name}: it has events 0 to {n_events - 1}, in that order")
+        raise UsageError(
+            f"events {first}:{last} are not in {name}: it has events 0 to {n_events - 1}, and the first comes first"
+        )
 
 
 def part_of_events(analysis: Analysis, first: int, last: int) -> list[Part]:
@@ -126,7 +128,8 @@ def slice_trace(analysis: Analysis, parts: list[Part]) -> Trace:
 
 def metadata_of_slice(metadata: TraceMetadata, parts: list[Part]) -> TraceMetadata:
     """What is to be known of parts that are not all of a recording."""
-    note = "a slice of a longer recording: " + ", ".join(f"events {p.begin:,} to {p.end - 1:,}" for p in parts)
+    which = ", ".join(f"events {p.begin:,} to {p.end - 1:,}" for p in parts)
+    note = f"a slice of a longer recording: {which}; they are numbered from 0 here"
     return replace(metadata, n_events_lost=None, notes=(*metadata.notes, note))
 
 

@@ -63,6 +63,7 @@ def fitted_json(found: Fitted) -> dict[str, Any]:
         "capacity_bytes": found.capacity_bytes,
         "value": found.value,
         "confirmed": found.confirmed,
+        "changes_memory": found.changes_memory,
         "note": found.note,
         "runs": [asdict(trial) for trial in found.trials],
     }

@@ -106,9 +106,13 @@ def print_fitted(found: Fitted, console: Console) -> None:
 def fitted_words(found: Fitted) -> str:
     """An answer in one line."""
     card = f"{found.gpu}, of which PyTorch can have {format_bytes(found.capacity_bytes)}"
+    name = found.argument.removesuffix("=")
     if found.value is None:
-        return f"{found.argument} {found.trials[0].value:,} does not fit {card}: nothing larger was tried"
-    words = f"{found.argument.removesuffix('=')} {found.value:,} is the most that fits {card}"
+        return f"{name} {found.trials[0].value:,} does not fit {card}: give a smaller one with --from"
+    if found.changes_memory is False:
+        return f"{name} changes nothing in what the script needs, so that any value fits {card} ({found.note})"
+    words = f"{name} {found.value:,} is the most that fits {card}"
     if found.confirmed:
-        return f"{words}: {found.value + 1:,} runs out of memory ({format_items(len(found.trials), 'dry run')})"
+        runs = format_items(len(found.trials), "dry run")
+        words = f"{words}: {found.value + 1:,} runs out of memory ({runs})"
     return f"{words}" if found.note is None else f"{words}; {found.note}"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from memscope.analysis import Analysis
@@ -22,6 +23,8 @@ from memscope.trace.container import read_container
 _OWN = "memscope:"
 _MOST_WORDS = 200
 _MOST_GROWTH = 16
+_ENOUGH_ALIKE = 3
+"""So many runs that need the same say that the argument has no part in it."""
 _SEGMENT_BYTES = 20 << 20
 """What the allocator asks the driver for where blocks are small."""
 
@@ -62,7 +65,7 @@ class Fitted:
     trials
         Every run, in order.
     note
-        What bounds the answer besides memory, None where nothing does.
+        What bounds the answer besides memory, or speaks against it; None where nothing does.
     """
 
     argument: str
@@ -72,6 +75,11 @@ class Fitted:
     confirmed: bool
     trials: tuple[Trial, ...]
     note: str | None = None
+
+    @property
+    def changes_memory(self) -> bool | None:
+        """Whether runs with different values needed different memory; None where only one was made."""
+        return None if len(self.trials) < 2 else not _need_the_same(self.trials)
 
 
 def with_value(arguments: Sequence[str], argument: str, value: int) -> list[str]:
@@ -136,13 +144,32 @@ def fit_script(
         return Fitted(argument, gpu.name, gpu.usable_bytes, value, confirmed, tuple(trials.values()), note)
 
     if not fits(least):
-        return answer(None, confirmed=True)
+        return answer(None, confirmed=False)
     value, high = least, most + 1
     while high - value > 1:
         guess = _next(trials, value, high, most, gpu.usable_bytes)
         value, high = (guess, high) if fits(guess) else (value, guess)
+        if len(trials) >= _ENOUGH_ALIKE and _need_the_same(list(trials.values())):
+            return answer(value, confirmed=False, note=f"larger ones than {value:,} were not tried")
     confirmed = value < most and fits(value) and not fits(value + 1)
-    return answer(value, confirmed=confirmed, note=None if value < most else f"{most:,} is the most that was asked for")
+    note = None if value < most else f"{most:,} is the most that was asked for"
+    return answer(value, confirmed=confirmed, note=_against(list(trials.values())) or note)
+
+
+def _need_the_same(trials: Sequence[Trial]) -> bool:
+    return all(trial.fits for trial in trials) and len({trial.needed_bytes for trial in trials}) == 1
+
+
+def _against(trials: Sequence[Trial]) -> str | None:
+    """What speaks against taking it that more needs more; None where nothing does."""
+    fitting = sorted((trial for trial in trials if trial.fits), key=lambda trial: trial.value)
+    for less, more in pairwise(fitting):
+        if more.needed_bytes < less.needed_bytes - _SEGMENT_BYTES:
+            return (
+                f"but {more.value:,} needs less than {less.value:,}: where more does not need more, others may fit "
+                "that were not tried"
+            )
+    return None
 
 
 def _next(trials: Mapping[int, Trial], low: int, high: int, most: int, capacity_bytes: int) -> int:

@@ -84,6 +84,13 @@ class Program:
     step_ends: Int64Array
     requests: Requests
 
+    def asks_the_same(self, other: Program) -> bool:
+        """Whether another program asks for the same memory at the same times."""
+        mine, theirs = (
+            (each.begin, each.let_go, each.complete, each.size_bytes, each.pair, *each.others) for each in (self, other)
+        )
+        return all(np.array_equal(one, another) for one, another in zip(mine, theirs, strict=True))
+
     @classmethod
     def of(cls, device: Device) -> Self:
         """The program of a recorded device, as it was."""

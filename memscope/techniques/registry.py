@@ -68,6 +68,11 @@ def technique_named(text: str) -> tuple[Technique, str]:
     raise UnknownNameError(f"there is no technique {text!r}", text, (each.usage for each in TECHNIQUES.values()))
 
 
+def place_of(technique: Technique) -> tuple[bool, int]:
+    """Where a technique stands among others that are applied with it: what several make does not depend on who asks."""
+    return technique.is_last, list(TECHNIQUES).index(technique.name)
+
+
 def clash_of(asked: Iterable[str]) -> tuple[str, str] | None:
     """The first two of some techniques that cannot be of one program; None where all can.
 

@@ -101,18 +101,24 @@ class DoesNotApplyError(UsageError):
     """A technique cannot be applied to a program: the text says what would make it work."""
 
 
+MOST_NUMBER = 1 << 20
+"""The largest number that a technique takes: of ranks, parts, layers or tokens."""
+
+
 def whole_number(technique: str, text: str, key: str, least: int = 1) -> int:
     """The whole number that an argument gives, by itself or as ``key=N``.
 
     Raises
     ------
     UsageError
-        If it is none, or below ``least``.
+        If it is none, below ``least``, or more than anybody has.
     """
     name, equals, value = text.partition("=")
     given = value if equals else name
     if (equals and name != key) or not given.isascii() or not given.isdigit() or int(given) < least:
         raise UsageError(f"{technique}: {text!r} is not {key}=N with a whole number of at least {least}")
+    if int(given) > MOST_NUMBER:
+        raise UsageError(f"{technique}: {text!r} is more than {MOST_NUMBER:,}")
     return int(given)
 
 

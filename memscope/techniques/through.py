@@ -30,6 +30,8 @@ _TRIED = (*(each for each in ORDER if not each[0].startswith("conf:")), ("fsdp2:
 """The cheapest first; of those that are about the same only the first is named. Settings are tried elsewhere."""
 _OF_WHAT_IS_NOT_TRAINED = "quantize:"
 """Known only after a whole step: until then nothing has a gradient."""
+_OF_TEMPORARIES = ("optimizer:fused", "optimizer:foreach-off")
+"""In an optimizer's first step what it makes as state cannot be told from what it drops."""
 _PASSING = (Category.ACTIVATIONS, Category.TEMPORARIES, Category.UNKNOWN)
 
 
@@ -83,6 +85,8 @@ def techniques_through(device: Device) -> tuple[LetThrough, ...]:
         if change is None:
             continue
         changed = change.program.settled()
+        if name in _OF_TEMPORARIES and not changed.is_made[row] and not _has_stepped(program):
+            continue
         if _served(changed, row, limits, change.conf).oom is None:
             in_use = _in_use(changed, row)
             technique, _ = technique_named(name)
@@ -102,6 +106,11 @@ def _applied(program: Program, name: str) -> Change | None:
     except UsageError:
         return None
     return change if change.note is None else None
+
+
+def _has_stepped(program: Program) -> bool:
+    """Whether a step of the optimizer came to its end before the pass that was cut off."""
+    return any(each.has_step for each in program.passes[:-1])
 
 
 def _cut_off(device: Device) -> tuple[Program, int]:

@@ -15,7 +15,7 @@ from memscope.replay.config import CachingAllocatorConfig, recorded_tie_rule
 from memscope.replay.result import ReplayResult
 from memscope.replay.within import Within, served_within
 from memscope.techniques.program import Program
-from memscope.techniques.registry import TECHNIQUES, refuse_clashes, technique_named
+from memscope.techniques.registry import TECHNIQUES, place_of, refuse_clashes, technique_named
 from memscope.techniques.technique import Change, Cost, DoesNotApplyError, Proof, Technique
 from memscope.units import format_fraction
 
@@ -147,8 +147,8 @@ def what_if_all(device: Device, *, on_done: OnDone | None = None) -> WhatIfs:
 
 
 def arranged(names: Iterable[str]) -> list[str]:
-    """Techniques in the order in which they are applied: as they were asked for, but for those that come last."""
-    return sorted(names, key=lambda name: technique_named(name)[0].is_last)
+    """Techniques in the order in which they are applied, in whichever they were asked for."""
+    return sorted(names, key=lambda name: place_of(technique_named(name)[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,12 @@ class Start:
             If one does not apply, or its arguments cannot be used.
         """
         changes: list[Applied] = []
-        for technique, arguments in sorted(asked, key=lambda each: each[0].is_last):
+        for technique, arguments in sorted(asked, key=lambda each: place_of(each[0])):
             before = changes[-1][1].program.settled() if changes else self.program
-            changes.append((technique, technique.apply(before, arguments)))
+            change = technique.apply(before, arguments)
+            if changes and change.note is None and change.conf is None and before.asks_the_same(change.program):
+                change = replace(change, note="changes nothing beside the others", cost=Cost(), assumes=())
+            changes.append((technique, change))
         return changes
 
     def step(self, text: str, changes: list[Applied]) -> WhatIf:
@@ -213,17 +216,19 @@ class Start:
         notes = [change.note for _, change in changes if change.note is not None]
         in_force = len(notes) == len(changes)
         peaks = self.baseline if in_force else _peaks(_replay(last.program, conf))
-        order: tuple[Proof, ...] = ("unproved", "closed-form", "changed-program")
         return WhatIf(
             technique=text,
             peaks=peaks,
             saved_bytes=self.baseline.reserved_bytes - peaks.reserved_bytes,
             saved_allocated_bytes=self.baseline.allocated_bytes - peaks.allocated_bytes,
             costs=tuple(change.cost for _, change in changes),
-            proof=min((technique.proof for technique, _ in changes), key=order.index),
+            proof="unproved" if len(changes) > 1 else changes[0][0].proof,
             hows=tuple(change.how for _, change in changes),
             note="; ".join(notes) if in_force else None,
-            assumes=tuple(sentence for _, change in changes for sentence in change.assumes),
+            assumes=(
+                *(sentence for _, change in changes for sentence in change.assumes),
+                *(f"{technique.name}: {change.note}" for technique, change in changes if change.note and not in_force),
+            ),
         )
 
     def all(
@@ -263,7 +268,10 @@ class Start:
     def warnings(self) -> tuple[str, ...]:
         """What weakens every answer."""
         if self.device.lifetimes.fatal_oom_event is not None:
-            return ("memory ran out in this recording: what the program would have gone on to need is not known",)
+            return (
+                "memory ran out in this recording: what the program would have gone on to need is not known; memscope "
+                "oom lists the techniques with which the request would have been served",
+            )
         recorded_bytes = self.device.peak_reserved().reserved_bytes
         error = self.baseline.reserved_bytes / recorded_bytes - 1 if recorded_bytes else 0.0
         if abs(error) <= _LEAST_ERROR_FRAC:

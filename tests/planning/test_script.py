@@ -9,6 +9,7 @@ import pytest
 from memscope.errors import UsageError
 from memscope.gpus import find_gpu
 from memscope.planning import script
+from memscope.planning.as_text import fitted_words
 from memscope.planning.script import Trial, fit_script, with_value
 
 MiB = 1 << 20
@@ -101,3 +102,34 @@ def test_what_ends_for_another_reason_is_said(tmp_path: Path, text, reason):
     path.write_text(text)
     with pytest.raises(UsageError, match=reason):
         fit_script([str(path)], [], "--n", find_gpu("600MiB"))
+
+
+def _trials(monkeypatch, needed_of):
+    def run(_target, _arguments, value, card):
+        needed = needed_of(value)
+        return Trial(value, needed <= card.usable_bytes, needed, needed, needed)
+
+    monkeypatch.setattr(script, "_run", run)
+
+
+def test_an_argument_that_changes_nothing_is_not_called_the_most_that_fits(monkeypatch):
+    _trials(monkeypatch, lambda _: 100 * MiB)
+    found = fit_script(["train.py"], [], "--lr", find_gpu("2GiB"))
+    assert len(found.trials) == 3
+    assert (found.changes_memory, found.confirmed) == (False, False)
+    assert "--lr changes nothing in what the script needs" in fitted_words(found)
+
+
+def test_runs_in_which_more_needs_less_are_said(monkeypatch):
+    _trials(monkeypatch, lambda value: 1024 * MiB // value)
+    found = fit_script(["train.py"], [], "--chunks", find_gpu("2GiB"), least=2, most=64)
+    assert found.changes_memory
+    assert "needs less than" in (found.note or "")
+    assert "others may fit" in fitted_words(found)
+
+
+def test_a_least_value_that_does_not_fit_is_no_answer(monkeypatch):
+    _trials(monkeypatch, lambda value: value * 1024 * MiB)
+    found = fit_script(["train.py"], [], "--n", find_gpu("2GiB"), least=8)
+    assert (found.value, found.confirmed, found.changes_memory) == (None, False, None)
+    assert "--from" in fitted_words(found)

@@ -45,6 +45,29 @@ def test_the_order_in_which_techniques_are_asked_for_does_not_matter():
     assert abs(one.peaks.allocated_bytes / truth.allocated_bytes - 1) <= 0.02
 
 
+@pytest.mark.parametrize("names", [("fsdp2:ranks=8", "optimizer:8bit"), ("offload:activations", "checkpoint:every=1")])
+def test_two_techniques_are_one_change_in_either_order_and_not_called_proved(names):
+    device = train(32, 128)
+    one, other = (what_if(device, asked).together for asked in (names, names[::-1]))
+    assert one is not None
+    assert other is not None
+    assert one.peaks == other.peaks
+    assert one.proof == "unproved"
+
+
+def test_what_changes_nothing_beside_others_says_so():
+    device = train(32, 128)
+    found = what_if(device, ["optimizer:sgd", "set-to-none"])
+    assert found.together is not None
+    assert any("set-to-none" in sentence for sentence in found.together.assumes)
+
+
+@pytest.mark.parametrize("text", ["fsdp2:ranks=99999999999999999999", "zero:1:ranks=2000000", "micro-batch:9999999999"])
+def test_numbers_that_nobody_has_are_refused(text):
+    with pytest.raises(UsageError, match="is more than 1,048,576"):
+        what_if(train(), [text])
+
+
 def test_all_that_apply_are_ranked_and_the_others_say_why_not():
     found = what_if_all(train())
     savings = [result.saved_bytes for result in found.results]

@@ -166,7 +166,7 @@ class OperationRouter:
         is_pinned = kwargs.pop("pin_memory", False)
         if placed is not None:
             self._storages.device = self._storages.devices.of(placed.fake_device.index)
-        wants_device = self._settle_device(kwargs, has_device)
+        wants_device = not is_pinned and self._settle_device(kwargs, has_device)
         self._is_tracing = True
         try:
             if has_device or wants_device:

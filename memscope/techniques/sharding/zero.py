@@ -43,7 +43,8 @@ def apply(program: Program, text: str) -> Change:
     """
     stage, _, ranks = text.partition(":")
     if stage not in ("1", "2", "3"):
-        raise UsageError(f"{_NAME}:{text}: give a stage and the ranks, as {_NAME}:1:ranks=8; the stages are 1, 2 and 3")
+        asked = f"{_NAME}:{text}" if text else _NAME
+        raise UsageError(f"{asked}: give a stage and the ranks, as {_NAME}:1:ranks=8; the stages are 1, 2 and 3")
     name = f"{_NAME}:{stage}"
     n_ranks = whole_number(name, ranks, "ranks", _LEAST_RANKS)
     if stage == "1":

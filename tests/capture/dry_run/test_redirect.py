@@ -112,3 +112,16 @@ def test_what_autograd_keeps_on_the_host_takes_nothing_of_the_device() -> None:
         assert torch.cuda.memory_allocated() == 2 * 512 * 512 * 4
         z.sum().backward()
         assert x.grad.is_cuda
+
+
+def test_what_autograd_saves_in_pinned_memory_is_not_on_the_device() -> None:
+    with dry_run():
+        weight = torch.empty(512, 512, device="cuda", requires_grad=True)
+        x = torch.empty(4096, 512, device="cuda")
+        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+            loss = (x @ weight).relu().sum()
+        del x
+        held = torch.cuda.memory_allocated()
+        loss.backward()
+    # The weight, the loss and cuBLAS's workspace.
+    assert held < 4 * 512 * 512 + 10 * 2**20
