@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,10 @@ NOTES = (
 RAN_EAGERLY = (
     "What torch.compile was given ran eagerly, with the memory that this takes, because Triton is not installed: where "
     "it is, Inductor's own code makes the requests."
+)
+WAS_COMPILED = (
+    "What torch.compile was given was compiled, and its kernels launched, which did nothing: the first call also has "
+    "what Inductor times kernels with, and its times, and the choice by them, are this machine's."
 )
 _NOTED: dict[str, None] = {}
 
@@ -164,5 +169,11 @@ def provenance() -> dict[str, Any]:
             "emulated_multiprocessors": int(os.environ.get("FAKE_CUDA_SMS", "108")),
             "emulated_values_read_back": n_values_read_back(),
         },
-        "notes": (*NOTES, *_NOTED),
+        "notes": (*NOTES, *_NOTED, *([WAS_COMPILED] if _has_compiled() else [])),
     }
+
+
+def _has_compiled() -> bool:
+    """Whether Inductor has made code in this process."""
+    caches = sys.modules.get("torch._inductor.codecache")
+    return bool(getattr(getattr(caches, "PyCodeCache", None), "modules", None))

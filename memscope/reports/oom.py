@@ -251,7 +251,7 @@ def technique_words(technique: LetThrough) -> str:
     """A technique with what it takes off, and its cost."""
     less = signed_bytes(technique.saved_bytes)
     cost = cost_words(technique.cost)
-    return f"{technique.technique}: {less} less in use, {format_bytes(technique.in_use_bytes)} left" + (
+    return f"{technique.technique}: {less} less in use, {format_bytes(technique.in_use_bytes)} in use with it" + (
         f" (costs {cost})" if cost else ""
     )
 

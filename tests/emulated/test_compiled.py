@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memscope.analysis import Analysis, load
+from memscope.emulation.launch import RAN_EAGERLY, WAS_COMPILED
 from tests.emulated.conftest import PROGRAMS, run_memscope
 
 
@@ -35,4 +36,6 @@ def test_a_compiled_program_keeps_less_than_an_eager_one(tmp_path: Path) -> None
         for frame in compiled.trace.stack(stack)
     }
     assert any("torch/_inductor/" in name for name in files)
-    assert not any("eagerly" in note for note in compiled.trace.metadata.notes)
+    assert WAS_COMPILED in compiled.trace.metadata.notes
+    assert WAS_COMPILED not in eager.trace.metadata.notes
+    assert RAN_EAGERLY not in compiled.trace.metadata.notes

@@ -103,8 +103,9 @@ def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console
     for number, step in enumerate(plan.steps, 1):
         words = "; ".join(filter(None, map(cost_words, step.costs)))
         cost = f" ({words})" if words else ""
-        left = f"{signed_bytes(step.saved_bytes)} less, {format_bytes(step.peaks.reserved_bytes)} left{cost}"
-        console.print(Text(f"  {number}. {step.technique}: {left}; {step.proof}"))
+        peak = f"{format_bytes(step.peaks.reserved_bytes)} reserved at the peak"
+        saved = f"{signed_bytes(step.saved_bytes)} less, {peak}{cost}"
+        console.print(Text(f"  {number}. {step.technique}: {saved}; {step.proof}"))
         for how in step.hows:
             console.print(Text(f"     {how}", style="green"))
     for words in plan.warnings:
