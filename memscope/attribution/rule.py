@@ -43,6 +43,8 @@ class Rule:
         Patterns of which one must be found in the user's tag; none means any allocation, tagged or not.
     is_users
         Whether the user wrote it.
+    called_by
+        What must call, directly, a frame that fits the first of ``frames``; None asks for nothing.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Rule:
     sizes_bytes: tuple[int, ...] = ()
     tags: tuple[str, ...] = ()
     is_users: bool = False
+    called_by: FramePattern | None = None
 
 
 def match_rows(
@@ -120,10 +123,12 @@ def _fitting(
 
 
 def _stack_hits(trace: Trace, rule: Rule, search: StackSearch) -> BoolArray:
-    """Which stacks have every frame that a rule asks for: bool (stacks,)."""
+    """Which stacks have every frame that a rule asks for, called as it asks: bool (stacks,)."""
     hit = np.ones(len(trace.stacks), np.bool_)
     for pattern in rule.frames:
         hit &= search.stacks(pattern)
+    if rule.called_by is not None:
+        hit &= search.calls(rule.frames[0], rule.called_by)
     return hit
 
 

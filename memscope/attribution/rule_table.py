@@ -206,6 +206,13 @@ INPUT_RULES: tuple[Rule, ...] = (
 
 WEIGHT_RULES: tuple[Rule, ...] = (
     Rule(
+        "moved with a module",
+        Category.WORKSPACE,
+        "a class's own _apply (torchmetrics: the counters of a meter) moves what is neither parameter nor buffer",
+        (FramePattern(MODULE_FILE, r"(^|\.)(convert|<lambda>)$"),),
+        called_by=FramePattern(r"^(?!.*(^|/)torch/).*\.py$", r"^_apply$"),
+    ),
+    Rule(
         "module moved or loaded",
         Category.WEIGHTS,
         "Module.to(), .cuda() and state-dict loading make parameters and buffers",

@@ -60,6 +60,15 @@ class StackSearch:
             known = self._hits[pattern] = any_frame(self.frames(pattern), self._stacks.frame_ids, self._stacks.offsets)
         return known
 
+    def calls(self, callee: FramePattern, caller: FramePattern) -> BoolArray:
+        """Which stacks have a frame that fits one pattern and is called, directly, by one that fits another: bool."""
+        frame_ids, offsets = self._stacks.frame_ids, self._stacks.offsets
+        hit = np.zeros(len(frame_ids), np.bool_)
+        hit[:-1] = self.frames(callee)[frame_ids[:-1]] & self.frames(caller)[frame_ids[1:]]
+        last = offsets[1:][offsets[1:] > offsets[:-1]] - 1
+        hit[last] = False  # what follows the outermost frame of a stack is another stack's
+        return _any_within(hit, offsets)
+
     def _search(self, expression: str, in_files: bool) -> BoolArray:
         """Which of the distinct texts an expression is found in; the empty one is found everywhere."""
         key = expression, in_files
@@ -72,6 +81,11 @@ class StackSearch:
 
 def any_frame(frame_hit: BoolArray, frame_ids: Int32Array, offsets: np.ndarray) -> BoolArray:
     """Whether any frame of each stack is hit: bool (frames,) to bool (stacks,)."""
-    running = np.concatenate([[0], np.cumsum(frame_hit[frame_ids])])
+    return _any_within(frame_hit[frame_ids], offsets)
+
+
+def _any_within(place_hit: BoolArray, offsets: np.ndarray) -> BoolArray:
+    """Whether any place between two offsets is hit: bool (places,) to bool (stacks,)."""
+    running = np.concatenate([[0], np.cumsum(place_hit)])
     found: BoolArray = running[offsets[1:]] > running[offsets[:-1]]
     return found

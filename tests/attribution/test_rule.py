@@ -37,6 +37,13 @@ def test_every_frame_of_a_rule_must_be_in_the_stack() -> None:
     assert one == {"within a module": "one", "beside the module": "one", "no stack": None}
 
 
+def test_a_caller_must_call_it_directly() -> None:
+    script = Script()
+    script.alloc("within a module", "forward")
+    assert fitting(script, rule("it", frames=(IN_NET,), called_by=IN_MODULE)) == {"within a module": "it"}
+    assert fitting(script, rule("it", frames=(IN_NET,), called_by=IN_NET)) == {"within a module": None}
+
+
 def test_the_first_that_fits_decides() -> None:
     script = Script()
     script.alloc("a", "forward")

@@ -14,6 +14,9 @@ VLLM = "/usr/local/lib/python3.10/dist-packages/vllm"
 MEGATRON = "/usr/local/lib/python3.10/dist-packages/megatron/core"
 DDP_FORWARD: FrameText = ("forward", f"{MEGATRON}/distributed/data_parallel_base.py", 9)
 WRAPPED: list[FrameText] = [("forward", f"{FSDP}/fully_sharded_data_parallel.py", 850), CALL, USER]
+CONVERT: FrameText = ("convert", f"{SITE}/torch/nn/modules/module.py", 1369)
+APPLY: FrameText = ("_apply", f"{SITE}/torch/nn/modules/module.py", 979)
+MOVE: FrameText = ("to", f"{SITE}/torch/nn/modules/module.py", 1383)
 
 CASES: dict[str, tuple[list[FrameText], str, str]] = {
     "a model within FSDP": ([("forward", "/home/me/net.py", 3), CALL, *WRAPPED], "activations", "module forward"),
@@ -115,6 +118,21 @@ CASES: dict[str, tuple[list[FrameText], str, str]] = {
         [("_prepare_input", f"{SITE}/transformers/trainer.py", 3700), USER],
         "inputs",
         "batch to device",
+    ),
+    "a meter's counters": (
+        [CONVERT, ("_apply", f"{SITE}/torchmetrics/metric.py", 891), MOVE, USER],
+        "workspace",
+        "moved with a module",
+    ),
+    "a network within a meter": (
+        [CONVERT, APPLY, ("_apply", f"{SITE}/torchmetrics/metric.py", 879), MOVE, USER],
+        "weights",
+        "module moved or loaded",
+    ),
+    "an LSTM": (
+        [CONVERT, APPLY, ("_apply", f"{SITE}/torch/nn/modules/rnn.py", 290), MOVE, USER],
+        "weights",
+        "module moved or loaded",
     ),
     "a compiled graph": (
         [("call", "/tmp/torchinductor_me/ab/cabc.py", 40), USER],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,3 +46,17 @@ def test_files_of_windows_are_found_by_the_same_patterns() -> None:
 def test_an_empty_stack_has_no_frame() -> None:
     hit = np.array([True, False])
     assert any_frame(hit, np.array([0, 1], np.int32), np.array([0, 0, 1, 2])).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("callee", "caller"), [(a, b) for a in PATTERNS for b in PATTERNS], ids=str)
+def test_a_call_is_two_frames_one_after_the_other_in_one_stack(callee: FramePattern, caller: FramePattern) -> None:
+    script = Script()
+    for name in STACKS:
+        script.alloc(name, name)
+    trace = script.trace()
+    found = StackSearch(trace).calls(callee, caller)
+    expected = [
+        any(callee.matches(*inner[1::-1]) and caller.matches(*outer[1::-1]) for inner, outer in pairwise(frames))
+        for frames in STACKS.values()
+    ]
+    assert [bool(found[trace.stack_id[script.rows[name]]]) for name in STACKS] == expected
