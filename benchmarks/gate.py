@@ -7,8 +7,9 @@ Each run trains with batches of its own, drawn with its own seed, in two ways: s
 five lengths, few batches in a run, so that many a run never has the longest. A run is held against a baseline of
 others, by the default tolerance: every alarm is a false one. Then the same run is recorded with 2 % of the baseline's
 peak more, which must be found. The runs are dealt to several baselines, so that the figures are not those of a lucky
-one. What is wanted, less than 1 % false alarms and more than 95 % found, is asked of the first; where the peaks of a
-program's own runs lie further apart than 2 %, as in the second, no limit on them can tell 2 % from chance.
+one. What is wanted, less than 1 % false alarms and more than 95 % found, is asked of the first; in the second the peaks
+of a program's own runs lie further apart than 2 %, and the size of their inputs has to tell a longer batch from a
+change.
 """
 
 from __future__ import annotations

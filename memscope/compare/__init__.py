@@ -7,6 +7,7 @@ Other folders import:
 ``diff``        What two moments hold differently: allocations matched by what made them, never by address
 ``difference``  What a difference is made of: the two moments, rows that sum to it, what is new or gone.
                 :mod:`.diff` makes it
+``for_inputs``  What a step needs for the batch that it has: a longer batch needs more
 ``gate``        Whether a recording keeps within its limits, and who holds the excess
 ``moments``     Which two moments are compared: peaks, events, steps
 """

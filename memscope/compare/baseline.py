@@ -22,6 +22,7 @@ from memscope.attribution.ledger import ROUNDING
 from memscope.compare._holdings import path_end
 from memscope.compare.diff import rows_at
 from memscope.compare.difference import Row
+from memscope.compare.for_inputs import SizePeak, size_peaks, step_peaks
 from memscope.device.device import Device, Moment
 from memscope.errors import InputFileError, UsageError
 from memscope.files import whole_file
@@ -91,6 +92,8 @@ class Baseline:
         Who held the allocated bytes at the peak of the run in the middle: they sum to it, rounding among them.
     facts
         What it was measured with: torch's version, allocator settings, the device's name; None where not recorded.
+    for_inputs
+        What steps need, by the size of their inputs; empty where inputs are not told, or left out.
     """
 
     device: int
@@ -99,6 +102,7 @@ class Baseline:
     peak_reserved: Band | None
     held: tuple[HeldBefore, ...]
     facts: dict[str, str | None]
+    for_inputs: tuple[SizePeak, ...] = ()
 
     @property
     def held_bytes(self) -> int:
@@ -163,6 +167,7 @@ def baseline_of(analyses: Sequence[Analysis], index: int | None = None, *, only_
         peak_reserved=Band.of(measured) if len(measured) == len(reserved) else None,
         held=_merged(rows_at(of_middle.moment, rows=of_middle.rows)),
         facts=facts_of(middle),
+        for_inputs=() if only_own else size_peaks([step_peaks(device) for device in devices]),
     )
 
 
@@ -313,7 +318,14 @@ def _baseline(record: Any) -> Baseline:
         peak_reserved=None if reserved is None else _band(reserved),
         held=held,
         facts=facts,
+        for_inputs=tuple(
+            SizePeak(*(_count(one[name]) for name in ("inputs_bytes", "highest_bytes", "noise_bytes", "n_runs")))
+            for one in record.get("for_inputs", ())
+        ),
     )
+    sizes = [one.inputs_bytes for one in found.for_inputs]
+    if sizes != sorted(set(sizes)):
+        raise ValueError("the sizes of its inputs are not in order")
     if found.held_bytes != found.peak_allocated.median_bytes:
         raise ValueError("its rows do not sum to its peak")
     return found

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from memscope.analysis import Analysis
 from memscope.compare.baseline import Baseline, changed_since, facts_of
 from memscope.compare.checks import Check
 from memscope.compare.diff import rows_at
 from memscope.compare.difference import Row
+from memscope.compare.for_inputs import expected
 from memscope.device.device import Device
+from memscope.trace.categories import Category
 from memscope.units import format_bytes, format_items
 
 _GRANULE_BYTES = 2 << 20
@@ -23,6 +27,7 @@ MAX_PEAK = "max-peak"
 MAX_RESERVED = "max-reserved"
 BASELINE_PEAK = "baseline-peak"
 BASELINE_RESERVED = "baseline-reserved"
+BASELINE_INPUTS = "baseline-peak-for-inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class Limit:
     Attributes
     ----------
     name
-        ``max-peak``, ``max-reserved``, ``baseline-peak`` or ``baseline-reserved``.
+        ``max-peak``, ``max-reserved``, ``baseline-peak``, ``baseline-reserved``; or ``baseline-peak-for-inputs``: what
+        steps of the baseline need for inputs as large as this run has at its peak.
     device
         The device that it was measured on.
     limit_bytes
@@ -188,7 +194,20 @@ def _limits(check: Check, device: Device, baseline: Baseline | None) -> list[Lim
             if band is not None:
                 granule = _GRANULE_BYTES if name == BASELINE_RESERVED else 0
                 found.append(Limit(name, device.index, band.limit_bytes(check.tolerance, granule), actual))
+        for_inputs = _limit_for_inputs(check, device, baseline)
+        found += [] if for_inputs is None else [for_inputs]
     return found
+
+
+def _limit_for_inputs(check: Check, device: Device, baseline: Baseline) -> Limit | None:
+    """What may be allocated for inputs of this size, where the baseline's steps had several and so can tell."""
+    allocated, inputs = device.usage.allocated_bytes, device.category_usage.get(Category.INPUTS)
+    at = int(np.argmax(allocated))
+    most = None if inputs is None else expected(baseline.for_inputs, int(inputs[at]))
+    if most is None:
+        return None
+    limit_bytes = most.highest_bytes + max(check.tolerance.of(most.highest_bytes), most.noise_bytes)
+    return Limit(BASELINE_INPUTS, device.index, limit_bytes, int(allocated[at]))
 
 
 def _blame(device: Device, baseline: Baseline | None) -> tuple[Row, ...]:

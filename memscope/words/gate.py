@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-from memscope.compare.gate import BASELINE_PEAK, BASELINE_RESERVED, MAX_PEAK, MAX_RESERVED, Gate, Limit, Unjudged
+from memscope.compare.gate import (
+    BASELINE_INPUTS,
+    BASELINE_PEAK,
+    BASELINE_RESERVED,
+    MAX_PEAK,
+    MAX_RESERVED,
+    Gate,
+    Limit,
+    Unjudged,
+)
 from memscope.units import format_alike, format_bytes
 
 _NAMES = {
@@ -12,6 +21,7 @@ _NAMES = {
     MAX_RESERVED: "peak reserved",
     BASELINE_PEAK: "peak allocated against the baseline",
     BASELINE_RESERVED: "peak reserved against the baseline",
+    BASELINE_INPUTS: "peak allocated against the baseline's steps with inputs of this size",
 }
 
 NOTHING_GREW = "nothing allocated grew: what grew is reserved memory alone"

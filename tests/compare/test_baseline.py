@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_file_reads_back_as_it_was(tmp_path: Path) -> None:
         write_baseline(found, path)
 
 
+def test_a_file_of_before_sizes_of_inputs_were_noted_is_read(tmp_path: Path) -> None:
+    found = baseline_of([load(SHIPPED)])
+    path = write_baseline(found, tmp_path / "base.json")
+    content = json.loads(path.read_text())
+    assert content.pop("for_inputs")
+    path.write_text(json.dumps(content))
+    assert read_baseline(path) == replace(found, for_inputs=())
+
+
 def test_it_names_no_folder_of_the_machine(tmp_path: Path) -> None:
     calls = line(5, file="/home/someone/secret/work/project/train.py")
     path = write_baseline(baseline_of([run([Take(2 * MiB, calls=calls)])]), tmp_path / "base.json")
@@ -70,6 +80,8 @@ def test_it_names_no_folder_of_the_machine(tmp_path: Path) -> None:
         ({"peak_allocated": {"lowest_bytes": 5, "median_bytes": 2, "highest_bytes": 1}}, "in order"),
         ({"n_runs": -1}, "no count of bytes"),
         ({"held": []}, "do not sum"),
+        ({"for_inputs": [{"inputs_bytes": 5, "highest_bytes": 5}]}, "'noise_bytes' is missing"),
+        ({"for_inputs": [{"inputs_bytes": 5, "highest_bytes": 5, "noise_bytes": 0, "n_runs": 1}] * 2}, "not in order"),
         ({"held": [{"key": "a", "category": "cats", "bytes": 1, "n_allocations": 1}]}, "no category"),
         ({"held": [{"key": 3, "category": "weights", "bytes": 1, "n_allocations": 1}]}, "no name"),
     ],

@@ -10,7 +10,8 @@ import pytest
 from memscope.analysis import Analysis, load
 from memscope.compare.baseline import Tolerance, baseline_of
 from memscope.compare.checks import Check
-from memscope.compare.gate import BASELINE_PEAK, BASELINE_RESERVED, Gate, run_check
+from memscope.compare.for_inputs import SizePeak
+from memscope.compare.gate import BASELINE_INPUTS, BASELINE_PEAK, BASELINE_RESERVED, Gate, run_check
 from memscope.trace.categories import Category
 from tests.compare.runs import MiB, Take, line, run
 from tests.oom.planted import plant
@@ -53,6 +54,28 @@ def test_the_tolerance_is_let_through_beyond_the_highest_run_or_the_noise_if_tha
     # They lie 6 MiB apart, and the highest has 202.
     assert judged(run(acts(188)), noisy).exit_code == 0
     assert judged(run(acts(190)), noisy).exit_code == 2
+
+
+def test_a_run_is_held_to_what_its_inputs_take_where_the_baseline_has_steps_of_several_sizes() -> None:
+    def batches(*sizes: int, more: int = 0) -> Analysis:
+        acts: list[Any] = []
+        for i, n in enumerate(sizes):
+            acts += [Take(2 * n * MiB, Category.INPUTS, "x", line(3), free_at_step=True)]
+            acts += [Take((200 + 20 * n + 2 * more) * MiB, calls=line(5), free_at_step=True), str(i)]
+        return run(acts)
+
+    base = baseline_of([batches(9, 4, 2, 8), batches(9, 2, 2)])
+    assert base.for_inputs == tuple(
+        SizePeak(2 * n * MiB, (200 + 22 * n) * MiB, 0, n_runs) for n, n_runs in ((2, 2), (4, 1), (8, 1))
+    )
+    for n, more, code in ((2, 1, 0), (2, 2, 2), (3, 1, 0), (3, 4, 2), (8, 1, 0), (1, 0, 0), (1, 14, 2), (9, 0, 0)):
+        gate = judged(batches(1, n, more=more), base)
+        assert (n, more, gate.exit_code) == (n, more, code)
+        # The band alone, which reaches up to what the largest batch needs, lets all of them through.
+        assert all(limit.is_kept or limit.name == BASELINE_INPUTS for limit in gate.limits)
+        assert (BASELINE_INPUTS in {limit.name for limit in gate.limits}) == (n <= 8)
+        one_size = baseline_of([batches(9, 9), batches(9)])
+        assert BASELINE_INPUTS not in {limit.name for limit in judged(batches(n, more=more), one_size).limits}
 
 
 def test_reserved_memory_may_differ_by_what_the_driver_gives_at_once() -> None:
