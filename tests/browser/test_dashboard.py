@@ -251,6 +251,17 @@ def test_nothing_is_wider_than_the_screen(site: Site, watched: Watched, size: tu
         assert page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.main'))") <= 0
 
 
+@pytest.mark.parametrize("view", ["timeline", "fragmentation"])
+def test_the_line_of_a_picture_follows_the_moment(site: Site, watched: Watched, view: str) -> None:
+    page = watched.open(site.url(view, "train"))
+    plot_box(page, f"{view}-graph")
+    line = f"document.querySelector('#{view}-graph .js-plotly-plot').layout.shapes[0].x0"
+    before = page.evaluate(line)
+    page.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function(f"before => {line} < before", arg=before)
+
+
 def test_the_report_opens_from_a_file(tmp_path: Path, watched: Watched) -> None:
     analysis = Analysis(training_trace())
     page = watched.open(write_html_report(analysis, tmp_path / "report.html").as_uri())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import memscope_dashboard
 import pytest
 from memscope_dashboard.boundary import guarded, what_triggered
 
@@ -42,3 +44,9 @@ def test_the_boundary_tells_a_users_error_from_a_defect() -> None:
     *_, panel, _ = guarded(defect, 1)(None)
     assert "a defect in memscope" in text_of(panel)
     assert guarded(lambda x: [x], 1)(5) == [5, None, "view-panel"]
+
+
+def test_no_callback_answers_with_a_patch() -> None:
+    """Dash cannot apply a patch that arrives when its view has been left, and says so in the browser's console."""
+    sources = Path(memscope_dashboard.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "Patch" in path.read_text(encoding="utf-8")] == []

@@ -33,6 +33,13 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return window.dash_clientside.no_update;
     },
 
+    // The line of the moment is a picture's first shape.
+    moveLine: function (line, figure) {
+      if (!line || !figure || !figure.layout) return window.dash_clientside.no_update;
+      const shapes = [line].concat((figure.layout.shapes || []).slice(1));
+      return { ...figure, layout: { ...figure.layout, shapes: shapes } };
+    },
+
     // A click on a box of the flame graph is answered by the server: plotly's own zoom has only what is drawn.
     hearFlame: function (figure) {
       const none = window.dash_clientside.no_update;

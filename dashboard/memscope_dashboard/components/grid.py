@@ -25,6 +25,18 @@ NUMBER: dict[str, Any] = {
 """Settings of a column of numbers."""
 
 
+def grid_options(nothing: str, **options: Any) -> dict[str, Any]:
+    """The grid's own settings; ``nothing`` is what stands there when there are no rows."""
+    return {
+        "theme": {"function": _GRID_THEME},
+        "animateRows": False,
+        "tooltipShowDelay": 400,
+        "suppressCellFocus": True,
+        "localeText": {"noRowsToShow": nothing},
+        **options,
+    }
+
+
 def data_grid(
     id_: str,
     columns: Sequence[dict[str, Any]],
@@ -50,14 +62,7 @@ def data_grid(
         **({"rowData": []} if row_model == "clientSide" else {}),
         rowModelType=row_model,
         getRowId="params.data.row",
-        dashGridOptions={
-            "theme": {"function": _GRID_THEME},
-            "animateRows": False,
-            "tooltipShowDelay": 400,
-            "suppressCellFocus": True,
-            "localeText": {"noRowsToShow": nothing},
-            **options,
-        },
+        dashGridOptions=grid_options(nothing, **options),
         defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
         className="data-grid",
         style={"height": None, "width": None},

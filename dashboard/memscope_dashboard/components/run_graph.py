@@ -11,7 +11,7 @@ from typing import Any
 import dash_mantine_components as dmc
 import numpy as np
 import plotly.graph_objects as go
-from dash import Dash, Input, Output, Patch, State, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -42,6 +42,7 @@ def run_graph(name: str) -> list[Component]:
     return [
         html.Div(picture(f"{name}-graph", "fill-graph"), className="panel fill-panel"),
         dcc.Store(id=f"{name}-window"),
+        dcc.Store(id=f"{name}-line"),
     ]
 
 
@@ -125,17 +126,37 @@ def draw_run(
     return [figure, reset_style(shown)]
 
 
-def register_run_graph(app: Dash, store: TraceStore, name: str) -> None:
-    """Wire the moment's line, the click that chooses it, and the zoom; the view itself draws the figure."""
+def follow_moment(app: Dash, store: TraceStore, name: str) -> None:
+    """Move the moment's line, a figure's first shape, without drawing the figure again.
 
-    def follow(data: dict[str, Any] | None, scheme: str | None, axis: str) -> Patch:
+    The line comes by the store ``NAME-line``, not as a patch of the figure: dash cannot apply a patch that arrives
+    when its view has been left.
+    """
+
+    def follow(data: dict[str, Any] | None, scheme: str | None, axis: str) -> dict[str, Any]:
         if data is None or scheme is None or data["device"] is None:
             raise PreventUpdate
         moment = Query.from_data(data).moment(store)
-        patch = Patch()
-        x = x_of_events(moment.device, axis)
-        patch["layout"]["shapes"][0] = moment_shape(x, moment.device, moment.event, theme_named(scheme))
-        return patch
+        return moment_shape(x_of_events(moment.device, axis), moment.device, moment.event, theme_named(scheme))
+
+    app.callback(
+        Output(f"{name}-line", "data"),
+        Input("moment", "data"),
+        State("scheme", "data"),
+        State(f"{name}-axis", "value"),
+        prevent_initial_call=True,
+    )(follow)
+    app.clientside_callback(
+        ClientsideFunction("memscope", "moveLine"),
+        Output(f"{name}-graph", "figure", allow_duplicate=True),
+        Input(f"{name}-line", "data"),
+        State(f"{name}-graph", "figure"),
+        prevent_initial_call=True,
+    )
+
+
+def register_run_graph(app: Dash, store: TraceStore, name: str) -> None:
+    """Wire the moment's line, the click that chooses it, and the zoom; the view itself draws the figure."""
 
     def click(clicked: dict[str, Any] | None, axis: str, data: dict[str, Any]) -> Any:
         return clicked_event(store, clicked, axis, data)
@@ -143,13 +164,7 @@ def register_run_graph(app: Dash, store: TraceStore, name: str) -> None:
     def zoom(relayout: dict[str, Any] | None, axis: str, data: dict[str, Any]) -> Any:
         return visible_window(relayout, axis, data)
 
-    app.callback(
-        Output(f"{name}-graph", "figure", allow_duplicate=True),
-        Input("moment", "data"),
-        State("scheme", "data"),
-        State(f"{name}-axis", "value"),
-        prevent_initial_call=True,
-    )(follow)
+    follow_moment(app, store, name)
     axis_and_moment = (State(f"{name}-axis", "value"), State("moment", "data"))
     app.callback(
         Output("jump", "data", allow_duplicate=True),

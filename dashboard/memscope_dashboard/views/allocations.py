@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, ClientsideFunction, Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -24,7 +24,7 @@ from memscope.units import format_bytes, format_count, format_fraction, format_h
 from memscope.words.headlines import allocations_finding
 from memscope.words.labels import row_label, short_place, split_site
 from memscope_dashboard.boundary import register_update, view_frame
-from memscope_dashboard.components.grid import NUMBER, data_grid
+from memscope_dashboard.components.grid import NUMBER, data_grid, grid_options
 from memscope_dashboard.components.inspector import pin_data
 from memscope_dashboard.components.text import finding, view_heading
 from memscope_dashboard.live_allocations import Group, LiveTable, live_table
@@ -46,6 +46,13 @@ GROUPINGS: dict[str, Grouping | None] = {
 _TEXT_LIMIT = 160
 _MIXED = "mixed"
 _BLOCK_ROWS = 100
+_GRID_OPTIONS: dict[str, Any] = {
+    "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+    "cacheBlockSize": _BLOCK_ROWS,
+    "maxConcurrentDatasourceRequests": 1,
+    "maxBlocksInCache": 20,
+    "pinnedBottomRowData": [],
+}
 """Rows that the table asks for at once."""
 _MAX_ROWS_AT_ONCE = 1_000
 
@@ -275,17 +282,7 @@ def layout() -> Component:
             **{"aria-label": "Categories"},
         ),
     ]
-    grid = data_grid(
-        "allocations-grid",
-        columns(None),
-        "",
-        row_model="infinite",
-        rowSelection={"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-        cacheBlockSize=_BLOCK_ROWS,
-        maxConcurrentDatasourceRequests=1,
-        maxBlocksInCache=20,
-        pinnedBottomRowData=[],
-    )
+    grid = data_grid("allocations-grid", columns(None), "", row_model="infinite", **_GRID_OPTIONS)
     nothing = html.Div("Nothing that is live at this moment matches", id="allocations-nothing", className="hidden")
     return view_frame(
         "allocations",
@@ -395,8 +392,8 @@ def update(store: TraceStore, data: dict[str, Any] | None, *controls: Any) -> li
     is_all = found.in_use_bytes == moment.allocated_bytes
     label = "allocated" if is_all else "shown"
     total = total_record(asked.grouping, label, found.in_use_bytes, found.requested_bytes, found.n_in_use)
-    options = Patch()
-    options["pinnedBottomRowData"] = [total] if len(found.positions) else []
+    bottom = [total] if len(found.positions) else []
+    options = grid_options("", **{**_GRID_OPTIONS, "pinnedBottomRowData": bottom})
     return [
         finding(allocations_finding(moment)),
         note_words(moment, found, asked.grouping),

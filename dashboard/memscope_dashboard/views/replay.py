@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, Patch, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -38,7 +38,7 @@ from memscope_dashboard.components.replay import (
     verify_panel,
     warnings_and_notes,
 )
-from memscope_dashboard.components.run_graph import clicked_event
+from memscope_dashboard.components.run_graph import clicked_event, follow_moment
 from memscope_dashboard.components.text import finding, picture, view_heading
 from memscope_dashboard.query import Query
 from memscope_dashboard.replay_board import BoardState, ReplayAsked, ReplayBoard
@@ -207,6 +207,7 @@ def layout() -> Component:
         ),
         dcc.Interval(id="replay-tick", interval=_TICK_MS, disabled=True),
         dcc.Store(id="replay-seen"),
+        dcc.Store(id="replay-line"),
     )
 
 
@@ -411,16 +412,6 @@ def register(app: Dash, store: TraceStore) -> None:
         found = update(store, trigger, *args[:7], *args[11:])
         return [found.get(name, no_update) for name in OUTPUTS]
 
-    def follow(data: dict[str, Any] | None, scheme: str | None, axis: str) -> Patch:
-        if data is None or scheme is None or data["device"] is None:
-            raise PreventUpdate
-        moment = Query.from_data(data).moment(store)
-        x = x_of_events(moment.device, axis)
-        shape = moment_shape(x, moment.device, moment.event, theme_named(scheme))
-        patch = Patch()
-        patch["layout"]["shapes"][0] = shape
-        return patch
-
     def click(clicked: dict[str, Any] | None, axis: str, data: dict[str, Any]) -> Any:
         return clicked_event(store, clicked, axis, data)
 
@@ -431,13 +422,7 @@ def register(app: Dash, store: TraceStore) -> None:
     inputs += [Input("replay-tick", "n_intervals"), State("replay-seen", "data"), State("moment", "data")]
     register_update(app, "replay", answer, outputs, inputs)
     moment_of = (State("replay-axis", "value"), State("moment", "data"))
-    app.callback(
-        Output("replay-graph", "figure", allow_duplicate=True),
-        Input("moment", "data"),
-        State("scheme", "data"),
-        State("replay-axis", "value"),
-        prevent_initial_call=True,
-    )(follow)
+    follow_moment(app, store, "replay")
     app.callback(
         Output("jump", "data", allow_duplicate=True),
         Input("replay-graph", "clickData"),

@@ -93,8 +93,8 @@ def test_groups_sum_to_the_allocated_bytes_and_agree_with_the_library(store: Tra
     assert {group["name"]: group["block_bytes"] for group in groups} == expected
     sizes = [group["block_bytes"] for group in groups]
     assert sizes == sorted(sizes, reverse=True)
-    options = allocations.update(store, data, None, None, by, None, None)[4].to_plotly_json()
-    (total,) = options["operations"][0]["params"]["value"]
+    options = allocations.update(store, data, None, None, by, None, None)[4]
+    (total,) = options["pinnedBottomRowData"]
     assert total["block_bytes"] == moment.allocated_bytes
     assert "allocated" in (total["label"] or total["name"])
 
