@@ -49,6 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
 """Verb → where its command is, and its line in the help: known without importing it."""
 
 
+_FEW_VERBS = 6
 _MAX_LINE = 1000
 
 
@@ -153,10 +154,26 @@ def _how(error: click.UsageError) -> str:
 
 
 def _no_such_option(error: click.NoSuchOption) -> str:
-    """Like any other name that there is not."""
+    """Like any other name that there is not; where other verbs have the option, which."""
     parameters = [] if error.ctx is None else error.ctx.command.get_params(error.ctx)
+    others = [] if error.ctx is None else _verbs_with(error.option_name, error.ctx.find_root())
+    if 0 < len(others) <= _FEW_VERBS:
+        has = "has" if len(others) == 1 else "have"
+        return f"there is no option {error.option_name!r} here: {', '.join(others)} {has} it"
     near = nearest(error.option_name, (name for parameter in parameters for name in parameter.opts if name[:2] == "--"))
     return f"there is no option {error.option_name!r}" + (f": did you mean {near!r}?" if near else "")
+
+
+def _verbs_with(option: str, root: click.Context) -> list[str]:
+    """Verbs that take an option."""
+    if not isinstance(root.command, click.Group):
+        return []
+    commands = {name: root.command.get_command(root, name) for name in root.command.list_commands(root)}
+    return [
+        name
+        for name, command in commands.items()
+        if command is not None and any(option in parameter.opts for parameter in command.params)
+    ]
 
 
 def _say(text: str) -> None:

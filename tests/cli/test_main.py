@@ -134,6 +134,15 @@ def test_a_name_like_none_is_answered_with_all_that_there_are(memscope: Run) -> 
     )
 
 
+def test_an_option_of_other_verbs_is_said_to_be_theirs(memscope: Run) -> None:
+    assert memscope("frag", TRAIN, "--apply", "zzz").err == (
+        "memscope: there is no option '--apply' here: whatif has it (memscope frag --help says how)\n"
+    )
+    outcome = memscope("peak", TRAIN, "--events", "1:2")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "there is no option '--events' here: import, report" in outcome.err
+
+
 def test_the_help_of_the_program_imports_nothing_that_is_heavy() -> None:
     code = (
         "import sys; sys.argv = ['memscope', '--help']\n"
