@@ -104,7 +104,7 @@ def page(store: TraceStore, views: Sequence[View]) -> Component:
         padding=0,
         transitionDuration=0,
     )
-    names = ("moment", "subject", "bounds", "jump", "pin", "narrow", "scheme", "scrub-heard")
+    names = ("moment", "subject", "bounds", "jump", "pin", "narrow", "scheme", "scrub-heard", "view-fields")
     stores = [dcc.Store(id=name) for name in names]
     return dmc.MantineProvider(
         [dcc.Location(id="url", refresh=False), *stores, dcc.Store(id="scheme-kept", storage_type="local"), shell],

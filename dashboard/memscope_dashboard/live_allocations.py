@@ -13,7 +13,7 @@ from memscope.attribution.grouping import NOT_RECORDED, Grouping, module_groups,
 from memscope.attribution.ledger import PENDING_FREES
 from memscope.attribution.sites import natural_order
 from memscope.device.device import Moment
-from memscope.figures.flame import majority
+from memscope.figures.flames.flame import majority
 from memscope.trace.categories import Category
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.units import MiB

@@ -8,7 +8,7 @@ from typing import Any
 from memscope.attribution.call_tree import rows_below_call, rows_below_module
 from memscope.attribution.sites import own_frames
 from memscope.device.device import Moment
-from memscope.figures.flame import FlameKind, Key, path_label
+from memscope.figures.flames.flame import FlameKind, Key, path_label
 from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import BoolArray, Int64Array
 from memscope.trace.trace import Trace

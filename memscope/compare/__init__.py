@@ -10,4 +10,5 @@ Other folders import:
 ``for_inputs``  What a step needs for the batch that it has: a longer batch needs more
 ``gate``        Whether a recording keeps within its limits, and who holds the excess
 ``moments``     Which two moments are compared: peaks, events, steps
+``trees``       Two trees as one: the calls, or the modules, behind two moments, with the bytes of both
 """

@@ -45,6 +45,8 @@ class Group:
         Requested bytes of each of them, and how many there are.
     block_bytes
         What the allocator gave for all of them.
+    stack_id
+        Their stack in the trace.
     """
 
     category: int
@@ -55,6 +57,7 @@ class Group:
     size_bytes: int
     n_allocations: int
     block_bytes: int
+    stack_id: int = NONE_ID
 
     @property
     def requested_bytes(self) -> int:
@@ -137,7 +140,7 @@ def _group(device: Device, stacks: _Stacks, told: tuple[int, ...], site: str | N
         (category, has_owner, where, phase),
         (category, has_owner, where),
     )
-    return Group(category, owner, site, keys, stack.lines, size, n, given)
+    return Group(category, owner, site, keys, stack.lines, size, n, given, stack_id)
 
 
 class _Stack(NamedTuple):

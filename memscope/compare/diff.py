@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from memscope.attribution.grouping import NOT_RECORDED
 from memscope.attribution.ledger import ROUNDING
@@ -27,6 +27,7 @@ from memscope.compare.difference import By, Difference, Matched, Row
 from memscope.device.device import Moment
 from memscope.errors import InvariantError
 from memscope.trace.categories import Category
+from memscope.trace.schema import NONE_ID
 from memscope.trace.tables import Int64Array
 
 _NAMES: dict[By, Callable[[Group], str | None]] = {
@@ -36,6 +37,8 @@ _NAMES: dict[By, Callable[[Group], str | None]] = {
     By.MODULE: module_of,
     By.CATEGORY: lambda group: Category(group.category).label,
 }
+
+Name = TypeVar("Name", str, int)
 
 
 class _Pair(NamedTuple):
@@ -154,27 +157,46 @@ def _rows(pairs: Sequence[_Pair], name_of: Callable[[Group], str | None]) -> lis
     """The pairs summed by category and name; what both have is called as the second moment calls it."""
     sums: dict[tuple[int, str], list[int]] = {}
     sites: dict[tuple[int, str], dict[str, int]] = {}
+    stacks: dict[tuple[int, str], tuple[dict[int, int], dict[int, int]]] = {}
     for pair in pairs:
         named = pair.b or pair.a
         assert named is not None
         key = named.category, name_of(named) or NOT_RECORDED
         total = sums.setdefault(key, [0, 0, 0, 0])
         sizes = [0 if group is None else group.size_bytes * pair.n for group in (pair.a, pair.b)]
+        weight = abs(sizes[1] - sizes[0]) or min(sizes[1], 1)
+        of_stacks = stacks.setdefault(key, ({}, {}))
         for place, group in enumerate((pair.a, pair.b)):
             total[place] += sizes[place]
             total[place + 2] += 0 if group is None else pair.n
+            if group is not None:
+                of_stacks[place][group.stack_id] = of_stacks[place].get(group.stack_id, 0) + weight
         of_site = sites.setdefault(key, {})
         if named.site is not None:
-            weight = abs(sizes[1] - sizes[0]) or min(sizes[1], 1)
             of_site[named.site] = of_site.get(named.site, 0) + weight
     return [
-        Row(key, Category(category).label, a_bytes, b_bytes, n_a, n_b, _heaviest(sites[category, key]))
+        Row(
+            key,
+            Category(category).label,
+            a_bytes,
+            b_bytes,
+            n_a,
+            n_b,
+            _heaviest(sites[category, key]),
+            _stack_of(stacks[category, key][0]),
+            _stack_of(stacks[category, key][1]),
+        )
         for (category, key), (a_bytes, b_bytes, n_a, n_b) in sums.items()
     ]
 
 
-def _heaviest(weight_of: Mapping[str, int]) -> str | None:
+def _heaviest(weight_of: Mapping[Name, int]) -> Name | None:
     return max(weight_of, key=lambda name: weight_of[name]) if weight_of else None
+
+
+def _stack_of(weight_of: Mapping[int, int]) -> int:
+    stack_id = _heaviest(weight_of)
+    return NONE_ID if stack_id is None else stack_id
 
 
 def _rounding(groups_a: Sequence[Group], groups_b: Sequence[Group]) -> Row:

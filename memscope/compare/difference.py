@@ -8,6 +8,10 @@ from typing import Literal
 
 from memscope.attribution.ledger import ROUNDING
 from memscope.device.device import Moment
+from memscope.trace.schema import NONE_ID
+
+UNALLOCATED = "unallocated"
+"""Key and category of what is reserved and not allocated."""
 
 
 class By(Enum):
@@ -50,6 +54,8 @@ class Row:
         Allocations then.
     site
         The line of code that made most of it; None where no stack was recorded.
+    a_stack_id, b_stack_id
+        The stack that made most of it at each moment, in that moment's trace; −1 for none.
     """
 
     key: str
@@ -59,6 +65,8 @@ class Row:
     n_a: int
     n_b: int
     site: str | None
+    a_stack_id: int = NONE_ID
+    b_stack_id: int = NONE_ID
 
     @property
     def delta_bytes(self) -> int:
@@ -135,6 +143,18 @@ class Difference:
     def delta_bytes(self) -> int:
         """Allocated bytes of the second moment beyond the first."""
         return self.b.allocated_bytes - self.a.allocated_bytes
+
+    @property
+    def unallocated(self) -> Row | None:
+        """Reserved bytes beyond the allocated ones at both moments; None where one was not measured.
+
+        With the rows these sum to the reserved bytes of both moments, and so to their difference.
+        """
+        a_bytes, b_bytes = self.a.reserved_bytes, self.b.reserved_bytes
+        if a_bytes is None or b_bytes is None:
+            return None
+        rests = a_bytes - self.a.allocated_bytes, b_bytes - self.b.allocated_bytes
+        return Row(UNALLOCATED, UNALLOCATED, *rests, 0, 0, None)
 
     @property
     def is_one_trace(self) -> bool:

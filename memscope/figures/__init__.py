@@ -5,10 +5,8 @@ Other folders import:
 ``address_map``     The address space at a moment: segments as rows, blocks in the colours of their
                     categories
 ``compare``         The waterfall of a difference: from what one moment holds to what another does, a bar a
-                    category
+                    category or a holder
 ``device``          What a device says is used over a run, against what PyTorch knows of it, on one axis
-``flame``           The flame graph: the calls or the modules that hold a moment's bytes as boxes, no byte
-                    lost, and their picture
 ``fragmentation``   Fragmentation over events: what is in use and free, and below it the largest request
                     that would succeed
 ``kv_cache``        A recorded key/value cache over events: what its bytes hold, and below it the tokens;

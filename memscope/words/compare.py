@@ -8,7 +8,7 @@ from memscope.names import shown
 from memscope.trace.marks import describe_moment, phase_spans
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_alike, format_bytes, format_items
-from memscope.words.labels import row_label
+from memscope.words.labels import row_label, short_place, split_site
 
 CHANGES = (Change.NEW, Change.GROWN, Change.SHRUNK, Change.GONE)
 """What becomes of rows, in the order in which it is said."""
@@ -108,6 +108,12 @@ def matched_words(difference: Difference) -> str:
 def row_name(row: Row) -> str:
     """What a row is called."""
     return row_label(row.key) if row.is_rounding or row.key == row.category else row.key
+
+
+def row_short(row: Row) -> str:
+    """The same in few words: of a line of code its function and the end of its path."""
+    function, place = split_site(row_name(row))
+    return f"{function} · {short_place(place)}" if place else function
 
 
 def differing_facts(difference: Difference) -> list[tuple[str, str, str]]:

@@ -17,6 +17,7 @@ ROW_LABELS = {
     "cuda_context": "CUDA context",
     "non_pytorch": "non-PyTorch",
     "other_processes": "other processes",
+    "unallocated": "reserved, not allocated",
 }
 """Ledger rows whose name for people differs from their name for machines."""
 

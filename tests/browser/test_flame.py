@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from memscope.attribution.grouping import Grouping
-from memscope.figures.flame import FlameKind, flame_tree
+from memscope.figures.flames.flame import FlameKind, flame_tree
 from memscope.units import format_bytes
 from tests.browser.conftest import Site, Watched
 

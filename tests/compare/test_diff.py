@@ -219,3 +219,21 @@ def test_where_only_one_side_has_owners_both_are_told_by_line_of_code() -> None:
     assert at_ends(owned, owned).owners_in is None
     assert diff_moments(a.end(), a.at(-1)).owners_in is None
     assert diff_moments(a.end(), b.at(-1)).owners_in is None
+
+
+def test_a_row_has_the_stack_of_most_of_it_at_each_moment() -> None:
+    a = [Take(2 * MiB, Category.WEIGHTS, "fc.weight", line(1)), Take(8 * MiB, Category.INPUTS, "x", line(2))]
+    b = [Take(6 * MiB, Category.WEIGHTS, "fc.weight", line(9)), Take(4 * MiB, calls=line(7))]
+    found = at_ends(a, b)
+    rows = {row.key: row for row in found.rows}
+
+    def lines(name: str) -> tuple[list[int], list[int]]:
+        row, sides = rows[name], (found.a, found.b)
+        ids = (row.a_stack_id, row.b_stack_id)
+        stacks = [[] if i < 0 else side.device.trace.stack(i) for side, i in zip(sides, ids, strict=True)]
+        return tuple([frame.line for frame in stack] for stack in stacks)
+
+    assert lines("fc.weight") == ([1, 99], [9, 99])
+    assert lines("x") == ([2, 99], [])
+    assert lines(next(name for name in rows if "train.py:7" in name)) == ([], [7, 99])
+    assert (rows["rounding"].a_stack_id, rows["rounding"].b_stack_id) == (-1, -1)

@@ -12,7 +12,7 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
 from memscope.attribution.call_tree import ROOT
-from memscope.figures.flame import FlameKind, flame_tree
+from memscope.figures.flames.flame import FlameKind, flame_tree
 
 OUT_OF_MEMORY = "tiny-out-of-memory.memscope"
 FITTING = "tiny-llama-train.memscope"

@@ -6,7 +6,7 @@ from memscope_dashboard.narrowing import Narrowing
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
-from memscope.figures.flame import FlameKind
+from memscope.figures.flames.flame import FlameKind
 from tests.dashboard.pages import largest_path, moment_data
 
 

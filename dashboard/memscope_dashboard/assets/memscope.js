@@ -95,8 +95,47 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return clicks ? null : window.dash_clientside.no_update;
     },
 
+    // What the comparison shows is kept for the address; what is usual is left out of it.
+    keepCompare: function (pair, pic, measure, by, show, kind, own, focus, row, kept) {
+      if (!pair) return window.dash_clientside.no_update;
+      const fields = { a: pair.a, b: pair.b };
+      if (pair.at_a !== "peak") fields.at_a = pair.at_a;
+      if (pair.at_b !== "peak") fields.at_b = pair.at_b;
+      const usual = { pic: "category", measure: "allocated", by: "holder", show: "all", kind: "calls" };
+      for (const [name, value] of Object.entries({ pic, measure, by, show, kind })) {
+        if (value && value !== usual[name]) fields[name] = value;
+      }
+      if (own === false) fields.own = "no";
+      if (focus) fields.focus = focus;
+      if (row !== null && row !== undefined) fields.row = row;
+      return { ...(kept || {}), compare: fields };
+    },
+
+    // A click on a box of the comparison's flame graph leads to it, one on the first box a level up.
+    hearCompare: function (figure) {
+      const attach = function (tries) {
+        const graph = document.querySelector("#compare-flame .js-plotly-plot");
+        if (!graph || !graph.on) {
+          if (tries) setTimeout(() => attach(tries - 1), 50);
+          return;
+        }
+        if (graph.memscopeHears) return;
+        graph.memscopeHears = true;
+        graph.on("plotly_icicleclick", function (event) {
+          const trace = graph.data[0];
+          const box = trace.ids.indexOf(event.points[0].id);
+          const node = box === 0 ? graph.layout.meta.above : trace.customdata[box];
+          if (box >= 0 && node !== null && node >= 0) window.dash_clientside.set_props("compare-focus", { data: node });
+          return false;
+        });
+      };
+      attach(100);
+      return window.dash_clientside.no_update;
+    },
+
     // The address shows view and moment, and the navigation keeps the moment; history is not filled by scrubbing.
-    address: function (moment, path, hrefs) {
+    // What a view shows beside is in the address, too: the canvas says it itself, others keep it in a store.
+    address: function (moment, path, kept, hrefs) {
       const n = hrefs.length;
       if (!moment) return [hrefs, Array(n).fill(false)];
       const fields = new URLSearchParams();
@@ -104,19 +143,30 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
         if (moment[name] !== null && moment[name] !== undefined) fields.set(name, moment[name]);
       }
       const bareSearch = "?" + fields.toString();
-      // On the canvas the address also says what part of it is seen, and how.
-      if (path && path.replace(/\/$/, "") === "/canvas") {
+      const more = kept || {};
+      const view = (path || "").replace(/^\/|\/$/g, "");
+      const inAddress = new URLSearchParams(window.location.search);
+      let added = [];
+      if (view === "canvas") {
         const drawn = window.memscopeCanvas.state();
-        const kept = drawn && window.memscopeCanvas.isOf(moment) ? Object.entries(window.memscopeCanvas.fields()) : new URLSearchParams(window.location.search);
-        for (const [name, value] of kept) if (!fields.has(name)) fields.set(name, value);
+        added = drawn && window.memscopeCanvas.isOf(moment) ? Object.entries(window.memscopeCanvas.fields()) : inAddress;
+      } else if (more[view]) {
+        added = Object.entries(more[view]);
+      } else if (view === "compare" || view === "whatif") {
+        added = inAddress;
       }
+      for (const [name, value] of added) if (!fields.has(name)) fields.append(name, value);
       const search = "?" + fields.toString();
       if (window.location.search !== search) {
         window.history.replaceState(window.history.state, "", window.location.pathname + search);
       }
       const first = path === "/" || !path;
       const bare = hrefs.map((href) => href.split("?")[0]);
-      return [bare.map((href) => href + bareSearch), bare.map((href, i) => (first ? i === 0 : href === path))];
+      const searchOf = (href) => {
+        const own = more[href.slice(1)];
+        return own ? bareSearch + "&" + new URLSearchParams(own).toString() : bareSearch;
+      };
+      return [bare.map((href) => href + searchOf(href)), bare.map((href, i) => (first ? i === 0 : href === path))];
     },
   },
 });

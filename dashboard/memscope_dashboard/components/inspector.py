@@ -12,7 +12,7 @@ from dash.exceptions import PreventUpdate
 
 from memscope.device.device import Device, Moment
 from memscope.errors import MemscopeError
-from memscope.figures.flame import FlameKind, frame_label
+from memscope.figures.flames.flame import FlameKind, frame_label
 from memscope.trace.categories import Category, CategorySource
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID, BlockState

@@ -176,5 +176,6 @@ def register(app: Dash, store: TraceStore) -> None:
         Output({"type": "nav", "view": ALL}, "active"),
         Input("moment", "data"),
         Input("url", "pathname"),
+        Input("view-fields", "data"),
         State({"type": "nav", "view": ALL}, "href"),
     )

@@ -13,7 +13,7 @@ from dash.exceptions import PreventUpdate
 
 from memscope.attribution.call_tree import ROOT
 from memscope.device.device import Moment
-from memscope.figures.flame import (
+from memscope.figures.flames.flame import (
     FlameBoxes,
     FlameKind,
     FlameTree,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock, RLock
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -22,14 +21,14 @@ from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count
 from memscope.words.kv_cache import LABELS, MEANINGS, N_POOLS, cache_finding, growth_verdict, kinds_words, pool_words
 from memscope.words.labels import NOT_MEASURED, sentence
+from memscope_dashboard.board import IDLE, Board
 from memscope_dashboard.boundary import register_update
 from memscope_dashboard.components.run_graph import draw_run, register_run_graph, run_controls, run_graph, run_note
 from memscope_dashboard.components.text import finding, picture, section, size, view_heading
-from memscope_dashboard.jobs import Job, Jobs, Progress, Report
+from memscope_dashboard.jobs import Jobs, Progress
 from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
-_DONE = Progress("done")
 N_CACHES = 40
 _WORDS = ("kept by",)
 """Columns of words, which stand at the left."""
@@ -55,45 +54,27 @@ class KvLensBoard:
 
     def __init__(self, lens: KvLens, jobs: Jobs) -> None:
         self._lens = lens
-        self._jobs = jobs
-        self._turn = Lock()
-        self._guard = RLock()
-        self._job: Job | None = None
-        self._is_done = False
-        self._replay: GrowthReplay | None = None
+        self._board: Board[None, GrowthReplay | None] = Board(jobs)
 
     @property
     def replay(self) -> GrowthReplay | None:
         """What the replays found; None before that, and where there was nothing to replay."""
-        with self._guard:
-            return self._replay
+        return self._board.answer(None)
 
     def begin(self) -> Progress:
         """Begin the replays, unless they were begun or nothing grew; how far they are."""
-        with self._guard:
-            if self._is_done or not len(self._lens.growth):
-                return _DONE
-            if self._job is None or self._job.progress.state == "cancelled":
-                self._job = self._jobs.start(self._work, self._turn)
-            return self._job.progress
+        if not len(self._lens.growth):
+            return IDLE
+        return self._board.ask(None, lambda report: replay_without_copies(self._lens, report))
 
     def wait(self, timeout_s: float) -> Progress:
         """Wait a little for the end, so that short replays need no second question."""
-        progress = self.begin()
-        if progress.is_active and self._job is not None:
-            self._job.wait(timeout_s)
-        return self.begin()
+        self.begin()
+        return self._board.wait(None, timeout_s)
 
     def close(self) -> None:
         """End what waits or runs."""
-        with self._guard:
-            if self._job is not None:
-                self._job.cancel()
-
-    def _work(self, report: Report) -> None:
-        found = replay_without_copies(self._lens, report)
-        with self._guard:
-            self._replay, self._is_done = found, True
+        self._board.close()
 
 
 def split_chips(row: KvRow, theme: Theme) -> list[Component]:

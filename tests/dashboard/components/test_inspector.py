@@ -8,7 +8,7 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 
 from memscope.analysis import Analysis
-from memscope.figures.flame import FlameKind
+from memscope.figures.flames.flame import FlameKind
 from memscope.units import format_bytes
 from tests.attribution.scripted import with_old_workspace
 from tests.dashboard.pages import largest_path, moment_data, text_of

@@ -19,7 +19,7 @@ from memscope_dashboard.views.allocations import AllocationsAsked, rows_for
 from memscope.analysis import Analysis
 from memscope.attribution.grouping import Grouping
 from memscope.device.device import Moment
-from memscope.figures.flame import FlameKind
+from memscope.figures.flames.flame import FlameKind
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.categories import Category
 from memscope.trace.container import write_container

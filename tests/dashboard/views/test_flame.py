@@ -13,7 +13,7 @@ from memscope_dashboard.query import Query
 from memscope_dashboard.store import TraceStore
 from memscope_dashboard.views import flame
 
-from memscope.figures.flame import FlameKind
+from memscope.figures.flames.flame import FlameKind
 from memscope.trace.container import write_container
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate, takewhile
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +12,7 @@ import plotly.graph_objects as go
 from memscope.attribution.call_tree import ROOT, CallTree, ModuleTree, call_tree, module_tree, sum_below
 from memscope.attribution.sites import own_frames
 from memscope.device.device import Moment
+from memscope.figures.flames._icicle import ROW_PX, add_icicle, box_text
 from memscope.figures.theme import Theme, empty_figure
 from memscope.names import shown
 from memscope.trace.categories import Category
@@ -322,14 +321,6 @@ def has_names(tree: FlameTree) -> bool:
     return len(tree.keys) > 1 and (tree.kind is FlameKind.MODULES or _has_stacks(tree))
 
 
-ROW_PX = 26
-_WIDTH_PX = 632
-"""Width of the picture at the narrowest that it has in the app, less a margin for the text."""
-_PAD_PX = 9
-_MIN_CHARACTERS = 3
-_NARROW, _WIDE = frozenset("ijlftr.,:;()[]|!' "), frozenset("mwMW@%_—…")
-
-
 def flame_figure(
     moment: Moment,
     tree: FlameTree,
@@ -355,34 +346,23 @@ def flame_figure(
     shares = [int(n) / max(int(boxes.bytes[0]), 1) for n in boxes.bytes]
     kinds = [majority(row) for row in boxes.by_category]
     figure = empty_figure(theme, boxes.n_levels * ROW_PX + 2, margin={"l": 0, "r": 0, "t": 0, "b": 2})
-    figure.add_icicle(
-        ids=[str(i) for i in range(len(boxes))],
-        parents=["" if above == NONE_ID else str(above) for above in boxes.parent.tolist()],
-        values=boxes.bytes.tolist(),
-        labels=[plain(name, 60) for name in names],
-        customdata=_keys(tree, boxes),
-        text=[_box_text(name, int(n), share) for name, n, share in zip(names, boxes.bytes, shares, strict=True)],
-        hovertext=_hover_texts(moment, tree, boxes, names),
-        hovertemplate="%{hovertext}<extra></extra>",
-        texttemplate="%{text}",
-        textposition="middle left",
-        textfont={"size": 12, "color": [_ink(i, kind, boxes, theme) for i, kind in enumerate(kinds)]},
-        marker={
-            "colors": [_color(i, kind, boxes, theme) for i, kind in enumerate(kinds)],
-            "line": {
-                "width": [2.5 if it else 1 for it in outlined],
-                "color": [theme.ink if it else theme.surface for it in outlined],
-            },
-            "pattern": _merged_pattern(boxes, theme),
-        },
-        branchvalues="total",
-        sort=False,
-        tiling={"orientation": "v", "pad": 0},
-        pathbar={"visible": False},
-        leaf={"opacity": 1},
-        root={"color": "rgba(0,0,0,0)"},
+    add_icicle(
+        figure,
+        parents=boxes.parent,
+        values=boxes.bytes,
+        names=names,
+        keys=_keys(tree, boxes),
+        texts=[
+            box_text(name, format_bytes(int(n)), share)
+            for name, n, share in zip(names, boxes.bytes, shares, strict=True)
+        ],
+        hover_texts=_hover_texts(moment, tree, boxes, names),
+        inks=[_ink(i, kind, boxes, theme) for i, kind in enumerate(kinds)],
+        colors=[_color(i, kind, boxes, theme) for i, kind in enumerate(kinds)],
+        outlined=outlined,
+        patterns=["|" if n else "" for n in boxes.n_merged.tolist()],
+        theme=theme,
     )
-    figure.update_layout(uniformtext={"minsize": 12, "mode": "hide"})
     return figure
 
 
@@ -406,30 +386,6 @@ def _names(moment: Moment, tree: FlameTree, boxes: FlameBoxes, path: Sequence[Ke
         else:
             names.append(rest_label(tree.kind) if node == NONE_ID else key_label(trace, tree.kind, tree.keys[node]))
     return names
-
-
-def _box_text(name: str, n_bytes: int, share: float) -> str:
-    """As much of a name and its size as fits into its box."""
-    room_px = share * _WIDTH_PX - _PAD_PX
-    size = format_bytes(n_bytes)
-    if not name.endswith(size) and _width_px(f"{name}  ") + 1.1 * _width_px(size) <= room_px:
-        return f"{plain(name)}  <b>{size}</b>"
-    if _width_px(name) <= room_px:
-        return plain(name)
-    widths = accumulate(map(_width_px, name), initial=_width_px("…"))
-    n = sum(1 for _ in takewhile(lambda width: width <= room_px, widths)) - 1
-    return f"{plain(name[:n])}…" if n >= _MIN_CHARACTERS else ""
-
-
-def _width_px(text: str) -> float:
-    """About how wide a text of 12 px is; rather too wide than too narrow."""
-    return sum(4.4 if c in _NARROW else 10.6 if c in _WIDE else 8.4 if c.isupper() else 7.2 for c in text)
-
-
-def _merged_pattern(boxes: FlameBoxes, theme: Theme) -> dict[str, Any]:
-    """Merged boxes are striped, as in the address map."""
-    shapes = ["|" if n else "" for n in boxes.n_merged.tolist()]
-    return {"shape": shapes, "fillmode": "overlay", "fgcolor": theme.surface, "size": 3, "solidity": 0.3}
 
 
 def _color(box: int, kind: Category | None, boxes: FlameBoxes, theme: Theme) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from memscope.analysis import Analysis, load
 from memscope.attribution.call_tree import ROOT
-from memscope.figures import flame as flame_data
-from memscope.figures.flame import (
+from memscope.figures.flames import flame as flame_data
+from memscope.figures.flames.flame import (
     MAX_LEVELS,
     FlameBoxes,
     FlameKind,
