@@ -24,4 +24,5 @@ Other folders import:
                     reserved and capacity
 ``timeline_data``   A device's usage over events, reduced to what a picture can show; the whole run in a
                     strip
+``whatif``          What techniques make of a run: its memory before and after, over each other
 """

@@ -25,13 +25,12 @@ from memscope.oom.verdict import (
 from memscope.reports.json import trace_json
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.reports.text import print_trust_header
-from memscope.reports.whatif.text import cost_words
 from memscope.techniques.through import LetThrough
 from memscope.trace.marks import describe_moment
 from memscope.trace.schema import NONE_ID
 from memscope.units import format_bytes, format_count, format_handle
 from memscope.words.labels import row_label
-from memscope.words.replay import signed_bytes
+from memscope.words.techniques import OF_TECHNIQUES, technique_words
 
 _N_EVENTS_NAMED = 8
 _CHECKED = {
@@ -234,9 +233,6 @@ def _print_counterfactuals(remedies: Remedies, console: Console) -> None:
         console.print(Text(f"  · {text}", style="dim"))
 
 
-_OF_TECHNIQUES = "up to this request, by replay; what the program goes on to need is not in the recording"
-
-
 def _print_techniques(techniques: Sequence[LetThrough], console: Console) -> None:
     console.print()
     console.print(Text("What to change in the program, the cheapest first", style="bold"))
@@ -244,16 +240,7 @@ def _print_techniques(techniques: Sequence[LetThrough], console: Console) -> Non
         console.print(Text(f"  ≈ {technique_words(technique)}", style="yellow"))
         if technique.how:
             console.print(Text(f"      {technique.how}", style="dim"))
-    console.print(Text(f"  {_OF_TECHNIQUES}", style="dim"))
-
-
-def technique_words(technique: LetThrough) -> str:
-    """A technique with what it takes off, and its cost."""
-    less = signed_bytes(technique.saved_bytes)
-    cost = cost_words(technique.cost)
-    return f"{technique.technique}: {less} less in use, {format_bytes(technique.in_use_bytes)} in use with it" + (
-        f" (costs {cost})" if cost else ""
-    )
+    console.print(Text(f"  {OF_TECHNIQUES}", style="dim"))
 
 
 def _block(block: FreedBlock) -> str:
@@ -276,7 +263,7 @@ def oom_html(recording: RecordedTrace, verdict: OomVerdict) -> str:
         parts.append(f"<p><b>What would have let it through</b></p>{_list_html(changes)}")
     if verdict.techniques:
         listed = _list_html(escape(technique_words(technique)) for technique in verdict.techniques)
-        parts.append(f"<p><b>What to change in the program</b>, {_OF_TECHNIQUES}</p>{listed}")
+        parts.append(f"<p><b>What to change in the program</b>, {OF_TECHNIQUES}</p>{listed}")
     return "".join(parts)
 
 

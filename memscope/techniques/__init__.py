@@ -2,6 +2,7 @@
 
 Other folders import:
 
+``course``     The course of a changed program's memory over the run that it was taken from
 ``fit``        The cheapest techniques with which a program fits a card
 ``names``      What names of owners say
 ``passes``     The training passes of a device

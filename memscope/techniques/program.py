@@ -264,8 +264,8 @@ class Program:
             step_ends=border(self.step_ends),
         )
 
-    def to_requests(self) -> Requests:
-        """What an allocator is asked for, in order."""
+    def _acts(self) -> Others:
+        """All that an allocator is asked for, in no order."""
         made = np.flatnonzero(self.is_made & (self.begin != BEFORE))
         at_once = self.let_go == self.complete
         freed = np.flatnonzero(self.is_made & (self.let_go != NEVER) & (self.let_go != BEFORE))
@@ -283,7 +283,16 @@ class Program:
         op = np.concatenate([*(np.full(len(g[2]), int(g[1])) for g in groups), self.others.op])
         row = np.concatenate([*(group[2] for group in groups), self.others.row])
         none = np.full(len(time) - len(self.others.time), NONE_ID, np.int64)
-        dropped = np.concatenate([none, self.others.dropped_pool])
+        return Others(time, op, row, np.concatenate([none, self.others.dropped_pool]))
+
+    @property
+    def event_times(self) -> Int64Array:
+        """When something is asked for: int64, one for each request of :meth:`to_requests`, in order."""
+        return np.sort(self._acts().time)
+
+    def to_requests(self) -> Requests:
+        """What an allocator is asked for, in order."""
+        time, op, row, dropped = self._acts()
         order = np.argsort(time, kind="stable")
         old = self.requests
         started = np.flatnonzero(self.is_made & (self.begin == BEFORE))

@@ -209,13 +209,22 @@ class Start:
             assumes=last.assumes,
         )
 
-    def answer(self, text: str, changes: list[Applied]) -> WhatIf:
-        """What came of some changes, of which each was applied to what the one before had made."""
-        last = changes[-1][1]
-        conf = _conf_of(changes)
+    def served(self, changes: list[Applied]) -> ReplayResult:
+        """Serve what some changes make of the program; without any, the program as it was."""
+        program = changes[-1][1].program if changes else self.program
+        return _replay(program, _conf_of(changes))
+
+    def answer(self, text: str, changes: list[Applied], served: ReplayResult | None = None) -> WhatIf:
+        """What came of some changes, of which each was applied to what the one before had made.
+
+        Parameters
+        ----------
+        served
+            What :meth:`served` gave for them, where that is known.
+        """
         notes = [change.note for _, change in changes if change.note is not None]
         in_force = len(notes) == len(changes)
-        peaks = self.baseline if in_force else _peaks(_replay(last.program, conf))
+        peaks = self.baseline if in_force else _peaks(self.served(changes) if served is None else served)
         return WhatIf(
             technique=text,
             peaks=peaks,

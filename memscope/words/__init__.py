@@ -16,4 +16,6 @@ Other folders import:
                   trusted
 ``serving``       What replays of requests found, in words; the names and meanings of the parts of key/value
                   memory
+``techniques``    Techniques in words: what one costs and how far it is proved, what does not apply, what a plan
+                  comes to
 """

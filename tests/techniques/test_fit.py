@@ -5,9 +5,9 @@ import torch
 import memscope
 from memscope.gpus import find_gpu
 from memscope.planning.estimate import card_fit
-from memscope.reports.whatif.text import fit_words
 from memscope.techniques.fit import ORDER, fit_plan
 from memscope.techniques.whatif import what_if
+from memscope.words.techniques import fit_words
 from tests.techniques.programs import dry_run, generate, peaks, train
 
 

@@ -111,6 +111,13 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return { ...(kept || {}), compare: fields };
     },
 
+    // So is what the what-if view applies, and for which card.
+    keepWhatIf: function (asked, kept) {
+      if (!asked) return window.dash_clientside.no_update;
+      const fields = Object.fromEntries(Object.entries(asked).filter(([, value]) => value));
+      return { ...(kept || {}), whatif: fields };
+    },
+
     // A click on a box of the comparison's flame graph leads to it, one on the first box a level up.
     hearCompare: function (figure) {
       const attach = function (tries) {

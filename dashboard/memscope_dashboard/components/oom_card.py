@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html
@@ -13,11 +14,13 @@ from dash.exceptions import PreventUpdate
 from memscope.errors import MemscopeError
 from memscope.oom.room import FreeGroup
 from memscope.oom.verdict import Counterfactual, FreedBlock, OomOwner, OomVerdict, oom_headline
+from memscope.techniques.through import LetThrough
 from memscope.trace.marks import describe_moment
 from memscope.trace.trace import Trace
 from memscope.units import format_bytes, format_count
 from memscope.words.labels import pool_label, row_label, short_place, split_site, stream_label
-from memscope_dashboard.components.text import finding, size, swatch
+from memscope.words.techniques import OF_TECHNIQUES, technique_words
+from memscope_dashboard.components.text import code_line, finding, size, swatch
 from memscope_dashboard.jobs import Progress
 from memscope_dashboard.oom_board import OomBoard
 from memscope_dashboard.query import Query
@@ -118,8 +121,8 @@ def evidence_panel(verdict: OomVerdict) -> Component:
     return html.Details([html.Summary("What this rests on, where memory was free, and who held it"), *parts])
 
 
-def changes_panel(verdict: OomVerdict, progress: Progress) -> list[Component]:
-    """What would have let the request through, or how far the search for it is."""
+def changes_panel(verdict: OomVerdict, progress: Progress, query: Query) -> list[Component]:
+    """What would have let the request through, what to change in the program, or how far the search for it is."""
     if progress.state in ("waiting", "running"):
         words = "Searching by replay what would have let it through…"
         return [html.P(words, className="quiet", **{"aria-live": "polite"})]
@@ -137,7 +140,24 @@ def changes_panel(verdict: OomVerdict, progress: Progress) -> list[Component]:
         found.append(
             html.P("Nothing was searched: the recording does not hold what a replay needs.", className="quiet")
         )
-    return found
+    return found + _techniques(verdict.techniques, query)
+
+
+def _techniques(found: Sequence[LetThrough], query: Query) -> list[Component]:
+    """The techniques with which the request would have been served, each with the way to the run with it."""
+    if not found:
+        return []
+    items = []
+    for technique in found:
+        address = f"/whatif{query.search()}&{urlencode({'apply': technique.technique})}"
+        parts: list[Any] = [html.Span(finding(technique_words(technique))), " "]
+        parts.append(dcc.Link("see the run with it", href=address, className="link"))
+        items.append(html.Li([html.Div(parts), code_line(technique.how) if technique.how else None]))
+    return [
+        html.H3("What to change in the program, the cheapest first"),
+        html.Ol(items, className="changes"),
+        html.P(f"{_sentence(OF_TECHNIQUES)}.", className="quiet small"),
+    ]
 
 
 def _change(change: Counterfactual) -> Component:
@@ -150,10 +170,7 @@ def _change(change: Counterfactual) -> Component:
     if change.note:
         parts.append(html.Div(_sentence(change.note), className="quiet small"))
     if change.line:
-        copy = dmc.CopyButton(
-            value=change.line, children="copy", copiedChildren="copied", size="compact-xs", variant="default"
-        )
-        parts.append(html.Div([html.Code(change.line), copy], className="tuned-line"))
+        parts.append(code_line(change.line))
     if change.blocks:
         rows = [_block(block) for block in change.blocks]
         if change.n_blocks > len(change.blocks):
@@ -265,11 +282,12 @@ def update_changes(store: TraceStore, shown: dict[str, Any] | None, is_tick: boo
     """What would have let the request through, and whether nothing more is to be waited for."""
     if shown is None:
         return [None, True]
-    board = board_of(store, Query(shown["trace"], shown["device"]))
+    query = Query(shown["trace"], shown["device"])
+    board = board_of(store, query)
     progress = board.wait(shown["event"], _PATIENCE_S)
     if progress.is_active and is_tick:
         raise PreventUpdate
-    return [changes_panel(board.verdict(shown["event"]), progress), not progress.is_active]
+    return [changes_panel(board.verdict(shown["event"]), progress, query), not progress.is_active]
 
 
 def register(app: Dash, store: TraceStore) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
@@ -77,3 +78,9 @@ def picture(id_: str, class_name: str = "", *, is_static: bool = False) -> Compo
     clear = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "xaxis": blank, "yaxis": blank}
     figure = {"data": [], "layout": {**clear, "shapes": [blank]}}
     return dcc.Graph(id=id_, figure=figure, config=picture_config(is_static=is_static), className=class_name)
+
+
+def code_line(line: str) -> Component:
+    """A line of code, or a setting, to copy."""
+    copy = dmc.CopyButton(value=line, children="copy", copiedChildren="copied", size="compact-xs", variant="default")
+    return html.Div([html.Code(line), copy], className="tuned-line")

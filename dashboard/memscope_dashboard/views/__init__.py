@@ -14,6 +14,7 @@ from memscope_dashboard.views import (
     ranks,
     replay,
     timeline,
+    whatif,
 )
 
 VIEWS: tuple[View, ...] = (
@@ -25,6 +26,7 @@ VIEWS: tuple[View, ...] = (
     allocations.VIEW,
     fragmentation.VIEW,
     replay.VIEW,
+    whatif.VIEW,
     compare.VIEW,
     kv.VIEW,
     device.VIEW,

@@ -10,19 +10,21 @@ from rich.text import Text
 from memscope.device.recording import RecordedTrace
 from memscope.reports.terminal import Column, FittedTable, Kind
 from memscope.techniques.fit import FitPlan
-from memscope.techniques.technique import Cost, Technique
+from memscope.techniques.technique import Technique
 from memscope.techniques.whatif import WhatIf, WhatIfs
-from memscope.units import format_bytes, format_fraction, format_items
+from memscope.units import format_bytes
 from memscope.words.replay import signed_bytes
+from memscope.words.techniques import (
+    PROOF_WORDS,
+    as_it_is_words,
+    cost_words,
+    costs_words,
+    fit_words,
+    refused_words,
+)
 
-_DOES_NOT_APPLY = " does not apply: "
 _N_FEW = 4
 """Of so many techniques what to write is said only of those that save something."""
-_PROOF_WORDS = {
-    "changed-program": "checked against truly changed programs",
-    "closed-form": "counted by formula",
-    "unproved": "not checked",
-}
 
 
 def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -> None:
@@ -31,7 +33,7 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     console.print(
         Text(
             f"{recording.name}, device {found.device}: {format_bytes(peaks.allocated_bytes)} allocated and "
-            f"{format_bytes(peaks.reserved_bytes)} reserved at the peaks, {_as_it_is(found)}",
+            f"{format_bytes(peaks.reserved_bytes)} reserved at the peaks, {as_it_is_words(found)}",
             style="bold",
         )
     )
@@ -57,24 +59,13 @@ def print_what_ifs(recording: RecordedTrace, found: WhatIfs, console: Console) -
     console.print(Text("  saves: of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
     proofs = sorted({result.proof for result in rows})
     if proofs:
-        words = "; ".join(f"{proof}: {_PROOF_WORDS[proof]}" for proof in proofs)
+        words = "; ".join(f"{proof}: {PROOF_WORDS[proof]}" for proof in proofs)
         console.print(Text(f"  {words} (docs/techniques.md)", style="dim"))
-
-
-def _as_it_is(found: WhatIfs) -> str:
-    """What the baseline is of: a run that a failed request ended never had that."""
-    if found.failed_bytes is None:
-        return "as it is"
-    allocated_bytes, reserved_bytes = found.recorded
-    had = f"{format_bytes(allocated_bytes)} allocated"
-    if reserved_bytes is not None:
-        had += f" and {format_bytes(reserved_bytes)} reserved"
-    return f"had the request for {format_bytes(found.failed_bytes)} not failed; the run itself had {had}"
 
 
 def _print_below(result: WhatIf, console: Console, *, says_how: bool, says_costs: bool) -> None:
     """How a technique is done, with its cost where the table has no room for it, and what there is to know of it."""
-    cost = _costs(result) if says_costs else ""
+    cost = costs_words(result) if says_costs else ""
     how = "; ".join(filter(None, result.hows)) if says_how else ""
     if how or cost:
         words = f"{how} (costs {cost})" if how and cost else how or f"costs {cost}"
@@ -83,18 +74,6 @@ def _print_below(result: WhatIf, console: Console, *, says_how: bool, says_costs
         console.print(Text(f"  ○ {result.technique}: {result.note}", style="dim"))
     for sentence in result.assumes:
         console.print(Text(f"  · {result.technique}: {sentence}", style="dim"))
-
-
-def refused_words(refused: Iterable[tuple[str, str]]) -> list[str]:
-    """Techniques that do not apply and why, a line for each reason."""
-    names: dict[str, list[str]] = {}
-    for name, text in refused:
-        _, _, reason = text.partition(_DOES_NOT_APPLY)
-        names.setdefault(reason or text, []).append(name)
-    return [
-        f"{', '.join(of)}{_DOES_NOT_APPLY if len(of) == 1 else ' do not apply: '}{reason}"
-        for reason, of in names.items()
-    ]
 
 
 def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console: Console) -> None:
@@ -113,48 +92,15 @@ def print_fit_plan(recording: RecordedTrace, device: int, plan: FitPlan, console
     console.print(Text("  of peak reserved memory, after a replay through PyTorch's allocator", style="dim"))
 
 
-def fit_words(plan: FitPlan) -> str:
-    """What a plan comes to, in one line."""
-    card = f"{plan.gpu}, of which PyTorch can have {format_bytes(plan.capacity_bytes)}"
-    spare = f"with {format_bytes(plan.spare_bytes)} to spare"
-    if plan.n_retries:
-        spare = f"cached memory given back {format_items(plan.n_retries, 'time')}"
-    if plan.fits and not plan.steps:
-        return f"fits {card}, {spare} as it is"
-    if plan.fits:
-        n = format_items(len(plan.steps), "change")
-        return f"with {n} it fits {card}, {spare}"
-    lacks = format_bytes(-plan.spare_bytes)
-    return f"nothing that is known makes it fit {card}: with all of this it still lacks {lacks}"
-
-
 def _cells(result: WhatIf) -> tuple[str, str, str, str, str, str]:
     return (
         result.technique,
         signed_bytes(result.saved_bytes),
         format_bytes(result.peaks.reserved_bytes),
         format_bytes(result.peaks.allocated_bytes),
-        _costs(result),
+        costs_words(result),
         result.proof,
     )
-
-
-def _costs(result: WhatIf) -> str:
-    """What is paid for a change; nothing where nothing changes."""
-    return "" if result.note is not None else "; ".join(filter(None, map(cost_words, result.costs)))
-
-
-def cost_words(cost: Cost) -> str:
-    """A cost in a few words; an empty text where nothing is known of one."""
-    parts = []
-    if cost.recomputed_frac is not None:
-        parts.append(f"+{format_fraction(cost.recomputed_frac)} work")
-    if cost.n_passes is not None:
-        parts.append(f"{cost.n_passes} passes in place of one")
-    if cost.moved_bytes_per_step is not None:
-        parts.append(f"{format_bytes(cost.moved_bytes_per_step)} moved a step")
-    parts += [words for words in (cost.precision, cost.words) if words is not None]
-    return "; ".join(parts)
 
 
 def print_techniques(techniques: Iterable[Technique], console: Console) -> None:

@@ -12,6 +12,7 @@ from memscope_dashboard.store import TraceStore
 
 from memscope.oom.verdict import oom_headline
 from memscope.trace.container import write_container
+from memscope.words.techniques import technique_words
 from tests.dashboard.conftest import WAIT_S
 from tests.dashboard.pages import FITTING, OUT_OF_MEMORY, links, moment_data, text_of
 from tests.oom.planted import PLANTS, plant
@@ -40,6 +41,12 @@ def test_the_verdict_is_there_at_once_and_what_would_help_follows(shipped: Trace
     assert whole.remedies.found
     for change in whole.remedies.found:
         assert change.text[1:] in text_of(changes)
+    assert whole.techniques
+    for technique in whole.techniques:
+        assert technique_words(technique) in text_of(changes)
+        assert technique.how in text_of(changes)
+        where = f"/whatif{Query(OUT_OF_MEMORY, 0).search()}&apply={technique.technique.replace(':', '%3A')}"
+        assert where in links(changes)
 
 
 def test_the_verdict_is_not_drawn_twice(shipped: TraceStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memscope_dashboard.components.text import facts, finding, picture, recording_notes, section, size
+from memscope_dashboard.components.text import code_line, facts, finding, picture, recording_notes, section, size
 
 from memscope.words.labels import NOT_MEASURED
 from tests.dashboard.pages import ids_of, text_of
@@ -41,3 +41,8 @@ def test_places_have_their_ids_and_pictures_are_blank_until_they_come() -> None:
     place = section("Ledger", picture("bar"), id="ledger")
     assert ids_of(place) == ["ledger", "bar"]
     assert picture("bar").figure["data"] == []
+
+
+def test_a_line_to_copy_is_copied_whole() -> None:
+    code, copy = code_line("optimizer.step()  # once").children
+    assert code.children == copy.value == "optimizer.step()  # once"

@@ -3,10 +3,11 @@ import io
 import pytest
 
 from memscope.reports.terminal import Terminal
-from memscope.reports.whatif.text import cost_words, print_techniques, print_what_ifs, refused_words
+from memscope.reports.whatif.text import print_techniques, print_what_ifs
 from memscope.techniques.registry import TECHNIQUES
 from memscope.techniques.technique import Cost
 from memscope.techniques.whatif import what_if, what_if_all
+from memscope.words.techniques import cost_words, refused_words
 from tests.techniques.programs import train
 
 
