@@ -2,8 +2,8 @@
 
     python benchmarks/absurd.py [--share 1.0] [--verb report --verb frag] [KIND ...]
 
-The kinds are thousands of devices, tens of thousands of streams, of segments, of steps and of phases (one in another,
-and ended in the order in which they began), and a million distinct stacks. Each figure is the CPU time of a process of
+The kinds are thousands of devices, tens of thousands of streams, of pools with a stream each, of segments, of steps and
+of phases (one in another, and ended in the order in which they began), and a million distinct stacks. Each figure is the CPU time of a process of
 its own; the last column is how often as much it takes per doubling, less what the same verb takes of a recording of one
 request: 2 is linear, 4 quadratic. What takes longer than LIMIT_S is not waited for.
 """
@@ -32,13 +32,13 @@ LIMIT_S = 120
 VERBS = ("import", "report", "verify", "frag", "peak", "oom")
 
 
-def add_segment(builder: TraceBuilder, i: int, *, device: int = 0, stream: int = 0, stack_id: int = -1) -> None:
+def add_segment(builder: TraceBuilder, i: int, *, device: int = 0, stream: int = 0, n_pool: int = 0) -> None:
     """A segment with one small allocation that stays: its events, and what is there at the end."""
     address = BASE + 4 * MIB * i
-    where = {"device": device, "address": address, "stream": stream, "time_ns": 1000 * i, "stack_id": stack_id}
-    builder.add_event(Action.SEGMENT_ALLOC, size_bytes=2 * MIB, **where)
-    builder.add_event(Action.ALLOC, size_bytes=1024, **where)
-    segment = builder.add_segment(address=address, size_bytes=2 * MIB, is_large=False, device=device, stream=stream)
+    where = {"device": device, "address": address, "stream": stream, "pool": (0, n_pool)}
+    builder.add_event(Action.SEGMENT_ALLOC, size_bytes=2 * MIB, time_ns=1000 * i, **where)
+    builder.add_event(Action.ALLOC, size_bytes=1024, time_ns=1000 * i, **where)
+    segment = builder.add_segment(size_bytes=2 * MIB, is_large=False, **where)
     used, rest = BlockState.ACTIVE_ALLOCATED, BlockState.INACTIVE
     builder.add_block(segment, address=address, size_bytes=1024, requested_bytes=1024, state=used)
     builder.add_block(segment, address=address + 1024, size_bytes=2 * MIB - 1024, requested_bytes=0, state=rest)
@@ -52,6 +52,11 @@ def devices(builder: TraceBuilder, n: int) -> None:
 def streams(builder: TraceBuilder, n: int) -> None:
     for i in range(n):
         add_segment(builder, i, stream=16 * i)
+
+
+def pools(builder: TraceBuilder, n: int) -> None:
+    for i in range(n):
+        add_segment(builder, i, stream=16 * i, n_pool=i)
 
 
 def segments(builder: TraceBuilder, n: int) -> None:
@@ -87,6 +92,7 @@ def stacks(builder: TraceBuilder, n: int) -> None:
 KINDS: dict[str, tuple[int, Callable[[TraceBuilder, int], None]]] = {
     "devices": (2_000, devices),
     "streams": (50_000, streams),
+    "pools": (20_000, pools),
     "segments": (100_000, segments),
     "steps": (65_536, steps),
     "phases": (65_536, phases),
@@ -99,7 +105,7 @@ def write(path: Path, make: Callable[[TraceBuilder, int], None], n: int) -> Path
     """A recording with so many."""
     builder = TraceBuilder()
     make(builder, n)
-    return write_container(builder.build(TraceMetadata(source="synthetic", alloc_conf="")), path, overwrite=True)
+    return write_container(builder.build(TraceMetadata(source="synthetic", alloc_conf="", has_pool_ids=True)), path, overwrite=True)
 
 
 def cpu_seconds(verb: str, path: Path) -> float | None:
