@@ -31,6 +31,8 @@ _N_ASIDE = 32
 """Characters that the name under which a file is written has beside the file's own."""
 _MAX_NAME_BYTES = 255
 _N_TRIES = 10
+_UNFINISHED: set[Path] = set()
+"""Under which names this process is writing."""
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -109,6 +111,7 @@ def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = T
         aside, file = _open_aside(path)
     except OSError as error:
         raise _unwritable(path, error) from error
+    _UNFINISHED.add(aside)
     try:
         with file:
             yield file
@@ -123,6 +126,14 @@ def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = T
             raise  # of what the block does beside writing
         raise _unwritable(path, error) from error
     finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        _UNFINISHED.discard(aside)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, for a process that ends at once."""
+    for aside in list(_UNFINISHED):
         with suppress(OSError):
             aside.unlink(missing_ok=True)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
+
+from memscope.files import remove_unfinished
 
 
 def ending_when_told(command: click.Command) -> click.Command:
@@ -48,7 +52,19 @@ def _ended_by_signals() -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _end(number: int, _frame: Any) -> NoReturn:
+def _end(number: int, frame: FrameType | None) -> NoReturn:
     """Leave, with the exit code that a shell gives to what a signal ended; a second one ends it at once."""
     signal.signal(number, signal.SIG_DFL)
+    if _is_importing(frame):
+        # An error in the middle of a compiled module's being made aborts, with words of its own.
+        remove_unfinished()
+        os.kill(os.getpid(), number)
     raise SystemExit(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False

@@ -42,6 +42,26 @@ def test_a_verb_that_is_told_to_end_removes_what_is_half_done(tmp_path: Path, nu
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_being_imported_is_left_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """A compiled module that is left in the middle of its being made aborts, or goes on without what it lacks."""
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import os, time\ntry:\n    os.kill(os.getpid(), {int(number)})\n    time.sleep(30)\n"
+        "except BaseException as error:\n    print('went on after', repr(error))\n"
+    )
+    (tmp_path / "run.py").write_text(
+        "import click, signal\nfrom memscope.cli.ending import ending_when_told\n"
+        "from memscope.files import whole_file\n"
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
+        "@click.command()\ndef load():\n    with whole_file('out') as file:\n        file.write(b'half')\n"
+        "        import slow_to_import\n    print('imported')\n"
+        "ending_when_told(load)()\n"
+    )
+    ended = subprocess.run([sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-number, "", "")
+    assert not [path.name for path in tmp_path.iterdir() if "out" in path.name]
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -69,7 +89,13 @@ def test_an_import_told_to_end_at_any_moment_leaves_nothing_half_done(tmp_path: 
     rng = random.Random(1)
     codes = set()
     for _ in range(20):
-        started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        started = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # which nohup may have the tests ignore
+        )
         time.sleep(rng.uniform(0.3, 1.1) * took_s)
         started.send_signal(number)
         _, err = started.communicate(timeout=60)
