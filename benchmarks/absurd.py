@@ -2,10 +2,12 @@
 
     python benchmarks/absurd.py [--share 1.0] [--verb report --verb frag] [KIND ...]
 
-The kinds are thousands of devices, tens of thousands of streams, of segments, of steps and of phases (one in another,
-and ended in the order in which they began), and a million distinct stacks. Each figure is the CPU time of a process of
-its own; the last column is how often as much it takes per doubling, less what the same verb takes of a recording of one
-request: 2 is linear, 4 quadratic. What takes longer than LIMIT_S is not waited for.
+The kinds are thousands of devices, tens of thousands of streams, of pools with a stream each, of segments, of steps and
+of phases (one in another, and ended in the order in which they began), and a million distinct stacks. Each figure is
+the CPU time of a process of its own, for `dash` of one that answers what the page asks for first: the overview, the
+strip at the bottom, the timeline, and the canvas. The last column is how often as much it takes per doubling, less what
+the same verb takes of a recording of one request: 2 is linear, 4 quadratic. What takes longer than LIMIT_S is not
+waited for.
 """
 
 from __future__ import annotations
@@ -29,16 +31,17 @@ from memscope.trace.schema import Action, BlockState, MarkKind
 MIB = 1 << 20
 BASE = 0x7F00_0000_0000
 LIMIT_S = 120
-VERBS = ("import", "report", "verify", "frag", "peak", "oom")
+VERBS = ("import", "report", "verify", "frag", "peak", "oom", "dash")
+FIRST_ANSWERS = ("moment.data", "overview-title.children", "scrubber-graph.figure", "timeline-title.children")
 
 
-def add_segment(builder: TraceBuilder, i: int, *, device: int = 0, stream: int = 0, stack_id: int = -1) -> None:
+def add_segment(builder: TraceBuilder, i: int, *, device: int = 0, stream: int = 0, n_pool: int = 0) -> None:
     """A segment with one small allocation that stays: its events, and what is there at the end."""
     address = BASE + 4 * MIB * i
-    where = {"device": device, "address": address, "stream": stream, "time_ns": 1000 * i, "stack_id": stack_id}
-    builder.add_event(Action.SEGMENT_ALLOC, size_bytes=2 * MIB, **where)
-    builder.add_event(Action.ALLOC, size_bytes=1024, **where)
-    segment = builder.add_segment(address=address, size_bytes=2 * MIB, is_large=False, device=device, stream=stream)
+    where = {"device": device, "address": address, "stream": stream, "pool": (0, n_pool)}
+    builder.add_event(Action.SEGMENT_ALLOC, size_bytes=2 * MIB, time_ns=1000 * i, **where)
+    builder.add_event(Action.ALLOC, size_bytes=1024, time_ns=1000 * i, **where)
+    segment = builder.add_segment(size_bytes=2 * MIB, is_large=False, **where)
     used, rest = BlockState.ACTIVE_ALLOCATED, BlockState.INACTIVE
     builder.add_block(segment, address=address, size_bytes=1024, requested_bytes=1024, state=used)
     builder.add_block(segment, address=address + 1024, size_bytes=2 * MIB - 1024, requested_bytes=0, state=rest)
@@ -52,6 +55,11 @@ def devices(builder: TraceBuilder, n: int) -> None:
 def streams(builder: TraceBuilder, n: int) -> None:
     for i in range(n):
         add_segment(builder, i, stream=16 * i)
+
+
+def pools(builder: TraceBuilder, n: int) -> None:
+    for i in range(n):
+        add_segment(builder, i, stream=16 * i, n_pool=i)
 
 
 def segments(builder: TraceBuilder, n: int) -> None:
@@ -87,6 +95,7 @@ def stacks(builder: TraceBuilder, n: int) -> None:
 KINDS: dict[str, tuple[int, Callable[[TraceBuilder, int], None]]] = {
     "devices": (2_000, devices),
     "streams": (50_000, streams),
+    "pools": (20_000, pools),
     "segments": (100_000, segments),
     "steps": (65_536, steps),
     "phases": (65_536, phases),
@@ -99,15 +108,18 @@ def write(path: Path, make: Callable[[TraceBuilder, int], None], n: int) -> Path
     """A recording with so many."""
     builder = TraceBuilder()
     make(builder, n)
-    return write_container(builder.build(TraceMetadata(source="synthetic", alloc_conf="")), path, overwrite=True)
+    return write_container(
+        builder.build(TraceMetadata(source="synthetic", alloc_conf="", has_pool_ids=True)), path, overwrite=True
+    )
 
 
 def cpu_seconds(verb: str, path: Path) -> float | None:
     """CPU time of a verb on a file; None where it runs past the limit."""
     out = ["-f", "-o", str(path.with_name("out.memscope"))] if verb == "import" else []
+    command = [__file__, "--answer", str(path)] if verb == "dash" else ["-m", "memscope", verb, str(path), *out]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
-        [sys.executable, "-m", "memscope", verb, str(path), *out],
+        [sys.executable, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S)),
@@ -115,8 +127,31 @@ def cpu_seconds(verb: str, path: Path) -> float | None:
         check=False,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ended.returncode > 0:
+        raise SystemExit(f"{' '.join(command)} ended with exit code {ended.returncode}")
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return None if ended.returncode < 0 else took
+
+
+def answer(path: Path) -> None:
+    """What the dashboard's page asks for when it is opened, answered."""
+    from memscope_dashboard.app import create_app
+    from memscope_dashboard.query import Query
+    from memscope_dashboard.store import TraceStore
+
+    from tests.dashboard.pages import page_values, post
+
+    store = TraceStore([path])
+    app = create_app(store)
+    moment = Query(store.trace_ids[0]).resolved(store).data()
+    values = page_values(moment, **{"url.search": "", "timeline-axis.value": "event"})
+    statuses = [post(app, output, values)[0] for output in FIRST_ANSWERS]
+    of = {name: moment[name] for name in ("trace", "device")}
+    client = app.server.test_client()
+    statuses += [client.get(f"/canvas/{what}", query_string=of).status_code for what in ("run", "segments")]
+    store.close()
+    if set(statuses) != {200}:
+        raise SystemExit(f"the answers' statuses are {statuses}")
 
 
 def row(verb: str, base: Path, few: Path, many: Path) -> str:
@@ -134,7 +169,11 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="Which to try.  [default: all]")
     parser.add_argument("--verb", action="append", choices=VERBS, help="Which verbs.  [default: all]")
     parser.add_argument("--share", type=float, default=1.0, help="Of what is absurd, for a quick look.")
+    parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.answer is not None:
+        answer(given.answer)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = write(folder / "base.memscope", segments, 1)

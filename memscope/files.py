@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import zlib
@@ -15,6 +16,11 @@ from typing import BinaryIO
 from memscope.errors import InputFileError, UsageError, first_line
 from memscope.units import MiB, format_bytes
 
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed writer leaves stays
+    fcntl = None  # type: ignore[assignment]
+
 GZIP_MAGIC = b"\x1f\x8b"
 FREE_UNPACKED_BYTES = 32 * MiB
 MAX_UNPACKED_RATIO = 16
@@ -24,6 +30,9 @@ LEAST_FREE_BYTES = 16 * MiB
 _N_ASIDE = 32
 """Characters that the name under which a file is written has beside the file's own."""
 _MAX_NAME_BYTES = 255
+_N_TRIES = 10
+_UNFINISHED: set[Path] = set()
+"""Under which names this process is writing."""
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -86,7 +95,8 @@ def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = T
     """Open a file for writing that appears under its name when the block ends without an error, synced or not.
 
     It is written beside its place under a name of its own, so that several may write to one place: one that may not
-    overwrite and finds another's file there says so, else the last is kept.
+    overwrite and finds another's file there says so, else the last is kept. What a writer left there that was killed is
+    removed by the next one.
 
     Raises
     ------
@@ -101,6 +111,7 @@ def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = T
         aside, file = _open_aside(path)
     except OSError as error:
         raise _unwritable(path, error) from error
+    _UNFINISHED.add(aside)
     try:
         with file:
             yield file
@@ -115,6 +126,14 @@ def whole_file(path: str | Path, *, overwrite: bool = False, is_synced: bool = T
             raise  # of what the block does beside writing
         raise _unwritable(path, error) from error
     finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        _UNFINISHED.discard(aside)
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written, for a process that ends at once."""
+    for aside in list(_UNFINISHED):
         with suppress(OSError):
             aside.unlink(missing_ok=True)
 
@@ -179,11 +198,46 @@ def _unwritable(path: Path, error: OSError) -> InputFileError:
 
 
 def _open_aside(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside the place of another, hidden, whose name nobody else has."""
+    """A new file beside the place of another, hidden, with a name that nobody else has; it is held while it is open."""
     room = _MAX_NAME_BYTES - _N_ASIDE
     name = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
-    aside = path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
-    return aside, open(aside, "xb")  # noqa: PTH123 (the caller's with)
+    _remove_left(path.parent, name)
+    for _ in range(_N_TRIES):
+        aside = path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
+        file = open(aside, "xb")  # noqa: PTH123, SIM115 (the caller's with)
+        # Before it was held another may have taken it for one that was left, and removed it.
+        if _is_held(file) and os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()
+    return aside, file
+
+
+def _remove_left(folder: Path, name: str) -> None:
+    """Remove what killed writers of a file left: it has a name of theirs, and nobody holds it."""
+    if fcntl is None:
+        return
+    theirs = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.partial")
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [
+            entry.path for entry in entries if theirs.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+        ]
+        for path in left:
+            with suppress(OSError), open(path, "r+b") as file:  # noqa: PTH123
+                if _is_held(file, unless_unknown=False):
+                    os.unlink(path)  # noqa: PTH108
+
+
+def _is_held(file: BinaryIO, *, unless_unknown: bool = True) -> bool:
+    """Hold a file until it is closed, or its process ends; false if another holds it."""
+    if fcntl is None:
+        return unless_unknown
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk that knows no locks
+        return unless_unknown
+    return True
 
 
 def _put_in_place(aside: Path, path: Path, *, overwrite: bool) -> None:

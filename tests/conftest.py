@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -50,11 +51,11 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def memscope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Run the program in this process, as if from a shell."""
+    """Run the program in this process, as if from a shell: what it does to its environment ends with it."""
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["memscope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
+        with mock.patch.dict(os.environ), pytest.raises(SystemExit) as exit_:
             main()
         captured = capsys.readouterr()
         return Outcome(exit_.value.code or 0, captured.out, captured.err)  # type: ignore[arg-type]

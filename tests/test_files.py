@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,56 @@ def test_writers_of_one_place_do_not_meet_and_without_leave_the_second_says_so(t
         write_beside_another()
     assert path.read_bytes() == b"early"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, signal, sys
+from memscope.files import whole_file
+with whole_file(sys.argv[1], overwrite=True) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
+@pytest.mark.parametrize("name", ["out", "x" * 255, "[a]*.b"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    others = {tmp_path / f".{name[:200]}.0123.partial", tmp_path / ".other.0123456789abcdef.partial"}
+    for other in others:
+        other.touch()
+    assert subprocess.run([sys.executable, "-c", KILLED, path], check=False).returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    (left,) = set(tmp_path.iterdir()) - others - {path}
+    with whole_file(tmp_path / "unlike"):
+        assert left.exists()
+    with whole_file(path, overwrite=True) as first:
+        assert not left.exists()
+        with whole_file(path, overwrite=True):  # what another is writing stays
+            assert len(set(tmp_path.iterdir()) - others) == 4
+        first.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert set(tmp_path.iterdir()) - others == {path, tmp_path / "unlike"}
+
+
+def test_a_file_that_another_removes_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open, made = open, []
+
+    def open_and_lose(path: Path, mode: str) -> object:
+        file = real_open(path, mode)
+        made.append(path)
+        if len(made) == 1:
+            path.unlink()
+        return file
+
+    monkeypatch.setattr("builtins.open", open_and_lose)
+    with whole_file(tmp_path / "out") as file:
+        file.write(b"content")
+    assert len(made) == 2
+    assert (tmp_path / "out").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])

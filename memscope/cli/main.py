@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from memscope.cli.ending import ending_when_told
 from memscope.cli.options import FLAGS
 from memscope.cli.outputs import checking_output
 from memscope.errors import FieldError, MemscopeError, nearest
@@ -66,7 +67,8 @@ class LazyGroup(click.Group):
             return None
         module, _, name = VERBS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
-        return checking_output(command)
+        # What a program that is recorded does with signals is its own affair.
+        return checking_output(command if cmd_name == "run" else ending_when_told(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

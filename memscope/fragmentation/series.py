@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -85,6 +85,27 @@ def _quotient(part: Int64Array, whole: Int64Array) -> npt.NDArray[np.float64]:
     return result
 
 
+def _highest_over(n: int, begin: Int32Array, end: Int32Array, value: Int64Array) -> Int64Array:
+    """At each of n places the highest value of the half-open ranges that hold it, at least 0: O((n + ranges) log n).
+
+    A range is the union of two of a power of two places. From the longest on, those of a length pass what they have to
+    their halves.
+    """
+    is_some = end > begin
+    begin, end, value = begin[is_some], end[is_some], value[is_some]
+    power = np.frexp(end - begin)[1] - 1
+    highest = np.zeros(n, np.int64)
+    for of_power in range(int(power.max(initial=0)), -1, -1):
+        longer = highest
+        if of_power < power.max(initial=0):
+            highest = np.copy(longer)
+            np.maximum(highest[1 << of_power :], longer[: n - (1 << of_power)], out=highest[1 << of_power :])
+        here = power == of_power
+        for first in (begin[here], end[here] - (1 << of_power)):
+            np.maximum.at(highest, first, value[here])
+    return highest
+
+
 @dataclass(frozen=True, slots=True)
 class GroupSeries:
     """One group over the events: pool id pair (None: not recorded), raw stream handle, ``small`` or ``large``."""
@@ -111,7 +132,7 @@ class OverallSeries:
         """Int32 (rows,)."""
         self._groups = tuple(groups)
         # Each group's rows among these: 4 bytes for each of them, where another search would take longer than the sum.
-        self._rows = [np.searchsorted(self.event, group.event).astype(np.int32) for group in groups]
+        self._rows = {id(group): np.searchsorted(self.event, group.event).astype(np.int32) for group in groups}
 
     def __len__(self) -> int:
         return len(self.event)
@@ -173,26 +194,31 @@ class OverallSeries:
     @property
     def largest_free_block_bytes(self) -> Int64Array:
         """The largest free block of any group."""
-        largest = np.zeros(len(self), np.int64)
-        for group in self._groups:
-            np.maximum(largest, self.spread(group, group.largest_free_block_bytes), out=largest)
-        return largest
+        return self.highest_of([(group, group.largest_free_block_bytes) for group in self._groups])
 
     @property
     def utilisation_frac(self) -> npt.NDArray[np.float64]:
         """Active of reserved bytes, NaN where nothing is reserved: float64 (rows,)."""
         return _quotient(self.active_bytes, self.reserved_bytes)
 
-    def spread(self, group: MetricsTable, values: Int64Array) -> Int64Array:
-        """Values of a group's rows (n,) at each of these rows: int64 (rows,)."""
-        rows = next(rows for one, rows in zip(self._groups, self._rows, strict=True) if one is group)
-        return np.repeat(values, np.diff(rows, append=np.int32(len(self))))
+    def highest_of(self, values: Sequence[tuple[MetricsTable, Int64Array]]) -> Int64Array:
+        """The highest of some groups' values, which are none below 0, at each of these rows: int64 (rows,)."""
+        if not values:
+            return np.zeros(len(self), np.int64)
+        begin = [self._rows[id(group)] for group, _ in values]
+        end = [np.append(rows[1:], np.int32(len(self))) for rows in begin]
+        highest = [of_group for _, of_group in values]
+        return _highest_over(len(self), np.concatenate(begin), np.concatenate(end), np.concatenate(highest))
+
+    def sum_of(self, groups: Iterable[MetricsTable], name: str) -> Int64Array:
+        """The sum of a number of some groups at each of these rows: int64 (rows,)."""
+        changes = np.zeros(len(self), np.int64)
+        for group in groups:
+            changes[self._rows[id(group)]] += np.diff(getattr(group, name), prepend=0)
+        return np.cumsum(changes, out=changes)
 
     def _sum(self, name: str) -> Int64Array:
-        changes = np.zeros(len(self), np.int64)
-        for group, rows in zip(self._groups, self._rows, strict=True):
-            changes[rows] += np.diff(getattr(group, name), prepend=0)
-        return np.cumsum(changes, out=changes)
+        return self.sum_of(self._groups, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,22 +290,18 @@ class FragmentationSeries:
 
         It is the largest free block of the default pool, of whatever stream; a small one serves up to 1 MiB.
         """
-        overall = self.overall
-        largest = np.zeros(len(overall), np.int64)
+        served = []
         for group in self.groups:
             if group.pool in (None, (0, 0)):
                 free = group.table.largest_free_block_bytes
-                served = np.minimum(free, caching.SMALL_BYTES) if group.size_class == "small" else free
-                np.maximum(largest, overall.spread(group.table, served), out=largest)
-        return largest
+                most = caching.SMALL_BYTES if group.size_class == "small" else np.iinfo(np.int64).max
+                served.append((group.table, np.minimum(free, most)))
+        return self.overall.highest_of(served)
 
     def free_in_private_pools_bytes(self) -> Int64Array:
         """Free bytes of private pools, which their pool's life keeps from going back: int64 (rows of ``overall``,)."""
-        total = np.zeros(len(self.overall), np.int64)
-        for group in self.groups:
-            if group.pool not in (None, (0, 0)):
-                total += self.overall.spread(group.table, group.table.free_bytes)
-        return total
+        private = [group.table for group in self.groups if group.pool not in (None, (0, 0))]
+        return self.overall.sum_of(private, "free_bytes")
 
     def n_events_of_rows(self) -> Int64Array:
         """For how many events each row of ``overall`` holds: int64 (rows,), summing to the device's events."""

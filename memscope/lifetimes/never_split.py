@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from memscope._core import caching
 from memscope.lifetimes.rules import CachingRules
@@ -22,48 +24,65 @@ def pools_that_never_split(trace: Trace, rules: CachingRules) -> list[int]:
 
     Such a pool gives out nothing but starts of segments and of mapped handles. It is one if a final block is larger
     than the split rule would leave it, or if a request got new memory that the rest of a block would have served.
-    Linear in the events of private pools that may be of the kind.
+    O(n log n) in the events, blocks and segments.
     """
-    private = np.unique(trace.segments.pool_id[trace.segments.pool_id > 0])
-    events = np.empty(0, np.int64)
-    has_pool_ids = trace.metadata.has_pool_ids
-    if has_pool_ids:
-        events = np.flatnonzero(trace.pool_id > 0)
-        private = np.union1d(private, trace.pool_id[events])
+    segments = trace.segments
+    pool_of_event = trace.pool_id if trace.metadata.has_pool_ids else _pools_of_events(trace)
+    events, rows = _Grouped(pool_of_event), _Grouped(segments.pool_id)
+    blocks = _Grouped(segments.pool_id[trace.blocks.segment_id])
     found = []
-    for pool in private.tolist():
-        of_pool = events[trace.pool_id[events] == pool] if has_pool_ids else _events_in_final_segments(trace, pool)
-        if _may_be_whole(trace, pool, of_pool) and (
-            _final_blocks_prove(trace, rules, pool) or _requests_prove(trace, rules, pool, of_pool)
+    for pool in np.union1d(segments.pool_id[segments.pool_id > 0], pool_of_event[pool_of_event > 0]).tolist():
+        of_pool, inside = events.of(pool), blocks.of(pool)
+        if _may_be_whole(trace, inside, of_pool) and (
+            _final_blocks_prove(trace, rules, inside) or _requests_prove(trace, rules, rows.of(pool), of_pool)
         ):
             found.append(pool)
     return found
 
 
-def _events_in_final_segments(trace: Trace, pool: int) -> Int64Array:
-    """Events in a pool's final ``cudaMalloc`` segments since each was made: what can be told of it without pool ids."""
+class _Grouped:
+    """The positions at which an array has each of its values, in ascending order."""
+
+    def __init__(self, values: npt.NDArray[np.signedinteger[Any]]) -> None:
+        self._order: Int64Array = np.argsort(values, kind="stable")
+        distinct, first = np.unique(values[self._order], return_index=True)
+        ends = [*first[1:].tolist(), len(values)]
+        self._ranges = dict(zip(distinct.tolist(), zip(first.tolist(), ends, strict=False), strict=True))
+
+    def of(self, value: int) -> Int64Array:
+        """Those of a value."""
+        return self._order[slice(*self._ranges.get(value, (0, 0)))]
+
+
+def _pools_of_events(trace: Trace) -> Int64Array:
+    """Pools of the events in final ``cudaMalloc`` segments since each was made, which is what can be told without ids.
+
+    int64 (n,): a private pool, else −1.
+    """
     segments = trace.segments
-    of_pool = np.flatnonzero((segments.pool_id == pool) & ~segments.is_expandable)
-    of_pool = of_pool[np.argsort(segments.address[of_pool], kind="stable")]
-    if not len(of_pool):
-        return np.empty(0, np.int64)
-    start, end = segments.address[of_pool], segments.address[of_pool] + segments.size_bytes[of_pool]
-    at = np.maximum(np.searchsorted(start, trace.address, side="right") - 1, 0)
-    is_inside = (
-        (trace.device == segments.device[of_pool][at]) & (start[at] <= trace.address) & (trace.address < end[at])
-    )
-    inside = np.flatnonzero(is_inside & (trace.action != Action.OOM))
-    made = np.full(len(of_pool), NONE_ID, np.int64)
-    makes = inside[trace.action[inside] == Action.SEGMENT_ALLOC]
-    np.maximum.at(made, at[makes], makes)
-    since: Int64Array = inside[inside >= made[at[inside]]]
-    return since
+    pool_of_event = np.full(len(trace), NONE_ID, np.int64)
+    private = np.flatnonzero((segments.pool_id > 0) & ~segments.is_expandable)
+    events, rows = _Grouped(trace.device), _Grouped(segments.device[private])
+    for device in np.unique(segments.device[private]).tolist():
+        of_device = private[rows.of(device)]
+        of_device = of_device[np.argsort(segments.address[of_device], kind="stable")]
+        start, end = segments.address[of_device], segments.address[of_device] + segments.size_bytes[of_device]
+        asked = events.of(device)
+        address = trace.address[asked]
+        at = np.maximum(np.searchsorted(start, address, side="right") - 1, 0)
+        is_inside = (start[at] <= address) & (address < end[at]) & (trace.action[asked] != Action.OOM)
+        inside, at = asked[is_inside], at[is_inside]
+        made = np.full(len(of_device), NONE_ID, np.int64)
+        is_made = trace.action[inside] == Action.SEGMENT_ALLOC
+        np.maximum.at(made, at[is_made], inside[is_made])
+        is_since = inside >= made[at]
+        pool_of_event[inside[is_since]] = segments.pool_id[of_device][at[is_since]]
+    return pool_of_event
 
 
-def _may_be_whole(trace: Trace, pool: int, events: Int64Array) -> bool:
+def _may_be_whole(trace: Trace, inside: Int64Array, events: Int64Array) -> bool:
     """Whether every block of a pool starts where a segment or a handle can."""
     segments, blocks = trace.segments, trace.blocks
-    inside = segments.pool_id[blocks.segment_id] == pool
     offset = blocks.address[inside] - segments.address[blocks.segment_id[inside]]
     ordinary = ~segments.is_expandable[blocks.segment_id[inside]]
     if np.any(offset[ordinary] != 0) or np.any(offset % caching.SMALL_SEGMENT_BYTES != 0):
@@ -72,9 +91,9 @@ def _may_be_whole(trace: Trace, pool: int, events: Int64Array) -> bool:
     return not np.any(trace.address[allocs] % caching.SMALL_SEGMENT_BYTES != 0)
 
 
-def _final_blocks_prove(trace: Trace, rules: CachingRules, pool: int) -> bool:
-    segments, blocks = trace.segments, trace.blocks
-    inside = (segments.pool_id[blocks.segment_id] == pool) & (blocks.state != BlockState.INACTIVE)
+def _final_blocks_prove(trace: Trace, rules: CachingRules, inside: Int64Array) -> bool:
+    blocks = trace.blocks
+    inside = inside[blocks.state[inside] != BlockState.INACTIVE]
     rounded = rules.round_sizes(blocks.requested_bytes[inside])
     sizes = zip(blocks.size_bytes[inside].tolist(), rounded.tolist(), strict=True)
     return any(rules.should_split(size, rounded) for size, rounded in sizes)
@@ -214,9 +233,9 @@ class _WholePool:
         return _Proof.NEVER_SPLITS if is_proved else _Proof.OPEN
 
 
-def _requests_prove(trace: Trace, rules: CachingRules, pool: int, events: Int64Array) -> bool:
+def _requests_prove(trace: Trace, rules: CachingRules, segments: Int64Array, events: Int64Array) -> bool:
     """Whether a request of one pool failed, got new memory or a larger block, although the rest of a block would do."""
-    followed = _WholePool(rules, _segments_before(trace, pool, events))
+    followed = _WholePool(rules, _segments_before(trace, segments, events))
     columns = (trace.action, trace.address, trace.size_bytes, trace.stream_id)
     for action, address, size_bytes, stream_id in zip(*(column[events].tolist() for column in columns), strict=True):
         proof = _Proof.OPEN
@@ -235,10 +254,10 @@ def _requests_prove(trace: Trace, rules: CachingRules, pool: int, events: Int64A
     return False
 
 
-def _segments_before(trace: Trace, pool: int, events: Int64Array) -> dict[int, int]:
+def _segments_before(trace: Trace, rows: Int64Array, events: Int64Array) -> dict[int, int]:
     """Sizes by address of a pool's ``cudaMalloc`` segments that no event made."""
     segments = trace.segments
-    final = (segments.pool_id == pool) & ~segments.is_expandable
+    final = rows[~segments.is_expandable[rows]]
     room = dict(zip(segments.address[final].tolist(), segments.size_bytes[final].tolist(), strict=True))
     for event in events[::-1].tolist():
         if trace.action[event] == Action.SEGMENT_ALLOC:

@@ -218,9 +218,9 @@ class Rerun:
             requests = requests.completing_frees()
         if not change.uses_pools:
             pairs = [(0, stream) for _, stream in requests.pairs]
-            distinct = list(dict.fromkeys(pairs))
-            to = np.array([distinct.index(pair) for pair in pairs], np.int64)
-            requests = dataclasses.replace(requests, pairs=distinct, pair=to[requests.pair])
+            distinct = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+            to = np.array([distinct[pair] for pair in pairs], np.int64)
+            requests = dataclasses.replace(requests, pairs=list(distinct), pair=to[requests.pair])
         return requests
 
 

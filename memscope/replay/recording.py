@@ -24,8 +24,8 @@ _STATES = {
     BlockState.ACTIVE_ALLOCATED: caching.BlockState.ALLOCATED,
     BlockState.ACTIVE_PENDING_FREE: caching.BlockState.PENDING,
 }
-
-
+_N_FREE_CODES = 1 << 16
+_MAX_CODES_PER_EVENT = 4
 _WHILE_GROWING = (Action.SEGMENT_MAP, Action.SEGMENT_UNMAP, Action.SEGMENT_FREE, Action.FREE_COMPLETED)
 
 
@@ -98,16 +98,12 @@ class Recording:
         if not len(pool):
             return np.empty(0, np.int64)
         handles = self.trace.stream_handles
-        # One number for both ids, in the order of pools, then streams; either may be −1. Both are dense, so that the
-        # numbers are few, and a table of them is far cheaper than sorting the events.
+        # One number for both ids, in the order of pools, then streams; either may be −1.
         n_streams = len(handles) + 1
         code = (pool.astype(np.int64) + 1) * n_streams + stream_id + 1
-        is_used = np.zeros(int(code.max()) + 1, np.bool_)
-        is_used[code] = True
-        ids: Int64Array = np.full(len(is_used), NONE_ID, np.int64)
-        for used in np.flatnonzero(is_used).tolist():
-            ids[used] = self._pair_id(used // n_streams - 1, int(handles[used % n_streams - 1]))
-        pair: Int64Array = ids[code]
+        used, place = _distinct(code)
+        ids = [self._pair_id(one // n_streams - 1, int(handles[one % n_streams - 1])) for one in used.tolist()]
+        pair: Int64Array = np.array(ids, np.int64)[place]
         return pair
 
     def _pair_id(self, pool: int, stream: int) -> int:
@@ -252,3 +248,18 @@ def next_request(recording: Recording, position: int) -> int:
     if position < recording.n_events and recording.action[position] in (Action.ALLOC, Action.OOM):
         return position
     return NONE_ID
+
+
+def _distinct(code: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The distinct ones among numbers from 0 on, in their order, and the place of each number among them.
+
+    Both ids of a pair are dense: as a rule the numbers are few, and a table of them is far cheaper than sorting the
+    events. Thousands of pools beside thousands of streams are the exception.
+    """
+    n_codes = int(code.max()) + 1
+    if n_codes > _N_FREE_CODES + _MAX_CODES_PER_EVENT * len(code):
+        used, place = np.unique(code, return_inverse=True)
+        return used, place
+    is_used = np.zeros(n_codes, np.bool_)
+    is_used[code] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[code]

@@ -147,4 +147,11 @@ def test_an_import_killed_at_any_moment_leaves_its_file_whole_or_not_at_all(tmp_
         assert not target.exists() or target.read_bytes() == whole
         if not i % 2:
             assert target.exists()
+        # What it was writing stays under a name of its own, until the next one is begun.
+        left = [path.name for path in tmp_path.iterdir() if path != target]
+        assert len(left) <= 1, left
+        assert all(name.startswith(".out.memscope.") for name in left)
         target.write_bytes(whole)
+    subprocess.run(command, capture_output=True, check=True)
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == whole

@@ -43,8 +43,8 @@ def subject_of(data: dict[str, Any]) -> dict[str, Any]:
     return {"trace": data["trace"], "device": data["device"]}
 
 
-def post(app: Dash, output: str, values: dict[str, Any]) -> tuple[int, dict[str, Any], int]:
-    """Ask the app for the callback that has an output; status, response, and its size in bytes."""
+def request_of(app: Dash, output: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What a page sends to ask for the callback that has an output."""
     (key,) = [key for key in app.callback_map if output in key.strip(".").split("...")]
     callback = app.callback_map[key]
     outputs = [dict(zip(("id", "property"), part.rsplit(".", 1), strict=True)) for part in key.strip(".").split("...")]
@@ -52,14 +52,18 @@ def post(app: Dash, output: str, values: dict[str, Any]) -> tuple[int, dict[str,
     def filled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [part | {"value": values.get(f"{part['id']}.{part['property']}")} for part in parts]
 
-    body = {
+    return {
         "output": key,
         "outputs": outputs if key.startswith("..") else outputs[0],
         "inputs": filled(callback["inputs"]),
         "state": filled(callback["state"]),
         "changedPropIds": [f"{callback['inputs'][0]['id']}.{callback['inputs'][0]['property']}"],
     }
-    response = app.server.test_client().post("/_dash-update-component", json=body)
+
+
+def post(app: Dash, output: str, values: dict[str, Any]) -> tuple[int, dict[str, Any], int]:
+    """Ask the app for the callback that has an output; status, response, and its size in bytes."""
+    response = app.server.test_client().post("/_dash-update-component", json=request_of(app, output, values))
     content = response.get_data()
     return response.status_code, json.loads(content) if content else {}, len(content)
 

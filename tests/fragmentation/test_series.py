@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memscope.fragmentation.metrics import measure_fragmentation
-from memscope.fragmentation.series import FragmentationSeries, fragmentation_series
+from memscope.fragmentation.series import FragmentationSeries, MetricsTable, OverallSeries, fragmentation_series
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.caching.allocator import SimulatedOutOfMemoryError
 from memscope.trace.builder import TraceBuilder
 from memscope.trace.metadata import TraceMetadata
 from memscope.trace.open import open_trace
-from memscope.trace.schema import Action
+from memscope.trace.schema import NONE_ID, Action
 from memscope.trace.trace import Trace
 from tests.naive_layout import random_layout
 from tests.oracles import ORACLE, REAL, needs_shared
@@ -216,3 +216,21 @@ def test_free_memory_of_private_pools_is_that_of_their_groups() -> None:
         expected = sum(group.free_bytes for group in groups if group.pool not in (None, (0, 0)))
         assert private[series.overall.row_of(event)] == expected
     assert private.max() > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_highest_of_many_groups_is_that_of_each_event(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = []
+    for _ in range(int(rng.integers(1, 60))):
+        events = np.unique(rng.integers(0, 100, int(rng.integers(0, 12))))
+        event = np.append(NONE_ID, events).astype(np.int32)
+        columns = {name: rng.integers(0, 1000, len(event)) for name in MetricsTable.COLUMNS if name != "event"}
+        tables.append(MetricsTable(event=event, **{name: of.astype(np.int64) for name, of in columns.items()}))
+    overall = OverallSeries(tables)
+    largest = overall.largest_free_block_bytes
+    for event in range(-1, 101):
+        of_each = [table.largest_free_block_bytes[table.row_of(event)] for table in tables]
+        assert largest[overall.row_of(event)] == max(of_each)
+        free = [table.free_bytes[table.row_of(event)] for table in tables[::2]]
+        assert overall.sum_of(tables[::2], "free_bytes")[overall.row_of(event)] == sum(free)

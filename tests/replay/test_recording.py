@@ -1,5 +1,7 @@
 """One device's events as the kernels take them."""
 
+import pytest
+
 from memscope.lifetimes.device import DeviceLifetimes
 from memscope.replay.recording import Recording, next_request
 from memscope.trace.builder import TraceBuilder
@@ -53,6 +55,18 @@ def test_each_pair_of_pool_and_stream_is_made_once():
     recording = recording_of(TAKEN, (Action.ALLOC, BASE, 512, 0))
     assert recording.pairs == [(0, 0)]
     assert recording.pair.tolist() == [-1, 0]  # a segment has no request of its own
+
+
+@pytest.mark.parametrize("n", [3, 2_000])
+def test_pairs_are_the_same_however_many_pools_and_streams_there_are(n: int) -> None:
+    """Of few a table is made, of many (2,000 pools beside 2,000 streams are 4 million pairs) none."""
+    builder = TraceBuilder()
+    for i in range(n):
+        where = {"address": BASE + 4096 * i, "size_bytes": 512, "stream": 16 * (i // 2), "pool": (0, i // 3)}
+        builder.add_event(Action.ALLOC, **where)
+    recording = Recording(DeviceLifetimes(builder.build(METADATA), 0))
+    assert [recording.pairs[pair] for pair in recording.pair] == [(i // 3, 16 * (i // 2)) for i in range(n)]
+    assert len(set(recording.pairs)) == len(recording.pairs)
 
 
 def test_an_event_is_described_with_its_size_and_place():

@@ -49,6 +49,9 @@ def test_an_emulated_device_is_never_taken_for_a_gpu() -> None:
     "settings",
     [
         {"max_split_size": "a"},
+        {"max_split_size": 10**30},
+        {"max_split_size": True},
+        {"garbage_collection_threshold": -(10**30)},
         {"expandable_segments": "no"},
         {"PYTORCH_CUDA_ALLOC_CONF": 3},
         {"roundup_power2_divisions": 4},

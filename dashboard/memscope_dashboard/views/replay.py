@@ -20,6 +20,7 @@ from memscope.figures.timeline_data import x_of_events
 from memscope.replay.compare import Comparison
 from memscope.replay.config import CachingAllocatorConfig
 from memscope.replay.strategies import STRATEGIES
+from memscope.trace.schema import NONE_ID
 from memscope.units import format_count, parse_bytes
 from memscope.words.labels import sentence
 from memscope.words.replay import LEGEND, calibration_words, verdict_words
@@ -381,7 +382,7 @@ def _figure(
     measure: Measure = "unused" if picked[0] == "unused" else "reserved"
     axis = picked[1] if device.has_times else "event"
     x = x_of_events(device, axis)
-    event = moment["event"] if moment is not None and moment.get("trace") == query.trace_id else None
+    event = _event_of(moment, device, query)
     figure = curves_figure(
         board.recorded_curve,
         drawn,
@@ -394,6 +395,15 @@ def _figure(
     )
     # What was zoomed into stays in sight when more replays come.
     return figure.update_layout(uirevision=f"{query.trace_id} {device.index} {axis}")
+
+
+def _event_of(moment: dict[str, Any] | None, device: Device, query: Query) -> int | None:
+    """The event of a moment, None where it is another trace's or another device's, which the page leaves just now."""
+    if moment is None or (moment.get("trace"), moment.get("device")) != (query.trace_id, device.index):
+        return None
+    event, lifetimes = moment.get("event"), device.lifetimes
+    is_here = isinstance(event, int) and (event == NONE_ID or lifetimes.first_event <= event <= lifetimes.last_event)
+    return event if is_here else None
 
 
 def check_words(comparison: Comparison, state: BoardState, asked: ReplayAsked) -> str:

@@ -71,7 +71,8 @@ class _Run:
         self.streams = list(dict.fromkeys(handles))
         self.allocator = new_allocator(model, limits, self.streams, is_logged=False, **parameters)
         n_own = self.allocator.n_pairs - len(self.streams)
-        of_pair = np.array([n_own + self.streams.index(handle) for handle in handles], np.int64)
+        place_of = {handle: n_own + i for i, handle in enumerate(self.streams)}
+        of_pair = np.array([place_of[handle] for handle in handles], np.int64)
         self._pair = of_pair[requests.pair] if len(of_pair) else np.empty(0, np.int64)
         self._requests = requests
         self.usage: Int64Array = np.zeros((4, 1), np.int64)

@@ -225,8 +225,8 @@ def _may_lack_segment_events(lifetimes: DeviceLifetimes) -> bool:
 
 def _final_divergence(state: PinnedState, recorded: AllocatorState) -> Divergence | None:
     recording = state.recording
-    handles = recording.trace.stream_handles.tolist()
-    stream_ids = np.array([handles.index(stream) for _, stream in recording.pairs], np.int32)
+    id_of = {handle: stream_id for stream_id, handle in enumerate(recording.trace.stream_handles.tolist())}
+    stream_ids = np.array([id_of[stream] for _, stream in recording.pairs], np.int32)
     pool_ids = np.array([pool for pool, _ in recording.pairs], np.int32)
     got = state_of(state.allocator, stream_ids, pool_ids, device=recorded.device)
     names = ("size_bytes", "stream_id", "pool_id", "is_large", "is_expandable")

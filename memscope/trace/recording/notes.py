@@ -169,10 +169,7 @@ class RecordingNotes:
                 for m in record["marks"]
             ],
             owners=[OwnersNote(_calls(calls), batches[batch]) for calls, batch in record["claims"]],
-            tags=[
-                TagNote(_calls(begin), None if end is None else _calls(end), _category(category), str(label))
-                for begin, end, category, label in record["spans"]
-            ],
+            tags=[_tag(*tag) for tag in record["spans"]],
             visits=[
                 part for time_ns, label in record.get("visits", ()) for part in (as_int64(time_ns), str(labels[label]))
             ],
@@ -221,6 +218,14 @@ def _category(value: Any) -> int:
 
 def _calls(values: Iterable[Any]) -> Calls:
     return tuple(as_int64(value) for value in values)
+
+
+def _tag(begin: Iterable[Any], end: Iterable[Any] | None, category: Any, label: Any) -> TagNote:
+    note = TagNote(_calls(begin), None if end is None else _calls(end), _category(category), str(label))
+    # Devices are found while a program runs, and none is lost.
+    if note.end is not None and len(note.end) < len(note.begin):
+        raise ValueError(f"a tag begins with the counts of {len(note.begin)} devices and ends with {len(note.end)}")
+    return note
 
 
 def _cache_layers(record: Sequence[Sequence[Any]]) -> list[CacheLayerNote]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -41,7 +43,11 @@ def read_samples(folder: Path) -> dict[str, Int64Array]:
     try:
         require_own(path)
         # Mapped, so that a shape that the file has not is refused before memory is asked for.
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 would have written
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (TokenError, SyntaxError) as error:
+        raise InputFileError(path, "cannot be read: its header is damaged") from error
     except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         raise InputFileError(path, f"cannot be read: {first_line(error)}") from error
     if not isinstance(rows, np.ndarray) or rows.dtype != np.int64 or rows.shape[:-1] != (len(_FILE_COLUMNS),):

@@ -63,3 +63,15 @@ def test_a_tag_that_was_open_at_a_drain_is_taken_from_where_it_ended() -> None:
     first = RecordingNotes.from_json(RecordingNotes(open_tags=[open_tag]).to_json())
     assert RecordingNotes.joined([first, RecordingNotes(tags=[closed])]).tags == [closed]
     assert RecordingNotes.joined([RecordingNotes(), first]).tags == [open_tag]
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ([[5, 2], [7], 9, "t"], "begins with the counts of 2 devices and ends with 1"),
+        ([[5], [1 << 63], 9, "t"], "is no number that a recording notes"),
+    ],
+)
+def test_a_tag_that_no_recording_notes_is_refused(tag: list[object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RecordingNotes.from_json({**RecordingNotes().to_json(), "spans": [tag]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,27 @@ def test_a_shape_that_the_file_has_not_is_refused_before_memory_is_asked_for(tmp
     with pytest.raises(InputFileError) as caught:
         read_samples(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_was_changed_is_refused_in_one_line_whatever_it_is_taken_for(tmp_path: Path) -> None:
+    path, rng = tmp_path / SAMPLES_NAME, random.Random(1)
+    write_samples(tmp_path, {name: np.zeros(3, np.int64) for name in read_samples(tmp_path)})
+    whole = path.read_bytes()
+    reasons = set()
+    for _ in range(1000):
+        changed = bytearray(whole)
+        at = rng.randrange(128)
+        others = [rng.choice(b"([{}])'\"\\\n0L,:x") for _ in range(rng.randrange(4))]
+        changed[at : at + rng.choice((0, 1, 20))] = bytes(others)
+        path.write_bytes(changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                read_samples(tmp_path)
+            except InputFileError as error:
+                reasons.add(str(error))
+    assert not any("\n" in reason for reason in reasons)
+    assert f"{path}: cannot be read: its header is damaged" in reasons
 
 
 def test_samples_of_devices_that_there_cannot_be_are_refused(tmp_path: Path) -> None:
