@@ -247,7 +247,7 @@ def update(
     if trigger == "whatif-cancel":
         board.cancel()
     board.ask(asked, again=trigger == "whatif-resume" or seen is None)
-    if trigger != "whatif-cancel" and board.state(asked).is_active:
+    if trigger not in ("whatif-cancel", "whatif-tick") and board.state(asked).is_active:
         board.wait(asked, _PATIENCE_S)
     state = board.state(asked)
     cards_of = repr((query.trace_id, query.device, state.every is not None, state.trying.state == "failed"))
