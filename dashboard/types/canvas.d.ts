@@ -308,6 +308,8 @@ interface InstrumentFields {
   searchInput: HTMLInputElement;
   foundWords: HTMLElement;
   playButton: HTMLButtonElement;
+  /** What of the address cannot be shown. */
+  problem: HTMLElement;
   legend: HTMLElement;
   stage: HTMLElement;
   picture: HTMLCanvasElement;

@@ -12,7 +12,7 @@
       this.subject = subject;
       const generation = ++this.generation;
       this.opened = this.addresses = this.space = this.heldAddressView = this.momentData = this.paint = null;
-      this.note.textContent = "";
+      this.note.textContent = this.problem.textContent = "";
       try {
         /** @type {Run} */
         const run = await (await this.answer("run", {})).json();

@@ -42,6 +42,8 @@
     canvas.button(buttons, "PNG", "Save the picture", () => made().savePng());
     canvas.button(buttons, "SVG", "Save the picture as shapes", () => made().saveSvg());
     canvas.button(buttons, "?", "What keys and mouse do", () => made().help());
+    const problem = canvas.element("div", "canvas-problem small", root);
+    problem.setAttribute("role", "status");
     const legend = canvas.element("div", "canvas-legend small", root);
     const stage = canvas.element("div", "canvas-stage", root);
     stage.tabIndex = 0;
@@ -61,6 +63,7 @@
       searchInput: searchInput,
       foundWords: foundWords,
       playButton: playButton,
+      problem: problem,
       legend: legend,
       stage: stage,
       picture: picture,
