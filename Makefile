@@ -4,6 +4,7 @@
 #   make demo SERVE=0  the same without serving the dashboard
 #   make test          the tests; browser tests too, where Chromium is or can be installed
 #   make lint          ruff, mypy, import-linter
+#   make types         the types of the dashboard's scripts, checked by TypeScript, which npm puts into build/
 #   make core          compile the core again after an edit in core/, and the stubs that mypy reads (seconds)
 #   make bench         benchmarks, each printing ratios against a named peer
 #   make test-slow     the long sweeps, more and random examples of every property, the core under sanitizers and fuzzed,
@@ -40,7 +41,7 @@ EMULATED := .venv-emulated
 
 .DELETE_ON_ERROR:
 .PRECIOUS: $(EMULATED)/%/.torch
-.PHONY: core demo test test-slow test-sanitized fuzz test-emulated gpu-evidence lint format bench chromium screenshots lock clean
+.PHONY: core demo types test test-slow test-sanitized fuzz test-emulated gpu-evidence lint format bench chromium screenshots lock clean
 
 # Python is run from this folder, and so is the core, which is compiled into it once: `make core` makes it anew.
 EDITABLE := $(addprefix --config-settings=,editable.mode=inplace wheel.cmake=false wheel.py-api=py3) -e
@@ -129,6 +130,14 @@ lint: $(CORE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The scripts run as they are; TypeScript only reads them.
+TYPESCRIPT_VERSION := 5.9.3
+build/typescript-$(TYPESCRIPT_VERSION):
+	npm install --silent --no-audit --no-fund --prefix $@ typescript@$(TYPESCRIPT_VERSION)
+
+types: build/typescript-$(TYPESCRIPT_VERSION)
+	$</node_modules/.bin/tsc -p dashboard/tsconfig.json
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

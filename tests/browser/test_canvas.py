@@ -301,3 +301,51 @@ def test_another_trace_is_seen_whole_whatever_was_seen_of_the_one_before(site: S
     assert state(page)["x_range"] == [0, n_events + 1]
     page.wait_for_function("!new URLSearchParams(location.search).has('x0')")
     assert fields(page)["trace"] == "train.memscope"
+
+
+STRANGE = [
+    ("x0=abc&x1=9", "x0 “abc” to x1 “9”"),
+    ("x0=9&x1=2", "x0 “9” to x1 “2”"),
+    ("x0=NaN&x1=NaN", "x0 “NaN” to x1 “NaN”"),
+    ("x0=3", "x0 “3” to x1 nothing"),
+    ("x0=&x1=5", "x0 “” to x1 “5”"),
+    ("x0=-1e400&x1=Infinity", "where event positions are 0 to"),
+    ("x0=5&x1=99999999", "x0 “5” to x1 “99999999”"),
+    ("y0=7&y1=7", "y0 “7” to y1 “7”"),
+    ("r0=8&r1=3", "r0 “8” to r1 “3”"),
+    ("r0=0.5&r1=3", "r0 “0.5” to r1 “3”"),
+    ("r0=1&r1=99999999", "r0 “1” to r1 “99999999”"),
+    ("colour=mauve", "colour “mauve”"),
+    ("colour=constructor", "colour “constructor”"),
+    ("projection=mercator", "projection “mercator”"),
+    ("pin=99999999", "pin “99999999”"),
+    ("pin=-1", "pin “-1”"),
+    ("pin=<img src=x>", "pin “<img src=x>”"),
+]
+
+
+def test_what_an_address_asks_for_and_the_trace_has_not_is_said_and_the_usual_drawn(
+    site: Site, watched: Watched
+) -> None:
+    names = ("projection", "x_range", "y_range", "colour", "pin", "range")
+    usual = state(opened(watched, site.url("canvas", "real")))
+    page = watched.open(site.url("canvas", "real") + "&x0=5&x1=25&colour=size&pin=1&r0=2&r1=5")
+    page.wait_for_function(f"{STATE} !== null")
+    assert page.locator(".canvas-problem").text_content() == ""
+    for query, words in STRANGE:
+        page.goto(site.url("canvas", "real") + "&" + query)
+        expect(page.locator(".canvas-problem")).to_contain_text(words)
+        page.wait_for_function(f"{STATE} !== null")
+        shown = state(page)
+        assert {name: shown[name] for name in names} == {name: usual[name] for name in names}, query
+        assert shown["n_rectangles"] > 0
+    page.wait_for_function("!new URLSearchParams(location.search).has('pin')")
+
+
+@pytest.mark.parametrize("event", ["99999999", "-7", "soon", "1e999"])
+def test_an_event_that_the_trace_has_not_is_said(site: Site, watched: Watched, event: str) -> None:
+    page = watched.open(f"{site.url('canvas', 'real')}&event={event}")
+    page.wait_for_function(f"{STATE} !== null")
+    expect(page.locator(".canvas-problem")).to_contain_text(f"event “{event}”, where events are 0 to")
+    last = site.analysis("real").device().n_events - 1
+    assert -1 <= state(page)["event"] <= last

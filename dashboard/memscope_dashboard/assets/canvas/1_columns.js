@@ -1,33 +1,31 @@
 // The server's binary answers, and what is worked out of them once: see memscope_dashboard/canvas/packed.py.
 (function () {
-  const canvas = (window.memscopeCanvas = window.memscopeCanvas || {});
+  const canvas = (window.memscopeCanvas = window.memscopeCanvas || /** @type {MemscopeCanvas} */ ({}));
   const KINDS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
   const TWO_32 = 4294967296;
 
-  /** The header and the columns of an answer. @param {ArrayBuffer} buffer */
-  function unpack(buffer) {
+  canvas.unpack = function (buffer) {
     const length = new DataView(buffer).getUint32(0, true);
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+    /** @type {Columns} */
     const columns = {};
-    for (const [name, place] of Object.entries(header.columns)) {
+    for (const [name, place] of Object.entries(/** @type {Unpacked<unknown>["header"]} */ (header).columns)) {
       columns[name] = new KINDS[place.kind](buffer, 4 + length + place.begin, place.length);
     }
     return { header: header, columns: columns };
-  }
+  };
 
-  /** Integers of two halves as numbers, exact up to 2^53. @returns {Float64Array} */
-  function whole(columns, name) {
+  /** Integers of two halves as numbers, exact up to 2^53. */
+  canvas.whole = function (columns, name) {
     const low = columns[name + "_low"];
     const high = columns[name + "_high"];
     return Float64Array.from(low, (value, i) => high[i] * TWO_32 + value);
-  }
-
-  canvas.unpack = unpack;
-  canvas.whole = whole;
+  };
 
   /** Allocations, ordered by the moment at which they begin. */
   canvas.allocationsOf = function (buffer) {
-    const { header, columns } = unpack(buffer);
+    /** @type {Unpacked<AllocationsHeader>} */
+    const { header, columns } = canvas.unpack(buffer);
     const n = columns.row.length;
     return {
       ...header,
@@ -35,7 +33,7 @@
       row: columns.row,
       start: columns.start,
       end: columns.end,
-      size: whole(columns, "size"),
+      size: canvas.whole(columns, "size"),
       addressLow: columns.address_low,
       addressHigh: columns.address_high,
       owner: columns.owner,
@@ -43,14 +41,15 @@
       stream: columns.stream,
       category: columns.category,
       sample: columns.sample,
-      leftOut: whole(columns, "left_out"),
+      leftOut: canvas.whole(columns, "left_out"),
       leftOutCount: columns.left_out_count,
       last: new Int32Array(n).fill(-1),
-      active: activeOf(header, columns, whole(columns, "size")),
+      active: activeOf(header, columns, canvas.whole(columns, "size")),
     };
   };
 
-  /** Bytes in use at each moment of the range, without what is left out: for finding peaks between two pixels. */
+  /** Bytes in use at each moment of the range, without what is left out: for finding peaks between two pixels.
+   * @param {AllocationsHeader} header @param {Columns} columns @param {Float64Array} size */
   function activeOf(header, columns, size) {
     const { low, high } = header;
     const total = new Float64Array(high - low + 2);
@@ -64,12 +63,13 @@
 
   /** What was reserved: the first moment of each part and the most in it; empty where it was not recorded. */
   canvas.seriesOf = function (buffer) {
-    const { header, columns } = unpack(buffer);
+    /** @type {Unpacked<SeriesHeader>} */
+    const { header, columns } = canvas.unpack(buffer);
     const none = columns.begin === undefined;
     return {
       ...header,
       begin: none ? new Uint32Array(0) : columns.begin,
-      reserved: none ? new Float64Array(0) : whole(columns, "reserved"),
+      reserved: none ? new Float64Array(0) : canvas.whole(columns, "reserved"),
     };
   };
 

@@ -4,6 +4,12 @@
   const MIN_PX = 1;
   const FEW = 1024;
 
+  /** @template {Float32Array | Float64Array | Int32Array | Uint8Array} Kind @param {Kind} old @param {Kind} next */
+  function moved(old, next) {
+    next.set(old);
+    return next;
+  }
+
   /**
    * Rectangles that grow by doubling; positions in pixels, `count` more than 1 where several are drawn as one. `ends`:
    * 1 where the allocation begins at the left edge, 2 where it is freed at the right one.
@@ -11,24 +17,27 @@
   class Rectangles {
     constructor() {
       this.n = 0;
-      this.room(FEW);
+      this.place = new Float32Array(4 * FEW);
+      this.id = new Int32Array(FEW);
+      this.count = new Int32Array(FEW);
+      this.bytes = new Float64Array(FEW);
+      this.bottom = new Float64Array(FEW);
+      this.column = new Int32Array(FEW);
+      this.ends = new Uint8Array(FEW);
     }
-    room(n) {
-      const grown = (kind, old, width) => {
-        const next = new kind(n * width);
-        if (old) next.set(old);
-        return next;
-      };
-      this.place = grown(Float32Array, this.place, 4);
-      this.id = grown(Int32Array, this.id, 1);
-      this.count = grown(Int32Array, this.count, 1);
-      this.bytes = grown(Float64Array, this.bytes, 1);
-      this.bottom = grown(Float64Array, this.bottom, 1);
-      this.column = grown(Int32Array, this.column, 1);
-      this.ends = grown(Uint8Array, this.ends, 1);
+    double() {
+      const n = 2 * this.id.length;
+      this.place = moved(this.place, new Float32Array(4 * n));
+      this.id = moved(this.id, new Int32Array(n));
+      this.count = moved(this.count, new Int32Array(n));
+      this.bytes = moved(this.bytes, new Float64Array(n));
+      this.bottom = moved(this.bottom, new Float64Array(n));
+      this.column = moved(this.column, new Int32Array(n));
+      this.ends = moved(this.ends, new Uint8Array(n));
     }
+    /** @type {RectangleColumns["add"]} */
     add(column, left, right, low, high, id, count, bytes, bottom, ends) {
-      if (this.n === this.id.length) this.room(2 * this.n);
+      if (this.n === this.id.length) this.double();
       const i = this.n++;
       this.place.set([left, right, low, high], 4 * i);
       this.id[i] = id;
@@ -43,7 +52,8 @@
 
   canvas.Rectangles = Rectangles;
 
-  /** The moments that are drawn and where each begins: one a pixel, and of each pixel's the one that holds most. */
+  /** The moments that are drawn and where each begins: one a pixel, and of each pixel's the one that holds most.
+   * @param {Allocations} data @param {EventsView} view @param {number} width */
   function samplesOf(data, view, width) {
     const low = Math.max(Math.floor(view.x0), data.low);
     const high = Math.min(Math.ceil(view.x1) - 1, data.high);
@@ -53,7 +63,9 @@
       const moments = Int32Array.from({ length: Math.max(n, 0) }, (_, i) => low + i);
       return { moments: moments, lefts: Float32Array.from(moments, (m) => (m - view.x0) * scale), end: (high + 1 - view.x0) * scale };
     }
+    /** @type {number[]} */
     const moments = [];
+    /** @type {number[]} */
     const lefts = [];
     for (let pixel = Math.max(Math.floor((low - view.x0) * scale), 0); pixel < width; pixel++) {
       const from = Math.max(Math.ceil(view.x0 + pixel / scale), low);
@@ -71,8 +83,7 @@
   /**
    * The rectangles of a view of `width` × `height` pixels. Those of less than a pixel are drawn together with their
    * neighbours; nothing is left out of the heights. O(allocations + columns × what is in use).
-   * @param {object} view x0, x1: moments; y0, y1: bytes
-   * @param {number} pinned position of the pinned allocation, −1 for none
+   * `pinned`: position of the pinned allocation, −1 for none.
    */
   canvas.stack = function (data, view, width, height, pinned) {
     const out = new Rectangles();
@@ -80,6 +91,7 @@
     const scale = height / (view.y1 - view.y0);
     const { moments, lefts, end: rightmost } = samplesOf(data, view, width);
     const live = new Int32Array(data.n);
+    /** @type {number[]} */
     const outline = [];
     let n = 0;
     let next = 0;
@@ -101,6 +113,7 @@
       let runFirst = -1;
       let runBytes = 0;
       let runLargest = -1;
+      /** @param {number} first @param {number} id @param {number} count @param {number} low @param {number} amount */
       const put = function (first, id, count, low, amount) {
         const top = low + amount;
         if (top <= view.y0 || low >= view.y1) return;

@@ -4,17 +4,21 @@
   // Viridis, nine stops.
   const SCALE = [0x440154, 0x472d7b, 0x3b528b, 0x2c728e, 0x21918c, 0x28ae80, 0x5ec962, 0xaddc30, 0xfde725];
 
+  /** @param {string} text */
   const hex = (text) => parseInt(text.trim().slice(1), 16);
+  /** @param {number} a @param {number} b @param {number} t */
   const mixed = (a, b, t) => {
+    /** @param {number} shift */
     const part = (shift) => Math.round(((a >> shift) & 255) * (1 - t) + ((b >> shift) & 255) * t) << shift;
     return part(16) | part(8) | part(0);
   };
+  /** @param {number} t */
   const onScale = (t) => {
     const at = Math.min(Math.max(t, 0), 0.999) * (SCALE.length - 1);
     return mixed(SCALE[Math.floor(at)], SCALE[Math.floor(at) + 1], at % 1);
   };
 
-  /** A colour of its own for each text or number, the same one every time. */
+  /** A colour of its own for each text or number, the same one every time. @param {string | number} key @param {boolean} isDark */
   function hashed(key, isDark) {
     let h = 2166136261;
     for (const character of String(key)) h = Math.imul(h ^ character.charCodeAt(0), 16777619);
@@ -24,6 +28,7 @@
     const saturation = 0.38 + (((h >>> 9) >>> 0) % 30) / 100;
     const lightness = (isDark ? 0.5 : 0.46) + (((h >>> 17) >>> 0) % 20) / 100;
     const chroma = saturation * Math.min(lightness, 1 - lightness);
+    /** @param {number} n */
     const channel = (n) => {
       const k = (n + hue / 30) % 12;
       return Math.round(255 * (lightness - chroma * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
@@ -31,6 +36,7 @@
     return (channel(0) << 16) | (channel(8) << 8) | channel(4);
   }
 
+  /** @param {string[]} texts @param {Column} codes @param {boolean} isDark @param {number} none @returns {ColourOf} */
   const byText = (texts, codes, isDark, none) => {
     const colours = texts.map((text) => (text ? hashed(text, isDark) : none));
     return (j) => colours[codes[j]];
@@ -46,6 +52,8 @@
     stream: "stream",
   };
 
+  canvas.isColouring = /** @type {MemscopeCanvas["isColouring"]} */ ((name) => Object.hasOwn(canvas.COLOURS, name));
+
   /** Where most has no category, each allocation gets its own colour: a trace without stacks still tells its story. */
   canvas.usualColour = function (data) {
     const unknown = data.categories.indexOf("unknown");
@@ -59,6 +67,7 @@
     return of > 0.5 * all ? "identity" : "category";
   };
 
+  /** @param {number} rgb */
   const text = (rgb) => "#" + rgb.toString(16).padStart(6, "0");
 
   /**
@@ -69,15 +78,18 @@
   canvas.legendOf = function (data, by, style, isDark) {
     if (by === "identity") return null;
     if (by === "size" || by === "age") {
+      /** @param {Float64Array} values */
       const n = (values) => values.reduce((most, value) => Math.max(most, value), 0);
       const most = by === "size" ? canvas.bytes(n(data.size)) : `${canvas.count(1 + data.high - data.low)} events`;
       return { ends: [by === "size" ? "512 B" : "1 event", most], colours: SCALE.map(text) };
     }
-    const names = { category: [data.categories, data.category], module: [data.modules, data.owner], site: [data.sites, data.site], stream: [data.streams, data.stream] }[by];
+    /** @type {Record<"category" | "module" | "site" | "stream", [string[], Column]>} */
+    const columns = { category: [data.categories, data.category], module: [data.modules, data.owner], site: [data.sites, data.site], stream: [data.streams, data.stream] };
+    const [names, codes] = columns[by];
     const colourOf = canvas.colourOf(data, by, style, isDark);
     const found = new Map();
     for (let j = 0; j < data.n; j++) {
-      const name = names[0][names[1][j]] || "not recorded";
+      const name = names[codes[j]] || "not recorded";
       const one = found.get(name) || { name: name.replace("_", " "), colour: text(colourOf(j)), area: 0 };
       one.area += data.size[j] * (data.end[j] - data.start[j]);
       found.set(name, one);
@@ -88,7 +100,6 @@
     return { names: all.sort((a, b) => (isFixed ? order.indexOf(a.name) - order.indexOf(b.name) : b.area - a.area)) };
   };
 
-  /** @returns {(j: number) => number} */
   canvas.colourOf = function (data, by, style, isDark) {
     const none = hex(style.getPropertyValue("--ms-row-unknown"));
     if (by === "category") {
@@ -99,6 +110,7 @@
     if (by === "site") return byText(data.sites, data.site, isDark, none);
     if (by === "stream") return byText(data.streams, data.stream, isDark, none);
     if (by === "size") {
+      /** @param {number} n */
       const log = (n) => Math.log2(Math.max(n, 512) / 512);
       let most = 1;
       for (let j = 0; j < data.n; j++) most = Math.max(most, data.size[j]);

@@ -41,26 +41,32 @@
       shown = vec4(mix(fill.rgb, vec3(0.0), edge ? 0.22 : 0.0) * fill.a, fill.a);
     }`;
 
+  /** @param {WebGL2RenderingContext} gl */
   function program(gl) {
     const made = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    /** @type {[number, string][]} */
+    const sources = [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]];
+    for (const [kind, source] of sources) {
       const shader = gl.createShader(kind);
+      if (!shader) throw new Error("the browser took WebGL2 away");
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
       gl.attachShader(made, shader);
     }
     gl.linkProgram(made);
-    if (!gl.getProgramParameter(made, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(made));
+    if (!gl.getProgramParameter(made, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(made) || "no program for WebGL2");
     return made;
   }
 
   class WebGlSurface {
+    /** @param {WebGL2RenderingContext} gl */
     constructor(gl) {
       this.name = "WebGL2";
       this.gl = gl;
       const made = program(gl);
       gl.useProgram(made);
       this.size = gl.getUniformLocation(made, "size");
+      /** @param {string} name @param {Float32Array | null} content @param {number} n @param {number} kind @param {boolean} isNormal @param {number} divisor */
       const attribute = (name, content, n, kind, isNormal, divisor) => {
         const at = gl.getAttribLocation(made, name);
         const buffer = gl.createBuffer();
@@ -76,7 +82,10 @@
       this.colours = attribute("colour", null, 4, gl.UNSIGNED_BYTE, true, 1);
       this.ends = attribute("ends", null, 1, gl.UNSIGNED_BYTE, false, 1);
     }
-    /** `width` columns, each `wide` pixels, and `height` pixels; `ratio` device pixels are one. */
+    /**
+     * `width` columns, each `wide` pixels, and `height` pixels; `ratio` device pixels are one.
+     * @type {Surface["draw"]}
+     */
     draw(rectangles, colours, width, height, ratio, wide) {
       const { gl } = this;
       const { place, ends, n } = rectangles;
@@ -95,15 +104,17 @@
   }
 
   class FlatSurface {
+    /** @param {CanvasRenderingContext2D} context */
     constructor(context) {
       this.name = "Canvas 2D";
       this.context = context;
     }
+    /** @type {Surface["draw"]} */
     draw(rectangles, colours, width, height, ratio, wide) {
       const context = this.context;
       context.setTransform(ratio * wide, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
-      let before = null;
+      let before = -1;
       for (let i = 0; i < rectangles.n; i++) {
         if (colours[i] !== before) {
           before = colours[i];
@@ -119,29 +130,29 @@
         context.fillRect(left, high, right - left, low - high - gap);
       }
     }
-  }
-
-  FlatSurface.prototype.hatch = function (left, right, low, high, period) {
-    const { context } = this;
-    context.save();
-    context.beginPath();
-    context.rect(left, high, right - left, low - high);
-    context.clip();
-    context.fillRect(left, high, right - left, low - high);
-    context.strokeStyle = "rgb(115,115,115)";
-    context.beginPath();
-    for (let x = left - (low - high); x < right; x += period) {
-      context.moveTo(x, low);
-      context.lineTo(x + low - high, high);
+    /** @param {number} left @param {number} right @param {number} low @param {number} high @param {number} period */
+    hatch(left, right, low, high, period) {
+      const { context } = this;
+      context.save();
+      context.beginPath();
+      context.rect(left, high, right - left, low - high);
+      context.clip();
+      context.fillRect(left, high, right - left, low - high);
+      context.strokeStyle = "rgb(115,115,115)";
+      context.beginPath();
+      for (let x = left - (low - high); x < right; x += period) {
+        context.moveTo(x, low);
+        context.lineTo(x + low - high, high);
+      }
+      context.stroke();
+      context.restore();
     }
-    context.stroke();
-    context.restore();
-  };
+  }
 
   /** A surface on an element. The picture is kept, so that it can be read and exported. */
   canvas.surfaceOf = function (element, wants2d) {
     const gl = wants2d ? null : element.getContext("webgl2", { preserveDrawingBuffer: true, premultipliedAlpha: true, antialias: false });
-    return gl ? new WebGlSurface(gl) : new FlatSurface(element.getContext("2d"));
+    return gl ? new WebGlSurface(gl) : new FlatSurface(canvas.penOf(element));
   };
 
   /** 0xRRGGBB and an opacity as the four bytes that a surface takes. */

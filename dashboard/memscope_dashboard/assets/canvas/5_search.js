@@ -1,25 +1,32 @@
 // What is searched for: words in owners, lines of code, categories and addresses, and comparisons such as size>1GiB.
 (function () {
   const canvas = window.memscopeCanvas;
+  /** @type {Record<string, number>} */
   const UNITS = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, tib: 1024 ** 4 };
   const COMPARISON = /^(size|life|start|end)(>=|<=|>|<|=)([\d.]+)\s*([kmgt]?i?b)?$/i;
+  /** @type {Record<string, (a: number, b: number) => boolean>} */
   const TESTS = { ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b, "=": (a, b) => a === b };
 
+  /** @param {Allocations} data @param {string} word @returns {((j: number) => boolean) | null} */
   function compared(data, word) {
     const match = COMPARISON.exec(word);
     if (!match) return null;
     const limit = Number(match[3]) * (UNITS[(match[4] || "b").toLowerCase()] || 1);
     const test = TESTS[match[2]];
+    /** @type {Record<string, ColourOf>} */
     const of = {
       size: (j) => data.size[j],
       life: (j) => data.end[j] - data.start[j],
       start: (j) => data.start[j],
       end: (j) => data.end[j],
-    }[match[1].toLowerCase()];
-    return (j) => test(of(j), limit);
+    };
+    const value = of[match[1].toLowerCase()];
+    return (j) => test(value(j), limit);
   }
 
+  /** @param {Allocations} data @param {string} word @returns {(j: number) => boolean} */
   function named(data, word) {
+    /** @param {string[]} texts */
     const has = (texts) => texts.map((text) => text.toLowerCase().includes(word));
     const [owners, sites, categories, streams] = [data.owners, data.sites, data.categories, data.streams].map(has);
     const isAddress = /^0x[0-9a-f]{3,}$/.test(word);
@@ -44,6 +51,7 @@
 
   /** Bytes × events of a range by a key, largest first: the mean bytes of each group over the range. */
   canvas.sumRange = function (data, from, to, keyOf) {
+    /** @type {Map<string, number>} */
     const sums = new Map();
     for (let j = 0; j < data.n; j++) {
       const overlap = Math.min(data.end[j], to + 1) - Math.max(data.start[j], from);

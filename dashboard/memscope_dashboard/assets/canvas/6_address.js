@@ -5,13 +5,17 @@
   const SMALL_HANDLE = 2 * 1024 * 1024;
   const GAP_FRAC = 0.004;
   const HEADING = 0.9; // of a row
+  /** @type {Hole[]} */
   const HOLES = ["free_releasable", "free_pinned", "free_private_pools"];
   const MIN_PX = 1;
 
   /** Segments and their changes; addresses as numbers above `base`, exact as long as they span less than 2^53. */
   canvas.segmentsOf = function (buffer) {
+    /** @type {Unpacked<SegmentsHeader>} */
     const { header, columns } = canvas.unpack(buffer);
+    /** @param {string} name @param {number} i */
     const address = (name, i) => (BigInt(columns[name + "_high"][i]) << 32n) | BigInt(columns[name + "_low"][i]);
+    /** @type {bigint | null} */
     let base = null;
     for (const name of ["start_address", "address"]) {
       for (let i = 0; i < columns[name + "_low"].length; i++) {
@@ -19,10 +23,12 @@
         if (base === null || at < base) base = at;
       }
     }
-    const above = (name) => Float64Array.from(columns[name + "_low"], (_, i) => Number(address(name, i) - base));
+    const lowest = base === null ? 0n : base;
+    /** @param {string} name */
+    const above = (name) => Float64Array.from(columns[name + "_low"], (_, i) => Number(address(name, i) - lowest));
     return {
       ...header,
-      base: base === null ? 0n : base,
+      base: lowest,
       startAddress: above("start_address"),
       startSize: canvas.whole(columns, "start_size"),
       startKey: columns.start_key,
@@ -38,7 +44,9 @@
 
   /** The segments at a moment: [begin, end, key], in order of address. O(changes before it). */
   canvas.rangesAt = function (segments, moment) {
+    /** @type {Map<number, [number, number][]>} */
     const byKey = new Map();
+    /** @param {number} key @param {number} begin @param {number} end */
     const take = function (key, begin, end) {
       const ranges = byKey.get(key) || [];
       byKey.set(key, ranges);
@@ -48,14 +56,16 @@
       if (at + 1 < ranges.length && ranges[at][1] === ranges[at + 1][0]) ranges[at][1] = ranges.splice(at + 1, 1)[0][1];
       if (at > 0 && ranges[at - 1][1] === ranges[at][0]) ranges[at - 1][1] = ranges.splice(at, 1)[0][1];
     };
+    /** @param {number} begin @param {number} end */
     const giveBack = function (begin, end) {
       // A segment that is freed has not the key of the event that made it: it is found by where it lies.
       for (const [key, ranges] of byKey) {
         for (let i = 0; i < ranges.length; i++) {
           const [a, b] = ranges[i];
           if (a > begin || b < end) continue;
-          const left = [[a, begin], [end, b]].filter(([from, to]) => from < to);
-          ranges.splice(i, 1, ...left);
+          /** @type {[number, number][]} */
+          const left = [[a, begin], [end, b]];
+          ranges.splice(i, 1, ...left.filter(([from, to]) => from < to));
           if (!ranges.length) byKey.delete(key);
           return;
         }
@@ -69,13 +79,16 @@
       if (segments.takes[i]) take(segments.key[i], begin, end);
       else giveBack(begin, end);
     }
+    /** @type {[number, number, number][]} */
     const found = [];
     for (const [key, ranges] of byKey) for (const [begin, end] of ranges) found.push([begin, end, key]);
     return found.sort((a, b) => a[0] - b[0]);
   };
 
-  /** Blocks in use at a moment in order of address, above the segments' base: positions and addresses. */
+  /** Blocks in use at a moment in order of address, above the segments' base: positions and addresses.
+   * @param {Allocations} data @param {Segments} segments @param {number} moment */
   function blocksAt(data, segments, moment) {
+    /** @type {[number, number][]} */
     const found = [];
     const high = Number(segments.base >> 32n);
     const low = Number(segments.base & 0xffffffffn);
@@ -88,12 +101,11 @@
 
   /**
    * Blocks and holes of every segment at a moment.
-   * @returns {{segments: {begin, end, key, group, at}[], pieces: {begin, size, id, hole, segment}[], rows: number, headings: object[]}}
-   *   `id` −1 for a hole, whose kind is its place in the list of holes; `at` and rows as the tape has them.
    */
   canvas.addressSpace = function (data, segments, moment) {
-    const ranges = canvas.rangesAt(segments, moment).map(([begin, end, key]) => ({ begin, end, key, group: segments.group[key] }));
+    const ranges = canvas.rangesAt(segments, moment).map(([begin, end, key]) => ({ begin, end, key, group: segments.group[key], at: 0, width: 1, row: 0 }));
     const blocks = blocksAt(data, segments, moment);
+    /** @type {Piece[]} */
     const pieces = [];
     let next = 0;
     let nStray = 0;
@@ -104,7 +116,9 @@
         nStray++;
       }
       let at = begin;
+      /** @type {Piece[]} */
       const own = [];
+      /** @param {number} to */
       const hole = (to) => {
         if (to > at) own.push({ begin: at, size: to - at, id: -1, hole: 1, segment });
       };
@@ -129,8 +143,10 @@
     return { ...tape(ranges, segments), segments: ranges, pieces, nStray };
   };
 
-  /** Where each segment begins on its group's tape, which wraps; and the row at which each group begins. */
+  /** Where each segment begins on its group's tape, which wraps; and the row at which each group begins.
+   * @param {Segment[]} ranges @param {Segments} segments */
   function tape(ranges, segments) {
+    /** @type {Heading[]} */
     const headings = [];
     let row = 0;
     segments.groups.forEach((group, g) => {
@@ -158,15 +174,16 @@
 
   /**
    * The rectangles of an address space in a view.
-   * @param {object} view u0, u1: shares of a row; v0, v1: rows
    */
   canvas.placeAddresses = function (space, view, width, height, pinned) {
     const out = new canvas.Rectangles();
     const [sx, sy] = [width / (view.u1 - view.u0), height / (view.v1 - view.v0)];
+    /** @type {number[]} */
     const holes = [];
     const air = Math.min(0.12 * sy, 3);
+    /** @type {PlacedAddresses["outline"]} */
     const outline = [];
-    const centres = new Map();
+    /** @param {Piece} piece @param {number} from @param {number} size @param {number} id @param {number} count @param {number} hole */
     const put = function (piece, from, size, id, count, hole) {
       const { segment } = piece;
       let at = segment.at + from - segment.begin;
@@ -186,7 +203,8 @@
         left -= part;
       }
     };
-    let run = null;
+    /** @typedef {{ piece: Piece, from: number, to: number, count: number, id: number, hole: number, most: number }} Together */
+    let run = /** @type {Together | null} */ (null);
     const flush = function () {
       if (run) put(run.piece, run.from, run.to - run.from, run.id, run.count, run.id < 0 ? run.hole : -1);
       run = null;
@@ -207,14 +225,16 @@
       }
     }
     flush();
+    /** @param {Piece} piece @returns {[number, number]} */
     const centre = (piece) => {
       const at = piece.segment.at + piece.begin - piece.segment.begin + piece.size / 2;
       const row = Math.floor(at / piece.segment.width);
       return [((at - row * piece.segment.width) / piece.segment.width - view.u0) * sx, (piece.segment.row + row + 0.5 - view.v0) * sy];
     };
-    const own = pinned < 0 ? null : space.pieces.find((piece) => piece.id === pinned);
+    const own = pinned < 0 ? undefined : space.pieces.find((piece) => piece.id === pinned);
     const kept = own ? space.pieces.filter((piece) => piece.hole === 1 && piece.segment === own.segment) : [];
-    const ties = kept.map((piece) => [centre(own), centre(piece)]);
+    /** @type {PlacedAddresses["ties"]} */
+    const ties = own ? kept.map((piece) => [centre(own), centre(piece)]) : [];
     return { rectangles: out, holes, outline, ties, keptBytes: kept.reduce((sum, piece) => sum + piece.size, 0) };
   };
 

@@ -5,15 +5,17 @@
   const MOST_PHASES = 3;
   canvas.MARGIN = { left: 64, right: 12, top: 10, bottom: 22 };
 
+  /** @param {number} low @param {number} high @param {number} n */
   function ticks(low, high, n) {
     const rough = (high - low) / Math.max(n, 1);
     const power = 10 ** Math.floor(Math.log10(Math.max(rough, 1e-9)));
-    const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
+    const step = [1, 2, 5].map((k) => k * power).find((k) => k >= rough) || 10 * power;
     const found = [];
     for (let at = Math.ceil(low / step) * step; at <= high; at += step) found.push(at);
     return found;
   }
 
+  /** @param {number} low @param {number} high @param {number} n @returns {[number, string][]} */
   function byteTicks(low, high, n) {
     const unit = 1024 ** Math.min(Math.floor(Math.log2(Math.max(high, 1)) / 10), 4);
     const name = ["B", "KiB", "MiB", "GiB", "TiB"][Math.round(Math.log2(unit) / 10)];
@@ -26,6 +28,7 @@
   };
   canvas.stripsHeight = (run) => canvas.strips(run) * STRIP;
 
+  /** @param {CanvasRenderingContext2D} pen @param {Span[]} list @param {number} row @param {Furniture} s @param {string} ink @param {string} faint */
   function spans(pen, list, row, s, ink, faint) {
     const top = s.plot.bottom + 3 + row * STRIP;
     for (const [label, begin, end] of list) {
@@ -42,6 +45,7 @@
     }
   }
 
+  /** @param {CanvasRenderingContext2D} pen @param {string} text @param {number} x @param {number} y @param {string} ink @param {string} surface @param {"left" | "right" | "center"} align */
   function label(pen, text, x, y, ink, surface, align) {
     pen.textAlign = align;
     const width = pen.measureText(text).width + 8;
@@ -54,6 +58,7 @@
     pen.fillText(text, align === "right" ? x - 4 : align === "center" ? x : x + 4, y);
   }
 
+  /** @param {CanvasRenderingContext2D} pen @param {Series} series @param {Furniture} s */
   function reservedLine(pen, series, s) {
     pen.beginPath();
     let y = null;
@@ -69,6 +74,7 @@
     return y;
   }
 
+  /** @param {CanvasRenderingContext2D} pen @param {number} y @param {Furniture} s */
   function dashed(pen, y, s) {
     pen.setLineDash([5, 4]);
     pen.beginPath();
@@ -78,6 +84,7 @@
     pen.setLineDash([]);
   }
 
+  /** @param {CanvasRenderingContext2D} pen @param {Furniture} s @param {string} red @param {string} surface */
   function ooms(pen, s, red, surface) {
     let at = -100;
     let n = 0;
@@ -108,6 +115,7 @@
 
   /** What stands around the address space: the groups' names, the pinned block and the holes that it keeps. */
   canvas.furnishAddresses = function (pen, s) {
+    /** @param {string} name */
     const colour = (name) => s.style.getPropertyValue("--ms-" + name).trim();
     const [ink, muted, faint] = ["ink", "muted", "faint"].map(colour);
     const { plot, view, space } = s;
@@ -115,7 +123,9 @@
     pen.font = "12px " + getComputedStyle(document.body).fontFamily;
     pen.textBaseline = "alphabetic";
     pen.textAlign = "left";
+    /** @param {number} row */
     const y = (row) => plot.top + ((row - view.v0) / (view.v1 - view.v0)) * (plot.bottom - plot.top);
+    /** @param {number} u */
     const x = (u) => plot.left + ((u - view.u0) / (view.u1 - view.u0)) * (plot.right - plot.left);
     pen.save();
     pen.beginPath();
@@ -156,6 +166,7 @@
 
   /** Everything but the allocations. `s`: view, plot, run, series, toX, toY, moment, range, outline, style. */
   canvas.furnish = function (pen, s) {
+    /** @param {string} name */
     const colour = (name) => s.style.getPropertyValue("--ms-" + name).trim();
     const [ink, muted, faint, grid, surface, red] = ["ink", "muted", "faint", "grid", "surface", "red"].map(colour);
     const { plot, view, run } = s;
