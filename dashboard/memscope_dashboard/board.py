@@ -58,7 +58,7 @@ class Board(Generic[Question, Answer]):
                 return IDLE
             job = self._running.get(question)
             state = None if job is None else job.progress.state
-            if job is None or state == "cancelled" or (again and state == "failed"):
+            if job is None or job.is_cancelled or (again and state == "failed"):
                 for other in self._running.values():
                     other.cancel()
                 job = self._jobs.start(lambda report: self._work(question, work, report), self._turn)

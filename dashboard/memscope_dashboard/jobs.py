@@ -84,6 +84,11 @@ class Job:
         """Ask it to end after the step that it is at."""
         self._cancel.set()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was asked to end, even if it has not yet."""
+        return self._cancel.is_set()
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for its end; whether it has come."""
         self._thread.join(timeout_s)

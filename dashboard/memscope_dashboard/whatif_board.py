@@ -91,6 +91,7 @@ class WhatIfBoard:
     def __init__(self, analysis: Analysis, device: Device, jobs: Jobs) -> None:
         self._analysis = analysis
         self._device = device
+        self._cancelled: WhatIfAsked | None = None
         turn = Lock()
         self._every: Board[None, WhatIfs] = Board(jobs, turn)
         self._applied: Board[tuple[str, ...], Applied] = Board(jobs, n_kept=_N_KEPT)  # does not wait for the others
@@ -107,14 +108,15 @@ class WhatIfBoard:
             If a technique or a card is not known, or two techniques cannot be of one program.
         """
         refuse_clashes(asked.techniques)
-        if asked.techniques and (again or not _has_ended(self._applied.progress(asked.techniques))):
+        card = find_usable_gpu(asked.gpu) if asked.gpu else None
+        if asked == self._cancelled and not again:
+            return
+        self._cancelled = None
+        if asked.techniques:
             self._applied.ask(asked.techniques, lambda report: self._apply(asked.techniques, report), again=again)
-        if again or not _has_ended(self._every.progress(None)):
-            self._every.ask(None, self._try, again=again)
-        if asked.gpu:
-            card = find_usable_gpu(asked.gpu)
-            if again or not _has_ended(self._plans.progress(asked.gpu)):
-                self._plans.ask(asked.gpu, lambda report: fit_plan(self._device, card, report), again=again)
+        self._every.ask(None, self._try, again=again)
+        if card is not None:
+            self._plans.ask(asked.gpu, lambda report: fit_plan(self._device, card, report), again=again)
 
     def state(self, asked: WhatIfAsked) -> WhatIfState:
         """What is known of what was asked."""
@@ -134,8 +136,9 @@ class WhatIfBoard:
         else:
             self._every.wait(None, timeout_s)
 
-    def cancel(self) -> None:
-        """End what waits or runs."""
+    def cancel(self, asked: WhatIfAsked | None = None) -> None:
+        """End what waits or runs; what was asked is not begun again by itself."""
+        self._cancelled = asked
         for board in (self._every, self._applied, self._plans):
             board.cancel()
 
@@ -169,11 +172,6 @@ class WhatIfBoard:
             for technique, change in found.changes
         )
         return Applied(found.result, listed, before, reduced_course(found.course))
-
-
-def _has_ended(progress: Progress) -> bool:
-    """Whether work came to an end without an answer: it is not begun again by itself."""
-    return progress.state in ("cancelled", "failed")
 
 
 def toggled(chosen: Sequence[str], name: str) -> list[str]:

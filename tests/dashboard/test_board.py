@@ -95,3 +95,20 @@ def test_what_waits_for_its_turn_is_ended(end: str) -> None:
         getattr(board, end)()
         assert board.wait("x", WAIT_S).state == "cancelled"
     assert board.answer("x") is None
+
+
+def test_work_that_was_told_to_end_is_not_waited_for_where_it_is_asked_for_again() -> None:
+    board: Board[str, int] = Board(Jobs())
+    go = Event()
+
+    def slow(report: Report) -> int:
+        go.wait(WAIT_S)
+        report(1, 2)
+        return 7
+
+    board.ask("x", slow)
+    board.cancel()
+    board.ask("x", slow)
+    go.set()
+    assert board.wait("x", WAIT_S).state == "done"
+    assert board.answer("x") == 7

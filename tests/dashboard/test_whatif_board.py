@@ -83,6 +83,24 @@ def test_what_does_not_apply_fails_and_is_not_tried_again_by_itself(board: WhatI
     assert board.state(asked).applying.state in ("waiting", "running", "failed")
 
 
+def test_what_is_cancelled_stays_so_until_it_is_asked_for_again(board: WhatIfBoard) -> None:
+    asked = WhatIfAsked(("micro-batch:2",))
+    board.ask(asked)
+    board.cancel(asked)
+    board.ask(asked)
+    board.wait(asked, WAIT_S)
+    assert board.state(asked).applying.state in ("cancelled", "done")
+    board.ask(asked, again=True)
+    assert finished(board, asked).applied is not None
+
+
+def test_what_made_way_for_another_question_is_begun_again(board: WhatIfBoard) -> None:
+    one, other = WhatIfAsked(("micro-batch:2",)), WhatIfAsked(("micro-batch:2", "optimizer:8bit"))
+    for asked in (one, other, one):
+        board.ask(asked)
+    assert finished(board, one).applied is not None
+
+
 def test_what_is_closed_ends(board: WhatIfBoard) -> None:
     board.ask(WhatIfAsked())
     board.close()

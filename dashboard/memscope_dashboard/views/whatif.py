@@ -245,7 +245,7 @@ def update(
     wanted: Measure = "allocated" if measure == "allocated" else "reserved"
     board = board_of(store, query)
     if trigger == "whatif-cancel":
-        board.cancel()
+        board.cancel(asked)
     board.ask(asked, again=trigger == "whatif-resume" or seen is None)
     if trigger not in ("whatif-cancel", "whatif-tick") and board.state(asked).is_active:
         board.wait(asked, _PATIENCE_S)
